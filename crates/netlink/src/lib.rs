@@ -1,0 +1,1 @@
+//! Netlink: one socket layer, links and addresses, nftables.

@@ -1,0 +1,436 @@
+/**
+ * The TS/Rust boundary: the only file that imports the addon. Coarse calls, plain objects in and out, all off the JS
+ * thread; each undoes itself when it fails. Expected failures cross as data (`{ error }`) and are unwrapped here into a
+ * CaissonError; an exception out of the addon is a bug.
+ *
+ * File descriptors cross as numbers. A call that takes one says whether it consumes it (closes it, also on failure).
+ */
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { CaissonError, type ErrorKind } from '../../errdefs.ts';
+import type { Resources, RuntimeProcess, RuntimeSpec } from '../../oci.ts';
+import { packageRoot } from '../../packageRoot.ts';
+
+// ---------------------------------------------------------------------------------------------------------- failures
+
+export interface NativeFailure {
+  /** `invalid`, `notFound`, `conflict`, `unsupported`, `corrupt` (bad digest, hostile archive), `cancelled`, `gone` (no such shim or process), `exec` (the container's program could not be executed), `system`. */
+  kind: 'invalid' | 'notFound' | 'conflict' | 'unsupported' | 'corrupt' | 'cancelled' | 'gone' | 'exec' | 'system';
+  /** The step that failed, for example `move_mount`. */
+  op: string;
+  path?: string;
+  errno?: number;
+  /** A whole sentence that names object, path, value and cause. */
+  message: string;
+}
+
+export type NativeResult<T> = { ok: T } | { error: NativeFailure };
+
+/** What the addon knows of a failure, kept as `cause` of the CaissonError. */
+export class NativeError extends Error {
+  readonly failure: NativeFailure;
+  constructor(failure: NativeFailure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
+const KINDS: Record<NativeFailure['kind'], ErrorKind> = {
+  invalid: 'InvalidParameter',
+  notFound: 'NotFound',
+  conflict: 'Conflict',
+  unsupported: 'NotImplemented',
+  corrupt: 'DataLoss',
+  cancelled: 'Cancelled',
+  gone: 'NotFound',
+  exec: 'InvalidParameter',
+  system: 'System',
+};
+
+export function unwrap<T>(result: NativeResult<T>): T {
+  if ('ok' in result) return result.ok;
+  throw new CaissonError(KINDS[result.error.kind], result.error.message, { cause: new NativeError(result.error) });
+}
+
+// -------------------------------------------------------------------------------------------------------------- host
+
+export interface HostInfo {
+  kernelVersion: string;
+  architecture: 'x86_64' | 'aarch64';
+  cgroupVersion: 1 | 2;
+  /** Controllers that containers can use, for example `memory`, `pids`. */
+  controllers: string[];
+  memoryLimit: boolean;
+  swapLimit: boolean;
+  oomKillDisable: boolean;
+  cpuCfsPeriod: boolean;
+  cpuCfsQuota: boolean;
+  cpuShares: boolean;
+  cpuSet: boolean;
+  pidsLimit: boolean;
+  seccomp: boolean;
+  apparmor: boolean;
+  selinux: boolean;
+  userNamespaces: boolean;
+  timeNamespaces: boolean;
+  /** Overlay layers are added one by one through the mount API (6.7+), else mount(2) in a private namespace. */
+  overlayLowerdirPlus: boolean;
+  /** Clone into a cgroup (v2 only). */
+  cloneIntoCgroup: boolean;
+  cgroupKill: boolean;
+  totalMemoryBytes: number;
+  cpus: number;
+}
+
+// -------------------------------------------------------------------------------------------------------- containers
+
+export interface OverlayRootfs {
+  /** Absolute paths of the layers' directories, the top one first. */
+  lower: string[];
+  upper: string;
+  work: string;
+  volatile: boolean;
+}
+
+export interface LogConfig {
+  driver: 'json-file' | 'local' | 'none';
+  /** Absolute path of the current log file; rotated ones are `path.1`, `path.2`, … (with `.gz` when compressed). */
+  path?: string;
+  /** Rotate before the file grows past this; absent: never. */
+  maxSizeBytes?: number;
+  /** Number of files kept, the current one included. */
+  maxFiles?: number;
+  compress?: boolean;
+  /** Extra attributes of each record (json-file `attrs`: labels, env, tag). */
+  attrs?: Record<string, string>;
+}
+
+/** A socket in the host's namespace that reserves a published port and carries loopback traffic (spliced by the shim). */
+export interface PortSocket {
+  fd: number;
+  proto: 'tcp' | 'udp' | 'sctp';
+  hostIp: string;
+  hostPort: number;
+  containerIp: string;
+  containerPort: number;
+}
+
+export interface UserSpec {
+  /** As in the image config or `--user`: `name`, `uid`, `name:group`, `uid:gid`; resolved in the container's own files. */
+  user: string;
+  /** `--group-add`: names or numbers. */
+  additionalGroups: string[];
+}
+
+export interface ContainerConfig {
+  /** 64 hex digits. */
+  id: string;
+  /** The OCI runtime spec. `root.path` is unused when `rootfs.overlay` is given; `linux.cgroupsPath` is the cgroup (`/parent/id`). */
+  spec: RuntimeSpec;
+  rootfs: { overlay: OverlayRootfs } | { path: string };
+  /** Directory of the shim's files, made with mode 0700: `config.json`, `shim.sock`, `exit.json`. */
+  stateDir: string;
+  /** The cgroup that shims live in, for example `/caisson/shims`; never the container's. */
+  shimCgroup: string;
+  process: UserSpec;
+  stdio: { tty: boolean; openStdin: boolean; stdinOnce: boolean; consoleSize?: { width: number; height: number } };
+  log: LogConfig;
+  /** Run an init as PID 1 that reaps and forwards signals (`--init`): the shim's own code, no outside program. */
+  init: boolean;
+}
+
+export interface SpawnOptions extends ContainerConfig {
+  /** From createNetns; consumed. Absent: `spec.linux.namespaces` says (new empty one, a path, or the host's). */
+  netnsFd?: number;
+  /** Consumed. */
+  ports: PortSocket[];
+}
+
+export interface SpawnedContainer {
+  shimPid: number;
+  /** Field 22 of /proc/pid/stat: with the pid it names a process for good. */
+  shimStartTime: number;
+  initPid: number;
+  initStartTime: number;
+}
+
+export interface ExitStatus {
+  /** 0 to 255; 128+n when a signal ended it. */
+  exitCode: number;
+  signal?: number;
+  oomKilled: boolean;
+  /** RFC 3339 with nanoseconds. */
+  exitedAt: string;
+  /** Set when the status is not the init's own: `shim lost`. */
+  reason?: string;
+}
+
+/** State of a container as its shim tells it, or as the files in its state directory tell when the shim has gone. */
+export interface ContainerRuntimeState {
+  status: 'created' | 'running' | 'paused' | 'exited' | 'lost';
+  container?: SpawnedContainer;
+  exit?: ExitStatus;
+  execs: { execId: string; pid: number; running: boolean; exitCode?: number }[];
+}
+
+/** A client's connection handed over to the shim, which writes `head` and then the stream. All of it consumed. */
+export interface ClientStream {
+  fd: number;
+  /** The HTTP response head, up to and with the empty line. */
+  head: string;
+  /** Bytes that the HTTP parser had already read behind the request. */
+  early: Uint8Array;
+  stdin: boolean;
+  stdout: boolean;
+  stderr: boolean;
+  /** `false`: Docker's 8-byte frames; `true`: raw bytes (a tty). */
+  raw: boolean;
+  /** Bytes of the detach sequence, for example `[16, 17]`. */
+  detachKeys: number[];
+}
+
+export interface ExecOptions {
+  /** 64 hex digits. */
+  execId: string;
+  process: RuntimeProcess;
+  user: UserSpec;
+  privileged: boolean;
+  tty: boolean;
+  openStdin: boolean;
+  consoleSize?: { width: number; height: number };
+  /** Absent: detached. */
+  client?: ClientStream;
+}
+
+export type RuntimeEvent =
+  | { type: 'exit'; id: string; exit: ExitStatus }
+  | { type: 'oom'; id: string }
+  | { type: 'execExit'; id: string; execId: string; exitCode: number }
+  | { type: 'detached'; id: string; execId?: string }
+  /** The shim ended; `exit` comes before it, or never if it was killed. */
+  | { type: 'shimGone'; id: string };
+
+export interface LogRequest {
+  path: string;
+  stdout: boolean;
+  stderr: boolean;
+  timestamps: boolean;
+  details: boolean;
+  follow: boolean;
+  /** Number of last lines; absent: all. */
+  tail?: number;
+  /** Nanoseconds since the epoch as decimal strings. */
+  since?: string;
+  until?: string;
+  /** `false`: Docker's 8-byte frames. */
+  raw: boolean;
+}
+
+export interface CgroupStats {
+  /** As Docker's stats JSON wants them; nanoseconds and bytes. */
+  cpu: {
+    totalUsage: number;
+    percpuUsage: number[];
+    kernelUsage: number;
+    userUsage: number;
+    periods: number;
+    throttledPeriods: number;
+    throttledTime: number;
+  };
+  memory: { usage: number; maxUsage: number; limit: number; failcnt: number; stats: Record<string, number> };
+  pids: { current: number; limit: number };
+  blkio: Record<string, { major: number; minor: number; op: string; value: number }[]>;
+}
+
+// ------------------------------------------------------------------------------------------------------------ layers
+
+export interface LayerOptions {
+  /** Directory that receives the files; it must not exist; made with the layer's root attributes. Removed on failure. */
+  targetDir: string;
+  /** When given, the compressed bytes are also written to this file (made, synced; removed on failure). */
+  blobPath?: string;
+  /** Digest and size that the received bytes must have; a mismatch fails with kind `corrupt`. */
+  expectedDigest?: string;
+  expectedSize?: number;
+  expectedDiffId?: string;
+}
+
+export interface AppliedLayer {
+  digest: string;
+  sizeBytes: number;
+  diffId: string;
+  /** Sum of the regular files' sizes. */
+  unpackedBytes: number;
+  entries: number;
+}
+
+/** One layer on its own threads: sha256 → inflate (gzip, zstd, none: told by its first bytes) → sha256 → tar → files. */
+export interface LayerSink {
+  /** Resolves when there is room for more; rejects with the pipeline's failure. The bytes are copied before it returns. */
+  write(chunk: Uint8Array): Promise<NativeResult<null>>;
+  end(): Promise<NativeResult<AppliedLayer>>;
+  /** Stops the threads and removes what was made. Resolves when nothing is left. */
+  abort(): Promise<NativeResult<null>>;
+}
+
+// ----------------------------------------------------------------------------------------------------------- network
+
+export interface BridgeOptions {
+  name: string;
+  /** Gateway with prefix length, for example `172.17.0.1/16`. */
+  address: string;
+  mtu?: number;
+}
+
+export interface EndpointOptions {
+  /** From createNetns; not consumed. */
+  netnsFd: number;
+  bridge: string;
+  /** Name of the host's end. */
+  hostName: string;
+  /** Name inside, `eth0`. */
+  containerName: string;
+  mac: string;
+  /** With prefix length. */
+  address: string;
+  gateway: string;
+  mtu?: number;
+}
+
+export interface PublishedPort {
+  /** Container id: stands in the element's comment. */
+  owner: string;
+  proto: 'tcp' | 'udp' | 'sctp';
+  /** `0.0.0.0` for every address. */
+  hostIp: string;
+  hostPort: number;
+  containerIp: string;
+  containerPort: number;
+}
+
+export interface BridgeRules {
+  bridge: string;
+  /** `172.17.0.0/16`. */
+  subnet: string;
+  /** Containers on it may talk to each other. */
+  icc: boolean;
+  masquerade: boolean;
+}
+
+export interface Ruleset {
+  /** Table `inet NAME`. */
+  table: string;
+  bridges: BridgeRules[];
+  ports: PublishedPort[];
+  /** `open`: two commented accept rules at the head of foreign forward chains that drop; `respect`: nothing foreign is touched. */
+  firewall: 'open' | 'respect';
+}
+
+export interface RulesetReport {
+  /** The table is owned and persistent (kernel 6.9+): a foreign flush leaves it alone. */
+  owned: boolean;
+  /** Foreign chains that drop forwarded traffic, as `family table chain`. */
+  droppedBy: string[];
+}
+
+export interface RouteInfo {
+  destination: string;
+  device: string;
+}
+
+// --------------------------------------------------------------------------------------------------------- the calls
+
+export interface Native {
+  probeHost(): Promise<HostInfo>;
+
+  /** Opens the shim's binary and starts the event thread. Once, before all that follows. */
+  startRuntime(options: { shimPath: string; onEvent: (event: RuntimeEvent) => void }): Promise<void>;
+  /** clone3 + exec of a shim that builds the container up to its program; it waits for `start`. If the daemon dies before
+   * `start`, the shim undoes everything and ends: its bootstrap socket tells it so. */
+  spawnShim(options: SpawnOptions): Promise<SpawnedContainer>;
+  /** Releases init to its program; resolves when the exec has succeeded, fails with kind `exec` when it has not. */
+  startContainer(id: string): Promise<void>;
+  /** After a restart of the daemon: connects to the shim in this state directory, or reads what it left. */
+  adoptShim(options: { id: string; stateDir: string }): Promise<ContainerRuntimeState>;
+  /** Ends shim and container with SIGKILL, removes cgroups and state directory. Idempotent, also half way through spawnShim. */
+  destroyContainer(options: { id: string; stateDir: string; cgroup: string }): Promise<void>;
+  attach(id: string, client: ClientStream): Promise<void>;
+  /** Resolves with the exec's pid when its program runs; fails with kind `exec` when it could not be executed. */
+  exec(id: string, options: ExecOptions): Promise<{ pid: number }>;
+  resize(id: string, target: { execId?: string; width: number; height: number }): Promise<void>;
+  /** The network namespace of a running container. */
+  containerNetns(id: string): Promise<number>;
+
+  /** By pidfd, after comparing the start time; kind `gone` when that process has ended. */
+  signalProcess(process: { pid: number; startTime: number; signal: number }): Promise<void>;
+
+  cgroupUpdate(cgroup: string, resources: Resources): Promise<void>;
+  cgroupFreeze(cgroup: string, frozen: boolean): Promise<void>;
+  cgroupKill(cgroup: string, signal: number): Promise<void>;
+  cgroupPids(cgroup: string): Promise<number[]>;
+  cgroupStats(cgroup: string): Promise<CgroupStats>;
+
+  /** Compiles an OCI seccomp section to a file of classic BPF instructions; kind `invalid` names the rule. */
+  compileSeccomp(options: { seccomp: object; path: string }): Promise<void>;
+
+  /** Serves the log to the client's fd from a thread of its own: head, then a chunked body. Resolves when the client has it
+   * all, has left, or `endLog` was called and the file is at its end. Consumes `client.fd`. */
+  serveLog(request: LogRequest & { handle: number; fd: number; head: string }): Promise<void>;
+  /** The container has ended: followers stop at the end of the file. */
+  endLog(handle: number): void;
+
+  /** Takes the fd of a connection over from Node: a dup of `fd`, close-on-exec. */
+  dupFd(fd: number): number;
+  closeFd(fd: number): void;
+
+  openLayer(options: LayerOptions): LayerSink;
+  /** Copies a directory of an image (seen through its overlay) into an empty volume: owners, modes, xattrs, links. */
+  copyUp(options: { lower: string[]; upper?: string; source: string; target: string }): Promise<void>;
+  /** Removes a tree below a directory of ours, whatever a container put into it. */
+  removeTree(path: string): Promise<void>;
+  /** Bytes used below a directory (as du), not following links, not leaving the filesystem. */
+  treeSize(path: string): Promise<number>;
+
+  /** A new network namespace with its lo up and default sysctls; the fd is the only thing that holds it. */
+  createNetns(): Promise<number>;
+  /** Makes the bridge or brings an existing one of ours to these settings. */
+  ensureBridge(options: BridgeOptions): Promise<void>;
+  deleteLink(name: string): Promise<void>;
+  /** veth in one message with its peer born in the namespace, on the bridge, addresses, routes, up. */
+  createEndpoint(options: EndpointOptions): Promise<void>;
+  /** Replaces our table in one transaction. */
+  applyRuleset(ruleset: Ruleset): Promise<RulesetReport>;
+  addPorts(table: string, ports: PublishedPort[]): Promise<void>;
+  removePorts(table: string, ports: PublishedPort[]): Promise<void>;
+  deleteRuleset(table: string): Promise<void>;
+  /** Binds (and for tcp listens on) each; all or none. Kind `conflict` names the port and, where it can be told, the holder's pid and command. `hostPort` 0 picks from `range`. */
+  reservePorts(
+    ports: { proto: 'tcp' | 'udp' | 'sctp'; hostIp: string; hostPort: number }[],
+  ): Promise<{ fd: number; hostPort: number }[]>;
+  listRoutes(): Promise<RouteInfo[]>;
+  /** IPv4 forwarding of the host: switched on if it was off; true when it was. */
+  enableForwarding(): Promise<boolean>;
+}
+
+// ----------------------------------------------------------------------------------------------------------- loading
+
+/** The addon's own shape: every asynchronous call resolves to a NativeResult. */
+type Raw = {
+  [K in keyof Native]: Native[K] extends (...args: infer A) => Promise<infer R>
+    ? (...args: A) => Promise<NativeResult<R extends undefined ? null : R>>
+    : Native[K];
+};
+
+/** Calls that answer at once and cannot fail in an expected way. */
+const DIRECT = new Set<keyof Native>(['endLog', 'closeFd', 'dupFd', 'openLayer']);
+
+/** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */
+export function loadNative(): Native {
+  const raw = createRequire(import.meta.url)(join(packageRoot, 'build/addon.cjs')) as Raw;
+  const wrapped: Record<string, unknown> = {};
+  for (const name of Object.keys(raw) as (keyof Native)[]) {
+    const call = raw[name] as (...args: unknown[]) => Promise<NativeResult<unknown>>;
+    wrapped[name] = DIRECT.has(name) ? call : async (...args: unknown[]) => unwrap(await call(...args));
+  }
+  return wrapped as unknown as Native;
+}

@@ -1,0 +1,25 @@
+import { defineConfig } from 'vitest/config';
+
+// unit: no privileges, no built addon. root: the real kernel, the built addon and shim; one file at a time, because
+// the files measure what is left on the whole machine (cgroups, links, mounts).
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['__test__/unit/**/*.spec.ts', '__test__/architecture.spec.ts', '__test__/suites/**/*.spec.ts'],
+        },
+      },
+      {
+        test: {
+          name: 'root',
+          include: ['__test__/root/**/*.spec.ts', '__test__/api/**/*.spec.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
