@@ -1,0 +1,205 @@
+/** A real daemon over roots of its own, driven by the real docker client. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from '../../ts/packageRoot.ts';
+
+export interface CommandResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface HttpResult {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  body: string;
+}
+
+let counter = 0;
+
+export class TestDaemon implements AsyncDisposable {
+  readonly dir: string;
+  /** Distinguishes this daemon's bridge, table and cgroup parent from every other's. */
+  readonly tag: string;
+  readonly socket: string;
+  readonly dataRoot: string;
+  readonly execRoot: string;
+  readonly cgroupParent: string;
+  readonly bridge: string;
+  #flags: string[];
+  #child: ChildProcess | undefined;
+
+  constructor(flags: string[] = []) {
+    this.tag = `ct${process.pid.toString(36)}${(counter++).toString(36)}`;
+    this.dir = mkdtempSync(join(tmpdir(), 'caisson-test-'));
+    this.socket = join(this.dir, 'caisson.sock');
+    this.dataRoot = join(this.dir, 'data');
+    this.execRoot = join(this.dir, 'exec');
+    this.cgroupParent = `/${this.tag}`;
+    this.bridge = `${this.tag}0`;
+    this.#flags = flags;
+    mkdirSync(join(this.dir, 'docker-config'));
+  }
+
+  get pid(): number {
+    const pid = this.#child?.pid;
+    if (pid === undefined) throw new Error('the daemon does not run');
+    return pid;
+  }
+
+  get logs(): string {
+    return readFileSync(join(this.dir, 'daemon.log'), 'utf8');
+  }
+
+  async start(env: Record<string, string> = {}): Promise<this> {
+    const log = openSync(join(this.dir, 'daemon.log'), 'a');
+    const child = spawn(
+      join(packageRoot, 'bin/caisson'),
+      [
+        'daemon',
+        '-H',
+        `unix://${this.socket}`,
+        '--data-root',
+        this.dataRoot,
+        '--exec-root',
+        this.execRoot,
+        '--pidfile',
+        join(this.dir, 'daemon.pid'),
+        '--cgroup-parent',
+        this.cgroupParent,
+        '--bridge',
+        this.bridge,
+        ...this.#flags,
+      ],
+      { stdio: ['ignore', log, log], env: { ...process.env, ...env } },
+    );
+    closeSync(log);
+    this.#child = child;
+    const deadline = Date.now() + 20_000;
+    for (;;) {
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`daemon ended (${child.exitCode ?? child.signalCode}):\n${this.logs}`);
+      const ok = await this.http('GET', '/_ping').then(
+        (r) => r.status === 200,
+        () => false,
+      );
+      if (ok) return this;
+      if (Date.now() > deadline) throw new Error(`daemon does not answer:\n${this.logs}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  /** Ends the daemon by a signal and waits until it has gone; containers stay. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    await ended;
+  }
+
+  /** Resolves when the daemon has ended by itself (a crash point). */
+  async ended(): Promise<void> {
+    const child = this.#child;
+    if (child && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  }
+
+  http(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<HttpResult> {
+    return new Promise((resolve, reject) => {
+      const data =
+        body === undefined
+          ? undefined
+          : Buffer.isBuffer(body) || typeof body === 'string'
+            ? body
+            : JSON.stringify(body);
+      const req = request(
+        {
+          socketPath: this.socket,
+          method,
+          path,
+          headers: {
+            ...(data !== undefined && {
+              'content-type': 'application/json',
+              'content-length': Buffer.byteLength(data),
+            }),
+            ...headers,
+          },
+        },
+        (res) => {
+          const chunks: Buffer[] = [];
+          res.on('data', (chunk: Buffer) => chunks.push(chunk));
+          res.on('end', () =>
+            resolve({ status: res.statusCode ?? 0, headers: res.headers, body: Buffer.concat(chunks).toString() }),
+          );
+          res.on('error', reject);
+        },
+      );
+      req.on('error', reject);
+      req.end(data);
+    });
+  }
+
+  /** The unmodified docker client. Never throws on an exit code. */
+  docker(args: string[], options: { input?: string | Buffer; timeoutMs?: number } = {}): Promise<CommandResult> {
+    return run('docker', args, {
+      ...options,
+      env: {
+        ...process.env,
+        DOCKER_HOST: `unix://${this.socket}`,
+        DOCKER_CONFIG: join(this.dir, 'docker-config'),
+        DOCKER_CONTENT_TRUST: '',
+      },
+    });
+  }
+
+  /** As docker(), but a code other than 0 is an error; gives trimmed stdout. */
+  async dockerOk(...args: string[]): Promise<string> {
+    const result = await this.docker(args);
+    if (result.code !== 0)
+      throw new Error(`docker ${args.join(' ')}: exit ${result.code}\n${result.stderr}${result.stdout}`);
+    return result.stdout.trim();
+  }
+
+  /** Removes all containers, ends the daemon and deletes its roots. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      const ids = JSON.parse((await this.http('GET', '/containers/json?all=1')).body) as { Id: string }[];
+      for (const { Id } of ids) await this.http('DELETE', `/containers/${Id}?force=1&v=1`);
+    } catch {
+      // the daemon does not run: the caller ended it on purpose
+    }
+    await this.kill('SIGTERM');
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+export function run(
+  command: string,
+  args: string[],
+  options: { input?: string | Buffer; timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
+): Promise<CommandResult> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      command,
+      args,
+      {
+        encoding: 'utf8',
+        maxBuffer: 256 << 20,
+        timeout: options.timeoutMs ?? 60_000,
+        killSignal: 'SIGKILL',
+        env: options.env ?? process.env,
+      },
+      (error, stdout, stderr) => {
+        if (error && typeof error.code !== 'number')
+          return reject(new Error(`${command} ${args.join(' ')}: ${error.message} (${error.signal ?? ''})\n${stderr}`));
+        resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr });
+      },
+    );
+    child.stdin?.on('error', () => {}); // the program may end before it has read all
+    child.stdin?.end(options.input ?? '');
+  });
+}

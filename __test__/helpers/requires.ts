@@ -1,0 +1,40 @@
+/**
+ * What a test needs of its machine, in one place. A missing need skips the test, except where CAISSON_REQUIRE is set
+ * (CI sets it): there a missing need is a failure, so that no test is lost in silence.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../../ts/packageRoot.ts';
+
+const NEEDS = {
+  root: () => process.getuid?.() === 0,
+  build: () =>
+    ['build/addon.cjs', 'build/caisson-shim', 'dist/ts/cli/main.js'].every((f) => existsSync(join(packageRoot, f))),
+  docker: () => has('docker'),
+  registry: () => has('docker-registry'),
+  busybox: () => existsSync('/bin/busybox') || existsSync('/usr/bin/busybox'),
+  nft: () => has('nft'),
+  ip: () => has('ip'),
+  runc: () => has('runc'),
+  cgroup1: () => existsSync('/sys/fs/cgroup/memory/tasks'),
+} as const;
+
+export type Need = keyof typeof NEEDS;
+
+function has(program: string): boolean {
+  try {
+    execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** For `describe.skipIf(missing('root', 'docker'))`. */
+export function missing(...needs: Need[]): boolean {
+  const lacking = needs.filter((need) => !NEEDS[need]());
+  if (lacking.length > 0 && process.env['CAISSON_REQUIRE'])
+    throw new Error(`this machine lacks: ${lacking.join(', ')}`);
+  return lacking.length > 0;
+}
