@@ -1,0 +1,142 @@
+/** One API request as its handler sees it: version, parameters, body, and the ways to answer beside returning a value. */
+import type { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { asCaissonError } from '../../errdefs.ts';
+import type { Native } from '../native/index.ts';
+import { errorBody } from './errors.ts';
+import { frontOf } from './front.ts';
+import { type HijackedConnection, takeConnection } from './hijack.ts';
+import { compareVersions } from './normalise.ts';
+import { Query } from './query.ts';
+
+export class Call<Body = unknown> {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly query: Query;
+  /** The checked body; for `body: 'stream'` undefined, see `stream`. */
+  readonly body: Body;
+  readonly #native: Pick<Native, 'dupFd'>;
+  #abort: AbortController | undefined;
+  #taken = false;
+
+  constructor(request: FastifyRequest, reply: FastifyReply, body: Body, native: Pick<Native, 'dupFd'>) {
+    this.request = request;
+    this.reply = reply;
+    this.query = new Query(request.raw.url ?? '');
+    this.body = body;
+    this.#native = native;
+  }
+
+  /** The version asked for is this one or newer. */
+  atLeast(version: string): boolean {
+    return compareVersions(frontOf(this.request.raw).version, version) >= 0;
+  }
+
+  /** A path parameter, decoded. */
+  param(name: string): string {
+    return (this.request.params as Record<string, string>)[name] ?? '';
+  }
+
+  /** The first value of a header; '' when absent. */
+  header(name: string): string {
+    const value = this.request.headers[name.toLowerCase()];
+    return (Array.isArray(value) ? value[0] : value) ?? '';
+  }
+
+  /** Status of the answer when it is not 200 (or 204 for an empty one). */
+  status(code: number): this {
+    this.reply.code(code);
+    return this;
+  }
+
+  /** The unread body of a route with `body: 'stream'`. */
+  get stream(): Readable {
+    const { raw } = this.request;
+    return frontOf(raw).body ?? raw;
+  }
+
+  /** The client asked for an upgrade. */
+  get wantsUpgrade(): boolean {
+    return frontOf(this.request.raw).upgrade !== undefined;
+  }
+
+  /** Aborted when the client has gone before its answer was complete. Not by a hijack. */
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      const abort = new AbortController();
+      this.#abort = abort;
+      this.reply.raw.once('close', () => {
+        if (!this.reply.raw.writableFinished && !this.#taken) abort.abort();
+      });
+    }
+    return this.#abort.signal;
+  }
+
+  /** Takes the connection for good; afterwards the handler's returned value and errors go nowhere. */
+  hijack(): HijackedConnection {
+    this.#taken = true;
+    const connection = takeConnection(this.request.raw, this.#native);
+    this.reply.hijack();
+    return connection;
+  }
+
+  get hijacked(): boolean {
+    return this.#taken;
+  }
+
+  /** A stream of JSON lines; its head is sent with the first line, so an error before that keeps its status. */
+  lines(): JsonLines {
+    return new JsonLines(this.reply);
+  }
+}
+
+/** Newline-ended JSON objects, each sent at once. */
+export class JsonLines {
+  readonly #reply: FastifyReply;
+
+  constructor(reply: FastifyReply) {
+    this.#reply = reply;
+  }
+
+  get started(): boolean {
+    return this.#reply.sent;
+  }
+
+  /** Sends the head now, for a stream that may have nothing to say for long. */
+  start(): void {
+    if (this.started) return;
+    this.#reply.hijack();
+    this.#reply.raw.writeHead(200, { 'Content-Type': 'application/json' });
+    this.#reply.raw.flushHeaders();
+  }
+
+  /** False: the client reads slower than we write; wait for `drained`. */
+  write(value: object): boolean {
+    this.start();
+    return this.#reply.raw.write(`${JSON.stringify(value)}\r\n`);
+  }
+
+  drained(): Promise<void> {
+    const { raw } = this.#reply;
+    if (!raw.writableNeedDrain || raw.destroyed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = (): void => {
+        raw.off('drain', done).off('close', done);
+        resolve();
+      };
+      raw.on('drain', done).on('close', done);
+    });
+  }
+
+  /** An error behind a head that is already out: Docker's `errorDetail` line. */
+  fail(thrown: unknown): void {
+    const { message, code, hint } = errorBody(asCaissonError(thrown));
+    this.write({ errorDetail: { message, code, ...(hint === undefined ? {} : { hint }) }, error: message });
+    this.end();
+  }
+
+  end(): void {
+    this.start();
+    this.#reply.raw.end();
+  }
+}

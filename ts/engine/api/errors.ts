@@ -1,0 +1,24 @@
+/** Error bodies: Docker's `message`, with a stable `code` and a `hint` beside it. */
+import type { ServerResponse } from 'node:http';
+import { asCaissonError, type CaissonError, httpStatus } from '../../errdefs.ts';
+
+export interface ErrorBody {
+  message: string;
+  code: string;
+  hint?: string;
+}
+
+export const errorBody = (error: CaissonError): ErrorBody => ({
+  message: error.message,
+  code: error.code,
+  ...(error.hint === undefined ? {} : { hint: error.hint }),
+});
+
+/** Answers outside of fastify: requests that the front refuses, and streams that fail before their head is written. */
+export function sendError(response: ServerResponse, thrown: unknown): void {
+  const error = asCaissonError(thrown);
+  const status = httpStatus(error.kind);
+  const body = status === 304 ? '' : `${JSON.stringify(errorBody(error))}\n`;
+  response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) });
+  response.end(body);
+}

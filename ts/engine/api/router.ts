@@ -1,0 +1,105 @@
+/** Declares routes: how a module of ts/engine/api/routes says which request its handler takes. */
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import { CaissonError } from '../../errdefs.ts';
+import type { Native } from '../native/index.ts';
+import { Call } from './call.ts';
+import { frontOf } from './front.ts';
+import { parseJson, readBody } from './json.ts';
+import { compareVersions } from './normalise.ts';
+import { bodyCheck, type Static, type TSchema } from './schema.ts';
+
+/**
+ * What a handler returns becomes the answer: an object or array JSON with 200, undefined nothing with 204 (or with the
+ * status set by `call.status`). A handler that hijacks or streams returns undefined.
+ */
+type Handler<Body> = (call: Call<Body>) => unknown;
+
+interface RouteBase {
+  method: HTTPMethods;
+  /** Without version. `:name` is one segment; a last `*` is the rest, with slashes (`call.param('*')`). */
+  path: string;
+  /** Older clients get 404, as from a daemon that does not have it. */
+  since?: string;
+}
+
+export interface JsonRoute<T extends TSchema> extends RouteBase {
+  body: T;
+  /** An absent body is `{}`. */
+  optionalBody?: boolean;
+  handle: Handler<Static<T>>;
+}
+
+export interface PlainRoute extends RouteBase {
+  /** `stream`: the handler reads `call.stream`. Absent: the body is read to its end and must be empty or is ignored. */
+  body?: 'stream';
+  handle: Handler<undefined>;
+}
+
+/** Until a handler sets another status: an answer without a body. */
+const EMPTY = 204;
+
+export class Router {
+  readonly #app: FastifyInstance;
+  readonly #native: Pick<Native, 'dupFd'>;
+
+  constructor(app: FastifyInstance, native: Pick<Native, 'dupFd'>) {
+    this.#app = app;
+    this.#native = native;
+  }
+
+  /** A route whose body is JSON. */
+  json<T extends TSchema>(route: JsonRoute<T>): void {
+    const check = bodyCheck(route.body);
+    this.#add(route, async (request, reply) => {
+      const body = check(await jsonBody(request, route.optionalBody === true));
+      return route.handle(new Call(request, reply, body, this.#native));
+    });
+  }
+
+  /** A route without a body, or with one that its handler streams. */
+  plain(route: PlainRoute): void {
+    this.#add(route, async (request, reply) => {
+      if (route.body === undefined && hasBody(request)) await readBody(bodyOf(request));
+      return route.handle(new Call(request, reply, undefined, this.#native));
+    });
+  }
+
+  #add(route: RouteBase, handle: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
+    this.#app.route({
+      method: route.method,
+      url: route.path,
+      exposeHeadRoute: false,
+      handler: async (request, reply) => {
+        if (route.since !== undefined && compareVersions(frontOf(request.raw).version, route.since) < 0)
+          throw pageNotFound();
+        reply.code(EMPTY);
+        const result = await handle(request, reply);
+        if (reply.sent) return reply;
+        if (result === undefined) return reply.send();
+        if (reply.statusCode === EMPTY) reply.code(200);
+        return reply.type('application/json').send(result);
+      },
+    });
+  }
+}
+
+export const pageNotFound = (): CaissonError =>
+  new CaissonError('NotFound', 'page not found', { code: 'PAGE_NOT_FOUND' });
+
+const bodyOf = (request: FastifyRequest): AsyncIterable<Buffer> => frontOf(request.raw).body ?? request.raw;
+
+const hasBody = (request: FastifyRequest): boolean =>
+  request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
+
+async function jsonBody(request: FastifyRequest, optional: boolean): Promise<unknown> {
+  if (!hasBody(request) && optional) return {};
+  const type = request.headers['content-type'];
+  if (hasBody(request) && type?.split(';')[0]?.trim().toLowerCase() !== 'application/json')
+    throw new CaissonError(
+      'InvalidParameter',
+      `unsupported Content-Type header (${type ?? ''}): must be 'application/json'`,
+    );
+  const bytes = await readBody(bodyOf(request));
+  if (optional && bytes.length === 0) return {};
+  return parseJson(bytes);
+}

@@ -1,0 +1,52 @@
+/** Swarm: this engine never is part of one, and says so as a Docker daemon outside of a swarm does. */
+import type { HTTPMethods } from 'fastify';
+import { CaissonError } from '../../../errdefs.ts';
+import { NOT_A_SWARM_MANAGER } from '../messages.ts';
+import type { Router } from '../router.ts';
+
+const ROUTES: [HTTPMethods, string][] = [
+  ['GET', '/swarm'],
+  ['POST', '/swarm/init'],
+  ['POST', '/swarm/join'],
+  ['POST', '/swarm/leave'],
+  ['POST', '/swarm/update'],
+  ['GET', '/swarm/unlockkey'],
+  ['POST', '/swarm/unlock'],
+  ['GET', '/nodes'],
+  ['GET', '/nodes/:id'],
+  ['DELETE', '/nodes/:id'],
+  ['POST', '/nodes/:id/update'],
+  ['GET', '/services'],
+  ['POST', '/services/create'],
+  ['GET', '/services/:id'],
+  ['DELETE', '/services/:id'],
+  ['POST', '/services/:id/update'],
+  ['GET', '/services/:id/logs'],
+  ['GET', '/tasks'],
+  ['GET', '/tasks/:id'],
+  ['GET', '/tasks/:id/logs'],
+  ['GET', '/secrets'],
+  ['POST', '/secrets/create'],
+  ['GET', '/secrets/:id'],
+  ['DELETE', '/secrets/:id'],
+  ['POST', '/secrets/:id/update'],
+  ['GET', '/configs'],
+  ['POST', '/configs/create'],
+  ['GET', '/configs/:id'],
+  ['DELETE', '/configs/:id'],
+  ['POST', '/configs/:id/update'],
+];
+
+export function swarmRoutes(router: Router): void {
+  for (const [method, path] of ROUTES) {
+    router.plain({
+      method,
+      path,
+      body: 'stream',
+      handle: (call) => {
+        call.stream.resume();
+        throw new CaissonError('Unavailable', NOT_A_SWARM_MANAGER, { code: 'NOT_A_SWARM_MANAGER' });
+      },
+    });
+  }
+}

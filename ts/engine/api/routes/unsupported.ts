@@ -1,0 +1,47 @@
+/** Operations of the Docker API that this engine does not have: each answers 501 and names itself. */
+import type { HTTPMethods } from 'fastify';
+import { CaissonError } from '../../../errdefs.ts';
+import type { Router } from '../router.ts';
+
+const ROUTES: [HTTPMethods, string, string][] = [
+  ['POST', '/build', 'building images'],
+  ['POST', '/build/prune', 'pruning the build cache'],
+  ['POST', '/build/cancel', 'building images'],
+  ['POST', '/session', 'BuildKit sessions'],
+  ['POST', '/grpc', 'the BuildKit API'],
+  ['POST', '/commit', 'committing a container'],
+  ['GET', '/images/search', 'searching a registry'],
+  ['GET', '/images/get', 'saving images'],
+  ['GET', '/distribution/*', 'inspecting an image in its registry'],
+  ['GET', '/plugins/privileges', 'managed plugins'],
+  ['POST', '/plugins/pull', 'managed plugins'],
+  ['POST', '/plugins/create', 'managed plugins'],
+];
+
+export function unsupportedRoutes(router: Router): void {
+  for (const [method, path, what] of ROUTES) {
+    router.plain({
+      method,
+      path,
+      body: 'stream',
+      handle: (call) => {
+        call.stream.resume();
+        throw notImplemented(`${method} ${path}`, what);
+      },
+    });
+  }
+  router.plain({ method: 'GET', path: '/plugins', handle: () => [] });
+  router.plain({
+    method: 'GET',
+    path: '/plugins/*',
+    handle: (call) => {
+      const name = call.param('*').replace(/\/json$/, '');
+      throw new CaissonError('NotFound', `plugin ${JSON.stringify(name)} not found`, { code: 'PLUGIN_NOT_FOUND' });
+    },
+  });
+}
+
+export const notImplemented = (operation: string, what: string): CaissonError =>
+  new CaissonError('NotImplemented', `${operation}: ${what} is not supported by caisson`, {
+    code: 'OPERATION_NOT_SUPPORTED',
+  });

@@ -1,0 +1,177 @@
+/**
+ * The HTTP server: one node:http server per daemon behind all its listeners, and fastify for the routes. Each request
+ * passes the front first (headers, normalised path, version), whether it comes by `request` or by `upgrade`.
+ */
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import { type Duplex, Readable } from 'node:stream';
+import fastify, { type FastifyInstance } from 'fastify';
+import { asCaissonError, CaissonError, httpStatus } from '../../errdefs.ts';
+import type { Logger } from '../../log.ts';
+import type { Native } from '../native/index.ts';
+import { API_VERSION, ENGINE_VERSION } from '../version.ts';
+import { errorBody, sendError } from './errors.ts';
+import { type Front, setFront } from './front.ts';
+import { checkBrowser, checkHeaders, normaliseUrl } from './normalise.ts';
+import { pageNotFound, Router } from './router.ts';
+
+export interface ApiServer {
+  /** Listeners attach here: `server.listen(…)` once, further sockets through `server.emit('connection', socket)`. */
+  server: Server;
+  router: Router;
+  /** Builds the routes; after this no route can be added. */
+  ready(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const HEADERS: Record<string, string> = {
+  'Api-Version': API_VERSION,
+  'Docker-Experimental': 'false',
+  Ostype: 'linux',
+  Server: `Caisson/${ENGINE_VERSION} (linux)`,
+};
+
+/** HEAD and GET /_ping, which every command of the CLI asks first; answered before any routing. */
+const PING: Record<string, string> = {
+  'Builder-Version': '1',
+  Swarm: 'inactive',
+  'Cache-Control': 'no-cache, no-store, must-revalidate',
+  Pragma: 'no-cache',
+  'Content-Type': 'text/plain; charset=utf-8',
+};
+
+export function createApiServer(options: { log: Logger; native: Pick<Native, 'dupFd'> }): ApiServer {
+  const { log } = options;
+  const server = createServer({ insecureHTTPParser: false });
+  // A `docker load` may take hours to send its body; headers still have to come within a minute.
+  server.requestTimeout = 0;
+  server.headersTimeout = 60_000;
+  server.keepAliveTimeout = 120_000;
+
+  const app = createApp(server, log);
+  const router = new Router(app, options.native);
+
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    accept(app, request, response, undefined);
+  });
+  server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    const response = new ServerResponse(request);
+    // Nothing more is parsed on this connection: an answer that is not a hijack ends it.
+    response.shouldKeepAlive = false;
+    response.assignSocket(request.socket);
+    response.once('finish', () => request.socket.end());
+    request.socket.on('error', () => request.socket.destroy());
+    accept(app, request, response, { stream, head });
+  });
+
+  return {
+    server,
+    router,
+    ready: async () => {
+      await app.ready();
+    },
+    close: async () => {
+      server.closeIdleConnections();
+      await app.close();
+    },
+  };
+}
+
+function accept(
+  app: FastifyInstance,
+  request: IncomingMessage,
+  response: ServerResponse,
+  upgrade: Front['upgrade'],
+): void {
+  for (const name in HEADERS) response.setHeader(name, HEADERS[name] as string);
+  try {
+    checkHeaders(request.rawHeaders);
+    if (request.socket.remoteAddress !== undefined) checkBrowser(request.headers.host, request.headers.origin);
+    const { url, version } = normaliseUrl(request.url ?? '');
+    if (url === '/_ping' && (request.method === 'GET' || request.method === 'HEAD')) {
+      const body = request.method === 'GET' ? 'OK' : '';
+      response.writeHead(200, { ...PING, 'Content-Length': body.length }).end(body);
+      return;
+    }
+    request.url = url;
+    const body = upgrade && legacyUpgradeBody(request, upgrade);
+    setFront(request, { version, ...(upgrade && { upgrade }), ...(body && { body }) });
+  } catch (error) {
+    sendError(response, error);
+    return;
+  }
+  app.routing(request, response);
+}
+
+/**
+ * Before nodejs/node#60016 Node ends an upgrade request at its headers: the body stands at the front of `head` and of the
+ * socket. Newer ones put it on the request.
+ */
+function legacyUpgradeBody(request: IncomingMessage, upgrade: NonNullable<Front['upgrade']>): Readable | undefined {
+  if (Number.parseInt(process.versions.node, 10) >= 24) return undefined;
+  if (request.headers['transfer-encoding'] !== undefined)
+    throw new CaissonError('InvalidParameter', 'an upgrade request with a chunked body needs Node 24 or newer', {
+      hint: 'send Content-Length, or run the daemon on a newer Node',
+    });
+  const length = Number(request.headers['content-length'] ?? 0);
+  if (length === 0) return undefined;
+  return Readable.from(takeBytes(upgrade, length));
+}
+
+async function* takeBytes(upgrade: NonNullable<Front['upgrade']>, length: number): AsyncGenerator<Buffer> {
+  let missing = length;
+  while (missing > 0) {
+    if (upgrade.head.length === 0) {
+      const chunk = (upgrade.stream.read() as Buffer | null) ?? (await nextChunk(upgrade.stream));
+      if (chunk === null) throw new CaissonError('InvalidParameter', 'the request ended before its body was complete');
+      upgrade.head = chunk;
+    }
+    const part = upgrade.head.subarray(0, missing);
+    upgrade.head = upgrade.head.subarray(part.length);
+    missing -= part.length;
+    yield part;
+  }
+}
+
+function nextChunk(stream: Duplex): Promise<Buffer | null> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      stream.off('readable', settle).off('end', settle).off('close', settle);
+      resolve(stream.read() as Buffer | null);
+    };
+    stream.on('readable', settle).on('end', settle).on('close', settle);
+  });
+}
+
+function createApp(server: Server, log: Logger): FastifyInstance {
+  const app = fastify({
+    // fastify's own listener is not attached: the front calls app.routing.
+    serverFactory: () => server,
+    logger: false,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
+    exposeHeadRoutes: false,
+  });
+  // Bodies are read by the router, which knows what each route takes.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  app.setNotFoundHandler(() => {
+    throw pageNotFound();
+  });
+  app.setErrorHandler((thrown, request, reply) => {
+    const error = isClientError(thrown) ? new CaissonError('InvalidParameter', thrown.message) : asCaissonError(thrown);
+    const status = httpStatus(error.kind);
+    if (status >= 500 && error.kind === 'System')
+      log.error({ err: error, method: request.method, url: request.raw.url }, 'request failed');
+    if (reply.sent) return;
+    if (status === 304) return reply.code(304).send();
+    return reply.code(status).type('application/json').send(errorBody(error));
+  });
+  return app;
+}
+
+/** fastify's own refusals, for example of a path parameter that is too long. */
+const isClientError = (thrown: unknown): thrown is Error =>
+  thrown instanceof Error &&
+  !(thrown instanceof CaissonError) &&
+  'statusCode' in thrown &&
+  typeof thrown.statusCode === 'number' &&
+  thrown.statusCode < 500;

@@ -1,0 +1,327 @@
+/**
+ * The daemon's settings: flags, then the config file (daemon.json, with dockerd's keys), then defaults. A flag or key
+ * that is not known is refused, and so is a setting given in both places: a daemon that ignores one runs otherwise than
+ * its owner believes.
+ */
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { CaissonError } from '../errdefs.ts';
+import type { LogLevel } from '../log.ts';
+
+export interface DaemonConfig {
+  /** `unix:///path` or `tcp://127.0.0.1:port`; empty: the default sockets. */
+  hosts: string[];
+  dataRoot: string;
+  execRoot: string;
+  pidfile: string;
+  configFile: string;
+  debug: boolean;
+  logLevel: LogLevel;
+  /** Name of the default bridge; `none` for no default network. */
+  bridge: string;
+  /** Address of the default bridge with prefix length; '' picks a free subnet. */
+  bip: string;
+  mtu: number;
+  dns: string[];
+  dnsOptions: string[];
+  dnsSearch: string[];
+  /** Address that published ports bind to when none is given. */
+  ip: string;
+  icc: boolean;
+  /** `open`: published ports are let through foreign firewalls; `respect`: the host's own rules decide. */
+  firewall: 'open' | 'respect';
+  cgroupParent: string;
+  insecureRegistries: string[];
+  registryMirrors: string[];
+  maxConcurrentDownloads: number;
+  logDriver: string;
+  logOpts: Record<string, string>;
+  labels: string[];
+  defaultShmSizeBytes: number;
+  defaultUlimits: Record<string, { Name: string; Hard: number; Soft: number }>;
+  init: boolean;
+  shutdownTimeoutS: number;
+}
+
+type Kind = 'string' | 'strings' | 'boolean' | 'number';
+
+interface Setting {
+  /** dockerd's name of the flag, and of the key unless `key` differs. */
+  flag: string;
+  key?: string;
+  kind: Kind;
+  short?: string;
+  set: (config: DaemonConfig, value: never) => void;
+  /** May change by SIGHUP. */
+  reloadable?: true;
+}
+
+const text = (
+  flag: string,
+  set: (config: DaemonConfig, value: string) => void,
+  more: Partial<Setting> = {},
+): Setting => ({
+  flag,
+  kind: 'string',
+  set,
+  ...more,
+});
+const list = (
+  flag: string,
+  key: string,
+  set: (config: DaemonConfig, value: string[]) => void,
+  more: Partial<Setting> = {},
+): Setting => ({
+  flag,
+  key,
+  kind: 'strings',
+  set,
+  ...more,
+});
+const flag = (
+  name: string,
+  set: (config: DaemonConfig, value: boolean) => void,
+  more: Partial<Setting> = {},
+): Setting => ({
+  flag: name,
+  kind: 'boolean',
+  set,
+  ...more,
+});
+const number = (
+  name: string,
+  set: (config: DaemonConfig, value: number) => void,
+  more: Partial<Setting> = {},
+): Setting => ({
+  flag: name,
+  kind: 'number',
+  set,
+  ...more,
+});
+
+const SETTINGS: Setting[] = [
+  list('host', 'hosts', (c, v) => (c.hosts = v), { short: 'H' }),
+  text('data-root', (c, v) => (c.dataRoot = v)),
+  text('exec-root', (c, v) => (c.execRoot = v)),
+  text('pidfile', (c, v) => (c.pidfile = v), { short: 'p' }),
+  flag('debug', (c, v) => (c.debug = v), { short: 'D', reloadable: true }),
+  text('log-level', (c, v) => (c.logLevel = logLevel(v)), { short: 'l' }),
+  text('bridge', (c, v) => (c.bridge = v), { short: 'b' }),
+  text('bip', (c, v) => (c.bip = bridgeAddress(v))),
+  number('mtu', (c, v) => (c.mtu = v)),
+  list('dns', 'dns', (c, v) => (c.dns = v)),
+  list('dns-opt', 'dns-opts', (c, v) => (c.dnsOptions = v)),
+  list('dns-search', 'dns-search', (c, v) => (c.dnsSearch = v)),
+  text('ip', (c, v) => (c.ip = v)),
+  flag('icc', (c, v) => (c.icc = v)),
+  text('firewall', (c, v) => (c.firewall = oneOf('firewall', v, ['open', 'respect']))),
+  text('cgroup-parent', (c, v) => (c.cgroupParent = cgroupParent(v))),
+  list('insecure-registry', 'insecure-registries', (c, v) => (c.insecureRegistries = v), { reloadable: true }),
+  list('registry-mirror', 'registry-mirrors', (c, v) => (c.registryMirrors = v.map(mirror)), { reloadable: true }),
+  number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = v), { reloadable: true }),
+  text('log-driver', (c, v) => (c.logDriver = v)),
+  list('label', 'labels', (c, v) => (c.labels = v), { reloadable: true }),
+  text('default-shm-size', (c, v) => (c.defaultShmSizeBytes = byteSize('default-shm-size', v))),
+  flag('init', (c, v) => (c.init = v)),
+  number('shutdown-timeout', (c, v) => (c.shutdownTimeoutS = v), { reloadable: true }),
+];
+
+const defaults = (): DaemonConfig => ({
+  hosts: [],
+  dataRoot: '/var/lib/caisson',
+  execRoot: '/run/caisson',
+  pidfile: '',
+  configFile: '/etc/caisson/daemon.json',
+  debug: false,
+  logLevel: 'info',
+  bridge: '',
+  bip: '',
+  mtu: 1500,
+  dns: [],
+  dnsOptions: [],
+  dnsSearch: [],
+  ip: '0.0.0.0',
+  icc: true,
+  firewall: 'open',
+  cgroupParent: '/caisson',
+  insecureRegistries: [],
+  registryMirrors: [],
+  maxConcurrentDownloads: 3,
+  logDriver: 'json-file',
+  logOpts: {},
+  labels: [],
+  defaultShmSizeBytes: 64 * 1024 * 1024,
+  defaultUlimits: {},
+  init: false,
+  shutdownTimeoutS: 15,
+});
+
+const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
+
+/** Flags of `caisson daemon`, without the command's name. */
+export function loadConfig(argv: string[]): DaemonConfig {
+  const given = parseFlags(argv);
+  const config = defaults();
+  const file = given.get('config-file');
+  if (typeof file === 'string') config.configFile = file;
+  const fromFile = readConfigFile(config.configFile, file !== undefined);
+  for (const setting of SETTINGS) {
+    const key = setting.key ?? setting.flag;
+    const byFlag = given.get(setting.flag);
+    const byFile = fromFile.get(key);
+    if (byFlag !== undefined && byFile !== undefined)
+      throw invalid(`the setting ${key} is given both by a flag and in ${config.configFile}`);
+    const value = byFlag ?? byFile;
+    if (value !== undefined) setting.set(config, value as never);
+  }
+  applyObjects(config, given, fromFile);
+  if (config.debug && !given.has('log-level')) config.logLevel = 'debug';
+  if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;
+  for (const name of ['dataRoot', 'execRoot', 'pidfile'] as const)
+    if (!config[name].startsWith('/'))
+      throw invalid(`${name}: ${JSON.stringify(config[name])} is not an absolute path`);
+  return config;
+}
+
+/** SIGHUP: takes over the reloadable settings of the file; returns their keys. */
+export function reloadConfig(config: DaemonConfig): string[] {
+  const fromFile = readConfigFile(config.configFile, false);
+  const changed: string[] = [];
+  for (const setting of SETTINGS) {
+    const key = setting.key ?? setting.flag;
+    const value = fromFile.get(key);
+    if (value === undefined || setting.reloadable !== true) continue;
+    setting.set(config, value as never);
+    changed.push(key);
+  }
+  return changed;
+}
+
+function parseFlags(argv: string[]): Map<string, unknown> {
+  const options: Record<string, { type: 'string' | 'boolean'; short?: string; multiple?: boolean }> = {
+    'config-file': { type: 'string' },
+    'log-opt': { type: 'string', multiple: true },
+    'default-ulimit': { type: 'string', multiple: true },
+  };
+  for (const setting of SETTINGS)
+    options[setting.flag] = {
+      type: setting.kind === 'boolean' ? 'boolean' : 'string',
+      multiple: setting.kind === 'strings',
+      ...(setting.short === undefined ? {} : { short: setting.short }),
+    };
+  let values: Record<string, unknown>;
+  try {
+    values = parseArgs({
+      args: argv.map(booleanValue),
+      options,
+      strict: true,
+      allowPositionals: false,
+      allowNegative: true,
+    }).values;
+  } catch (error) {
+    throw invalid(error instanceof Error ? error.message : String(error));
+  }
+  for (const setting of SETTINGS)
+    if (setting.kind === 'number' && values[setting.flag] !== undefined)
+      values[setting.flag] = wholeNumber(setting.flag, String(values[setting.flag]));
+  return new Map(Object.entries(values));
+}
+
+/** `--icc=false`, as Go's flags take it, in the form that parseArgs takes. */
+function booleanValue(argument: string): string {
+  const match = /^--([a-z-]+)=(true|false)$/.exec(argument);
+  if (match?.[1] === undefined || !SETTINGS.some((s) => s.flag === match[1] && s.kind === 'boolean')) return argument;
+  return match[2] === 'true' ? `--${match[1]}` : `--no-${match[1]}`;
+}
+
+function readConfigFile(path: string, required: boolean): Map<string, unknown> {
+  let content: string;
+  try {
+    content = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (!required && (error as NodeJS.ErrnoException).code === 'ENOENT') return new Map();
+    throw invalid(`config file ${path}: ${(error as Error).message}`);
+  }
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(content === '' ? '{}' : content);
+  } catch (error) {
+    throw invalid(`config file ${path}: ${(error as Error).message}`);
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+    throw invalid(`config file ${path}: not a JSON object`);
+  for (const [key, value] of Object.entries(parsed)) checkKey(path, key, value);
+  return new Map(Object.entries(parsed));
+}
+
+function checkKey(path: string, key: string, value: unknown): void {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  if ((key === 'log-opts' || key === 'default-ulimits') && isObject) return;
+  const setting = SETTINGS.find((s) => (s.key ?? s.flag) === key);
+  if (setting === undefined && key !== 'log-opts' && key !== 'default-ulimits')
+    throw invalid(`config file ${path}: unknown key ${JSON.stringify(key)}`);
+  const good =
+    setting?.kind === 'strings'
+      ? Array.isArray(value) && value.every((v) => typeof v === 'string')
+      : typeof value === setting?.kind;
+  if (!good) throw invalid(`config file ${path}: the value of ${JSON.stringify(key)} is not of the type it must have`);
+}
+
+function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFile: Map<string, unknown>): void {
+  for (const pair of (given.get('log-opt') ?? []) as string[]) {
+    const at = pair.indexOf('=');
+    if (at < 1) throw invalid(`invalid log-opt ${JSON.stringify(pair)}: not of the form key=value`);
+    config.logOpts[pair.slice(0, at)] = pair.slice(at + 1);
+  }
+  for (const [key, value] of Object.entries((fromFile.get('log-opts') ?? {}) as Record<string, unknown>))
+    config.logOpts[key] = String(value);
+  for (const limit of (given.get('default-ulimit') ?? []) as string[]) {
+    const match = /^([a-z]+)=(-?\d+)(?::(-?\d+))?$/.exec(limit);
+    if (!match) throw invalid(`invalid default-ulimit ${JSON.stringify(limit)}: not of the form name=soft[:hard]`);
+    const name = match[1] as string;
+    config.defaultUlimits[name] = { Name: name, Soft: Number(match[2]), Hard: Number(match[3] ?? match[2]) };
+  }
+  Object.assign(config.defaultUlimits, fromFile.get('default-ulimits') ?? {});
+}
+
+function wholeNumber(name: string, value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not a number`);
+  return Number(value);
+}
+
+function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((one) => one === value);
+  if (found === undefined)
+    throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: it is one of ${allowed.join(', ')}`);
+  return found;
+}
+
+const logLevel = (value: string): LogLevel =>
+  oneOf('log-level', value, ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const);
+
+function mirror(value: string): string {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol) || url.search !== '' || url.hash !== '' || url.username !== '')
+    throw invalid(`invalid registry mirror ${JSON.stringify(value)}: not an http or https URL`);
+  return value.endsWith('/') ? value : `${value}/`;
+}
+
+/** Units of 1024, as docker's: `64M`, `1g`, bytes without a unit. */
+export function byteSize(name: string, value: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(value.trim());
+  if (!match) throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not a size`);
+  return Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf((match[2] || ' ').toLowerCase()));
+}
+
+function bridgeAddress(value: string): string {
+  if (!/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(value))
+    throw invalid(`invalid value ${JSON.stringify(value)} for bip: not an IPv4 address with a prefix length`);
+  return value;
+}
+
+function cgroupParent(value: string): string {
+  const path = value.startsWith('/') ? value : `/${value}`;
+  if (path.split('/').includes('..') || path.includes('//'))
+    throw invalid(`invalid value ${JSON.stringify(value)} for cgroup-parent`);
+  return path.replace(/\/$/, '') || '/caisson';
+}

@@ -1,0 +1,67 @@
+/**
+ * What the parts of the engine share. `daemon.ts` constructs all of it, once, and hands it to the routes; a part takes
+ * only what it uses, by its constructor.
+ */
+import { join } from 'node:path';
+import type { Logger } from '../log.ts';
+import type { DaemonConfig } from './config.ts';
+import type { HostInfo, Native } from './native/index.ts';
+
+export interface Engine {
+  readonly config: DaemonConfig;
+  readonly paths: EnginePaths;
+  readonly log: Logger;
+  readonly native: Native;
+  readonly host: HostInfo;
+}
+
+/*
+ * <dataRoot>                     0710, survives a reboot
+ *   graph.db, -wal, -shm         the truth
+ *   overlay/<cacheId>/diff       a layer
+ *   overlay/<id>/{upper,work}    a container's own
+ *   content/blobs/sha256/<hex>   manifests, indexes, configs
+ *   containers/<id>/             hostname, hosts, resolv.conf, <id>-json.log
+ *   volumes/<name>/_data
+ *   tmp/                         emptied at every start
+ * <execRoot>                     on tmpfs
+ *   c/<id>/                      0700: shim.sock, config.json, exit.json
+ *   lock.db                      held while a daemon uses the two roots
+ */
+export class EnginePaths {
+  readonly dataRoot: string;
+  readonly execRoot: string;
+
+  constructor(dataRoot: string, execRoot: string) {
+    this.dataRoot = dataRoot;
+    this.execRoot = execRoot;
+  }
+
+  get database(): string {
+    return join(this.dataRoot, 'graph.db');
+  }
+  get overlay(): string {
+    return join(this.dataRoot, 'overlay');
+  }
+  get content(): string {
+    return join(this.dataRoot, 'content');
+  }
+  get containers(): string {
+    return join(this.dataRoot, 'containers');
+  }
+  get volumes(): string {
+    return join(this.dataRoot, 'volumes');
+  }
+  get tmp(): string {
+    return join(this.dataRoot, 'tmp');
+  }
+  get state(): string {
+    return join(this.execRoot, 'c');
+  }
+  containerDir(id: string): string {
+    return join(this.containers, id);
+  }
+  stateDir(id: string): string {
+    return join(this.state, id);
+  }
+}
