@@ -1,0 +1,149 @@
+import type { Database, Statement } from './db.ts';
+import { isHexPrefix, PrefixLookup } from './lookup.ts';
+
+export interface ImageRow {
+  /** Digest of the config: `sha256:…`. */
+  id: string;
+  /** The config's exact bytes, JSON. */
+  config: string;
+  /** The platform's manifest that the image came with; null for one that was built, committed or imported. */
+  manifestDigest: string | null;
+  /** Sum of its layers' sizes. */
+  sizeBytes: number;
+  /** Image id of the parent, for an image committed or built here. */
+  parent: string | null;
+  /** When the row was made here (the image's own date stands in its config). */
+  createdMs: number;
+  /** When a name last was set. */
+  taggedMs: number | null;
+}
+
+/** A name of an image, normalised: `docker.io/library/busybox:latest` or `docker.io/library/busybox@sha256:…`. */
+export interface ReferenceRow {
+  name: string;
+  /** `docker.io/library/busybox`. */
+  repository: string;
+  /** Exactly one of tag and digest is set. */
+  tag: string | null;
+  /** What the registry resolved the name to: an index or a manifest. */
+  digest: string | null;
+  imageId: string;
+}
+
+export interface NewImage {
+  image: ImageRow;
+  /** chainIds, the base layer first. */
+  layers: string[];
+  /** Digests of blobs to keep with the image: manifest, index, config. Each has a blob row. */
+  blobs: string[];
+}
+
+const IMAGE =
+  'id, config, manifest_digest AS manifestDigest, size_bytes AS sizeBytes, parent, created_ms AS createdMs, tagged_ms AS taggedMs';
+const REFERENCE = 'name, repository, tag, digest, image_id AS imageId';
+
+export class ImageStore {
+  readonly #db: Database;
+  readonly #prefix: PrefixLookup;
+  readonly #insert: Statement<[ImageRow], never>;
+  readonly #insertLayer: Statement<[string, number, string], never>;
+  readonly #insertBlob: Statement<[string, string], never>;
+  readonly #get: Statement<[string], ImageRow>;
+  readonly #all: Statement<[], ImageRow>;
+  readonly #layers: Statement<[string], { chainId: string }>;
+  readonly #delete: Statement<[string], never>;
+  readonly #children: Statement<[string], { id: string }>;
+  readonly #setReference: Statement<[ReferenceRow], never>;
+  readonly #tagged: Statement<[number, string], never>;
+  readonly #reference: Statement<[string], ReferenceRow>;
+  readonly #references: Statement<[], ReferenceRow>;
+  readonly #referencesOf: Statement<[string], ReferenceRow>;
+  readonly #deleteReference: Statement<[string], never>;
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#prefix = new PrefixLookup(db, 'image', 'id');
+    this.#insert = db.prepare(`
+      INSERT INTO image VALUES (@id, @config, @manifestDigest, @sizeBytes, @parent, @createdMs, @taggedMs)
+      ON CONFLICT (id) DO UPDATE SET manifest_digest = coalesce(excluded.manifest_digest, manifest_digest)`);
+    this.#insertLayer = db.prepare('INSERT INTO image_layer VALUES (?, ?, ?) ON CONFLICT DO NOTHING');
+    this.#insertBlob = db.prepare('INSERT INTO image_blob VALUES (?, ?) ON CONFLICT DO NOTHING');
+    this.#get = db.prepare(`SELECT ${IMAGE} FROM image WHERE id = ?`);
+    this.#all = db.prepare(`SELECT ${IMAGE} FROM image ORDER BY created_ms DESC, id`);
+    this.#layers = db.prepare('SELECT chain_id AS chainId FROM image_layer WHERE image_id = ? ORDER BY position');
+    this.#delete = db.prepare('DELETE FROM image WHERE id = ?');
+    this.#children = db.prepare('SELECT id FROM image WHERE parent = ?');
+    this.#setReference = db.prepare(`
+      INSERT INTO reference VALUES (@name, @repository, @tag, @digest, @imageId)
+      ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`);
+    this.#tagged = db.prepare('UPDATE image SET tagged_ms = ? WHERE id = ?');
+    this.#reference = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE name = ?`);
+    this.#references = db.prepare(`SELECT ${REFERENCE} FROM reference ORDER BY name`);
+    this.#referencesOf = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE image_id = ? ORDER BY name`);
+    this.#deleteReference = db.prepare('DELETE FROM reference WHERE name = ?');
+  }
+
+  /** Layers and blobs have their rows already. An image already there gains what is new (a manifest, blobs). */
+  insert({ image, layers, blobs }: NewImage): void {
+    this.#db.transaction(() => {
+      this.#insert.run(image);
+      layers.forEach((chainId, position) => {
+        this.#insertLayer.run(image.id, position, chainId);
+      });
+      for (const digest of blobs) this.#insertBlob.run(image.id, digest);
+    });
+  }
+
+  get(id: string): ImageRow | undefined {
+    return this.#get.get(id);
+  }
+
+  /** The newest first. */
+  all(): ImageRow[] {
+    return this.#all.all();
+  }
+
+  /** Ids (at most two) that begin so; `prefix` with or without `sha256:`. Two mean that it is ambiguous. */
+  findByPrefix(prefix: string): string[] {
+    const hex = prefix.startsWith('sha256:') ? prefix.slice(7) : prefix;
+    return isHexPrefix(hex) ? this.#prefix.find(`sha256:${hex}`) : [];
+  }
+
+  /** chainIds, the base layer first. */
+  layers(id: string): string[] {
+    return this.#layers.all(id).map((row) => row.chainId);
+  }
+
+  /** Ids of the images whose parent it is. */
+  children(id: string): string[] {
+    return this.#children.all(id).map((row) => row.id);
+  }
+
+  /** Takes its references along; layers and blobs are left to the garbage collector. */
+  delete(id: string): void {
+    this.#delete.run(id);
+  }
+
+  /** Sets a name, or moves it from another image. */
+  setReference(reference: ReferenceRow, nowMs: number): void {
+    this.#setReference.run(reference);
+    this.#tagged.run(nowMs, reference.imageId);
+  }
+
+  reference(name: string): ReferenceRow | undefined {
+    return this.#reference.get(name);
+  }
+
+  references(): ReferenceRow[] {
+    return this.#references.all();
+  }
+
+  referencesOf(imageId: string): ReferenceRow[] {
+    return this.#referencesOf.all(imageId);
+  }
+
+  /** True when the name was there. */
+  deleteReference(name: string): boolean {
+    return this.#deleteReference.run(name).changes === 1;
+  }
+}

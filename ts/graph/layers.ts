@@ -1,0 +1,76 @@
+import type { Database, Statement } from './db.ts';
+
+/** A committed, unpacked layer. The row is written after its directory is in place. */
+export interface LayerRow {
+  /** Names the layer with all below it; equal to `diffId` for a base layer. */
+  chainId: string;
+  /** Digest of the uncompressed archive. */
+  diffId: string;
+  /** chainId of the layer below. */
+  parent: string | null;
+  /** Names the directory `<data>/overlay/<cacheId>`; chosen at random, so that a half-made one never is in the way. */
+  cacheId: string;
+  /** Sum of the regular files' sizes of this layer alone. */
+  sizeBytes: number;
+  /** The compressed blob that it was unpacked from, for push; null for a layer that was never a blob. */
+  blobDigest: string | null;
+  blobSizeBytes: number | null;
+  blobMediaType: string | null;
+  createdMs: number;
+}
+
+const COLUMNS =
+  'chain_id AS chainId, diff_id AS diffId, parent, cache_id AS cacheId, size_bytes AS sizeBytes, ' +
+  'blob_digest AS blobDigest, blob_size_bytes AS blobSizeBytes, blob_media_type AS blobMediaType, created_ms AS createdMs';
+
+export class LayerStore {
+  readonly #insert: Statement<[LayerRow], never>;
+  readonly #get: Statement<[string], LayerRow>;
+  readonly #all: Statement<[], LayerRow>;
+  readonly #chain: Statement<[string], LayerRow>;
+  readonly #delete: Statement<[string], never>;
+
+  constructor(db: Database) {
+    this.#insert = db.prepare(
+      `INSERT INTO layer VALUES (@chainId, @diffId, @parent, @cacheId, @sizeBytes, @blobDigest, @blobSizeBytes,
+       @blobMediaType, @createdMs) ON CONFLICT (chain_id) DO NOTHING`,
+    );
+    this.#get = db.prepare(`SELECT ${COLUMNS} FROM layer WHERE chain_id = ?`);
+    this.#all = db.prepare(`SELECT ${COLUMNS} FROM layer ORDER BY chain_id`);
+    this.#chain = db.prepare(`
+      WITH RECURSIVE chain (id, depth) AS (
+        VALUES (?, 0)
+        UNION ALL
+        SELECT layer.parent, depth + 1 FROM chain JOIN layer ON layer.chain_id = chain.id
+        WHERE layer.parent IS NOT NULL
+      )
+      SELECT ${COLUMNS} FROM chain JOIN layer ON layer.chain_id = chain.id ORDER BY depth`);
+    this.#delete = db.prepare('DELETE FROM layer WHERE chain_id = ?');
+  }
+
+  /**
+   * True when the row was written; false when this layer already was there: then the caller's directory is one too many
+   * and is removed (two pulls unpacked the same layer).
+   */
+  insert(layer: LayerRow): boolean {
+    return this.#insert.run(layer).changes === 1;
+  }
+
+  get(chainId: string): LayerRow | undefined {
+    return this.#get.get(chainId);
+  }
+
+  all(): LayerRow[] {
+    return this.#all.all();
+  }
+
+  /** The layer and all below it, the top one first (the order of overlay's lower directories). */
+  chain(chainId: string): LayerRow[] {
+    return this.#chain.all(chainId);
+  }
+
+  /** Fails while an image, a container or a layer above refers to it. */
+  delete(chainId: string): void {
+    this.#delete.run(chainId);
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * Numbered migrations, forward only. `PRAGMA user_version` is the number of the last one applied. A released migration
+ * is never edited; a change is a new file `migrations/NNN-what.ts`, listed here.
+ */
+import type { Database as Connection } from 'better-sqlite3';
+import { CaissonError } from '../errdefs.ts';
+import { initial } from './migrations/001-initial.ts';
+
+export interface Migration {
+  version: number;
+  name: string;
+  sql: string;
+}
+
+export const MIGRATIONS: readonly Migration[] = [initial];
+
+/** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */
+export function migrate(connection: Connection, migrations: readonly Migration[] = MIGRATIONS): void {
+  const known = migrations.at(-1)?.version ?? 0;
+  const found = connection.pragma('user_version', { simple: true }) as number;
+  if (found > known) {
+    throw new CaissonError(
+      'System',
+      `${connection.name} has schema version ${found}, but this caisson knows versions up to ${known}`,
+      { code: 'SCHEMA_TOO_NEW', hint: 'Start the caisson version that wrote it, or a newer one.' },
+    );
+  }
+  if (found === known) return;
+  connection
+    .transaction(() => {
+      for (const migration of migrations) {
+        if (migration.version <= found) continue;
+        connection.exec(migration.sql);
+        connection.pragma(`user_version = ${migration.version}`);
+      }
+    })
+    .immediate();
+}
