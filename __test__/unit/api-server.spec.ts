@@ -27,6 +27,7 @@ const native = {
 const dir = mkdtempSync(join(tmpdir(), 'caisson-api-'));
 const socketPath = join(dir, 'api.sock');
 const api = createApiServer({ log: createLogger('silent'), native });
+const server = api.newServer();
 let received: unknown;
 
 beforeAll(async () => {
@@ -67,12 +68,12 @@ beforeAll(async () => {
   });
   registerRoutes(router, {} as Engine);
   await api.ready();
-  api.server.listen(socketPath);
-  await once(api.server, 'listening');
+  server.listen(socketPath);
+  await once(server, 'listening');
 });
 
 afterAll(async () => {
-  await api.close();
+  await api.close(1000);
   rmSync(dir, { recursive: true });
 });
 
@@ -84,14 +85,14 @@ interface Answer {
 
 /** Sends the parts one by one, each when the server has read the one before. */
 async function send(parts: string[]): Promise<Socket> {
-  const accepted = once(api.server, 'connection') as Promise<[Socket]>;
+  const accepted = once(server, 'connection') as Promise<[Socket]>;
   const socket = connect(socketPath);
-  const [server] = await accepted;
+  const [peer] = await accepted;
   let sent = 0;
   for (const part of parts) {
     socket.write(part);
     sent += Buffer.byteLength(part);
-    while (server.bytesRead < sent && !server.destroyed) await new Promise((resolve) => setImmediate(resolve));
+    while (peer.bytesRead < sent && !peer.destroyed) await new Promise((resolve) => setImmediate(resolve));
   }
   return socket;
 }

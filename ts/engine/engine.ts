@@ -3,6 +3,7 @@
  * only what it uses, by its constructor.
  */
 import { join } from 'node:path';
+import type { Graph } from '../graph/graph.ts';
 import type { Logger } from '../log.ts';
 import type { DaemonConfig } from './config.ts';
 import type { HostInfo, Native } from './native/index.ts';
@@ -13,6 +14,9 @@ export interface Engine {
   readonly log: Logger;
   readonly native: Native;
   readonly host: HostInfo;
+  readonly graph: Graph;
+  /** Aborted when the daemon is about to end: streams without an end of their own stop. */
+  readonly ending: AbortSignal;
 }
 
 /*

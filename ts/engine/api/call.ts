@@ -112,8 +112,12 @@ export class JsonLines {
 
   /** False: the client reads slower than we write; wait for `drained`. */
   write(value: object): boolean {
+    return this.writeText(JSON.stringify(value));
+  }
+
+  writeText(json: string): boolean {
     this.start();
-    return this.#reply.raw.write(`${JSON.stringify(value)}\r\n`);
+    return this.#reply.raw.write(`${json}\r\n`);
   }
 
   drained(): Promise<void> {

@@ -2,9 +2,11 @@
 import type { Engine } from '../engine.ts';
 import type { Router } from './router.ts';
 import { swarmRoutes } from './routes/swarm.ts';
+import { systemRoutes } from './routes/system.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
 
-export function registerRoutes(router: Router, _engine: Engine): void {
+export function registerRoutes(router: Router, engine: Engine): void {
+  systemRoutes(router, engine);
   swarmRoutes(router);
   unsupportedRoutes(router);
 }

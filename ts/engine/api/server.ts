@@ -1,6 +1,6 @@
 /**
- * The HTTP server: one node:http server per daemon behind all its listeners, and fastify for the routes. Each request
- * passes the front first (headers, normalised path, version), whether it comes by `request` or by `upgrade`.
+ * The HTTP side of the API: a node:http server for each listener, and one fastify behind them for the routes. Each
+ * request passes the front first (headers, normalised path, version), whether it comes by `request` or by `upgrade`.
  */
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import { type Duplex, Readable } from 'node:stream';
@@ -15,12 +15,13 @@ import { checkBrowser, checkHeaders, normaliseUrl } from './normalise.ts';
 import { pageNotFound, Router } from './router.ts';
 
 export interface ApiServer {
-  /** Listeners attach here: `server.listen(…)` once, further sockets through `server.emit('connection', socket)`. */
-  server: Server;
   router: Router;
+  /** A server for one more listener. */
+  newServer(): Server;
   /** Builds the routes; after this no route can be added. */
   ready(): Promise<void>;
-  close(): Promise<void>;
+  /** Stops listening, ends idle connections, gives requests under way that time, then cuts them. */
+  close(graceMs: number): Promise<void>;
 }
 
 const HEADERS: Record<string, string> = {
@@ -40,16 +41,31 @@ const PING: Record<string, string> = {
 };
 
 export function createApiServer(options: { log: Logger; native: Pick<Native, 'dupFd'> }): ApiServer {
-  const { log } = options;
+  const app = createApp(options.log);
+  const servers: Server[] = [];
+  return {
+    router: new Router(app, options.native),
+    newServer: () => {
+      const server = createHttpServer(app);
+      servers.push(server);
+      return server;
+    },
+    ready: async () => {
+      await app.ready();
+    },
+    close: async (graceMs) => {
+      await Promise.all(servers.map((server) => closeServer(server, graceMs)));
+      await app.close();
+    },
+  };
+}
+
+function createHttpServer(app: FastifyInstance): Server {
   const server = createServer({ insecureHTTPParser: false });
   // A `docker load` may take hours to send its body; headers still have to come within a minute.
   server.requestTimeout = 0;
   server.headersTimeout = 60_000;
   server.keepAliveTimeout = 120_000;
-
-  const app = createApp(server, log);
-  const router = new Router(app, options.native);
-
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     accept(app, request, response, undefined);
   });
@@ -62,18 +78,19 @@ export function createApiServer(options: { log: Logger; native: Pick<Native, 'du
     request.socket.on('error', () => request.socket.destroy());
     accept(app, request, response, { stream, head });
   });
+  return server;
+}
 
-  return {
-    server,
-    router,
-    ready: async () => {
-      await app.ready();
-    },
-    close: async () => {
-      server.closeIdleConnections();
-      await app.close();
-    },
-  };
+function closeServer(server: Server, graceMs: number): Promise<void> {
+  if (!server.listening) return Promise.resolve();
+  return new Promise((resolve) => {
+    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+    server.close(() => {
+      clearTimeout(cut);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
 }
 
 function accept(
@@ -142,10 +159,10 @@ function nextChunk(stream: Duplex): Promise<Buffer | null> {
   });
 }
 
-function createApp(server: Server, log: Logger): FastifyInstance {
+function createApp(log: Logger): FastifyInstance {
   const app = fastify({
-    // fastify's own listener is not attached: the front calls app.routing.
-    serverFactory: () => server,
+    // Never listens: the front calls app.routing.
+    serverFactory: () => createServer(),
     logger: false,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
     exposeHeadRoutes: false,

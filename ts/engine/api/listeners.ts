@@ -1,0 +1,82 @@
+/** The sockets that the API is served on: unix sockets of mode 0660, and TCP on loopback. */
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { CaissonError } from '../../errdefs.ts';
+
+/** Resolves with the address when the server accepts connections there. */
+export async function listen(server: Server, host: string): Promise<string> {
+  const unix = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
+  if (unix !== undefined) return listenUnix(server, unix);
+  const tcp = /^tcp:\/\/(.+):(\d{1,5})$/.exec(host);
+  if (tcp?.[1] !== undefined) return listenTcp(server, tcp[1], Number(tcp[2]), host);
+  throw new CaissonError(
+    'InvalidParameter',
+    `invalid host ${JSON.stringify(host)}: unix:///path or tcp://address:port`,
+  );
+}
+
+/** True when nobody answers on the path: nothing is there, or a socket that a dead process left. */
+export async function isFree(path: string): Promise<boolean> {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return true;
+  return stat.isSocket() && !(await answers(path));
+}
+
+async function listenUnix(server: Server, path: string): Promise<string> {
+  if (!(await isFree(path)))
+    throw new CaissonError('Conflict', `cannot listen on ${path}: another process serves it, or it is not a socket`, {
+      code: 'SOCKET_IN_USE',
+    });
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) unlinkSync(path);
+  // listen() binds before it returns; the socket is never open to others, not even for a moment.
+  const umask = process.umask(0o177);
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen({ path, backlog: 1024 }, resolve);
+  });
+  process.umask(umask);
+  await listening;
+  const group = dockerGroup();
+  if (group !== undefined) chownSync(path, 0, group);
+  chmodSync(path, 0o660);
+  return `unix://${path}`;
+}
+
+/**
+ * Who reaches a TCP port of this API is root on the host, so an address that other machines can reach would need
+ * client certificates, which this daemon does not offer.
+ */
+async function listenTcp(server: Server, address: string, port: number, host: string): Promise<string> {
+  const bare = address.replace(/^\[(.*)\]$/, '$1');
+  if (bare !== 'localhost' && bare !== '::1' && !/^127(\.\d{1,3}){3}$/.test(bare))
+    throw new CaissonError('NotImplemented', `${host}: only loopback addresses can be listened on without TLS`, {
+      hint: 'reach the unix socket through ssh: DOCKER_HOST=ssh://user@host',
+    });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen({ host: bare, port }, resolve);
+  });
+  return host;
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT');
+    });
+  });
+}
+
+function dockerGroup(): number | undefined {
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith('docker:'));
+  const gid = Number(line?.split(':')[2]);
+  return Number.isInteger(gid) ? gid : undefined;
+}

@@ -1,0 +1,27 @@
+/** Version, info, events. `/_ping` is answered by the front (server.ts). */
+import type { Engine } from '../../engine.ts';
+import { EVENT_FILTERS, eventLine, followEvents } from '../../system/eventStream.ts';
+import { systemInfo, versionInfo } from '../../system/info.ts';
+import type { Call } from '../call.ts';
+import type { Router } from '../router.ts';
+import { parseTimestamp } from '../timestamps.ts';
+
+export function systemRoutes(router: Router, engine: Engine): void {
+  router.plain({ method: 'GET', path: '/version', handle: () => versionInfo(engine) });
+  router.plain({ method: 'GET', path: '/info', handle: () => systemInfo(engine) });
+  router.plain({ method: 'GET', path: '/events', handle: (call) => events(call, engine) });
+}
+
+async function events(call: Call<undefined>, engine: Engine): Promise<undefined> {
+  const query = {
+    since: parseTimestamp('since', call.query.string('since')),
+    until: parseTimestamp('until', call.query.string('until')),
+    filters: call.query.filters(EVENT_FILTERS),
+  };
+  const signal = AbortSignal.any([call.signal, engine.ending]);
+  const lines = call.lines();
+  lines.start();
+  for await (const event of followEvents(engine.graph.events, query, signal))
+    if (!lines.writeText(eventLine(event))) await lines.drained();
+  lines.end();
+}
