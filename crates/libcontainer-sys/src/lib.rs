@@ -4,3 +4,6 @@
 
 #[cfg(feature = "layer")]
 pub mod layer;
+
+#[cfg(feature = "napi")]
+pub mod napi;

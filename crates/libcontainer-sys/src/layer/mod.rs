@@ -1,0 +1,31 @@
+//! Layers of an image: from a blob to a directory, and what else is done to whole trees.
+//!
+//! *Apply*: the compressed bytes go through threads of their own, joined by bounded channels:
+//!
+//! ```text
+//! Layer::write ─ input ─► receive (sha256, blob) ─► inflate (sha256 = diffID) ─► tar ─► extract ─► targetDir
+//! ```
+//!
+//! Every layer goes to a directory of its own, so all layers of an image can be applied at once. Whiteouts are written
+//! in overlay's form: character device 0:0, and `trusted.overlay.opaque=y` on a directory.
+//!
+//! An archive is hostile until the opposite is shown. No path of it is ever handed to the kernel: names are opened one
+//! component at a time below an fd, symlinks are resolved here and inside the root (`dirs`).
+
+mod chunks;
+mod digest;
+mod dirs;
+mod error;
+mod extract;
+mod inflate;
+mod input;
+mod pipeline;
+mod remove;
+mod size;
+mod tar;
+mod xattr;
+
+pub use error::LayerError;
+pub use pipeline::{AppliedLayer, Layer, LayerOptions};
+pub use remove::remove_tree;
+pub use size::tree_size;

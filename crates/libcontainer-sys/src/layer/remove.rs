@@ -1,0 +1,133 @@
+//! Removes a tree, whatever a container put into it: fd by fd, nothing followed, no mount entered.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, ioctl_getflags, ioctl_setflags, openat,
+    renameat_with, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::dirs::open_beneath;
+use super::error::{LayerError, Result, corrupt, system};
+
+/// Levels that are entered with an fd each. What lies deeper is first moved up: a container can nest without limit.
+const MAX_LEVELS: usize = 128;
+
+/// Removes `path`; nothing there is as good. The directory that holds it must be trusted, the tree need not.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let bytes = path.as_os_str().as_bytes();
+    let invalid =
+        || LayerError::Invalid { op: "remove", path: path.display().to_string(), reason: "no path of a tree".into() };
+    let name = path.file_name().ok_or_else(invalid)?;
+    let parent = path.parent().ok_or_else(invalid)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(CWD, parent, flags, Mode::empty()) {
+        Ok(parent) => remove_at(&parent, name.as_bytes(), bytes),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(system("open", parent.as_os_str().as_bytes())(errno)),
+    }
+}
+
+/// Removes `name`, a tree or a file, below an fd. `path` is for messages.
+pub(super) fn remove_at(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
+    match unlink(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR) => {}
+        Err(errno) => return Err(system("unlink", path)(errno)),
+    }
+    let top = open(parent, name).map_err(system("open", path))?;
+    let mut moved = 0;
+    loop {
+        empty(&top, &top, 0, &mut moved, path)?;
+        match unlink(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // What was moved up, or what a process still makes in it.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(system("rmdir", path)(errno)),
+        }
+        if moved > 1_000_000 {
+            return Err(corrupt("remove", path, "it does not become empty"));
+        }
+        moved += 1;
+    }
+}
+
+fn open(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+fn empty(dir: &OwnedFd, top: &OwnedFd, level: usize, moved: &mut u64, path: &[u8]) -> Result<()> {
+    let mut entries = Dir::read_from(dir).map_err(system("read", path))?;
+    while let Some(entry) = entries.read() {
+        let entry = entry.map_err(system("read", path))?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let below = || [path, b"/", name.to_bytes()].concat();
+        if entry.file_type() != FileType::Directory {
+            match unlink(dir, name.to_bytes(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => {}
+                Err(errno) => return Err(system("unlink", &below())(errno)),
+            }
+        }
+        if level == MAX_LEVELS {
+            move_up(dir, name, top, moved).map_err(system("rename", &below()))?;
+            continue;
+        }
+        let child = match open(dir, name.to_bytes()) {
+            Err(Errno::NOENT) => continue,
+            other => other.map_err(system("open", &below()))?,
+        };
+        empty(&child, top, level + 1, moved, &below())?;
+        match unlink(dir, name.to_bytes(), AtFlags::REMOVEDIR) {
+            // Not empty: the next round finds it again.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(system("rmdir", &below())(errno)),
+        }
+    }
+    Ok(())
+}
+
+fn move_up(dir: &OwnedFd, name: &CStr, top: &OwnedFd, moved: &mut u64) -> rustix::io::Result<()> {
+    loop {
+        *moved += 1;
+        match renameat_with(dir, name, top, format!(".removed-{moved}"), RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            other => return other,
+        }
+    }
+}
+
+/// unlinkat; when it is refused, once more without the immutable and append-only flags.
+fn unlink(parent: &OwnedFd, name: &[u8], flags: AtFlags) -> rustix::io::Result<()> {
+    match unlinkat(parent, name, flags) {
+        Err(Errno::PERM) => {
+            clear_flags(parent, b".");
+            clear_flags(parent, name);
+            unlinkat(parent, name, flags)
+        }
+        other => other,
+    }
+}
+
+/// Best effort: a privileged container may have set them, most filesystems have none.
+fn clear_flags(parent: &OwnedFd, name: &[u8]) {
+    // Opening a device or a FIFO has effects of its own.
+    let plain = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory));
+    if !plain {
+        return;
+    }
+    if let Ok(file) = open_beneath(parent, name, OFlags::RDONLY | OFlags::NONBLOCK)
+        && let Ok(flags) = ioctl_getflags(&file)
+        && flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND)
+    {
+        let _ = ioctl_setflags(&file, flags - (IFlags::IMMUTABLE | IFlags::APPEND));
+    }
+}

@@ -1,0 +1,110 @@
+//! `openLayer` and what else is done to trees.
+
+use std::path::PathBuf;
+
+use napi::Env;
+use napi::bindgen_prelude::{Object, Uint8Array};
+use napi_derive::napi;
+use serde_json::{Value, json};
+
+use super::promise::{Failure, on_thread, promise};
+use crate::layer::{self, AppliedLayer, Layer, LayerError};
+
+impl From<LayerError> for Failure {
+    fn from(error: LayerError) -> Self {
+        let kind = match &error {
+            LayerError::System { errno, .. } if *errno == rustix::io::Errno::EXIST => "conflict",
+            LayerError::System { errno, .. } if *errno == rustix::io::Errno::NOENT => "notFound",
+            LayerError::System { .. } | LayerError::Stopped { .. } => "system",
+            LayerError::Corrupt { .. } => "corrupt",
+            LayerError::Unsupported { .. } => "unsupported",
+            LayerError::Invalid { .. } => "invalid",
+            LayerError::Cancelled { .. } => "cancelled",
+        };
+        Self {
+            kind,
+            op: error.op().into(),
+            path: Some(error.path().into()),
+            errno: error.errno(),
+            message: error.to_string(),
+        }
+    }
+}
+
+#[napi(object)]
+pub struct LayerOptions {
+    pub target_dir: String,
+    pub blob_path: Option<String>,
+    pub expected_digest: Option<String>,
+    pub expected_size: Option<i64>,
+    pub expected_diff_id: Option<String>,
+}
+
+impl From<LayerOptions> for layer::LayerOptions {
+    fn from(options: LayerOptions) -> Self {
+        Self {
+            target_dir: options.target_dir.into(),
+            blob_path: options.blob_path.map(PathBuf::from),
+            expected_digest: options.expected_digest,
+            // A negative size is none that anything can have.
+            expected_size: options.expected_size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
+            expected_diff_id: options.expected_diff_id,
+        }
+    }
+}
+
+fn applied(layer: &AppliedLayer) -> Value {
+    json!({
+        "digest": layer.digest,
+        "sizeBytes": layer.size_bytes,
+        "diffId": layer.diff_id,
+        "unpackedBytes": layer.unpacked_bytes,
+        "entries": layer.entries,
+    })
+}
+
+#[napi]
+pub struct LayerSink(Layer);
+
+#[napi]
+impl LayerSink {
+    #[napi(ts_return_type = "Promise<object>")]
+    pub fn write<'env>(&self, env: &'env Env, chunk: Uint8Array) -> napi::Result<Object<'env>> {
+        let (settle, promise) = promise(env)?;
+        let on_room = move |result: Result<(), LayerError>| settle.with(result.map_err(Failure::from));
+        self.0.write(chunk.to_vec(), Box::new(on_room));
+        Ok(promise)
+    }
+
+    #[napi(ts_return_type = "Promise<object>")]
+    pub fn end<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (settle, promise) = promise(env)?;
+        let on_end = move |result: Result<AppliedLayer, LayerError>| {
+            settle.with(result.as_ref().map(applied).map_err(|error| Failure::from(error.clone())));
+        };
+        self.0.end(Box::new(on_end));
+        Ok(promise)
+    }
+
+    #[napi(ts_return_type = "Promise<object>")]
+    pub fn abort<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (settle, promise) = promise(env)?;
+        self.0.abort(Box::new(move |_| settle.with(Ok(()))));
+        Ok(promise)
+    }
+}
+
+#[napi]
+pub fn open_layer(options: LayerOptions) -> LayerSink {
+    LayerSink(Layer::open(options.into()))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn remove_tree(env: &Env, path: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "remove-tree", move || Ok(layer::remove_tree(path.as_ref())?))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn tree_size(env: &Env, path: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "tree-size", move || Ok(layer::tree_size(path.as_ref())?))
+}
