@@ -7,3 +7,5 @@ pub mod layer;
 
 #[cfg(feature = "napi")]
 pub mod napi;
+
+mod sys;

@@ -13,6 +13,7 @@
 //! component at a time below an fd, symlinks are resolved here and inside the root (`dirs`).
 
 mod chunks;
+mod copy_up;
 mod digest;
 mod dirs;
 mod error;
@@ -23,8 +24,12 @@ mod pipeline;
 mod remove;
 mod size;
 mod tar;
+#[cfg(test)]
+mod testing;
+mod view;
 mod xattr;
 
+pub use copy_up::{CopyUpOptions, copy_up};
 pub use error::LayerError;
 pub use pipeline::{AppliedLayer, Layer, LayerOptions};
 pub use remove::remove_tree;

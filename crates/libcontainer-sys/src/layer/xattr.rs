@@ -1,6 +1,6 @@
 //! Extended attributes of extracted and copied files.
 
-use rustix::fs::{XattrFlags, fsetxattr, lsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -42,12 +42,49 @@ pub(super) fn set_on_name(parent: &OwnedFd, name: &[u8], xattrs: &Xattrs, path: 
     if xattrs.is_empty() {
         return Ok(());
     }
-    let at = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    let at = [at.as_slice(), name].concat();
+    let at = by_name(parent, name);
     set_all(xattrs, path, |name, value| lsetxattr(&at, name, value, XattrFlags::empty()))
 }
 
 /// Bytes that a list takes while it waits.
 pub(super) fn weight(xattrs: &Xattrs) -> usize {
     xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+fn by_name(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat()
+}
+
+/// The attributes of an open file.
+pub(super) fn of_fd(fd: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    read_all(path, |list| flistxattr(fd, list), |name, value| fgetxattr(fd, name, value))
+}
+
+/// The attributes of one name in a directory, not followed.
+pub(super) fn of_name(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let at = by_name(parent, name);
+    read_all(path, |list| llistxattr(&at, list), |name, value| lgetxattr(&at, name, value))
+}
+
+/// The kernel's limit for a list of names and for a value.
+const MAX_BYTES: usize = 65_536;
+
+fn read_all(
+    path: &[u8],
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut names = vec![0; MAX_BYTES];
+    let count = match list(&mut names) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other.map_err(system("list the extended attributes of", path))?,
+    };
+    let mut xattrs = Vec::new();
+    let mut value = Vec::new();
+    for name in names[..count].split(|&byte| byte == 0).filter(|name| !name.is_empty() && allowed(name)) {
+        value.resize(MAX_BYTES, 0);
+        let count = get(name, &mut value).map_err(system("read an extended attribute of", path))?;
+        xattrs.push((name.to_vec(), value[..count].to_vec()));
+    }
+    Ok(xattrs)
 }

@@ -99,6 +99,25 @@ pub fn open_layer(options: LayerOptions) -> LayerSink {
     LayerSink(Layer::open(options.into()))
 }
 
+#[napi(object)]
+pub struct CopyUpOptions {
+    pub lower: Vec<String>,
+    pub upper: Option<String>,
+    pub source: String,
+    pub target: String,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn copy_up(env: &Env, options: CopyUpOptions) -> napi::Result<Object<'_>> {
+    let options = layer::CopyUpOptions {
+        lower: options.lower.into_iter().map(PathBuf::from).collect(),
+        upper: options.upper.map(PathBuf::from),
+        source: options.source.into(),
+        target: options.target.into(),
+    };
+    on_thread(env, "copy-up", move || Ok(layer::copy_up(&options)?))
+}
+
 #[napi(ts_return_type = "Promise<object>")]
 pub fn remove_tree(env: &Env, path: String) -> napi::Result<Object<'_>> {
     on_thread(env, "remove-tree", move || Ok(layer::remove_tree(path.as_ref())?))

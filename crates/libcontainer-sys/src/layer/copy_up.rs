@@ -1,0 +1,304 @@
+//! A directory of an image copied into an empty volume, as Docker does when a volume is first mounted over it.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat,
+    chownat, copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2,
+    readlinkat, seek, statat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::dirs::{Dirs, MAX_DEPTH, Missing, open_beneath};
+use super::error::{Result, corrupt, system};
+use super::remove::remove_at;
+use super::{view, xattr};
+
+#[derive(Debug, Clone, Default)]
+pub struct CopyUpOptions {
+    /// Directories of the image's layers, the top one first.
+    pub lower: Vec<PathBuf>,
+    /// The container's own layer.
+    pub upper: Option<PathBuf>,
+    /// Path in the image; symlinks in it are resolved inside the image.
+    pub source: PathBuf,
+    /// The volume's directory.
+    pub target: PathBuf,
+}
+
+/// Nothing happens when the image has no such directory or the volume is not empty.
+pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
+    let layers: Vec<PathBuf> = options.upper.iter().chain(&options.lower).cloned().collect();
+    let image = view::open(&layers)?;
+    let shown = options.source.as_os_str().as_bytes();
+    let source = match open_in_root(&image, &options.source) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other.map_err(system("open in the image", shown))?,
+    };
+    let target = open_target(&options.target)?;
+    let names = entries(&target, options.target.as_os_str().as_bytes())?;
+    if !names.is_empty() {
+        return Ok(());
+    }
+    let target = Rc::new(target);
+    let mut copy = Copy { links: HashMap::new(), targets: Dirs::new(target.clone()) };
+    let result = copy.directory(&source, &target, &mut Vec::new());
+    if result.is_err() {
+        // Half a copy would count as a filled volume at the next start.
+        for name in entries(&target, b".")? {
+            remove_at(&target, &name, &name)?;
+        }
+    }
+    result
+}
+
+fn open_in_root(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // A rename or mount anywhere on the host during a `..` makes the kernel ask for another try (openat2(2), EAGAIN).
+    for _ in 0..1000 {
+        match openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+fn open_target(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(system("open", path.as_os_str().as_bytes()))
+}
+
+fn entries(dir: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir).map_err(system("read", path))? {
+        let name = entry.map_err(system("read", path))?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+struct Copy {
+    /// Files with several names, by inode: where the first one is.
+    links: HashMap<(u64, u64), Vec<Vec<u8>>>,
+    targets: Dirs,
+}
+
+impl Copy {
+    /// `path` are the names that lead to this directory in the source, and in the target.
+    fn directory(&mut self, source: &OwnedFd, target: &OwnedFd, path: &mut Vec<Vec<u8>>) -> Result<()> {
+        let shown = path.join(&b'/');
+        if path.len() > MAX_DEPTH {
+            return Err(corrupt("copy", &shown, format!("deeper than {MAX_DEPTH} directories")));
+        }
+        for name in entries(source, &shown)? {
+            path.push(name);
+            self.entry(source, target, path)?;
+            path.pop();
+        }
+        let stat = fstat(source).map_err(system("stat", &shown))?;
+        fchown(target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+            .map_err(system("chown", &shown))?;
+        fchmod(target, Mode::from_raw_mode(stat.st_mode)).map_err(system("chmod", &shown))?;
+        xattr::set_on_fd(target, &xattr::of_fd(source, &shown)?, &shown)?;
+        futimens(target, &times(&stat)).map_err(system("set the times of", &shown))
+    }
+
+    fn entry(&mut self, source: &OwnedFd, target: &OwnedFd, path: &mut Vec<Vec<u8>>) -> Result<()> {
+        let shown = path.join(&b'/');
+        let name = path.last().cloned().unwrap_or_default();
+        let name = name.as_slice();
+        let stat = statat(source, name, AtFlags::SYMLINK_NOFOLLOW).map_err(system("stat", &shown))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            mkdirat(target, name, Mode::RWXU).map_err(system("mkdir", &shown))?;
+            let open = |dir| open_beneath(dir, name, OFlags::RDONLY | OFlags::DIRECTORY);
+            let below = open(source).map_err(system("open", &shown))?;
+            let into = open(target).map_err(system("open", &shown))?;
+            return self.directory(&below, &into, path);
+        }
+        // The whiteout of a layer that is seen without an overlay.
+        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+            return Ok(());
+        }
+        if stat.st_nlink > 1 && self.link(target, name, &stat, path)? {
+            return Ok(());
+        }
+        match kind {
+            FileType::RegularFile => return regular(source, target, name, &stat, &shown),
+            FileType::Symlink => {
+                let to = readlinkat(source, name, Vec::new()).map_err(system("readlink", &shown))?;
+                symlinkat(to, target, name).map_err(system("symlink", &shown))?;
+            }
+            _ => mknodat(target, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev).map_err(system("mknod", &shown))?,
+        }
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        chownat(target, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(system("chown", &shown))?;
+        if kind != FileType::Symlink {
+            let mode = Mode::from_raw_mode(stat.st_mode);
+            chmodat(target, name, mode, AtFlags::empty()).map_err(system("chmod", &shown))?;
+        }
+        xattr::set_on_name(target, name, &xattr::of_name(source, name, &shown)?, &shown)?;
+        utimensat(target, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW).map_err(system("set the times of", &shown))
+    }
+
+    /// Makes `name` a further name of a file that has been copied; notes it and answers false when it is the first.
+    fn link(&mut self, target: &OwnedFd, name: &[u8], stat: &Stat, path: &[Vec<u8>]) -> Result<bool> {
+        let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) else {
+            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+            return Ok(false);
+        };
+        let (first_name, parents) = first.split_last().expect("a file has a name");
+        let parents: Vec<&[u8]> = parents.iter().map(Vec::as_slice).collect();
+        self.targets.enter(&parents, Missing::Fail)?;
+        linkat(&*self.targets.top(), first_name, target, name, AtFlags::empty())
+            .map_err(system("link", &path.join(&b'/')))?;
+        Ok(true)
+    }
+}
+
+fn regular(source: &OwnedFd, target: &OwnedFd, name: &[u8], stat: &Stat, shown: &[u8]) -> Result<()> {
+    let from = open_beneath(source, name, OFlags::RDONLY | OFlags::NONBLOCK).map_err(system("open", shown))?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let to = openat(target, name, flags, Mode::RUSR | Mode::WUSR).map_err(system("create", shown))?;
+    data(&from, &to, stat.st_size.cast_unsigned()).map_err(system("copy", shown))?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchown(&to, Some(uid), Some(gid)).map_err(system("chown", shown))?;
+    fchmod(&to, Mode::from_raw_mode(stat.st_mode)).map_err(system("chmod", shown))?;
+    xattr::set_on_fd(&to, &xattr::of_fd(&from, shown)?, shown)?;
+    futimens(&to, &times(stat)).map_err(system("set the times of", shown))
+}
+
+/// The parts between the holes.
+fn data(from: &OwnedFd, to: &OwnedFd, size: u64) -> rustix::io::Result<()> {
+    let mut offset = 0;
+    while offset < size {
+        let start = match seek(from, SeekFrom::Data(offset)) {
+            // Only a hole is left.
+            Err(Errno::NXIO) => break,
+            other => other?,
+        };
+        let end = seek(from, SeekFrom::Hole(start))?;
+        range(from, to, start, end)?;
+        offset = end;
+    }
+    ftruncate(to, size)
+}
+
+fn range(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io::Result<()> {
+    let (mut input, mut output) = (start, start);
+    while input < end {
+        let left = usize::try_from(end - input).unwrap_or(usize::MAX);
+        match copy_file_range(from, Some(&mut input), to, Some(&mut output), left) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => return pump(from, to, input, end),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Between filesystems that cannot copy in the kernel.
+fn pump(from: &OwnedFd, to: &OwnedFd, mut offset: u64, end: u64) -> rustix::io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    while offset < end {
+        let wanted = usize::try_from(end - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = rustix::io::pread(from, &mut buffer[..wanted], offset)?;
+        if count == 0 {
+            break;
+        }
+        let mut written = 0;
+        while written < count {
+            written += rustix::io::pwrite(to, &buffer[written..count], offset + written as u64)?;
+        }
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec.cast_signed() },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.cast_signed() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::testing::{Scratch, tree};
+    use rustix::fs::{XattrFlags, lsetxattr, makedev};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    /// A lower layer with everything that can be in one, and an upper one that replaces a part.
+    fn image(scratch: &Scratch) -> CopyUpOptions {
+        let (upper, lower, target) = (scratch.path("upper"), scratch.path("lower"), scratch.path("volume"));
+        fs::create_dir_all(lower.join("real/data/sub")).unwrap();
+        symlink("/real", lower.join("linked")).unwrap();
+        let data = lower.join("real/data");
+        fs::write(data.join("file"), vec![7; 300_000]).unwrap();
+        fs::hard_link(data.join("file"), data.join("sub/again")).unwrap();
+        symlink("/etc/passwd", data.join("sub/link")).unwrap();
+        fs::write(data.join("replaced"), "old").unwrap();
+        fs::write(data.join("removed"), "old").unwrap();
+        let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        chown(data.join("replaced"), Some(12), Some(34)).unwrap();
+        lsetxattr(data.join("file"), "security.capability", &capability, XattrFlags::empty()).unwrap();
+        lsetxattr(data.join("sub"), "user.note", b"kept", XattrFlags::empty()).unwrap();
+        mknodat(CWD, data.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+        mknodat(CWD, data.join("null"), FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3)).unwrap();
+        fs::set_permissions(data.join("sub"), fs::Permissions::from_mode(0o2751)).unwrap();
+        fs::create_dir_all(upper.join("real/data")).unwrap();
+        fs::write(upper.join("real/data/replaced"), "new").unwrap();
+        mknodat(CWD, upper.join("real/data/removed"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        fs::create_dir(&target).unwrap();
+        CopyUpOptions { lower: vec![lower], upper: Some(upper), source: "/linked/data".into(), target }
+    }
+
+    #[test]
+    fn a_volume_gets_what_the_container_would_see() {
+        let scratch = Scratch::new("copy");
+        let options = image(&scratch);
+        copy_up(&options).unwrap();
+        let view = view::open(&[options.upper.clone().unwrap(), options.lower[0].clone()]).unwrap();
+        let seen = openat(&view, "real/data", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        use std::os::fd::AsRawFd;
+        let seen = PathBuf::from(format!("/proc/self/fd/{}/", seen.as_raw_fd()));
+        let copied = tree(&options.target);
+        assert_eq!(copied, tree(&seen));
+        assert!(!copied.iter().any(|line| line.starts_with("removed ")), "{copied:#?}");
+        assert_eq!(fs::read(options.target.join("replaced")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_filled_volume_and_a_missing_source_are_left_alone() {
+        let scratch = Scratch::new("copy");
+        let mut options = image(&scratch);
+        options.source = "/nowhere".into();
+        copy_up(&options).unwrap();
+        assert_eq!(fs::read_dir(&options.target).unwrap().count(), 0);
+        options.source = "/real/data".into();
+        fs::write(options.target.join("mine"), "").unwrap();
+        copy_up(&options).unwrap();
+        assert_eq!(fs::read_dir(&options.target).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_source_that_climbs_stays_in_the_image() {
+        let scratch = Scratch::new("copy");
+        let mut options = image(&scratch);
+        symlink("../../../../../../../../../real/data", options.lower[0].join("climber")).unwrap();
+        options.source = "/climber".into();
+        copy_up(&options).unwrap();
+        assert_eq!(fs::read(options.target.join("replaced")).unwrap(), b"new");
+    }
+}
