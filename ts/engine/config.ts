@@ -118,7 +118,7 @@ const SETTINGS: Setting[] = [
   text('cgroup-parent', (c, v) => (c.cgroupParent = cgroupParent(v))),
   list('insecure-registry', 'insecure-registries', (c, v) => (c.insecureRegistries = v), { reloadable: true }),
   list('registry-mirror', 'registry-mirrors', (c, v) => (c.registryMirrors = v.map(mirror)), { reloadable: true }),
-  number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = v), { reloadable: true }),
+  number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = Math.max(1, v))),
   text('log-driver', (c, v) => (c.logDriver = v)),
   list('label', 'labels', (c, v) => (c.labels = v), { reloadable: true }),
   text('default-shm-size', (c, v) => (c.defaultShmSizeBytes = byteSize('default-shm-size', v))),

@@ -7,24 +7,30 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { asCaissonError } from '../errdefs.ts';
+import { ContentStore } from '../graph/content-store.ts';
 import { Database } from '../graph/db.ts';
+import { GarbageCollector } from '../graph/gc.ts';
 import { Graph } from '../graph/graph.ts';
+import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
-import { packageRoot } from '../packageRoot.ts';
 import { isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
 import { type DaemonConfig, loadConfig, reloadConfig } from './config.ts';
 import { type Engine, EnginePaths } from './engine.ts';
+import { Images } from './images/images.ts';
+import { Faults } from './jobs/faults.ts';
+import { KindRegistry } from './jobs/kinds.ts';
+import { JobRunner } from './jobs/runner.ts';
 import { lockRoot } from './lock.ts';
-import { loadNative } from './native/index.ts';
+import { loadNative, type Native } from './native/index.ts';
 import { ENGINE_VERSION } from './version.ts';
 
 /** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended. */
 export async function main(argv: string[]): Promise<number> {
   try {
     const config = loadConfig(argv);
-    return await runDaemon(config);
+    return await runDaemon(config, loadNative());
   } catch (thrown) {
     const error = asCaissonError(thrown);
     process.stderr.write(`caisson daemon: ${error.message}\n`);
@@ -34,7 +40,8 @@ export async function main(argv: string[]): Promise<number> {
   }
 }
 
-async function runDaemon(config: DaemonConfig): Promise<number> {
+/** Runs until a signal ends it. */
+export async function runDaemon(config: DaemonConfig, native: Native): Promise<number> {
   const log = createLogger(config.logLevel);
   const paths = new EnginePaths(config.dataRoot, config.execRoot);
   mkdirSync(paths.dataRoot, { recursive: true, mode: 0o710 });
@@ -43,12 +50,9 @@ async function runDaemon(config: DaemonConfig): Promise<number> {
   prepareRoots(paths);
   writePidfile(config.pidfile);
 
-  const native = loadNative();
-  const host = await native.probeHost();
-  const db = new Database(paths.database);
   const ending = new AbortController();
-  const engine: Engine = { config, paths, log, native, host, graph: new Graph(db), ending: ending.signal };
-
+  const engine = await construct(config, paths, native, log, ending.signal);
+  await recover(engine);
   const api = createApiServer({ log, native });
   registerRoutes(api.router, engine);
   await api.ready();
@@ -61,10 +65,64 @@ async function runDaemon(config: DaemonConfig): Promise<number> {
   log.info({ signal }, 'daemon ends; containers go on');
   ending.abort();
   await api.close(config.shutdownTimeoutS * 1000);
-  await db.close();
+  await engine.runner.close();
+  await engine.graph.db.close();
   rmSync(config.pidfile, { force: true });
   for (const lock of locks) lock.release();
   return 0;
+}
+
+/** Every part of the engine, each given what it uses. */
+async function construct(
+  config: DaemonConfig,
+  paths: EnginePaths,
+  native: Native,
+  log: Logger,
+  ending: AbortSignal,
+): Promise<Engine> {
+  const host = await native.probeHost();
+  const boot = bootId();
+  const db = new Database(paths.database);
+  const graph = new Graph(db);
+  const content = new ContentStore(paths.dataRoot, graph.blobs);
+  const snapshotter = new Snapshotter({
+    dataRoot: paths.dataRoot,
+    layers: graph.layers,
+    removeTree: (path) => native.removeTree(path),
+  });
+  const gc = new GarbageCollector(graph, content, snapshotter, boot);
+  const registry = new KindRegistry();
+  const faults = Faults.fromEnvironment(process.env);
+  const runner = new JobRunner({ db, jobs: graph.jobs, registry, bootId: boot, log, faults });
+  const images = new Images({
+    graph,
+    snapshotter,
+    content,
+    gc,
+    runner,
+    registry,
+    bootId: boot,
+    native,
+    host,
+    maxConcurrentDownloads: config.maxConcurrentDownloads,
+  });
+  return { config, paths, log, native, host, graph, content, snapshotter, gc, runner, images, ending };
+}
+
+/** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */
+async function recover({ runner, graph, content, snapshotter, gc, log }: Engine): Promise<void> {
+  const jobs = await runner.recover();
+  content.clean();
+  const containers = graph.containers.all().map((container) => container.id);
+  const orphans = await snapshotter.clean(containers, plannedNames(runner));
+  const garbage = gc.collect();
+  await gc.sweep(garbage);
+  log.info({ jobs, orphans: orphans.length, layers: garbage.layers.length }, 'recovered');
+}
+
+/** Names that unfinished jobs may have made, or are about to remove: every hexadecimal id in their plans. */
+function plannedNames(runner: JobRunner): string[] {
+  return runner.unfinished().flatMap((job) => JSON.stringify(job.plan).match(/\b[0-9a-f]{32,64}\b/g) ?? []);
 }
 
 function prepareRoots(paths: EnginePaths): void {
@@ -112,7 +170,4 @@ function stopSignal(engine: Engine): Promise<string> {
 }
 
 /** The boot that this is: pids and kernel objects of another one are void. */
-export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-
-/** Beside the addon in the package. */
-export const shimPath = (): string => join(packageRoot, 'build/caisson-shim');
+const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();

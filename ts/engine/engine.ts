@@ -3,9 +3,14 @@
  * only what it uses, by its constructor.
  */
 import { join } from 'node:path';
+import type { ContentStore } from '../graph/content-store.ts';
+import type { GarbageCollector } from '../graph/gc.ts';
 import type { Graph } from '../graph/graph.ts';
+import type { Snapshotter } from '../graph/snapshotter.ts';
 import type { Logger } from '../log.ts';
 import type { DaemonConfig } from './config.ts';
+import type { Images } from './images/images.ts';
+import type { JobRunner } from './jobs/runner.ts';
 import type { HostInfo, Native } from './native/index.ts';
 
 export interface Engine {
@@ -15,6 +20,11 @@ export interface Engine {
   readonly native: Native;
   readonly host: HostInfo;
   readonly graph: Graph;
+  readonly content: ContentStore;
+  readonly snapshotter: Snapshotter;
+  readonly gc: GarbageCollector;
+  readonly runner: JobRunner;
+  readonly images: Images;
   /** Aborted when the daemon is about to end: streams without an end of their own stop. */
   readonly ending: AbortSignal;
 }

@@ -1,0 +1,103 @@
+/** What an archive says it holds: the images of `docker save`'s manifest.json, or of an OCI layout's index.json. */
+import { isDigest } from '../../digest.ts';
+import { CaissonError } from '../../errdefs.ts';
+import type { Descriptor, ImageIndex, ImageManifest, Platform } from '../../oci.ts';
+import { parseJson } from '../api/json.ts';
+
+export interface Bundle {
+  /** References, as the archive writes them. */
+  names: string[];
+  config: Buffer;
+  /** Paths in the archive, the base layer first. */
+  layerPaths: string[];
+  /** Digests of the compressed layers, where the archive tells. */
+  layers: (Descriptor | undefined)[];
+  manifestDigest: string | null;
+}
+
+const invalid = (reason: string): CaissonError =>
+  new CaissonError('InvalidParameter', `invalid image archive: ${reason}`, { code: 'ARCHIVE_INVALID' });
+
+export function readBundles(documents: ReadonlyMap<string, Buffer>, platform: Platform): Bundle[] {
+  const manifest = documents.get('manifest.json');
+  if (manifest !== undefined) return dockerBundles(manifest, documents);
+  const index = documents.get('index.json');
+  if (index !== undefined) return layoutBundles(parse<ImageIndex>(index, 'index.json'), documents, platform);
+  throw invalid('it has neither manifest.json nor index.json');
+}
+
+function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>): Bundle[] {
+  const list = parse<unknown>(manifest, 'manifest.json');
+  if (!Array.isArray(list)) throw invalid('manifest.json is not a list');
+  return list.map((item: unknown) => {
+    const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
+    if (typeof Config !== 'string' || !isStrings(Layers) || !(RepoTags == null || isStrings(RepoTags)))
+      throw invalid('an entry of manifest.json needs Config, RepoTags and Layers');
+    const config = documents.get(Config);
+    if (config === undefined) throw invalid(`${Config} is missing`);
+    return { names: RepoTags ?? [], config, layerPaths: Layers, layers: [], manifestDigest: null };
+  });
+}
+
+function layoutBundles(index: ImageIndex, documents: ReadonlyMap<string, Buffer>, platform: Platform): Bundle[] {
+  if (!Array.isArray(index.manifests)) throw invalid('index.json has no manifests');
+  return index.manifests.map((descriptor) => {
+    const name = nameOf(descriptor);
+    const { manifest, digest } = manifestOf(descriptor, documents, platform, 0);
+    if (!Array.isArray(manifest.layers)) throw invalid(`manifest ${digest} has no layers`);
+    return {
+      names: name === undefined ? [] : [name],
+      config: blob(manifest.config, documents),
+      layerPaths: manifest.layers.map(blobPath),
+      layers: manifest.layers,
+      manifestDigest: digest,
+    };
+  });
+}
+
+function manifestOf(
+  descriptor: Descriptor,
+  documents: ReadonlyMap<string, Buffer>,
+  platform: Platform,
+  depth: number,
+): { manifest: ImageManifest; digest: string } {
+  const document = parse<ImageManifest & Partial<ImageIndex>>(blob(descriptor, documents), descriptor.digest);
+  if (document.manifests !== undefined && document.layers !== undefined)
+    throw invalid(`${descriptor.digest} is both an index and a manifest`);
+  if (document.manifests === undefined) return { manifest: document, digest: descriptor.digest };
+  const fits = ({ platform: p }: Descriptor): boolean =>
+    p !== undefined && p.os === platform.os && p.architecture === platform.architecture;
+  const child = Array.isArray(document.manifests) ? document.manifests.find(fits) : undefined;
+  if (child === undefined || depth > 3)
+    throw new CaissonError('NotFound', `the archive has no image for ${platform.os}/${platform.architecture}`);
+  return manifestOf(child, documents, platform, depth + 1);
+}
+
+function nameOf({ annotations }: Descriptor): string | undefined {
+  const full = annotations?.['io.containerd.image.name'];
+  const ref = annotations?.['org.opencontainers.image.ref.name'];
+  // The OCI annotation may be a bare tag, which names no image.
+  return full ?? (ref?.includes(':') || ref?.includes('/') ? ref : undefined);
+}
+
+function blobPath(descriptor: Descriptor): string {
+  if (!isDigest(descriptor?.digest)) throw invalid('a descriptor without a valid digest');
+  return `blobs/${descriptor.digest.replace(':', '/')}`;
+}
+
+function blob(descriptor: Descriptor, documents: ReadonlyMap<string, Buffer>): Buffer {
+  const found = documents.get(blobPath(descriptor));
+  if (found === undefined) throw invalid(`the blob ${descriptor.digest} is missing`);
+  return found;
+}
+
+function parse<T>(bytes: Buffer, name: string): T {
+  try {
+    return parseJson(bytes) as T;
+  } catch (error) {
+    throw invalid(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+const isStrings = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string');

@@ -1,0 +1,91 @@
+/** The images of an engine: what the routes, and the containers, ask for. */
+import type { Readable } from 'node:stream';
+import type { ContentStore } from '../../graph/content-store.ts';
+import type { GarbageCollector } from '../../graph/gc.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { Snapshotter } from '../../graph/snapshotter.ts';
+import type { Filters } from '../api/query.ts';
+import type { KindRegistry } from '../jobs/kinds.ts';
+import type { JobRunner } from '../jobs/runner.ts';
+import type { HostInfo, Native } from '../native/index.ts';
+import { Installer } from './install.ts';
+import { type ListOptions, listImages } from './list.ts';
+import { ImageLoader } from './load.ts';
+import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names.ts';
+import type { Emit } from './progress.ts';
+import { ImageRemover, parseTag, type Removed } from './remove.ts';
+import { LayerUnpacker } from './unpack.ts';
+import { type HistoryItem, history, type ImageSummary, inspect } from './views.ts';
+
+export interface ImagesOptions {
+  graph: Graph;
+  snapshotter: Snapshotter;
+  content: ContentStore;
+  gc: GarbageCollector;
+  runner: JobRunner;
+  registry: KindRegistry;
+  bootId: string;
+  native: Pick<Native, 'openLayer'>;
+  host: Pick<HostInfo, 'architecture'>;
+  maxConcurrentDownloads: number;
+}
+
+export class Images {
+  readonly #options: ImagesOptions;
+  readonly #names: ImageNames;
+  readonly #loader: ImageLoader;
+  readonly #remover: ImageRemover;
+
+  constructor(options: ImagesOptions) {
+    this.#options = options;
+    const { graph, snapshotter, native, runner, registry, bootId, gc, host } = options;
+    this.#names = new ImageNames(graph);
+    const installer = new Installer(graph, runner, registry, bootId);
+    const unpacker = new LayerUnpacker(graph, snapshotter, native, options.maxConcurrentDownloads);
+    this.#loader = new ImageLoader(graph, installer, unpacker, host);
+    this.#remover = new ImageRemover(graph, this.#names, gc);
+  }
+
+  /** By reference, id or the beginning of an id. Kind NotFound with `No such image: NAME:TAG`. */
+  find(name: string): UsableImage {
+    return this.#names.find(name);
+  }
+
+  list(options: ListOptions): ImageSummary[] {
+    return listImages(this.#options.graph, this.#names, options);
+  }
+
+  inspect(name: string): object {
+    const { graph, snapshotter } = this.#options;
+    return inspect(graph, this.#names, snapshotter, this.#names.resolve(name).image);
+  }
+
+  history(name: string): HistoryItem[] {
+    return history(this.#options.graph, this.#names, this.#names.resolve(name).image);
+  }
+
+  async tag(name: string, repository: string, tag: string): Promise<void> {
+    const { graph } = this.#options;
+    const reference = parseTag(repository, tag);
+    graph.db.transaction(() => {
+      const { image } = this.#names.resolve(name);
+      const row = referenceRow(reference, image.id);
+      graph.images.setReference(row, Date.now());
+      const attributes = { name: familiarRow(row) };
+      graph.events.append({ type: 'image', action: 'tag', actorId: image.id, attributes });
+    });
+    await graph.db.durable();
+  }
+
+  remove(name: string, force: boolean): Promise<Removed[]> {
+    return this.#remover.remove(name, force);
+  }
+
+  prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
+    return this.#remover.prune(filters);
+  }
+
+  load(stream: Readable, emit: Emit, signal: AbortSignal): Promise<void> {
+    return this.#loader.load(stream, emit, signal);
+  }
+}

@@ -1,0 +1,43 @@
+/** Platforms of images: `os/architecture[/variant]`. */
+import { CaissonError } from '../../errdefs.ts';
+import type { Platform } from '../../oci.ts';
+import type { HostInfo } from '../native/index.ts';
+
+const GO = { x86_64: 'amd64', aarch64: 'arm64' } as const;
+
+export const hostPlatform = ({ architecture }: Pick<HostInfo, 'architecture'>): Platform => ({
+  os: 'linux',
+  architecture: GO[architecture],
+  ...(architecture === 'aarch64' ? { variant: 'v8' } : {}),
+});
+
+const ALIASES: Record<string, [string, string?]> = {
+  x86_64: ['amd64'],
+  'x86-64': ['amd64'],
+  aarch64: ['arm64'],
+  armhf: ['arm', 'v7'],
+  armel: ['arm', 'v6'],
+};
+
+/** `linux/arm64/v8`, or the JSON of a platform; undefined for ''. */
+export function parsePlatform(text: string): Platform | undefined {
+  if (text === '') return undefined;
+  const invalid = (): CaissonError =>
+    new CaissonError('InvalidParameter', `invalid platform ${JSON.stringify(text)}: not os/architecture[/variant]`);
+  const parts = text.startsWith('{') ? fromJson(text, invalid) : text.toLowerCase().split('/');
+  if (parts.length > 3 || !parts.every((part) => /^[a-z0-9_.-]+$/.test(part))) throw invalid();
+  const [os = '', given = '', variant] = parts.length === 1 ? ['linux', parts[0]] : parts;
+  const [architecture, implied] = ALIASES[given] ?? [given];
+  const found = variant ?? implied;
+  return { os, architecture, ...(found === undefined ? {} : { variant: found }) };
+}
+
+function fromJson(text: string, invalid: () => CaissonError): string[] {
+  try {
+    const { os, architecture, variant } = JSON.parse(text) as Record<string, unknown>;
+    if (typeof os !== 'string' || typeof architecture !== 'string') throw invalid();
+    return [os, architecture, ...(typeof variant === 'string' && variant !== '' ? [variant] : [])];
+  } catch {
+    throw invalid();
+  }
+}

@@ -1,0 +1,169 @@
+/** `docker rmi` and `docker image prune`: which names and images go, and what stands in the way. */
+import { CaissonError } from '../../errdefs.ts';
+import type { GarbageCollector } from '../../graph/gc.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
+import { parseReference } from '../../reference.ts';
+import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
+import { parseConfig } from './config.ts';
+import { untilNs } from './list.ts';
+import { familiarRow, type ImageNames } from './names.ts';
+import { shortId } from './progress.ts';
+import { createdSeconds } from './views.ts';
+
+export type Removed = { Untagged: string } | { Deleted: string };
+
+export const PRUNE_FILTERS = ['dangling', 'label', 'label!', 'until'] as const;
+
+export class ImageRemover {
+  readonly #graph: Graph;
+  readonly #names: ImageNames;
+  readonly #gc: GarbageCollector;
+
+  constructor(graph: Graph, names: ImageNames, gc: GarbageCollector) {
+    this.#graph = graph;
+    this.#names = names;
+    this.#gc = gc;
+  }
+
+  async remove(name: string, force: boolean): Promise<Removed[]> {
+    const removed: Removed[] = [];
+    const garbage = this.#graph.db.transaction(() => {
+      const { image, reference } = this.#names.resolve(name);
+      if (reference !== undefined) this.#removeByName(image, reference, name, force, removed);
+      else this.#removeById(image, force, removed);
+      const collected = this.#gc.collect();
+      for (const layer of collected.layers) removed.push({ Deleted: layer.chainId });
+      return collected;
+    });
+    await this.#graph.db.durable();
+    await this.#gc.sweep(garbage);
+    return removed;
+  }
+
+  async prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
+    const danglingOnly = boolFilter(filters, 'dangling') ?? true;
+    const removed: Removed[] = [];
+    const garbage = this.#graph.db.transaction(() => {
+      for (const image of this.#graph.images.all()) {
+        const references = this.#graph.images.referencesOf(image.id);
+        if (danglingOnly && references.some((row) => row.tag !== null)) continue;
+        if (this.#graph.containers.usingImage(image.id).length > 0 || !prunable(image, filters)) continue;
+        if (this.#graph.images.children(image.id).length > 0) continue;
+        for (const row of references) this.#untag(row, removed);
+        this.#delete(image, removed);
+      }
+      const collected = this.#gc.collect();
+      for (const layer of collected.layers) removed.push({ Deleted: layer.chainId });
+      return collected;
+    });
+    await this.#graph.db.durable();
+    await this.#gc.sweep(garbage);
+    return { ImagesDeleted: removed.length > 0 ? removed : null, SpaceReclaimed: garbage.reclaimedBytes };
+  }
+
+  /** A name goes; the image goes with its last one. */
+  #removeByName(image: ImageRow, reference: ReferenceRow, name: string, force: boolean, removed: Removed[]): void {
+    const others = this.#graph.images.referencesOf(image.id).filter((row) => row.name !== reference.name);
+    // Digests of the same repository came with its tag and go with the last one.
+    const goesWith = (row: ReferenceRow): boolean => row.digest !== null && row.repository === reference.repository;
+    const isLastTag = !others.some((row) => row.tag !== null && row.repository === reference.repository);
+    const rest = isLastTag ? others.filter((row) => !goesWith(row)) : others;
+    if (rest.length === 0) {
+      const users = this.#graph.containers.usingImage(image.id);
+      const [user] = users;
+      if (user !== undefined && !force)
+        throw new CaissonError(
+          'Conflict',
+          `conflict: unable to remove repository reference "${name}" (must force) - container ${user.slice(0, 12)} is using its referenced image ${shortId(image.id)}`,
+          { code: 'IMAGE_IN_USE' },
+        );
+    }
+    this.#untag(reference, removed);
+    if (isLastTag) for (const row of others.filter(goesWith)) this.#untag(row, removed);
+    if (rest.length > 0) return;
+    // Forced while a container uses it: the name is gone, the image stays for the container.
+    if (this.#graph.containers.usingImage(image.id).length > 0 || this.#graph.images.children(image.id).length > 0)
+      return;
+    this.#delete(image, removed);
+  }
+
+  #removeById(image: ImageRow, force: boolean, removed: Removed[]): void {
+    const references = this.#graph.images.referencesOf(image.id);
+    const short = shortId(image.id);
+    const repositories = new Set(references.map((row) => row.repository));
+    const tags = references.filter((row) => row.tag !== null);
+    this.#refuseUsed(image, force);
+    if (!force && (repositories.size > 1 || tags.length > 1))
+      throw new CaissonError(
+        'Conflict',
+        `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
+        { code: 'IMAGE_HAS_SEVERAL_NAMES' },
+      );
+    if (this.#graph.images.children(image.id).length > 0)
+      throw new CaissonError(
+        'Conflict',
+        `conflict: unable to delete ${short} (cannot be forced) - image has dependent child images`,
+        { code: 'IMAGE_HAS_CHILDREN' },
+      );
+    for (const row of references) this.#untag(row, removed);
+    this.#delete(image, removed);
+  }
+
+  #refuseUsed(image: ImageRow, force: boolean): void {
+    const short = shortId(image.id);
+    for (const id of this.#graph.containers.usingImage(image.id)) {
+      const running = ['running', 'paused', 'restarting'].includes(this.#graph.containers.get(id)?.status ?? '');
+      if (running)
+        throw new CaissonError(
+          'Conflict',
+          `conflict: unable to delete ${short} (cannot be forced) - image is being used by running container ${id.slice(0, 12)}`,
+          { code: 'IMAGE_IN_USE' },
+        );
+      if (!force)
+        throw new CaissonError(
+          'Conflict',
+          `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${id.slice(0, 12)}`,
+          { code: 'IMAGE_IN_USE' },
+        );
+    }
+  }
+
+  #untag(row: ReferenceRow, removed: Removed[]): void {
+    this.#graph.images.deleteReference(row.name);
+    removed.push({ Untagged: familiarRow(row) });
+    const { imageId } = row;
+    this.#graph.events.append({ type: 'image', action: 'untag', actorId: imageId, attributes: { name: imageId } });
+  }
+
+  #delete(image: ImageRow, removed: Removed[]): void {
+    this.#graph.images.delete(image.id);
+    removed.push({ Deleted: image.id });
+    this.#graph.events.append({
+      type: 'image',
+      action: 'delete',
+      actorId: image.id,
+      attributes: { name: image.id },
+    });
+  }
+}
+
+function prunable(image: ImageRow, filters: Filters): boolean {
+  const config = parseConfig(image.config);
+  const labels = config.config?.Labels ?? {};
+  const created = BigInt(createdSeconds(config.created)) * 1_000_000_000n;
+  const unwanted = filters.get('label!') ?? [];
+  return (
+    labelsMatch(labels, filters.get('label')) &&
+    !unwanted.some((label) => labelsMatch(labels, [label])) &&
+    (filters.get('until') ?? []).every((value) => created < (untilNs(value) ?? 0n))
+  );
+}
+
+/** The name of a new tag: neither digest nor id. */
+export function parseTag(repository: string, tag: string): ReturnType<typeof parseReference> {
+  const reference = parseReference(tag === '' ? repository : `${repository}:${tag}`);
+  if (reference.digest !== undefined)
+    throw new CaissonError('InvalidParameter', 'refusing to create a tag with a digest reference');
+  return reference;
+}

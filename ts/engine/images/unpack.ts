@@ -1,0 +1,162 @@
+/**
+ * Makes layers of the graph out of archives: each on threads of the addon, all of an image at once. Operations that need
+ * the same layer at the same time share one unpacking; when that fails, each who waited tries for itself.
+ */
+import { abortable, Semaphore } from '../../async.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { Snapshotter } from '../../graph/snapshotter.ts';
+import { type AppliedLayer, type Native, unwrap } from '../native/index.ts';
+
+/** What a layer's bytes must turn out to be; absent: whatever they are. */
+export interface ExpectedLayer {
+  digest?: string;
+  sizeBytes?: number;
+  diffId?: string;
+}
+
+/** Unpacked, but not yet a layer of the graph. */
+export interface Unpacked {
+  cacheId: string;
+  applied: AppliedLayer;
+}
+
+/** A layer that an image needs. */
+export interface WantedLayer {
+  chainId: string;
+  diffId: string;
+  parent: string | null;
+  digest: string;
+  sizeBytes: number;
+  mediaType: string;
+}
+
+/** How a wanted layer came to be there. */
+export type Arrival = 'present' | 'unpacked' | 'shared';
+
+export interface Fetch {
+  open(signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  /** The layer is not there: its bytes are about to be fetched. */
+  onWaiting(): void;
+  onChunk(bytes: number): void;
+  onReceived(): void;
+}
+
+export class LayerUnpacker {
+  readonly #graph: Graph;
+  readonly #snapshotter: Snapshotter;
+  readonly #native: Pick<Native, 'openLayer'>;
+  readonly #underWay = new Map<string, Promise<void>>();
+  readonly #downloads: Semaphore;
+
+  /** `concurrency`: downloads at a time, of all operations together. */
+  constructor(graph: Graph, snapshotter: Snapshotter, native: Pick<Native, 'openLayer'>, concurrency: number) {
+    this.#graph = graph;
+    this.#snapshotter = snapshotter;
+    this.#native = native;
+    this.#downloads = new Semaphore(concurrency);
+  }
+
+  /**
+   * The layer's row is there when this resolves. `parentReady` resolves when the parent's is. The caller holds a lease on
+   * the chainId.
+   */
+  async ensure(layer: WantedLayer, fetch: Fetch, parentReady: Promise<unknown>, signal: AbortSignal): Promise<Arrival> {
+    for (let shared = false; ; shared = true) {
+      signal.throwIfAborted();
+      if (this.#graph.layers.get(layer.chainId) !== undefined) return shared ? 'shared' : 'present';
+      const other = this.#underWay.get(layer.chainId);
+      if (other === undefined) break;
+      if (!shared) fetch.onWaiting();
+      await abortable(other, signal);
+    }
+    const own = this.#fetch(layer, fetch, parentReady, signal);
+    this.#underWay.set(
+      layer.chainId,
+      own.catch(() => undefined),
+    );
+    try {
+      await own;
+    } finally {
+      this.#underWay.delete(layer.chainId);
+    }
+    return 'unpacked';
+  }
+
+  /** Unpacks a stream; nothing is left of it when this rejects. */
+  async unpack(
+    source: AsyncIterable<Uint8Array>,
+    expected: ExpectedLayer,
+    signal: AbortSignal,
+    onChunk: (bytes: number) => void = () => undefined,
+  ): Promise<Unpacked> {
+    const cacheId = this.#snapshotter.newCacheId();
+    const targetDir = await this.#snapshotter.prepareLayer(cacheId);
+    const { digest, sizeBytes, diffId } = expected;
+    const sink = this.#native.openLayer({
+      targetDir,
+      ...(digest === undefined ? {} : { expectedDigest: digest }),
+      ...(sizeBytes === undefined ? {} : { expectedSize: sizeBytes }),
+      ...(diffId === undefined ? {} : { expectedDiffId: diffId }),
+    });
+    try {
+      for await (const chunk of source) {
+        signal.throwIfAborted();
+        unwrap(await sink.write(chunk));
+        onChunk(chunk.byteLength);
+      }
+      return { cacheId, applied: unwrap(await sink.end()) };
+    } catch (error) {
+      await sink.abort();
+      await this.#snapshotter.discardLayer(cacheId);
+      throw error;
+    }
+  }
+
+  /** Makes it a layer of the graph, or drops it when that layer has come to be there meanwhile. */
+  async commit(
+    { cacheId, applied }: Unpacked,
+    layer: {
+      chainId: string;
+      parent: string | null;
+      blob: { digest: string; sizeBytes: number; mediaType: string } | null;
+    },
+  ): Promise<void> {
+    await this.#snapshotter.commitLayer(cacheId);
+    const inserted = this.#graph.db.transaction(() =>
+      this.#graph.layers.insert({
+        chainId: layer.chainId,
+        diffId: applied.diffId,
+        parent: layer.parent,
+        cacheId,
+        sizeBytes: applied.unpackedBytes,
+        blobDigest: layer.blob?.digest ?? null,
+        blobSizeBytes: layer.blob?.sizeBytes ?? null,
+        blobMediaType: layer.blob?.mediaType ?? null,
+        createdMs: Date.now(),
+      }),
+    );
+    if (!inserted) await this.discard({ cacheId });
+  }
+
+  discard({ cacheId }: Pick<Unpacked, 'cacheId'>): Promise<void> {
+    return this.#snapshotter.discardLayer(cacheId);
+  }
+
+  async #fetch(layer: WantedLayer, fetch: Fetch, parentReady: Promise<unknown>, signal: AbortSignal): Promise<void> {
+    fetch.onWaiting();
+    const unpacked = await this.#downloads.run(async () => {
+      signal.throwIfAborted();
+      const source = await fetch.open(signal);
+      const expected = { digest: layer.digest, sizeBytes: layer.sizeBytes, diffId: layer.diffId };
+      return this.unpack(source, expected, signal, (bytes) => fetch.onChunk(bytes));
+    });
+    try {
+      fetch.onReceived();
+      await parentReady;
+    } catch (error) {
+      await this.discard(unpacked);
+      throw error;
+    }
+    await this.commit(unpacked, { ...layer, blob: layer });
+  }
+}
