@@ -47,7 +47,7 @@ beforeAll(async () => {
       throw new CaissonError('NotFound', 'No such image: x', { code: 'IMAGE_NOT_FOUND', hint: 'pull it' });
     },
   });
-  router.plain({ method: 'GET', path: '/images/*', handle: (call) => ({ rest: call.param('*') }) });
+  router.plain({ method: 'GET', path: '/rest/*', handle: (call) => ({ rest: call.param('*') }) });
   router.json({
     method: 'POST',
     path: '/exec/:id/start',
@@ -171,7 +171,7 @@ describe('versions and paths', () => {
   });
 
   it('gives the rest of a path with its slashes decoded', async () => {
-    expect((await get('/images/127.0.0.1:5000/library%2Fbusybox:1/json')).body).toBe(
+    expect((await get('/rest/127.0.0.1:5000/library%2Fbusybox:1/json')).body).toBe(
       '{"rest":"127.0.0.1:5000/library/busybox:1/json"}',
     );
   });
