@@ -1,0 +1,43 @@
+/**
+ * `caisson COMMAND …`. Only the file of the command that runs is loaded: the time to start is what a user waits for in
+ * each `docker run` of a script.
+ */
+import { COMMANDS } from './commands.ts';
+import { reportFailure } from './failure.ts';
+
+const GLOBAL_FLAGS = new Set(['-H', '--host']);
+
+async function main(argv: string[]): Promise<number> {
+  const rest = takeGlobalFlags(argv);
+  const [name, ...args] = rest;
+  if (name === undefined || name === 'help' || name === '-h' || name === '--help') {
+    const { printHelp } = await import('./help.ts');
+    return printHelp(args[0]);
+  }
+  const found = COMMANDS[name === '--version' || name === '-v' ? 'version' : name];
+  if (found === undefined) {
+    process.stderr.write(`caisson: '${name}' is not a caisson command.\nSee 'caisson --help'\n`);
+    return 125;
+  }
+  const { run } = await found.load();
+  return run(args);
+}
+
+/** `-H ADDRESS` before the command's name, as docker takes it. */
+function takeGlobalFlags(argv: string[]): string[] {
+  let at = 0;
+  for (; at < argv.length; at++) {
+    const arg = argv[at] ?? '';
+    const [flag = '', inline] = arg.split(/=(.*)/s);
+    if (!GLOBAL_FLAGS.has(flag)) break;
+    const value = inline ?? argv[++at];
+    if (value !== undefined) process.env['CAISSON_HOST'] = value;
+  }
+  return argv.slice(at);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.exitCode = reportFailure(error);
+}
