@@ -2,10 +2,14 @@
 //!
 //! Import direction: `napi` → topic modules → `sys`, never upward. `shim`, `init` and `runtime` never use `napi`.
 
+pub mod cgroup;
+pub mod container;
 #[cfg(feature = "layer")]
 pub mod layer;
 
 #[cfg(feature = "napi")]
 pub mod napi;
 
+pub mod seccomp;
+pub mod spec;
 mod sys;
