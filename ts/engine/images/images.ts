@@ -1,18 +1,23 @@
 /** The images of an engine: what the routes, and the containers, ask for. */
 import type { Readable } from 'node:stream';
+import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
+import type { Platform } from '../../oci.ts';
 import type { Filters } from '../api/query.ts';
 import type { KindRegistry } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { HostInfo, Native } from '../native/index.ts';
+import { type ImportRequest, importImage } from './import.ts';
 import { Installer } from './install.ts';
 import { type ListOptions, listImages } from './list.ts';
 import { ImageLoader } from './load.ts';
 import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names.ts';
+import { hostPlatform } from './platform.ts';
 import type { Emit } from './progress.ts';
+import { ImagePuller, type ImageRegistry, type PullRequest } from './pull.ts';
 import { ImageRemover, parseTag, type Removed } from './remove.ts';
 import { LayerUnpacker } from './unpack.ts';
 import { type HistoryItem, history, type ImageSummary, inspect } from './views.ts';
@@ -28,21 +33,38 @@ export interface ImagesOptions {
   native: Pick<Native, 'openLayer'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
+  /** Absent: an engine that only loads and imports. */
+  remote?: ImageRegistry;
 }
 
 export class Images {
   readonly #options: ImagesOptions;
   readonly #names: ImageNames;
+  readonly #installer: Installer;
+  readonly #unpacker: LayerUnpacker;
   readonly #loader: ImageLoader;
+  readonly #puller: ImagePuller | undefined;
   readonly #remover: ImageRemover;
 
   constructor(options: ImagesOptions) {
     this.#options = options;
-    const { graph, snapshotter, native, runner, registry, bootId, gc, host } = options;
+    const { graph, snapshotter, content, native, runner, registry, bootId, gc, host, remote } = options;
     this.#names = new ImageNames(graph);
     const installer = new Installer(graph, runner, registry, bootId);
     const unpacker = new LayerUnpacker(graph, snapshotter, native, options.maxConcurrentDownloads);
+    this.#installer = installer;
+    this.#unpacker = unpacker;
     this.#loader = new ImageLoader(graph, installer, unpacker, host);
+    this.#puller =
+      remote &&
+      new ImagePuller({
+        graph,
+        content,
+        installer,
+        unpacker,
+        registry: remote,
+        hostPlatform: hostPlatform(host),
+      });
     this.#remover = new ImageRemover(graph, this.#names, gc);
   }
 
@@ -87,5 +109,22 @@ export class Images {
 
   load(stream: Readable, emit: Emit, signal: AbortSignal): Promise<void> {
     return this.#loader.load(stream, emit, signal);
+  }
+
+  /** What images are made for when nothing else is said. */
+  get hostPlatform(): Platform {
+    return hostPlatform(this.#options.host);
+  }
+
+  pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+    if (this.#puller === undefined)
+      throw new CaissonError('NotImplemented', 'this engine has no registry client: images come by load or import');
+    return this.#puller.pull(request, emit, signal);
+  }
+
+  /** Resolves with the id. */
+  import(request: ImportRequest, signal: AbortSignal): Promise<string> {
+    const { graph } = this.#options;
+    return importImage({ graph, installer: this.#installer, unpacker: this.#unpacker }, request, signal);
   }
 }

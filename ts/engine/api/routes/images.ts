@@ -1,7 +1,11 @@
 /** Images. Their names hold slashes, so the routes with a name take the rest of the path and look at its end. */
 import { CaissonError } from '../../../errdefs.ts';
+import { parseReference, type Reference } from '../../../reference.ts';
 import type { Images } from '../../images/images.ts';
 import { IMAGE_FILTERS } from '../../images/list.ts';
+import { parsePlatform } from '../../images/platform.ts';
+import type { Emit } from '../../images/progress.ts';
+import { parseCredentials } from '../../images/pull.ts';
 import { PRUNE_FILTERS } from '../../images/remove.ts';
 import type { Call } from '../call.ts';
 import { pageNotFound, type Router } from '../router.ts';
@@ -18,6 +22,7 @@ export function imageRoutes(router: Router, images: Images): void {
         sharedSize: query.bool('shared-size'),
       }),
   });
+  router.plain({ method: 'POST', path: '/images/create', body: 'stream', handle: (call) => create(call, images) });
   router.plain({ method: 'POST', path: '/images/load', body: 'stream', handle: (call) => load(call, images) });
   router.plain({
     method: 'POST',
@@ -65,16 +70,56 @@ function split(call: Call): { name: string; operation: string } {
 }
 
 async function load(call: Call<undefined>, images: Images): Promise<undefined> {
-  const lines = call.lines();
   const quiet = call.query.bool('quiet');
-  try {
-    await images.load(
+  await streamed(call, (emit) =>
+    images.load(
       call.stream,
       (line) => {
-        if (!quiet || line.stream !== undefined) lines.write(line);
+        if (!quiet || line.stream !== undefined) emit(line);
       },
       call.signal,
-    );
+    ),
+  );
+}
+
+/** Pull, or import when there is `fromSrc`. */
+async function create(call: Call<undefined>, images: Images): Promise<undefined> {
+  const { query } = call;
+  const source = query.string('fromSrc');
+  const platform = parsePlatform(query.string('platform'));
+  if (source === '') {
+    call.stream.resume();
+    const reference = pullReference(query.string('fromImage'), query.string('tag'));
+    const credentials = parseCredentials(call.header('x-registry-auth'));
+    return streamed(call, (emit) => images.pull({ reference, platform, credentials }, emit, call.signal));
+  }
+  if (source !== '-') throw notImplemented('POST /images/create?fromSrc=URL', 'importing from a URL');
+  const repository = query.string('repo');
+  const tag = query.string('tag');
+  const request = {
+    stream: call.stream,
+    reference: repository === '' ? undefined : parseReference(tag === '' ? repository : `${repository}:${tag}`),
+    message: query.string('message'),
+    changes: query.all('changes'),
+    platform: platform ?? images.hostPlatform,
+  };
+  return streamed(call, async (emit) => emit({ status: await images.import(request, call.signal) }));
+}
+
+/** `tag` may also be a digest. Neither tag nor digest asks for every tag of the repository. */
+function pullReference(name: string, tag: string): Reference {
+  const bare = name.replace(/:$/, '');
+  const reference = parseReference(tag === '' ? bare : `${bare}${tag.includes(':') ? '@' : ':'}${tag}`);
+  if (reference.tag === undefined && reference.digest === undefined)
+    throw notImplemented('POST /images/create without a tag', 'pulling all tags of a repository');
+  return reference;
+}
+
+/** A failure before the first line keeps its status; after it, it is a line. */
+async function streamed(call: Call<undefined>, run: (emit: Emit) => Promise<void>): Promise<undefined> {
+  const lines = call.lines();
+  try {
+    await run((line) => lines.write(line));
   } catch (error) {
     if (!lines.started) throw error;
     lines.fail(error);

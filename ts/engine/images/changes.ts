@@ -1,0 +1,96 @@
+/** Dockerfile instructions that change an image's config: `--change` of import and commit. */
+import { CaissonError } from '../../errdefs.ts';
+import type { ImageRunConfig } from '../../oci.ts';
+
+const invalid = (line: string, reason: string): CaissonError =>
+  new CaissonError('InvalidParameter', `invalid change ${JSON.stringify(line)}: ${reason}`);
+
+export function applyChanges(config: ImageRunConfig, lines: readonly string[]): ImageRunConfig {
+  return lines.filter((line) => line.trim() !== '').reduce(applyChange, config);
+}
+
+function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
+  const [, name = '', given = ''] = /^\s*([A-Za-z]+)\s+([\s\S]*)$/.exec(line) ?? [];
+  const text = given.trim();
+  if (text === '') throw invalid(line, 'it needs an instruction and a value');
+  switch (name.toUpperCase()) {
+    case 'CMD':
+      return { ...config, Cmd: command(text) };
+    case 'ENTRYPOINT':
+      return { ...config, Entrypoint: command(text) };
+    case 'ENV':
+      return { ...config, Env: mergeEnv(config.Env ?? [], pairs(line, text)) };
+    case 'LABEL':
+      return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(pairs(line, text)) } };
+    case 'EXPOSE':
+      return { ...config, ExposedPorts: { ...config.ExposedPorts, ...ports(line, text) } };
+    case 'VOLUME':
+      return { ...config, Volumes: { ...config.Volumes, ...emptyObjects(jsonList(text) ?? words(text)) } };
+    case 'USER':
+      return { ...config, User: text };
+    case 'WORKDIR':
+      return { ...config, WorkingDir: text.startsWith('/') ? text : `${config.WorkingDir || ''}/${text}` };
+    case 'STOPSIGNAL':
+      return { ...config, StopSignal: text };
+    case 'ONBUILD':
+      return { ...config, OnBuild: [...(config.OnBuild ?? []), text] };
+    default:
+      throw invalid(line, `${name || line} is not an instruction that can be used here`);
+  }
+}
+
+const command = (text: string): string[] => jsonList(text) ?? ['/bin/sh', '-c', text];
+
+function jsonList(text: string): string[] | undefined {
+  if (!text.startsWith('[')) return undefined;
+  try {
+    const list: unknown = JSON.parse(text);
+    return Array.isArray(list) && list.every((item) => typeof item === 'string') ? list : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Split at spaces outside of quotes; quotes and backslashes are resolved. */
+function words(text: string): string[] {
+  return [...text.matchAll(/(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+/g)].map(([word]) =>
+    word.replace(/"((?:\\.|[^"\\])*)"|'([^']*)'|\\(.)/g, (_all, double: string, single: string, escaped: string) =>
+      double === undefined ? (single ?? escaped) : double.replace(/\\(.)/g, '$1'),
+    ),
+  );
+}
+
+/** `a=b c="d e"`, or the old `a rest of the line`. */
+function pairs(line: string, text: string): [string, string][] {
+  const list = words(text);
+  const [first = ''] = list;
+  if (!first.includes('=')) {
+    const value = text.slice(text.search(/\s|$/)).trim();
+    if (value === '') throw invalid(line, `${first} has no value`);
+    return [[first, value]];
+  }
+  return list.map((word) => {
+    const at = word.indexOf('=');
+    if (at < 1) throw invalid(line, `${word} is not of the form key=value`);
+    return [word.slice(0, at), word.slice(at + 1)];
+  });
+}
+
+function mergeEnv(env: readonly string[], added: [string, string][]): string[] {
+  const all = new Map(env.map((entry) => [entry.split('=')[0] ?? '', entry]));
+  for (const [key, value] of added) all.set(key, `${key}=${value}`);
+  return [...all.values()];
+}
+
+function ports(line: string, text: string): Record<string, object> {
+  return emptyObjects(
+    words(text).map((port) => {
+      const match = /^(\d{1,5}(?:-\d{1,5})?)(?:\/(tcp|udp|sctp))?$/i.exec(port);
+      if (!match) throw invalid(line, `${port} is not a port`);
+      return `${match[1]}/${(match[2] ?? 'tcp').toLowerCase()}`;
+    }),
+  );
+}
+
+const emptyObjects = (keys: readonly string[]): Record<string, object> =>
+  Object.fromEntries(keys.map((key) => [key, {}]));
