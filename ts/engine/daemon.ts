@@ -25,6 +25,7 @@ import { JobRunner } from './jobs/runner.ts';
 import { lockRoot } from './lock.ts';
 import { loadNative, type Native } from './native/index.ts';
 import { ENGINE_VERSION } from './version.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 /** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended. */
 export async function main(argv: string[]): Promise<number> {
@@ -106,7 +107,8 @@ async function construct(
     host,
     maxConcurrentDownloads: config.maxConcurrentDownloads,
   });
-  return { config, paths, log, native, host, graph, content, snapshotter, gc, runner, images, ending };
+  const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
+  return { config, paths, log, native, host, graph, content, snapshotter, gc, runner, images, volumes, ending };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */

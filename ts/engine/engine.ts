@@ -12,6 +12,7 @@ import type { DaemonConfig } from './config.ts';
 import type { Images } from './images/images.ts';
 import type { JobRunner } from './jobs/runner.ts';
 import type { HostInfo, Native } from './native/index.ts';
+import type { Volumes } from './volumes/volumes.ts';
 
 export interface Engine {
   readonly config: DaemonConfig;
@@ -25,6 +26,7 @@ export interface Engine {
   readonly gc: GarbageCollector;
   readonly runner: JobRunner;
   readonly images: Images;
+  readonly volumes: Volumes;
   /** Aborted when the daemon is about to end: streams without an end of their own stop. */
   readonly ending: AbortSignal;
 }

@@ -5,10 +5,12 @@ import { imageRoutes } from './routes/images.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
+import { volumeRoutes } from './routes/volumes.ts';
 
 export function registerRoutes(router: Router, engine: Engine): void {
   systemRoutes(router, engine);
   imageRoutes(router, engine.images);
+  volumeRoutes(router, engine.volumes);
   swarmRoutes(router);
   unsupportedRoutes(router);
 }

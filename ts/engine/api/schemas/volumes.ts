@@ -1,0 +1,30 @@
+/** Wire types of volumes. */
+import Type, { type Static } from 'typebox';
+
+const map = Type.Optional(Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]));
+
+export const VolumeCreateRequest = Type.Object({
+  Name: Type.Optional(Type.String()),
+  Driver: Type.Optional(Type.String()),
+  DriverOpts: map,
+  Labels: map,
+  ClusterVolumeSpec: Type.Optional(Type.Unknown()),
+});
+export type VolumeCreateRequest = Static<typeof VolumeCreateRequest>;
+
+export interface Volume {
+  CreatedAt: string;
+  Driver: string;
+  Labels: Record<string, string> | null;
+  Mountpoint: string;
+  Name: string;
+  Options: Record<string, string> | null;
+  Scope: 'local';
+  /** Only in `GET /system/df`. */
+  UsageData?: { Size: number; RefCount: number };
+}
+
+export interface VolumesPruned {
+  VolumesDeleted: string[] | null;
+  SpaceReclaimed: number;
+}
