@@ -1,0 +1,101 @@
+/** Options that caisson does not have: 501 with the option's name when one is set, never silence. */
+import { CaissonError } from '../../errdefs.ts';
+import { type CreateBody, createBody } from '../api/schemas/containers.ts';
+
+/** How a client says "not given": Go sends zero values for what the user left out. */
+function isUnset(value: unknown): boolean {
+  if (value === null || value === undefined || value === false || value === 0 || value === '') return true;
+  if (Array.isArray(value)) return value.length === 0 || value.every((item) => item === 0);
+  return typeof value === 'object' && Object.keys(value).length === 0;
+}
+
+/** Field → the name that a person knows it by. */
+const CONFIG: Record<string, string> = {
+  NetworkDisabled: 'Config.NetworkDisabled (use --network none)',
+  OnBuild: 'Config.OnBuild',
+};
+
+const HOST_CONFIG: Record<string, string> = {
+  Links: '--link',
+  VolumesFrom: '--volumes-from',
+  Cgroup: 'HostConfig.Cgroup',
+  StorageOpt: '--storage-opt',
+  CpuRealtimePeriod: '--cpu-rt-period',
+  CpuRealtimeRuntime: '--cpu-rt-runtime',
+  DeviceRequests: '--gpus (HostConfig.DeviceRequests)',
+  CpuCount: '--cpu-count (Windows only)',
+  CpuPercent: '--cpu-percent (Windows only)',
+  IOMaximumIOps: '--io-maxiops (Windows only)',
+  IOMaximumBandwidth: '--io-maxbandwidth (Windows only)',
+};
+
+/** Of an endpoint: what an attachment to a network may ask for. */
+const ENDPOINT: Record<string, string> = {
+  IPAMConfig: '--ip, --ip6, --link-local-ip',
+  Links: '--link',
+  Aliases: '--network-alias',
+  MacAddress: '--mac-address',
+  DriverOpts: '--network driver-opt',
+  GwPriority: '--network gw-priority',
+};
+
+/** Sent back by clients that read them from inspect; they say what was, not what is wanted. */
+const ENDPOINT_STATE = new Set([
+  'NetworkID',
+  'EndpointID',
+  'Gateway',
+  'IPAddress',
+  'IPPrefixLen',
+  'IPv6Gateway',
+  'GlobalIPv6Address',
+  'GlobalIPv6PrefixLen',
+  'DNSNames',
+]);
+
+const refuse = (option: string): CaissonError =>
+  new CaissonError('NotImplemented', `${option} is not supported by caisson`, { code: 'OPTION_NOT_SUPPORTED' });
+
+function refuseSet(values: object, names: Record<string, string>): void {
+  for (const [key, option] of Object.entries(names)) {
+    if (!isUnset(Reflect.get(values, key))) throw refuse(option);
+  }
+}
+
+/** A field that no schema names: newer than this engine, or a typing mistake. */
+function refuseUnknown(values: object, known: object, where: string): void {
+  for (const [key, value] of Object.entries(values)) {
+    if (!Object.hasOwn(known, key) && !isUnset(value)) throw refuse(`${where}${key}`);
+  }
+}
+
+const known = createBody.properties;
+
+export function refuseUnsupported(body: CreateBody): void {
+  refuseUnknown(body, known, 'Config.');
+  refuseSet(body, CONFIG);
+  const test = body.Healthcheck?.Test ?? [];
+  // ["NONE"] turns a healthcheck off; without one there is nothing to turn off
+  if (test.length > 0 && test[0] !== 'NONE') throw refuse('--health-cmd (Config.Healthcheck)');
+  if (body.MacAddress) throw refuse('--mac-address');
+  const hostConfig = body.HostConfig ?? {};
+  refuseUnknown(hostConfig, HOST_FIELDS, 'HostConfig.');
+  refuseSet(hostConfig, HOST_CONFIG);
+  if (hostConfig.VolumeDriver && hostConfig.VolumeDriver !== 'local')
+    throw refuse(`--volume-driver ${hostConfig.VolumeDriver}`);
+  if (hostConfig.UsernsMode && hostConfig.UsernsMode !== 'host') throw refuse(`--userns ${hostConfig.UsernsMode}`);
+  for (const [network, endpoint] of Object.entries(body.NetworkingConfig?.EndpointsConfig ?? {})) {
+    if (endpoint === null) continue;
+    refuseSet(endpoint, ENDPOINT);
+    for (const [key, value] of Object.entries(endpoint)) {
+      if (!Object.hasOwn(ENDPOINT, key) && !ENDPOINT_STATE.has(key) && !isUnset(value)) {
+        throw refuse(`EndpointsConfig.${network}.${key}`);
+      }
+    }
+  }
+}
+
+/** Fields of HostConfig that the schema names; typebox wraps optional objects in a union with null. */
+const HOST_FIELDS = ((): object => {
+  const [object] = known.HostConfig.anyOf;
+  return object.properties;
+})();

@@ -1,0 +1,66 @@
+/** `--security-opt`: parsed, and refused when this host cannot keep the promise. */
+import { CaissonError } from '../../errdefs.ts';
+
+export interface SecurityOptions {
+  noNewPrivileges: boolean;
+  /** The content of a profile, `unconfined`, or undefined for the default. */
+  seccomp?: string;
+  apparmor?: string;
+  /** `systempaths=unconfined` reaches us as empty MaskedPaths and ReadonlyPaths; the option itself changes nothing. */
+}
+
+const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
+
+function noNewPrivileges(value: string | undefined): boolean {
+  if (value === undefined || value === 'true' || value === '1') return true;
+  if (value === 'false' || value === '0') return false;
+  throw invalid(`invalid --security-opt 2: "no-new-privileges:${value}"`);
+}
+
+export function parseSecurityOptions(
+  options: string[] | null,
+  host: { apparmor: boolean; seccomp: boolean; selinux: boolean },
+): SecurityOptions {
+  const parsed: SecurityOptions = { noNewPrivileges: false };
+  for (const option of options ?? []) {
+    // Docker's older form separates by a colon
+    const match = /^([a-z-]+)(?:[=:]([\s\S]*))?$/.exec(option);
+    const key = match?.[1];
+    const value = match?.[2];
+    if (key === 'no-new-privileges') {
+      parsed.noNewPrivileges = noNewPrivileges(value);
+    } else if (value === undefined) {
+      throw invalid(`invalid --security-opt 1: "${option}"`);
+    } else if (key === 'seccomp') {
+      if (!host.seccomp && value !== 'unconfined') {
+        throw new CaissonError(
+          'NotImplemented',
+          'seccomp is not enabled in your kernel, cannot run a custom seccomp profile',
+        );
+      }
+      parsed.seccomp = value;
+    } else if (key === 'apparmor') {
+      parsed.apparmor = value;
+    } else if (key === 'label') {
+      if (value !== 'disable') {
+        throw new CaissonError('NotImplemented', `--security-opt ${option}: SELinux labels are not supported`);
+      }
+    } else if (key === 'systempaths') {
+      if (value !== 'unconfined') throw invalid(`invalid --security-opt 2: "${option}"`);
+    } else {
+      throw invalid(`invalid --security-opt 2: "${option}"`);
+    }
+  }
+  checkAppArmor(parsed, host);
+  return parsed;
+}
+
+function checkAppArmor(parsed: SecurityOptions, host: { apparmor: boolean }): void {
+  if (parsed.apparmor === undefined || parsed.apparmor === 'unconfined') return;
+  if (!host.apparmor) {
+    throw new CaissonError(
+      'NotImplemented',
+      `--security-opt apparmor=${parsed.apparmor}: AppArmor is not enabled on this host, so the profile cannot be applied`,
+    );
+  }
+}
