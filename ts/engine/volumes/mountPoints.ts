@@ -1,0 +1,217 @@
+/** `-v`, `--mount`, `--tmpfs` and an image's VOLUMEs as one list of mounts, with Docker's texts for what is wrong. */
+import { randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
+import { normalize } from 'node:path/posix';
+import { CaissonError } from '../../errdefs.ts';
+import type { ContainerConfig, HostConfig, MountPoint, MountRequest, Propagation } from '../containers/config.ts';
+import { mergeTmpfsOptions } from '../runtime/mounts.ts';
+
+const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
+
+const PROPAGATIONS = new Set<string>(['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave']);
+
+/** What this module needs to know of volumes. */
+export interface VolumeLookup {
+  /** Directory of a volume of that name, whether it exists or not. */
+  directory(name: string): string;
+  /** Its driver; undefined when there is no such volume. */
+  driver(name: string): string | undefined;
+}
+
+function checkDestination(destination: string, spec: string): string {
+  const where = `invalid volume specification: '${spec}': invalid mount config for type`;
+  const type = spec.startsWith('/') ? 'bind' : 'volume';
+  if (!destination.startsWith('/')) {
+    throw invalid(`${where} "${type}": invalid mount path: '${destination}' mount path must be absolute`);
+  }
+  const clean = normalize(destination).replace(/(?<=.)\/$/, '');
+  if (clean === '/') throw invalid(`${where} "${type}": invalid specification: destination can't be '/'`);
+  return clean;
+}
+
+interface Mode {
+  writable: boolean;
+  propagation: Propagation;
+  copyUp: boolean;
+}
+
+function parseMode(mode: string, isVolume: boolean): Mode {
+  const parsed: Mode = { writable: true, propagation: '', copyUp: isVolume };
+  const seen = new Set<string>();
+  for (const option of mode === '' ? [] : mode.split(',')) {
+    const group = ['ro', 'rw'].includes(option) ? 'access' : PROPAGATIONS.has(option) ? 'propagation' : option;
+    if (seen.has(group)) throw invalid(`invalid mode: ${mode}`);
+    seen.add(group);
+    if (option === 'ro') parsed.writable = false;
+    else if (PROPAGATIONS.has(option) && !isVolume) parsed.propagation = option as Propagation;
+    else if (option === 'nocopy' && isVolume) parsed.copyUp = false;
+    // z and Z relabel for SELinux, which is not on; macOS's consistency words mean nothing on Linux
+    else if (!['rw', 'z', 'Z', 'consistent', 'cached', 'delegated', 'default'].includes(option)) {
+      throw invalid(`invalid mode: ${mode}`);
+    }
+  }
+  return parsed;
+}
+
+export function checkVolumeName(name: string): void {
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) {
+    throw invalid(
+      `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
+    );
+  }
+}
+
+/** One `-v` entry: `/host:/path[:mode]`, `name:/path[:mode]` or `/path`. */
+export function parseBind(spec: string, lookup: VolumeLookup): MountPoint {
+  const parts = spec.split(':');
+  if (parts.length > 3 || parts.some((part) => part === '')) throw invalid(`invalid volume specification: '${spec}'`);
+  if (parts.length === 1) return anonymousVolume(checkDestination(spec, spec), lookup);
+  const [source = '', destination = '', mode = ''] = parts;
+  const target = checkDestination(destination, spec);
+  if (source.startsWith('/')) {
+    const { copyUp: _, ...access } = parseMode(mode, false);
+    return {
+      type: 'bind',
+      source: normalize(source).replace(/(?<=.)\/$/, ''),
+      destination: target,
+      mode,
+      ...access,
+      propagation: access.propagation || 'rprivate',
+    };
+  }
+  checkVolumeName(source);
+  return namedVolume(source, target, { ...parseMode(mode, true), mode: mode || 'z' }, lookup);
+}
+
+function namedVolume(
+  name: string,
+  destination: string,
+  options: Pick<MountPoint, 'mode' | 'writable'> & { copyUp: boolean },
+  lookup: VolumeLookup,
+): MountPoint {
+  const { mode, writable, copyUp } = options;
+  return {
+    type: 'volume',
+    name,
+    driver: lookup.driver(name) ?? 'local',
+    source: lookup.directory(name),
+    destination,
+    mode,
+    writable,
+    propagation: '',
+    copyUp,
+  };
+}
+
+function anonymousVolume(destination: string, lookup: VolumeLookup, writable = true, copyUp = true): MountPoint {
+  const name = randomBytes(32).toString('hex');
+  return { ...namedVolume(name, destination, { mode: '', writable, copyUp }, lookup), anonymous: true };
+}
+
+function tmpfs(destination: string, options: string[]): MountPoint {
+  return {
+    type: 'tmpfs',
+    source: '',
+    destination,
+    mode: '',
+    writable: !options.includes('ro'),
+    propagation: '',
+    tmpfsOptions: options,
+  };
+}
+
+function bindRequest(request: MountRequest, destination: string): MountPoint {
+  const fail = (why: string): CaissonError => invalid(`invalid mount config for type "bind": ${why}`);
+  const { Source: source = '', BindOptions: options = {} } = request;
+  if (request.VolumeOptions) throw fail('field VolumeOptions must not be specified');
+  if (request.TmpfsOptions) throw fail('field TmpfsOptions must not be specified');
+  if (source === '') throw fail('field Source must not be empty');
+  if (!source.startsWith('/')) throw fail(`invalid mount path: '${source}' mount path must be absolute`);
+  if (options.Propagation && !PROPAGATIONS.has(options.Propagation)) {
+    throw fail(`invalid propagation mode: ${options.Propagation}`);
+  }
+  if (options.ReadOnlyNonRecursive && options.ReadOnlyForceRecursive) {
+    throw fail('the options readonly-nonrecursive and readonly-force-recursive cannot be used together');
+  }
+  if (!options.CreateMountpoint && statSync(source, { throwIfNoEntry: false }) === undefined) {
+    throw fail(`bind source path does not exist: ${source}`);
+  }
+  return {
+    type: 'bind',
+    source,
+    destination,
+    mode: '',
+    writable: !request.ReadOnly,
+    propagation: options.Propagation || 'rprivate',
+    ...(options.ReadOnlyNonRecursive ? { readOnlyNonRecursive: true } : {}),
+    ...(options.NonRecursive ? { nonRecursive: true } : {}),
+  };
+}
+
+function volumeRequest(request: MountRequest, destination: string, lookup: VolumeLookup): MountPoint {
+  const { VolumeOptions: options = {}, Source: source = '' } = request;
+  const refuse = (what: string): CaissonError =>
+    new CaissonError('NotImplemented', `${what} is not supported by caisson`, { code: 'OPTION_NOT_SUPPORTED' });
+  if (request.BindOptions) {
+    throw invalid('invalid mount config for type "volume": field BindOptions must not be specified');
+  }
+  if (options.Subpath) throw refuse('--mount volume-subpath');
+  if (options.DriverConfig?.Name && options.DriverConfig.Name !== 'local') throw refuse('--mount volume-driver');
+  if (Object.keys(options.DriverConfig?.Options ?? {}).length > 0) throw refuse('--mount volume-opt');
+  const copyUp = !options.NoCopy;
+  if (source === '') return anonymousVolume(destination, lookup, !request.ReadOnly, copyUp);
+  checkVolumeName(source);
+  return namedVolume(source, destination, { mode: 'z', writable: !request.ReadOnly, copyUp }, lookup);
+}
+
+function tmpfsRequest(request: MountRequest, destination: string): MountPoint {
+  const { TmpfsOptions: options = {} } = request;
+  if (request.Source) throw invalid('invalid mount config for type "tmpfs": field Source must not be specified');
+  const user = (options.Options ?? []).map((pair) => pair.join('='));
+  if (options.SizeBytes) user.push(`size=${options.SizeBytes}`);
+  if (options.Mode) user.push(`mode=${options.Mode.toString(8)}`);
+  if (request.ReadOnly) user.push('ro');
+  return tmpfs(destination, mergeTmpfsOptions(user));
+}
+
+/** One `--mount` entry. */
+export function parseMount(request: MountRequest, lookup: VolumeLookup): MountPoint {
+  const { Type: type, Target: target } = request;
+  if (type !== 'bind' && type !== 'volume' && type !== 'tmpfs') {
+    const known = ['image', 'cluster', 'npipe'].includes(type);
+    throw known
+      ? new CaissonError('NotImplemented', `--mount type=${type} is not supported by caisson`)
+      : invalid(`invalid mount config for type "${type ?? ''}": mount type unknown`);
+  }
+  if (target === '') throw invalid(`invalid mount config for type "${type}": field Target must not be empty`);
+  const fail = (why: string): CaissonError => invalid(`invalid mount config for type "${type}": ${why}`);
+  if (!target.startsWith('/')) throw fail(`invalid mount path: '${target}' mount path must be absolute`);
+  const destination = normalize(target).replace(/(?<=.)\/$/, '');
+  if (destination === '/') throw fail(`invalid specification: destination can't be '/'`);
+  if (type === 'bind') return bindRequest(request, destination);
+  if (type === 'volume') return volumeRequest(request, destination, lookup);
+  return tmpfsRequest(request, destination);
+}
+
+/** All mounts of a container; the user's own come before the image's VOLUMEs. */
+export function collectMountPoints(
+  config: ContainerConfig,
+  hostConfig: HostConfig,
+  lookup: VolumeLookup,
+): MountPoint[] {
+  const found = new Map<string, MountPoint>();
+  const add = (mount: MountPoint): void => {
+    if (found.has(mount.destination)) throw invalid(`Duplicate mount point: ${mount.destination}`);
+    found.set(mount.destination, mount);
+  };
+  for (const bind of hostConfig.Binds ?? []) add(parseBind(bind, lookup));
+  for (const mount of hostConfig.Mounts ?? []) add(parseMount(mount, lookup));
+  for (const [path, options] of Object.entries(hostConfig.Tmpfs ?? {})) {
+    add(tmpfs(checkDestination(path, path), mergeTmpfsOptions(options.split(','))));
+  }
+  for (const path of Object.keys(config.Volumes ?? {})) {
+    const destination = checkDestination(path.split(':').at(-1) ?? path, path);
+    if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup));
+  }
+  return [...found.values()];
+}
