@@ -13,10 +13,12 @@ import { GarbageCollector } from '../graph/gc.ts';
 import { Graph } from '../graph/graph.ts';
 import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
+import { packageRoot } from '../packageRoot.ts';
 import { isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
 import { type DaemonConfig, loadConfig, reloadConfig } from './config.ts';
+import { Containers } from './containers/containers.ts';
 import { type Engine, EnginePaths } from './engine.ts';
 import { Images } from './images/images.ts';
 import { Faults } from './jobs/faults.ts';
@@ -25,7 +27,6 @@ import { JobRunner } from './jobs/runner.ts';
 import { lockRoot } from './lock.ts';
 import { loadNative, type Native } from './native/index.ts';
 import { ENGINE_VERSION } from './version.ts';
-import { Volumes } from './volumes/volumes.ts';
 
 /** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended. */
 export async function main(argv: string[]): Promise<number> {
@@ -107,18 +108,22 @@ async function construct(
     host,
     maxConcurrentDownloads: config.maxConcurrentDownloads,
   });
-  const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
-  return { config, paths, log, native, host, graph, content, snapshotter, gc, runner, images, volumes, ending };
+  const shared = { config, paths, log, native, host, graph };
+  const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
+  await native.startRuntime({ shimPath: shimPath(), onEvent: (event) => containers.onEvent(event) });
+  return { ...shared, content, snapshotter, gc, runner, images, containers, ending };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */
-async function recover({ runner, graph, content, snapshotter, gc, log }: Engine): Promise<void> {
+async function recover({ runner, graph, content, snapshotter, gc, containers, log }: Engine): Promise<void> {
+  await containers.adopt();
   const jobs = await runner.recover();
   content.clean();
-  const containers = graph.containers.all().map((container) => container.id);
-  const orphans = await snapshotter.clean(containers, plannedNames(runner));
+  const known = graph.containers.all().map((container) => container.id);
+  const orphans = await snapshotter.clean(known, plannedNames(runner));
   const garbage = gc.collect();
   await gc.sweep(garbage);
+  await containers.settle();
   log.info({ jobs, orphans: orphans.length, layers: garbage.layers.length }, 'recovered');
 }
 
@@ -173,3 +178,6 @@ function stopSignal(engine: Engine): Promise<string> {
 
 /** The boot that this is: pids and kernel objects of another one are void. */
 const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
+/** Beside the addon in the package. */
+const shimPath = (): string => join(packageRoot, 'build/caisson-shim');

@@ -1,7 +1,11 @@
 /** Every route of the API, module by module. */
 import type { Engine } from '../engine.ts';
 import type { Router } from './router.ts';
+import { containerRoutes } from './routes/containers.ts';
+import { containerStreamRoutes } from './routes/containersStreams.ts';
+import { execRoutes } from './routes/exec.ts';
 import { imageRoutes } from './routes/images.ts';
+import { networkRoutes } from './routes/networks.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
@@ -10,7 +14,11 @@ import { volumeRoutes } from './routes/volumes.ts';
 export function registerRoutes(router: Router, engine: Engine): void {
   systemRoutes(router, engine);
   imageRoutes(router, engine.images);
-  volumeRoutes(router, engine.volumes);
+  containerRoutes(router, engine.containers);
+  containerStreamRoutes(router, engine.containers);
+  execRoutes(router, engine.containers);
+  networkRoutes(router, engine);
+  volumeRoutes(router, engine);
   swarmRoutes(router);
   unsupportedRoutes(router);
 }

@@ -1,0 +1,169 @@
+/** The container routes: parameters in, Docker's shapes out; what they do is in ts/engine/containers. */
+import { CaissonError } from '../../../errdefs.ts';
+import type { Containers } from '../../containers/containers.ts';
+import { LIST_FILTERS } from '../../containers/list.ts';
+import type { WaitCondition } from '../../containers/live.ts';
+import type { Call } from '../call.ts';
+import type { Router } from '../router.ts';
+import { createBody } from '../schemas/containers.ts';
+import { notImplemented } from './unsupported.ts';
+
+const CONDITIONS = new Set<string>(['not-running', 'next-exit', 'removed']);
+
+export function containerRoutes(router: Router, containers: Containers): void {
+  router.json({
+    method: 'POST',
+    path: '/containers/create',
+    body: createBody,
+    handle: async (call) => {
+      checkPlatform(call);
+      const { id, warnings } = await containers.create(call.body, call.query.string('name'));
+      call.status(201);
+      return { Id: id, Warnings: warnings };
+    },
+  });
+  router.plain({
+    method: 'GET',
+    path: '/containers/json',
+    handle: (call) =>
+      containers.list({
+        all: call.query.bool('all'),
+        limit: call.query.int('limit') ?? 0,
+        size: call.query.bool('size'),
+        filters: call.query.filters(LIST_FILTERS),
+      }),
+  });
+  router.plain({
+    method: 'POST',
+    path: '/containers/prune',
+    handle: async (call) => {
+      const { ids, bytes } = await containers.prune(call.query.filters(['until', 'label', 'label!']));
+      return { ContainersDeleted: ids.length > 0 ? ids : null, SpaceReclaimed: bytes };
+    },
+  });
+  router.plain({
+    method: 'GET',
+    path: '/containers/:id/json',
+    handle: (call) => containers.inspect(call.param('id'), call.query.bool('size')),
+  });
+  router.plain({
+    method: 'GET',
+    path: '/containers/:id/top',
+    handle: (call) => containers.top(call.param('id'), call.query.string('ps_args')),
+  });
+  lifecycleRoutes(router, containers);
+  unsupportedRoutes(router, containers);
+}
+
+/** Only this machine's own platform runs here. */
+function checkPlatform(call: Call): void {
+  const platform = call.query.string('platform');
+  const own = process.arch === 'arm64' ? 'arm64' : 'amd64';
+  const names = [`linux/${own}`, 'linux', own, ...(own === 'arm64' ? ['linux/arm64/v8'] : [])];
+  if (platform !== '' && !names.includes(platform.toLowerCase())) {
+    throw new CaissonError(
+      'NotImplemented',
+      `--platform ${platform} is not supported by caisson on this machine, only linux/${own}`,
+    );
+  }
+}
+
+function lifecycleRoutes(router: Router, containers: Containers): void {
+  const stopOptions = (call: Call): { timeoutS?: number | undefined; signal: string } => ({
+    timeoutS: call.query.int('t'),
+    signal: call.query.string('signal'),
+  });
+  const actions: [action: string, run: (id: string, call: Call) => Promise<void>][] = [
+    ['start', (id, call) => startContainer(containers, id, call)],
+    ['stop', (id, call) => containers.stop(id, stopOptions(call))],
+    ['restart', (id, call) => containers.restart(id, stopOptions(call))],
+    ['kill', (id, call) => containers.kill(id, call.query.string('signal'))],
+    ['pause', (id) => containers.pause(id)],
+    ['unpause', (id) => containers.unpause(id)],
+    ['rename', (id, call) => containers.rename(id, call.query.string('name'))],
+    ['resize', (id, call) => resizeContainer(containers, id, call)],
+  ];
+  for (const [action, run] of actions) {
+    router.plain({
+      method: 'POST',
+      path: `/containers/:id/${action}`,
+      handle: (call) => run(call.param('id'), call),
+    });
+  }
+  router.plain({
+    method: 'DELETE',
+    path: '/containers/:id',
+    handle: async (call) => {
+      if (call.query.bool('link')) throw notImplemented('rm --link', 'links between containers');
+      await containers.remove(call.param('id'), { force: call.query.bool('force'), volumes: call.query.bool('v') });
+    },
+  });
+  router.plain({ method: 'POST', path: '/containers/:id/wait', handle: (call) => waitForContainer(containers, call) });
+}
+
+async function startContainer(containers: Containers, id: string, call: Call): Promise<void> {
+  if (call.query.string('checkpoint')) throw notImplemented('start --checkpoint', 'restoring a checkpoint');
+  await containers.start(id);
+}
+
+async function resizeContainer(containers: Containers, id: string, call: Call): Promise<void> {
+  const { width, height } = terminalSize(call);
+  await containers.resize(id, width, height);
+  call.status(200);
+}
+
+/** `h` and `w` of a resize. */
+export function terminalSize(call: Call): { width: number; height: number } {
+  const [height, width] = [call.query.int('h'), call.query.int('w')];
+  const valid = (value: number | undefined): value is number => value !== undefined && value >= 0 && value <= 65535;
+  if (!valid(height) || !valid(width)) {
+    throw new CaissonError('InvalidParameter', 'invalid terminal size: h and w are numbers from 0 to 65535');
+  }
+  return { width, height };
+}
+
+/** The head goes out at once: the docker client waits for it before it starts the container. */
+async function waitForContainer(containers: Containers, call: Call): Promise<void> {
+  const condition = call.query.string('condition') || 'not-running';
+  if (!CONDITIONS.has(condition)) {
+    throw new CaissonError('InvalidParameter', `invalid condition: "${condition}"`);
+  }
+  const lines = call.lines();
+  const { signal } = call;
+  const ended = containers.wait(call.param('id'), condition as WaitCondition, signal);
+  lines.start();
+  try {
+    const { exitCode, error } = await ended;
+    lines.write({ StatusCode: exitCode, ...(error ? { Error: { Message: error } } : {}) });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+  lines.end();
+}
+
+function unsupportedRoutes(router: Router, containers: Containers): void {
+  const missing: ['GET' | 'POST' | 'PUT' | 'HEAD' | 'DELETE', string, string][] = [
+    ['POST', 'update', 'changing the limits of a container'],
+    ['GET', 'changes', 'listing changed files (docker diff)'],
+    ['GET', 'export', 'exporting a container'],
+    ['GET', 'stats', 'usage statistics'],
+    ['GET', 'archive', 'copying out of a container'],
+    ['HEAD', 'archive', 'copying out of a container'],
+    ['PUT', 'archive', 'copying into a container'],
+    ['GET', 'attach/ws', 'attaching by websocket'],
+    ['GET', 'checkpoints', 'checkpoints'],
+    ['POST', 'checkpoints', 'checkpoints'],
+  ];
+  for (const [method, path, what] of missing) {
+    router.plain({
+      method,
+      path: `/containers/:id/${path}`,
+      body: 'stream',
+      handle: (call) => {
+        call.stream.resume();
+        containers.find(call.param('id'));
+        throw notImplemented(`${method} /containers/{id}/${path}`, what);
+      },
+    });
+  }
+}

@@ -1,0 +1,47 @@
+/** `POST /containers/{id}/exec` and the routes of `/exec/{id}`. */
+import type { Containers } from '../../containers/containers.ts';
+import { openStream } from '../../containers/streams.ts';
+import type { Router } from '../router.ts';
+import { execBody, execStartBody } from '../schemas/containers.ts';
+import { terminalSize } from './containers.ts';
+
+export function execRoutes(router: Router, containers: Containers): void {
+  router.json({
+    method: 'POST',
+    path: '/containers/:id/exec',
+    body: execBody,
+    handle: (call) => {
+      call.status(201);
+      return { Id: containers.execs.create(call.param('id'), call.body) };
+    },
+  });
+  router.json({
+    method: 'POST',
+    path: '/exec/:id/start',
+    body: execStartBody,
+    optionalBody: true,
+    handle: async (call) => {
+      const id = call.param('id');
+      const { config } = containers.execs.check(id);
+      const size = call.body.ConsoleSize;
+      if (call.body.Detach) {
+        await containers.execs.start(id, undefined, size);
+        call.status(200);
+        return undefined;
+      }
+      const stream = openStream(call.hijack(), { ...config, namesFraming: call.atLeast('1.42') });
+      await containers.execs.start(id, stream, size);
+      return undefined;
+    },
+  });
+  router.plain({
+    method: 'POST',
+    path: '/exec/:id/resize',
+    handle: async (call) => {
+      const { width, height } = terminalSize(call);
+      await containers.execs.resize(call.param('id'), width, height);
+      call.status(200);
+    },
+  });
+  router.plain({ method: 'GET', path: '/exec/:id/json', handle: (call) => containers.execs.inspect(call.param('id')) });
+}

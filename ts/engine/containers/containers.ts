@@ -1,0 +1,279 @@
+/** All that can be done with containers: one object that the routes and the daemon use. */
+import { CaissonError } from '../../errdefs.ts';
+import type { ContainerRow } from '../../graph/containers.ts';
+import type { HijackedConnection } from '../api/hijack.ts';
+import type { Filters } from '../api/query.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import type { Engine } from '../engine.ts';
+import type { JobKind, KindRegistry } from '../jobs/kinds.ts';
+import type { JobRunner } from '../jobs/runner.ts';
+import type { ClientStream, LogRequest, RuntimeEvent } from '../native/index.ts';
+import { BridgeNetwork } from '../network/bridge.ts';
+import { SeccompCache } from '../runtime/seccomp.ts';
+import { LocalVolumes } from '../volumes/local.ts';
+import type { ContainerContext, ImageLookup } from './context.ts';
+import { type Created, type CreatePlan, create, createKind } from './create.ts';
+import { ContainerEvents } from './events.ts';
+import { Execs } from './exec.ts';
+import { inspect } from './inspect.ts';
+import { type ListOptions, list } from './list.ts';
+import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
+import { Monitor } from './monitor.ts';
+import { checkName } from './names.ts';
+import { Reconciler } from './reconcile.ts';
+import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { Remover } from './remove.ts';
+import { readSpecHost } from './specHost.ts';
+import { Starter } from './start.ts';
+import { Stopper } from './stop.ts';
+import { openStream, type StreamChoice } from './streams.ts';
+import { toMs } from './time.ts';
+import { top } from './top.ts';
+
+export interface ContainersOptions {
+  engine: Pick<Engine, 'graph' | 'native' | 'config' | 'log' | 'paths' | 'host'>;
+  runner: JobRunner;
+  registry: KindRegistry;
+  bootId: string;
+  images: ImageLookup;
+}
+
+export class Containers {
+  readonly network: BridgeNetwork;
+  readonly volumes: LocalVolumes;
+  readonly execs: Execs;
+  readonly #ctx: ContainerContext;
+  readonly #create: JobKind<CreatePlan>;
+  readonly #starter: Starter;
+  readonly #stopper: Stopper;
+  readonly #remover: Remover;
+  readonly #monitor: Monitor;
+  readonly #reconciler: Reconciler;
+  #nextLogHandle = 1;
+
+  constructor({ engine, runner, registry, bootId, images }: ContainersOptions) {
+    const { graph, native, config, log, paths, host } = engine;
+    this.network = new BridgeNetwork(graph, native, config, log);
+    this.volumes = new LocalVolumes({ graph, native, runner, registry, root: paths.volumes });
+    const ctx: ContainerContext = {
+      config,
+      paths,
+      log,
+      native,
+      host,
+      specHost: readSpecHost(host),
+      graph,
+      runner,
+      bootId,
+      images,
+      seccomp: new SeccompCache(native, paths.execRoot, host),
+      network: this.network,
+      volumes: this.volumes,
+      events: new ContainerEvents(graph.events),
+      live: new LiveTable(),
+    };
+    this.#ctx = ctx;
+    this.execs = new Execs(ctx);
+    this.#create = registry.register(createKind(ctx));
+    this.#starter = new Starter(ctx, (id, exit) => this.#monitor.exited(id, exit));
+    this.#stopper = new Stopper(ctx);
+    this.#remover = new Remover(ctx);
+    this.#monitor = new Monitor(ctx, this.#starter, this.#remover);
+    this.#reconciler = new Reconciler(ctx, this.#monitor);
+    registry.register(this.#starter.kind);
+    registry.register(this.#stopper.kind);
+    for (const kind of this.#remover.kinds) registry.register(kind);
+  }
+
+  /** For startRuntime. */
+  onEvent(event: RuntimeEvent): void {
+    this.#monitor.onEvent(event);
+  }
+
+  /** At the daemon's start: `adopt`, then the jobs are recovered, then `settle`, then the API is served. */
+  adopt(): Promise<void> {
+    return this.#reconciler.adopt();
+  }
+
+  settle(): Promise<void> {
+    return this.#reconciler.settle();
+  }
+
+  create(body: CreateBody, name: string): Promise<Created> {
+    return create(this.#ctx, this.#create, body, name);
+  }
+
+  async start(idOrName: string): Promise<void> {
+    this.#ctx.live.of(this.find(idOrName).id).restartDelayMs = 0;
+    await this.#starter.start(idOrName);
+  }
+
+  stop(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {
+    return this.#stopper.stop(idOrName, options);
+  }
+
+  async restart(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {
+    const row = this.find(idOrName);
+    if (isRunning(row) || row.status === 'restarting') await this.#stopper.stop(row.id, options);
+    await this.start(row.id);
+    const record = readRecord(this.#ctx.graph.containers.resolve(row.id));
+    this.#ctx.events.container(record, 'restart');
+  }
+
+  kill(idOrName: string, signal: string): Promise<void> {
+    return this.#stopper.kill(idOrName, signal);
+  }
+
+  pause(idOrName: string): Promise<void> {
+    return this.#stopper.pause(idOrName);
+  }
+
+  unpause(idOrName: string): Promise<void> {
+    return this.#stopper.unpause(idOrName);
+  }
+
+  remove(idOrName: string, options: { force: boolean; volumes: boolean }): Promise<void> {
+    const kill = (id: string): Promise<void> => this.#stopper.kill(id, 'KILL').catch(ignoreNotRunning);
+    return this.#remover.remove(idOrName, { volumes: options.volumes, ...(options.force ? { kill } : {}) });
+  }
+
+  async rename(idOrName: string, name: string): Promise<void> {
+    const { graph, events } = this.#ctx;
+    const row = this.find(idOrName);
+    if (name === '') throw new CaissonError('InvalidParameter', 'Neither old nor new names may be empty');
+    const checked = checkName(name);
+    if (checked === row.name) {
+      throw new CaissonError('InvalidParameter', 'Renaming a container with the same name as its current name');
+    }
+    graph.db.transaction(() => {
+      graph.containers.rename(row.id, checked);
+      events.container(readRecord(graph.containers.resolve(row.id)), 'rename', { oldName: `/${row.name}` });
+    });
+    await graph.db.durable();
+  }
+
+  /** Kind NotFound with Docker's text. */
+  find(idOrName: string): ContainerRow {
+    return this.#ctx.graph.containers.resolve(idOrName);
+  }
+
+  record(idOrName: string): ContainerRecord {
+    return readRecord(this.find(idOrName));
+  }
+
+  inspect(idOrName: string, size: boolean): Promise<object> {
+    return inspect(this.#ctx, idOrName, size);
+  }
+
+  list(options: ListOptions): Promise<object[]> {
+    return list(this.#ctx, options);
+  }
+
+  top(idOrName: string, args: string): Promise<object> {
+    return top(this.#ctx, idOrName, args);
+  }
+
+  /** Registers the waiter before it returns, so that nothing started afterwards can be missed. */
+  wait(idOrName: string, condition: WaitCondition, signal: AbortSignal): Promise<WaitResult> {
+    const row = this.find(idOrName);
+    if (condition === 'not-running' && !isRunning(row) && row.status !== 'restarting') {
+      return Promise.resolve({ exitCode: row.exitCode });
+    }
+    return this.#ctx.live.of(row.id).wait(condition, signal);
+  }
+
+  /** Throws what the client must hear before its connection is taken. */
+  checkAttach(idOrName: string): ContainerRecord {
+    const record = this.record(idOrName);
+    const { row } = record;
+    if (row.status === 'paused') {
+      throw new CaissonError('Conflict', `container ${row.id} is paused, unpause the container before attach`);
+    }
+    if (row.status === 'restarting') {
+      throw new CaissonError('Conflict', `container ${row.id} is restarting, wait until the container is running`);
+    }
+    return record;
+  }
+
+  /** Before the start the stream waits here, and goes to the shim before init is let go: no byte is lost. */
+  async attach(record: ContainerRecord, connection: HijackedConnection, choice: StreamChoice): Promise<void> {
+    const { native, live, graph, events } = this.#ctx;
+    const { row, config } = record;
+    let stream: ClientStream;
+    try {
+      stream = openStream(connection, { ...choice, stdin: choice.stdin && config.OpenStdin });
+    } catch (error) {
+      native.closeFd(connection.fd);
+      throw error;
+    }
+    events.container(record, 'attach');
+    const now = graph.containers.get(row.id);
+    if (now && isRunning(now)) await native.attach(row.id, stream);
+    else live.of(row.id).pendingStreams.push(stream);
+  }
+
+  async resize(idOrName: string, width: number, height: number): Promise<void> {
+    const row = this.find(idOrName);
+    if (!isRunning(row)) throw new CaissonError('Conflict', `container ${row.id} is not running`);
+    await this.#ctx.native.resize(row.id, { width, height });
+  }
+
+  /** Serves the log on a connection taken from a client; ends with the container when it follows. */
+  async serveLog(record: ContainerRecord, request: LogRequest, fd: number, head: string): Promise<void> {
+    const { native, live, graph } = this.#ctx;
+    const handle = this.#nextLogHandle++;
+    const { logHandles } = live.of(record.row.id);
+    logHandles.add(handle);
+    const running = isRunning(graph.containers.resolve(record.row.id));
+    try {
+      await native.serveLog({ ...request, follow: request.follow && running, handle, fd, head });
+    } finally {
+      logHandles.delete(handle);
+    }
+  }
+
+  /** Removes what does not run; returns ids and bytes. */
+  async prune(filters: Filters): Promise<{ ids: string[]; bytes: number }> {
+    const { graph, native, paths } = this.#ctx;
+    const until = pruneUntil(filters);
+    const ids: string[] = [];
+    let bytes = 0;
+    for (const row of graph.containers.all()) {
+      if (isRunning(row) || row.status === 'restarting' || toMs(row.created) > until) continue;
+      if (!labelsAllow(readRecord(row).config.Labels, filters)) continue;
+      const size = await native.treeSize(`${paths.overlay}/${row.id}`);
+      await this.remove(row.id, { force: false, volumes: false }).catch(ignoreNotRunning);
+      ids.push(row.id);
+      bytes += size;
+    }
+    return { ids, bytes };
+  }
+}
+
+function ignoreNotRunning(error: unknown): void {
+  if (error instanceof CaissonError && ['Conflict', 'NotFound'].includes(error.kind)) return;
+  throw error;
+}
+
+/** `until`: only what was made before; seconds, a duration before now (`10m`), or RFC 3339. */
+function pruneUntil(filters: Filters): number {
+  const text = filters.get('until')?.[0];
+  if (text === undefined) return Number.POSITIVE_INFINITY;
+  const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
+  if (/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
+    const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
+    return Date.now() - parts.reduce((sum, [, count, unit]) => sum + Number(count) * (units[unit ?? 's'] ?? 0), 0);
+  }
+  const parsed = Date.parse(text);
+  if (Number.isNaN(parsed)) throw new CaissonError('InvalidParameter', `invalid value for filter until: ${text}`);
+  return parsed;
+}
+
+function labelsAllow(labels: Record<string, string>, filters: Filters): boolean {
+  const has = (wanted: string): boolean => {
+    const at = wanted.indexOf('=');
+    return at < 0 ? Object.hasOwn(labels, wanted) : labels[wanted.slice(0, at)] === wanted.slice(at + 1);
+  };
+  return (filters.get('label') ?? []).every(has) && !(filters.get('label!') ?? []).some(has);
+}

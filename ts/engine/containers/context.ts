@@ -1,0 +1,45 @@
+/** What the operations on containers share; `daemon.ts` constructs it once. */
+import type { Graph } from '../../graph/graph.ts';
+import type { Logger } from '../../log.ts';
+import type { ImageConfig } from '../../oci.ts';
+import type { DaemonConfig } from '../config.ts';
+import type { EnginePaths } from '../engine.ts';
+import type { JobRunner } from '../jobs/runner.ts';
+import type { HostInfo, Native } from '../native/index.ts';
+import type { BridgeNetwork } from '../network/bridge.ts';
+import type { SeccompCache } from '../runtime/seccomp.ts';
+import type { SpecHost } from '../runtime/spec.ts';
+import type { LocalVolumes } from '../volumes/local.ts';
+import type { ContainerEvents } from './events.ts';
+import type { LiveTable } from './live.ts';
+
+/** An image as a container needs it. */
+export interface UsableImage {
+  id: string;
+  config: ImageConfig;
+  /** chainId of its top layer; null when it has none. */
+  chainId: string | null;
+}
+
+export interface ImageLookup {
+  /** By reference or id; kind NotFound with `No such image: NAME:TAG`. */
+  find(name: string): UsableImage;
+}
+
+export interface ContainerContext {
+  config: DaemonConfig;
+  paths: EnginePaths;
+  log: Logger;
+  native: Native;
+  host: HostInfo;
+  specHost: SpecHost;
+  graph: Graph;
+  runner: JobRunner;
+  bootId: string;
+  images: ImageLookup;
+  seccomp: SeccompCache;
+  network: BridgeNetwork;
+  volumes: LocalVolumes;
+  events: ContainerEvents;
+  live: LiveTable;
+}

@@ -1,0 +1,192 @@
+/** `create`: the request checked and filled in, its directories and volumes made, its rows written. */
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { CaissonError } from '../../errdefs.ts';
+import type { ContainerDefinition } from '../../graph/containers.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import { exclusive, type JobKind, lock } from '../jobs/kinds.ts';
+import { portRequests } from '../network/ports.ts';
+import { capabilitiesOf } from '../runtime/spec.ts';
+import { collectMountPoints } from '../volumes/mountPoints.ts';
+import type { MountPoint } from './config.ts';
+import type { ContainerContext } from './context.ts';
+import { fillConfig, fillHostConfig } from './defaults.ts';
+import { checkName, generateName } from './names.ts';
+import { type ContainerDetail, programOf, readRecord } from './record.ts';
+import { nowRfc3339 } from './time.ts';
+import { refuseUnsupported } from './unsupported.ts';
+import { validate } from './validate.ts';
+
+export interface CreatePlan {
+  definition: ContainerDefinition;
+  mountPoints: MountPoint[];
+  /** Volumes whose directory this job makes, because no volume of that name is there. */
+  newVolumes: string[];
+}
+
+const conflict = (name: string, holder: string): string =>
+  `Conflict. The container name "/${name}" is already in use by container "${holder}". You have to remove (or rename) that container to be able to reuse that name.`;
+
+export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
+  const { graph, paths, native } = ctx;
+  return {
+    kind: 'create',
+    subject: ({ definition }) => definition.id,
+    claims: ({ definition, newVolumes }) => [
+      exclusive(`container-name:${definition.name}`, conflict(definition.name, 'being created')),
+      lock(`container:${definition.id}`),
+      ...newVolumes.map((name) => lock(`volume:${name}`)),
+    ],
+    begin({ definition }) {
+      const holder = graph.containers.byName(definition.name);
+      if (holder) {
+        throw new CaissonError('Conflict', conflict(definition.name, holder.id), { code: 'NAME_IN_USE' });
+      }
+    },
+    commitPoint: 2,
+    durable: true,
+    steps: [
+      {
+        name: 'directories',
+        medium: 'disk',
+        do({ definition, newVolumes }) {
+          mkdirSync(paths.containerDir(definition.id), { mode: 0o710 });
+          const own = join(paths.overlay, definition.id);
+          mkdirSync(join(own, 'work'), { recursive: true, mode: 0o700 });
+          mkdirSync(join(own, 'upper'));
+          // the upper directory's mode is what the container sees as the mode of `/`; umask must not narrow it
+          chmodSync(join(own, 'upper'), 0o755);
+          for (const name of newVolumes) ctx.volumes.makeDirectory(name);
+        },
+        async undo({ definition, newVolumes }) {
+          await native.removeTree(paths.containerDir(definition.id));
+          await native.removeTree(join(paths.overlay, definition.id));
+          for (const name of newVolumes) if (!graph.volumes.get(name)) await ctx.volumes.removeDirectory(name);
+        },
+      },
+      {
+        name: 'rows',
+        medium: 'disk',
+        async do(plan) {
+          const { definition, mountPoints } = plan;
+          if (definition.chainId !== null && mountPoints.some(({ copyUp }) => copyUp)) {
+            const layers = graph.layers
+              .chain(definition.chainId)
+              .map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
+            const upper = join(paths.overlay, definition.id, 'upper');
+            for (const mount of mountPoints) await ctx.volumes.copyUp(mount, layers, upper);
+          }
+          return { rows: () => writeRows(ctx, plan) };
+        },
+      },
+    ],
+  };
+}
+
+function writeRows(ctx: ContainerContext, { definition, mountPoints }: CreatePlan): void {
+  const { graph, events } = ctx;
+  graph.containers.insert(definition);
+  for (const { type, name, destination, anonymous } of mountPoints) {
+    if (type !== 'volume' || name === undefined) continue;
+    ctx.volumes.insert(name, anonymous ? { anonymous, labels: { 'com.docker.volume.anonymous': '' } } : {});
+    graph.volumes.attach(definition.id, destination, name);
+  }
+  const row = graph.containers.resolve(definition.id);
+  const record = readRecord(row);
+  if (record.hostConfig.NetworkMode === 'bridge') graph.networks.insertEndpoint(ctx.network.endpoint(definition.id));
+  events.container(record, 'create');
+}
+
+/** `bridge`, `host`, `none`, `container:X`; user-defined networks are named in the refusal. */
+function checkNetworkMode(ctx: ContainerContext, mode: string): void {
+  if (mode === 'bridge') {
+    if (!ctx.network.enabled) {
+      throw new CaissonError('NotFound', 'network bridge not found: the daemon runs with --bridge none');
+    }
+  } else if (mode.startsWith('container:')) {
+    ctx.graph.containers.resolve(mode.slice('container:'.length));
+  } else if (mode !== 'host' && mode !== 'none') {
+    ctx.graph.networks.resolve(mode);
+  }
+}
+
+/** Combinations that Docker refuses because the container would not have a network of its own to apply them to. */
+function checkSharedNamespaces(body: CreateBody): void {
+  const { NetworkMode: mode = '', PortBindings: ports, Dns: dns, ExtraHosts: hosts } = body.HostConfig ?? {};
+  if (!mode?.startsWith('container:')) return;
+  const conflicts: [boolean, string][] = [
+    [Boolean(body.Hostname), 'conflicting options: hostname and the network mode'],
+    [Object.keys(ports ?? {}).length > 0, 'conflicting options: port publishing and the container type network mode'],
+    [(dns ?? []).length > 0, 'conflicting options: dns and the network mode'],
+    [(hosts ?? []).length > 0, 'conflicting options: custom host-to-IP mapping and the network mode'],
+  ];
+  for (const [hit, message] of conflicts) if (hit) throw new CaissonError('InvalidParameter', message);
+}
+
+export interface Created {
+  id: string;
+  warnings: string[];
+}
+
+function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: CreatePlan; warnings: string[] } {
+  const { graph } = ctx;
+  if (!body.Image && !body.Cmd && !body.HostConfig && !body.Entrypoint) {
+    throw new CaissonError('InvalidParameter', 'config cannot be empty in order to create a container');
+  }
+  refuseUnsupported(body);
+  checkSharedNamespaces(body);
+  const chosen = name === '' ? generateName((one) => graph.containers.byName(one) !== undefined) : checkName(name);
+  const image = ctx.images.find(body.Image ?? '');
+  const id = randomBytes(32).toString('hex');
+  const config = fillConfig(body, image.config.config ?? {}, id, body.Image ?? '');
+  const hostConfig = fillHostConfig(body.HostConfig ?? {}, {
+    cgroupVersion: ctx.host.cgroupVersion,
+    logDriver: ctx.config.logDriver,
+    logOptions: ctx.config.logOpts,
+    shmSizeBytes: ctx.config.defaultShmSizeBytes,
+    init: ctx.config.init,
+  });
+  if (programOf(config).length === 0) throw new CaissonError('InvalidParameter', 'no command specified');
+  const warnings = validate(config, hostConfig, { ...ctx.host, ...ctx.specHost });
+  capabilitiesOf(hostConfig, ctx.specHost.bounded);
+  portRequests(config, hostConfig);
+  checkNetworkMode(ctx, hostConfig.NetworkMode);
+  for (const mode of [hostConfig.PidMode, hostConfig.IpcMode]) {
+    if (mode.startsWith('container:')) graph.containers.resolve(mode.slice('container:'.length));
+  }
+  if (image.config.config?.Healthcheck?.Test?.length && body.Healthcheck?.Test?.[0] !== 'NONE') {
+    warnings.push('The image has a HEALTHCHECK. caisson does not run health checks.');
+  }
+  const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes);
+  const detail: ContainerDetail = {
+    mountPoints,
+    logPath: hostConfig.LogConfig.Type === 'none' ? '' : join(ctx.paths.containerDir(id), `${id}-json.log`),
+  };
+  const definition: ContainerDefinition = {
+    id,
+    name: chosen,
+    imageId: image.id,
+    imageName: body.Image ?? '',
+    chainId: image.chainId,
+    created: nowRfc3339(),
+    config: JSON.stringify(config),
+    hostConfig: JSON.stringify(hostConfig),
+    detail: JSON.stringify(detail),
+  };
+  const newVolumes = mountPoints
+    .flatMap(({ type, name: volume }) => (type === 'volume' && volume !== undefined ? [volume] : []))
+    .filter((volume, index, all) => all.indexOf(volume) === index && !graph.volumes.get(volume));
+  return { plan: { definition, mountPoints, newVolumes }, warnings };
+}
+
+export async function create(
+  ctx: ContainerContext,
+  kind: JobKind<CreatePlan>,
+  body: CreateBody,
+  name: string,
+): Promise<Created> {
+  const prepared = plan(ctx, body, name);
+  await ctx.runner.run(kind, prepared.plan);
+  return { id: prepared.plan.definition.id, warnings: prepared.warnings };
+}

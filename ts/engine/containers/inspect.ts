@@ -1,0 +1,168 @@
+/** `GET /containers/{id}/json`, in Docker's shape of API 1.51 and older. */
+import { join } from 'node:path';
+import { NEVER } from '../../graph/containers.ts';
+import type { EndpointRow, PortRow } from '../../graph/networks.ts';
+import type { MountPoint } from './config.ts';
+import type { ContainerContext } from './context.ts';
+import { type ContainerRecord, isRunning, programOf, readRecord } from './record.ts';
+import { overlayOf } from './spawn.ts';
+
+export function describeMount(mount: MountPoint): object {
+  const { type, name, driver, source, destination, mode, writable, propagation } = mount;
+  return {
+    Type: type,
+    ...(type === 'volume' ? { Name: name } : {}),
+    Source: source,
+    Destination: destination,
+    ...(type === 'volume' ? { Driver: driver } : {}),
+    Mode: mode,
+    RW: writable,
+    Propagation: propagation,
+  };
+}
+
+/** `NetworkSettings.Ports`: exposed ports are there with null, published ones with their bindings. */
+function describePorts({ config }: ContainerRecord, ports: PortRow[]): Record<string, object[] | null> {
+  const described: Record<string, object[] | null> = {};
+  for (const port of Object.keys(config.ExposedPorts ?? {})) described[port] = null;
+  for (const { proto, hostIp, hostPort, containerPort } of ports) {
+    const key = `${containerPort}/${proto}`;
+    described[key] = [...(described[key] ?? []), { HostIp: hostIp, HostPort: String(hostPort) }];
+  }
+  return described;
+}
+
+/** One entry of `NetworkSettings.Networks`. */
+export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: string): object {
+  const connected = endpoint?.address != null;
+  return {
+    IPAMConfig: null,
+    Links: null,
+    Aliases: null,
+    MacAddress: endpoint?.mac ?? '',
+    DriverOpts: null,
+    GwPriority: 0,
+    NetworkID: networkId,
+    EndpointID: connected ? endpoint.id : '',
+    Gateway: endpoint?.gateway ?? '',
+    IPAddress: endpoint?.address ?? '',
+    IPPrefixLen: endpoint?.prefixLength ?? 0,
+    IPv6Gateway: '',
+    GlobalIPv6Address: '',
+    GlobalIPv6PrefixLen: 0,
+    DNSNames: null,
+  };
+}
+
+/** By network name; empty for a container that shares another's. */
+export function describeNetworks(ctx: ContainerContext, record: ContainerRecord): Record<string, object> {
+  const mode = record.hostConfig.NetworkMode;
+  const network = ctx.graph.networks.byName(mode);
+  if (!network) return {};
+  const endpoint = ctx.graph.networks.endpointsOf(record.row.id)[0];
+  // host and none have no endpoint of their own: the id shows up only while it runs, as in Docker
+  const joined = mode === 'bridge' || record.row.startedAt !== NEVER;
+  return { [mode]: describeEndpoint(endpoint, joined ? network.id : '') };
+}
+
+function networkSettings(ctx: ContainerContext, record: ContainerRecord): object {
+  const { networks } = ctx.graph;
+  const endpoint = networks.endpointsOf(record.row.id)[0];
+  const running = isRunning(record.row);
+  return {
+    Bridge: '',
+    SandboxID: running ? record.row.id : '',
+    // the namespace has no name on the host: it is held by the shim and seen through its processes
+    SandboxKey: running ? `/proc/${record.row.pid}/ns/net` : '',
+    Ports:
+      running && record.hostConfig.NetworkMode === 'bridge'
+        ? describePorts(record, networks.portsOf(record.row.id))
+        : {},
+    HairpinMode: false,
+    LinkLocalIPv6Address: '',
+    LinkLocalIPv6PrefixLen: 0,
+    SecondaryIPAddresses: null,
+    SecondaryIPv6Addresses: null,
+    EndpointID: endpoint?.address != null ? endpoint.id : '',
+    Gateway: endpoint?.gateway ?? '',
+    GlobalIPv6Address: '',
+    GlobalIPv6PrefixLen: 0,
+    IPAddress: endpoint?.address ?? '',
+    IPPrefixLen: endpoint?.prefixLength ?? 0,
+    IPv6Gateway: '',
+    MacAddress: endpoint?.mac ?? '',
+    Networks: describeNetworks(ctx, record),
+  };
+}
+
+function describeState({ row }: ContainerRecord): object {
+  return {
+    Status: row.status,
+    // Docker: a container between two runs of its policy counts as running
+    Running: isRunning(row) || row.status === 'restarting',
+    Paused: row.status === 'paused',
+    Restarting: row.status === 'restarting',
+    OOMKilled: row.oomKilled,
+    Dead: row.status === 'dead',
+    Pid: row.pid,
+    ExitCode: row.exitCode,
+    Error: row.error,
+    StartedAt: row.startedAt,
+    FinishedAt: row.finishedAt,
+  };
+}
+
+function graphDriver(ctx: ContainerContext, record: ContainerRecord): object {
+  const { lower, upper, work } = overlayOf(ctx, record);
+  return {
+    Data: { ID: record.row.id, LowerDir: lower.join(':'), MergedDir: '', UpperDir: upper, WorkDir: work },
+    Name: 'overlay2',
+  };
+}
+
+export async function inspect(ctx: ContainerContext, idOrName: string, withSize: boolean): Promise<object> {
+  const record = readRecord(ctx.graph.containers.resolve(idOrName));
+  const { row, config, hostConfig, detail } = record;
+  const [path = '', ...args] = programOf(config);
+  const dir = ctx.paths.containerDir(row.id);
+  const execs = ctx.graph.execs.of(row.id).filter(({ status }) => status !== 'exited');
+  return {
+    Id: row.id,
+    Created: row.created,
+    Path: path,
+    Args: args,
+    State: describeState(record),
+    Image: row.imageId,
+    ResolvConfPath: join(dir, 'resolv.conf'),
+    HostnamePath: join(dir, 'hostname'),
+    HostsPath: join(dir, 'hosts'),
+    LogPath: detail.logPath,
+    Name: `/${row.name}`,
+    RestartCount: row.restartCount,
+    Driver: 'overlay2',
+    Platform: 'linux',
+    MountLabel: '',
+    ProcessLabel: '',
+    AppArmorProfile: '',
+    ExecIDs: execs.length > 0 ? execs.map(({ id }) => id) : null,
+    HostConfig: hostConfig,
+    GraphDriver: graphDriver(ctx, record),
+    ...(withSize ? await sizes(ctx, record) : {}),
+    // volumes and binds; Docker does not list what it makes by --tmpfs
+    Mounts: detail.mountPoints
+      .filter(({ type, destination }) => type !== 'tmpfs' || !Object.hasOwn(hostConfig.Tmpfs ?? {}, destination))
+      .map(describeMount),
+    Config: config,
+    NetworkSettings: networkSettings(ctx, record),
+  };
+}
+
+/** Bytes of the container's own layer, and with those of its image. */
+export async function sizes(
+  ctx: ContainerContext,
+  record: ContainerRecord,
+): Promise<{ SizeRw: number; SizeRootFs: number }> {
+  const own = await ctx.native.treeSize(overlayOf(ctx, record).upper);
+  const image = record.row.chainId === null ? [] : ctx.graph.layers.chain(record.row.chainId);
+  return { SizeRw: own, SizeRootFs: own + image.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) };
+}

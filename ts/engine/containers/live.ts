@@ -1,0 +1,76 @@
+/**
+ * What this daemon process knows of a container beyond its row: who waits for it, streams that came before its start,
+ * timers. Nothing here survives the daemon, and nothing here is needed to be right after a restart.
+ */
+import type { ClientStream, ExitStatus } from '../native/index.ts';
+
+/** Answer of `wait`. */
+export interface WaitResult {
+  exitCode: number;
+  error?: string;
+}
+
+export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
+
+interface Waiter {
+  condition: WaitCondition;
+  resolve: (result: WaitResult) => void;
+}
+
+export class Live {
+  /** Streams of clients that attached before the start; handed to the shim when it is there. */
+  pendingStreams: ClientStream[] = [];
+  /** Removal of what the last run left in the kernel; a start waits for it. */
+  cleanup: Promise<void> = Promise.resolve();
+  restartTimer: NodeJS.Timeout | undefined;
+  /** Grows with each quick end, up to a minute. */
+  restartDelayMs = 0;
+  /** Followers of the log, to be told of the end. */
+  readonly logHandles = new Set<number>();
+  /** A stop asked by a user is under way: its end is `stop`, not a failure. */
+  stopping = false;
+  /** Being removed: nothing may start it. */
+  removing = false;
+  lastExit: ExitStatus | undefined;
+  #waiters = new Set<Waiter>();
+
+  wait(condition: WaitCondition, signal?: AbortSignal): Promise<WaitResult> {
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = { condition, resolve };
+      this.#waiters.add(waiter);
+      signal?.addEventListener(
+        'abort',
+        () => {
+          this.#waiters.delete(waiter);
+          reject(signal.reason);
+        },
+        { once: true },
+      );
+    });
+  }
+
+  notify(conditions: WaitCondition[], result: WaitResult): void {
+    for (const waiter of [...this.#waiters]) {
+      if (!conditions.includes(waiter.condition)) continue;
+      this.#waiters.delete(waiter);
+      waiter.resolve(result);
+    }
+  }
+}
+
+export class LiveTable {
+  readonly #table = new Map<string, Live>();
+
+  of(id: string): Live {
+    let live = this.#table.get(id);
+    if (!live) {
+      live = new Live();
+      this.#table.set(id, live);
+    }
+    return live;
+  }
+
+  forget(id: string): void {
+    this.#table.delete(id);
+  }
+}

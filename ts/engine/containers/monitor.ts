@@ -1,0 +1,217 @@
+/**
+ * Ends of containers: recorded once, told to who waits, cleaned up behind, started again if the policy says so.
+ *
+ * The shim's exit file is the truth, and the row is written from it in one transaction; so an end needs no job: whoever
+ * comes next (this daemon or the following one) reads the same file and does the same.
+ */
+import { isKind } from '../../errdefs.ts';
+import type { ExitStatus, PublishedPort, RuntimeEvent } from '../native/index.ts';
+import type { ContainerContext } from './context.ts';
+import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import type { Remover } from './remove.ts';
+import { nextDelayMs, shouldRestart } from './restartPolicy.ts';
+import { cgroupOf } from './spawn.ts';
+import type { Starter } from './start.ts';
+import { nowRfc3339, toMs } from './time.ts';
+
+const SIGKILLED = 137;
+
+export class Monitor {
+  readonly #ctx: ContainerContext;
+  readonly #starter: Starter;
+  readonly #remover: Remover;
+
+  constructor(ctx: ContainerContext, starter: Starter, remover: Remover) {
+    this.#ctx = ctx;
+    this.#starter = starter;
+    this.#remover = remover;
+  }
+
+  /** From the addon's event thread, on the JS thread. */
+  onEvent(event: RuntimeEvent): void {
+    try {
+      this.#dispatch(event);
+    } catch (error) {
+      this.#ctx.log.error(
+        { err: error, event: event.type, container: event.id },
+        'an event of a shim was not recorded',
+      );
+    }
+  }
+
+  #dispatch(event: RuntimeEvent): void {
+    if (event.type === 'exit') this.exited(event.id, event.exit);
+    else if (event.type === 'execExit') this.#execExited(event.id, event.execId, event.exitCode);
+    else if (event.type === 'oom') this.#oom(event.id);
+    else if (event.type === 'detached') this.#detached(event.id, event.execId);
+    else this.#shimGone(event.id);
+  }
+
+  /** Records the end of a run. Does nothing when it is recorded already, or when the start is not committed yet. */
+  exited(id: string, exit: ExitStatus): void {
+    const { graph, live } = this.#ctx;
+    const row = graph.containers.get(id);
+    const state = live.of(id);
+    state.lastExit = exit;
+    if (!row || !isRunning(row)) return;
+    const record = readRecord(row);
+    const ranMs = toMs(exit.exitedAt) - toMs(row.startedAt);
+    const ending = {
+      exitCode: exit.exitCode,
+      manuallyStopped: row.manuallyStopped || state.stopping,
+      restartCount: row.restartCount,
+    };
+    const restart = !state.removing && shouldRestart(record.hostConfig.RestartPolicy, ending);
+    const published = this.#publishedPorts(id);
+    graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
+    const result = { exitCode: exit.exitCode };
+    state.notify(restart ? ['next-exit'] : ['next-exit', 'not-running'], result);
+    for (const handle of state.logHandles) this.#ctx.native.endLog(handle);
+    state.cleanup = this.#cleanUp(record, published);
+    if (restart) this.#scheduleRestart(record, ranMs);
+    else if (record.hostConfig.AutoRemove && !state.removing) this.removeEnded(id);
+  }
+
+  #publishedPorts(id: string): PublishedPort[] {
+    return this.#ctx.graph.networks
+      .portsOf(id)
+      .filter(({ hostIp }) => !hostIp.includes(':'))
+      .map(({ containerId, ...port }) => ({ ...port, owner: containerId }));
+  }
+
+  #writeExit(record: ContainerRecord, exit: ExitStatus, restart: boolean, ranMs: number): void {
+    const { graph, events, live } = this.#ctx;
+    const { row, hostConfig } = record;
+    graph.containers.updateState(row.id, {
+      status: restart ? 'restarting' : 'exited',
+      pid: 0,
+      pidStart: 0,
+      shimPid: 0,
+      shimStart: 0,
+      exitCode: exit.exitCode,
+      oomKilled: exit.oomKilled,
+      error: exit.reason ?? '',
+      finishedAt: exit.exitedAt,
+    });
+    graph.networks.releaseEndpoints(row.id);
+    graph.networks.deletePorts(row.id);
+    for (const exec of graph.execs.of(row.id)) {
+      if (exec.status === 'running') graph.execs.update(exec.id, { status: 'exited', exitCode: SIGKILLED });
+    }
+    const seconds = String(Math.max(0, Math.floor(ranMs / 1000)));
+    events.container(record, 'die', { execDuration: seconds, exitCode: String(exit.exitCode) });
+    if (hostConfig.NetworkMode === 'bridge') events.network('disconnect', this.#ctx.network.row, row.id);
+    if (live.of(row.id).stopping) events.container(record, 'stop');
+  }
+
+  async #cleanUp({ row, hostConfig }: ContainerRecord, published: PublishedPort[]): Promise<void> {
+    const { native, network, paths, log } = this.#ctx;
+    const cgroup = cgroupOf(this.#ctx, hostConfig, row.id);
+    try {
+      await Promise.all([
+        published.length > 0 && network.ready ? native.removePorts(network.table, published) : undefined,
+        native.destroyContainer({ id: row.id, stateDir: paths.stateDir(row.id), cgroup }),
+      ]);
+    } catch (error) {
+      // the sweep at the next start of the daemon removes what is left
+      log.warn({ err: error, container: row.id }, 'not everything of an ended container could be removed');
+    }
+  }
+
+  #scheduleRestart(record: ContainerRecord, ranMs: number): void {
+    const { row } = record;
+    const state = this.#ctx.live.of(row.id);
+    state.restartDelayMs = nextDelayMs(state.restartDelayMs, ranMs);
+    this.restartLater(row.id, row.restartCount + 1);
+  }
+
+  /** Starts after the delay; a start that fails is tried again with a longer one. */
+  restartLater(id: string, restartCount: number): void {
+    const state = this.#ctx.live.of(id);
+    clearTimeout(state.restartTimer);
+    state.restartTimer = setTimeout(() => void this.#restart(id, restartCount), state.restartDelayMs);
+    state.restartTimer.unref();
+  }
+
+  async #restart(id: string, restartCount: number): Promise<void> {
+    const { graph, log, live } = this.#ctx;
+    const row = graph.containers.get(id);
+    const state = live.of(id);
+    if (!row || isRunning(row) || state.removing) return;
+    try {
+      await this.#starter.start(id, restartCount);
+    } catch (error) {
+      if (isKind(error, 'NotModified') || isKind(error, 'Unavailable') || !graph.containers.get(id)) return;
+      log.warn({ err: error, container: id }, 'restarting a container failed; it will be tried again');
+      const { hostConfig } = readRecord(row);
+      const ending = { exitCode: 128, manuallyStopped: graph.containers.resolve(id).manuallyStopped, restartCount };
+      if (!shouldRestart(hostConfig.RestartPolicy, ending)) {
+        graph.containers.updateState(id, { status: 'exited' });
+        state.notify(['not-running'], { exitCode: 128 });
+        return;
+      }
+      graph.containers.updateState(id, { status: 'restarting' });
+      state.restartDelayMs = nextDelayMs(state.restartDelayMs, 0);
+      this.restartLater(id, restartCount + 1);
+    }
+  }
+
+  /** `--rm`: failures are logged, the next start of the daemon tries again. */
+  removeEnded(id: string): void {
+    this.#remover.remove(id, { volumes: true, automatic: true }).catch((error: unknown) => {
+      if (isKind(error, 'NotFound')) return;
+      this.#ctx.log.warn({ err: error, container: id }, 'automatic removal failed');
+    });
+  }
+
+  #execExited(id: string, execId: string, exitCode: number): void {
+    const { graph, events } = this.#ctx;
+    const exec = graph.execs.get(execId);
+    const row = graph.containers.get(id);
+    if (!exec || !row || exec.status === 'exited') return;
+    graph.db.transaction(() => {
+      graph.execs.update(execId, { status: 'exited', exitCode, pid: 0 });
+      events.container(readRecord(row), 'exec_die', { execID: execId, exitCode: String(exitCode) });
+    });
+  }
+
+  #oom(id: string): void {
+    const row = this.#ctx.graph.containers.get(id);
+    if (!row) return;
+    this.#ctx.graph.db.transaction(() => {
+      this.#ctx.graph.containers.updateState(id, { oomKilled: true });
+      this.#ctx.events.container(readRecord(row), 'oom');
+    });
+  }
+
+  #detached(id: string, execId: string | undefined): void {
+    const row = this.#ctx.graph.containers.get(id);
+    if (!row) return;
+    if (execId === undefined) this.#ctx.events.container(readRecord(row), 'detach');
+    else this.#ctx.events.container(readRecord(row), 'exec_detach', { execID: execId });
+  }
+
+  /** Without an exit before it: the shim was killed. What it ran has no keeper any more and is ended. */
+  #shimGone(id: string): void {
+    const row = this.#ctx.graph.containers.get(id);
+    if (!row || !isRunning(row)) return;
+    void this.settleLost(id);
+  }
+
+  /** Reads what the shim has left; without an exit file the container ends as killed, with the reason. */
+  async settleLost(id: string): Promise<void> {
+    const { native, paths, graph, log } = this.#ctx;
+    try {
+      const row = graph.containers.get(id);
+      if (!row || !isRunning(row)) return;
+      const state = await native.adoptShim({ id, stateDir: paths.stateDir(id) });
+      if (state.exit) return this.exited(id, state.exit);
+      if (state.status === 'running' || state.status === 'paused') return;
+      const { hostConfig } = readRecord(row);
+      await native.destroyContainer({ id, stateDir: paths.stateDir(id), cgroup: cgroupOf(this.#ctx, hostConfig, id) });
+      this.exited(id, { exitCode: SIGKILLED, oomKilled: false, exitedAt: nowRfc3339(), reason: 'shim lost' });
+    } catch (error) {
+      log.error({ err: error, container: id }, 'a container whose shim has gone could not be settled');
+    }
+  }
+}

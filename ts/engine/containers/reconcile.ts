@@ -1,0 +1,119 @@
+/**
+ * The start of a daemon: rows, shims, kernel and disk are brought to agree, then restart policies apply. SIGKILL of the
+ * former daemon at any moment is the normal way here.
+ *
+ *   shims adopted → unfinished jobs undone or finished → bridge and firewall written from the rows → orphans removed →
+ *   policies
+ */
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { ContainerRow } from '../../graph/containers.ts';
+import { difference } from '../jobs/orphans.ts';
+import type { PublishedPort } from '../native/index.ts';
+import type { ContainerContext } from './context.ts';
+import type { Monitor } from './monitor.ts';
+import { isRunning, readRecord } from './record.ts';
+import { startsWithDaemon } from './restartPolicy.ts';
+import { nowRfc3339 } from './time.ts';
+
+/** As dockerd shows a container that the machine took down with it. */
+const HOST_WENT_DOWN = 255;
+
+export class Reconciler {
+  readonly #ctx: ContainerContext;
+  readonly #monitor: Monitor;
+  /** Were running when the former daemon or the machine went, and have ended since. */
+  readonly #interrupted = new Set<string>();
+
+  constructor(ctx: ContainerContext, monitor: Monitor) {
+    this.#ctx = ctx;
+    this.#monitor = monitor;
+  }
+
+  /** Before jobs are recovered: what they signal and wait for must be watched. */
+  async adopt(): Promise<void> {
+    const running = this.#ctx.graph.containers.all().filter(isRunning);
+    await Promise.all(running.map((row) => this.#adopt(row)));
+  }
+
+  /** After jobs are recovered. */
+  async settle(): Promise<void> {
+    await this.#ctx.network.prepare(this.#publishedPorts());
+    await this.#sweep();
+    this.#applyPolicies();
+  }
+
+  async #adopt(row: ContainerRow): Promise<void> {
+    if (row.bootId === this.#ctx.bootId) await this.#monitor.settleLost(row.id);
+    else {
+      const reason = 'the host was restarted';
+      this.#monitor.exited(row.id, { exitCode: HOST_WENT_DOWN, oomKilled: false, exitedAt: nowRfc3339(), reason });
+    }
+    const now = this.#ctx.graph.containers.get(row.id);
+    if (now && !isRunning(now)) this.#interrupted.add(row.id);
+  }
+
+  #publishedPorts(): PublishedPort[] {
+    return this.#ctx.graph.networks
+      .ports()
+      .filter(({ hostIp }) => !hostIp.includes(':'))
+      .map(({ containerId, ...port }) => ({ ...port, owner: containerId }));
+  }
+
+  /** Containers that do not run and should. Those that `adopt` found ended have had their policy applied already. */
+  #applyPolicies(): void {
+    for (const row of this.#ctx.graph.containers.all()) {
+      const { id } = row;
+      if (isRunning(row) || row.status === 'created' || this.#interrupted.has(id)) continue;
+      const { hostConfig } = readRecord(row);
+      const waits = row.status === 'restarting';
+      if (waits || startsWithDaemon(hostConfig.RestartPolicy, row.manuallyStopped)) {
+        this.#monitor.restartLater(id, waits ? row.restartCount + 1 : 0);
+      } else if (hostConfig.AutoRemove) {
+        this.#monitor.removeEnded(id);
+      }
+    }
+  }
+
+  /** State directories, cgroups, veth pairs and directories that neither a row nor an unfinished job knows. */
+  async #sweep(): Promise<void> {
+    const { graph, native, paths, config, network, log } = this.#ctx;
+    const rows = graph.containers.all();
+    const all = new Set(rows.map(({ id }) => id));
+    const running = rows.filter(isRunning).map(({ id }) => id);
+    const planned = this.#plannedIds();
+    const kernel = new Set([...names(paths.state), ...this.#cgroups()]);
+    const { orphans } = difference(kernel, running, planned);
+    for (const id of orphans) {
+      log.info({ container: id }, 'kernel objects of a container that does not run are removed');
+      await native
+        .destroyContainer({ id, stateDir: paths.stateDir(id), cgroup: join(config.cgroupParent, id) })
+        .catch((error: unknown) => log.warn({ err: error, container: id }, 'an orphan could not be removed'));
+    }
+    const dirs = difference(names(paths.containers), all, planned).orphans;
+    for (const id of dirs) await native.removeTree(paths.containerDir(id));
+    await network.sweep();
+  }
+
+  #plannedIds(): string[] {
+    return this.#ctx.runner.unfinished().map(({ subject }) => subject);
+  }
+
+  #cgroups(): string[] {
+    const { config, host } = this.#ctx;
+    const root = '/sys/fs/cgroup';
+    const hierarchies = host.cgroupVersion === 2 ? [root] : readdirSync(root).map((name) => join(root, name));
+    return hierarchies.flatMap((hierarchy) => names(join(hierarchy, config.cgroupParent)));
+  }
+}
+
+/** Entries that are container ids. */
+function names(dir: string): string[] {
+  try {
+    return readdirSync(dir)
+      .map((name) => basename(name))
+      .filter((name) => /^[0-9a-f]{64}$/.test(name));
+  } catch {
+    return [];
+  }
+}

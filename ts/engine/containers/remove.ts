@@ -1,0 +1,143 @@
+/** `rm`: rows and name go first, so that both are free at once; then what is on disk, which a restart would finish. */
+import { join } from 'node:path';
+import { CaissonError } from '../../errdefs.ts';
+import { type JobKind, lock } from '../jobs/kinds.ts';
+import type { ContainerContext } from './context.ts';
+import { isRunning, readRecord } from './record.ts';
+import { cgroupOf } from './spawn.ts';
+
+export interface RemovePlan {
+  id: string;
+  stateDir: string;
+  cgroup: string;
+  volumes: boolean;
+  automatic: boolean;
+  /** Anonymous volumes that go with it. */
+  removeVolumes: string[];
+}
+
+export interface RemoveOptions {
+  /** Anonymous volumes too. */
+  volumes: boolean;
+  /** By `--rm`: nobody was promised that it is durable. */
+  automatic?: boolean;
+  /** Ends it first. */
+  kill?: (id: string) => Promise<void>;
+}
+
+export class Remover {
+  readonly kinds: JobKind<RemovePlan>[];
+  readonly #ctx: ContainerContext;
+  readonly #byUser: JobKind<RemovePlan>;
+  readonly #automatic: JobKind<RemovePlan>;
+
+  constructor(ctx: ContainerContext) {
+    this.#ctx = ctx;
+    this.#byUser = this.#kind('remove', true);
+    this.#automatic = this.#kind('autoremove', false);
+    this.kinds = [this.#byUser, this.#automatic];
+  }
+
+  async remove(idOrName: string, options: RemoveOptions): Promise<void> {
+    const { graph, live, paths, runner } = this.#ctx;
+    const row = graph.containers.resolve(idOrName);
+    const state = live.of(row.id);
+    const { hostConfig } = readRecord(row);
+    if (isRunning(row)) {
+      if (!options.kill) throw inUse(row.name, row.status);
+      state.removing = true;
+      try {
+        await options.kill(row.id);
+      } catch (error) {
+        state.removing = false;
+        throw error;
+      }
+    }
+    state.removing = true;
+    clearTimeout(state.restartTimer);
+    try {
+      await state.cleanup;
+      const automatic = options.automatic ?? false;
+      await runner.run(automatic ? this.#automatic : this.#byUser, {
+        id: row.id,
+        stateDir: paths.stateDir(row.id),
+        cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
+        volumes: options.volumes,
+        automatic,
+        removeVolumes: [],
+      });
+    } catch (error) {
+      state.removing = false;
+      throw error;
+    }
+    for (const { fd } of state.pendingStreams) this.#ctx.native.closeFd(fd);
+    state.pendingStreams = [];
+    state.notify(['removed', 'not-running', 'next-exit'], { exitCode: state.lastExit?.exitCode ?? row.exitCode });
+    live.forget(row.id);
+  }
+
+  #kind(kind: string, durable: boolean): JobKind<RemovePlan> {
+    const { native, paths } = this.#ctx;
+    return {
+      kind,
+      subject: ({ id }) => id,
+      claims: ({ id }) => [lock(`container:${id}`)],
+      begin: (plan) => this.#begin(plan),
+      commitPoint: 0,
+      durable,
+      steps: [
+        {
+          name: 'kernel',
+          medium: 'kernel',
+          do: ({ id, stateDir, cgroup }) => native.destroyContainer({ id, stateDir, cgroup }),
+        },
+        {
+          name: 'disk',
+          medium: 'disk',
+          do: async ({ id, removeVolumes }) => {
+            await Promise.all([
+              native.removeTree(join(paths.overlay, id)),
+              native.removeTree(paths.containerDir(id)),
+              ...removeVolumes.map((name) => this.#removeVolume(name)),
+            ]);
+          },
+        },
+      ],
+    };
+  }
+
+  async #removeVolume(name: string): Promise<void> {
+    // made again under the same name meanwhile: then it is not ours to remove
+    if (!this.#ctx.graph.volumes.get(name)) await this.#ctx.volumes.removeDirectory(name);
+  }
+
+  /** The rows, in the job's first transaction. */
+  #begin(plan: RemovePlan): RemovePlan {
+    const { graph, events } = this.#ctx;
+    const row = graph.containers.resolve(plan.id);
+    if (isRunning(row)) throw inUse(row.name, row.status);
+    const record = readRecord(row);
+    const mounted = graph.volumes.usedBy(row.id).map(({ volumeName }) => volumeName);
+    events.container(record, 'destroy');
+    graph.containers.delete(row.id);
+    const removeVolumes = plan.volumes ? [...new Set(mounted)].filter((name) => this.#isOrphan(name)) : [];
+    for (const name of removeVolumes) {
+      graph.volumes.delete(name);
+      this.#ctx.volumes.event('destroy', name);
+    }
+    return { ...plan, removeVolumes };
+  }
+
+  /** Anonymous, and no other container mounts it. */
+  #isOrphan(name: string): boolean {
+    const { volumes } = this.#ctx.graph;
+    return volumes.get(name)?.anonymous === true && volumes.users(name).length === 0;
+  }
+}
+
+const inUse = (name: string, status: string): CaissonError =>
+  new CaissonError(
+    'Conflict',
+    `cannot remove container "/${name}": container is ${status}: stop the container before removing or force remove`,
+    { code: 'CONTAINER_RUNNING' },
+  );

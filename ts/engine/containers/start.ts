@@ -1,0 +1,254 @@
+/**
+ * `start`: prepare (network namespace, port sockets, files) → build (shim, veth, firewall elements, at the same time) →
+ * release (streams handed over, init let go). Committed when init has become the user's program.
+ */
+import { CaissonError, isKind } from '../../errdefs.ts';
+import type { JobKind } from '../jobs/kinds.ts';
+import { lock } from '../jobs/kinds.ts';
+import { type ExitStatus, NativeError, type SpawnedContainer } from '../native/index.ts';
+import type { EndpointPlan } from '../network/bridge.ts';
+import { writeContainerFiles } from '../network/containerFiles.ts';
+import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
+import type { ContainerContext } from './context.ts';
+import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { cgroupOf, sharedNetns, spawnOptions } from './spawn.ts';
+import { nowRfc3339 } from './time.ts';
+
+export interface StartPlan {
+  id: string;
+  stateDir: string;
+  cgroup: string;
+  endpoint?: EndpointPlan;
+  ports: PortRequest[];
+  /** Number of restarts by the policy so far; a user's start sets it to 0. */
+  restartCount: number;
+}
+
+interface StartState {
+  spawned: SpawnedContainer;
+}
+
+/** What a start holds that no row can say: descriptors of this process. */
+interface Held {
+  netnsFd?: number;
+  ports?: ReservedPorts;
+}
+
+export class Starter {
+  readonly kind: JobKind<StartPlan, StartState>;
+  readonly #ctx: ContainerContext;
+  readonly #held = new Map<string, Held>();
+  readonly #onEarlyExit: (id: string, exit: ExitStatus) => void;
+
+  constructor(ctx: ContainerContext, onEarlyExit: (id: string, exit: ExitStatus) => void) {
+    this.#ctx = ctx;
+    this.#onEarlyExit = onEarlyExit;
+    this.kind = {
+      kind: 'start',
+      subject: ({ id }) => id,
+      claims: ({ id }) => [lock(`container:${id}`)],
+      begin: (plan) => this.#begin(plan),
+      rollback: ({ id }) => {
+        ctx.graph.networks.releaseEndpoints(id);
+        ctx.graph.networks.deletePorts(id);
+      },
+      commitPoint: 3,
+      durable: false,
+      steps: [
+        { name: 'prepare', medium: 'kernel', do: (plan) => this.#prepare(plan), undo: (plan) => this.#unprepare(plan) },
+        { name: 'build', medium: 'kernel', do: (plan) => this.#build(plan), undo: (plan) => this.#unbuild(plan) },
+        { name: 'release', medium: 'kernel', do: (plan, state) => this.#release(plan, state) },
+      ],
+    };
+  }
+
+  /** Runs the job; a failure is kept in the row, as inspect and `ps` show it. */
+  async start(id: string, restartCount = 0): Promise<void> {
+    const { graph, paths, live } = this.#ctx;
+    const row = graph.containers.resolve(id);
+    const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], restartCount };
+    try {
+      await this.#ctx.runner.run(this.kind, plan);
+      // a short program may have ended before its start was written down: its end is recorded now
+      const { lastExit } = live.of(row.id);
+      if (lastExit) this.#onEarlyExit(row.id, lastExit);
+    } catch (thrown) {
+      if (isKind(thrown, 'NotModified')) throw thrown;
+      const error = asStartError(thrown);
+      if (graph.containers.get(row.id) && !isRunning(graph.containers.resolve(row.id))) {
+        graph.containers.updateState(row.id, { exitCode: exitCodeOf(error), error: error.message });
+      }
+      this.#closePending(row.id);
+      live.of(row.id).notify(['next-exit', 'not-running'], { exitCode: exitCodeOf(error), error: error.message });
+      throw error;
+    }
+  }
+
+  #record(id: string): ContainerRecord {
+    return readRecord(this.#ctx.graph.containers.resolve(id));
+  }
+
+  #begin(plan: StartPlan): StartPlan {
+    const record = this.#record(plan.id);
+    const { row, config, hostConfig } = record;
+    if (row.status === 'paused') {
+      throw new CaissonError('Conflict', 'cannot start a paused container, try unpause instead');
+    }
+    if (isRunning(row)) throw new CaissonError('NotModified', `container ${row.id} is already running`);
+    const live = this.#ctx.live.of(row.id);
+    if (live.removing) {
+      throw new CaissonError('Conflict', 'container is marked for removal and cannot be started');
+    }
+    clearTimeout(live.restartTimer);
+    const onBridge = hostConfig.NetworkMode === 'bridge';
+    return {
+      ...plan,
+      cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
+      ports: onBridge ? portRequests(config, hostConfig) : [],
+      ...(onBridge ? { endpoint: this.#ctx.network.allocate(row.id) } : {}),
+    };
+  }
+
+  async #prepare(plan: StartPlan): Promise<void> {
+    const { native, live, config, paths } = this.#ctx;
+    const held: Held = {};
+    this.#held.set(plan.id, held);
+    const { config: containerConfig, hostConfig } = this.#record(plan.id);
+    const { endpoint } = plan;
+    if (!hostConfig.NetworkMode.startsWith('container:')) {
+      writeContainerFiles(paths.containerDir(plan.id), {
+        config: containerConfig,
+        hostConfig,
+        address: endpoint?.address,
+        hostGateway: endpoint?.gateway ?? '127.0.0.1',
+        dns: { servers: config.dns, options: config.dnsOptions, search: config.dnsSearch },
+      });
+    }
+    // what the run before has left must be gone: its ports, its cgroup, its state directory
+    await live.of(plan.id).cleanup;
+    const netns = endpoint ? native.createNetns() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
+    const target = { owner: plan.id, address: endpoint?.address ?? '', defaultIp: config.ip };
+    const [netnsResult, portsResult] = await Promise.allSettled([
+      netns,
+      plan.ports.length > 0 ? reservePorts(native, plan.ports, target) : undefined,
+    ]);
+    if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
+    if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
+    if (netnsResult.status === 'rejected') throw netnsResult.reason;
+    if (portsResult.status === 'rejected') throw portFailure(portsResult.reason, this.#record(plan.id), endpoint);
+  }
+
+  #unprepare({ id }: StartPlan): void {
+    const held = this.#held.get(id);
+    if (held?.netnsFd !== undefined) this.#ctx.native.closeFd(held.netnsFd);
+    for (const { fd } of held?.ports?.sockets ?? []) this.#ctx.native.closeFd(fd);
+    this.#held.delete(id);
+  }
+
+  async #build(plan: StartPlan): Promise<{ state: StartState }> {
+    const { native, network } = this.#ctx;
+    const held = this.#held.get(plan.id) ?? {};
+    const options = await spawnOptions(this.#ctx, this.#record(plan.id));
+    const work: Promise<unknown>[] = [];
+    if (plan.endpoint && held.netnsFd !== undefined) {
+      const own = native.dupFd(held.netnsFd);
+      work.push(network.attach(plan.endpoint, own).finally(() => native.closeFd(own)));
+    }
+    if (held.ports?.published.length) work.push(native.addPorts(network.table, held.ports.published));
+    // spawnShim consumes the descriptors, also when it fails
+    const netnsFd = held.netnsFd;
+    const sockets = held.ports?.sockets ?? [];
+    delete held.netnsFd;
+    if (held.ports) held.ports = { ...held.ports, sockets: [] };
+    const spawn = native.spawnShim({ ...options, ...(netnsFd === undefined ? {} : { netnsFd }), ports: sockets });
+    const [spawned, ...others] = await Promise.allSettled([spawn, ...work]);
+    for (const result of [spawned, ...others]) if (result.status === 'rejected') throw result.reason;
+    return { state: { spawned: (spawned as PromiseFulfilledResult<SpawnedContainer>).value } };
+  }
+
+  async #unbuild(plan: StartPlan): Promise<void> {
+    const { native, network } = this.#ctx;
+    const { id, stateDir, cgroup, endpoint } = plan;
+    await native.destroyContainer({ id, stateDir, cgroup });
+    const published = this.#held.get(id)?.ports?.published ?? [];
+    // after a restart of the daemon the whole table is written anew from the rows
+    if (published.length > 0) await native.removePorts(network.table, published);
+    if (endpoint) await native.deleteLink(endpoint.hostName).catch(ignoreMissing);
+  }
+
+  async #release(plan: StartPlan, { spawned }: StartState): Promise<{ rows: () => void }> {
+    const { native, live } = this.#ctx;
+    const streams = live.of(plan.id).pendingStreams;
+    live.of(plan.id).pendingStreams = [];
+    for (const stream of streams) await native.attach(plan.id, stream);
+    live.of(plan.id).lastExit = undefined;
+    await native.startContainer(plan.id);
+    return { rows: () => this.#writeRows(plan, spawned) };
+  }
+
+  #writeRows(plan: StartPlan, spawned: SpawnedContainer): void {
+    const { graph, events, bootId } = this.#ctx;
+    const ports = this.#held.get(plan.id)?.ports?.rows ?? [];
+    this.#held.delete(plan.id);
+    for (const port of ports) graph.networks.insertPort(port);
+    graph.containers.updateState(plan.id, {
+      status: 'running',
+      pid: spawned.initPid,
+      pidStart: spawned.initStartTime,
+      shimPid: spawned.shimPid,
+      shimStart: spawned.shimStartTime,
+      bootId,
+      exitCode: 0,
+      error: '',
+      oomKilled: false,
+      startedAt: nowRfc3339(),
+      restartCount: plan.restartCount,
+      manuallyStopped: false,
+    });
+    const record = this.#record(plan.id);
+    if (plan.endpoint) events.network('connect', this.#ctx.network.row, plan.id);
+    events.container(record, 'start');
+  }
+
+  /** Clients that attached to a container that did not start: their connection ends. */
+  #closePending(id: string): void {
+    const live = this.#ctx.live.of(id);
+    for (const { fd } of live.pendingStreams) this.#ctx.native.closeFd(fd);
+    live.pendingStreams = [];
+  }
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!isKind(error, 'NotFound')) throw error;
+}
+
+function portFailure(error: unknown, { row }: ContainerRecord, endpoint: EndpointPlan | undefined): unknown {
+  if (!(error instanceof CaissonError) || error.kind !== 'Conflict') return error;
+  const where = `driver failed programming external connectivity on endpoint ${row.name} (${endpoint?.endpointId ?? ''})`;
+  return new CaissonError('System', `${where}: ${error.message}`, { code: 'PORT_IN_USE', cause: error });
+}
+
+/** 127: no such program; 126: it cannot be executed; 128: anything else that went wrong before it ran. */
+function exitCodeOf(error: CaissonError): number {
+  if (error.code === 'PROGRAM_NOT_FOUND') return 127;
+  return error.code === 'PROGRAM_NOT_EXECUTABLE' ? 126 : 128;
+}
+
+const ENOENT = 2;
+
+/**
+ * Docker's chain of names in front, which the CLI reads to choose its exit code (127 or 126) and scripts match on.
+ */
+function asStartError(thrown: unknown): CaissonError {
+  if (!(thrown instanceof CaissonError)) {
+    return new CaissonError('System', thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
+  }
+  const failure = thrown.cause instanceof NativeError ? thrown.cause.failure : undefined;
+  if (failure?.kind !== 'exec') return thrown;
+  const missing = failure.errno === ENOENT;
+  return new CaissonError(
+    'InvalidParameter',
+    `failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: ${failure.message}`,
+    { code: missing ? 'PROGRAM_NOT_FOUND' : 'PROGRAM_NOT_EXECUTABLE', cause: thrown.cause },
+  );
+}
