@@ -57,7 +57,7 @@ export class GarbageCollector {
       ORDER BY digest`);
   }
 
-  /** Deletes the rows of all that nothing refers to. Wait for `db.durable()`, if need be, then `sweep`. */
+  /** Deletes the rows of all that nothing refers to; then `sweep` their files. */
   collect(): Garbage {
     const { db, leases, layers, blobs } = this.#graph;
     const garbage = db.transaction(() => {
@@ -77,6 +77,9 @@ export class GarbageCollector {
 
   /** Removes the files of what was collected. What fails here is found again at the next start. */
   async sweep(garbage: Garbage): Promise<void> {
+    if (garbage.layers.length === 0 && garbage.blobs.length === 0) return;
+    // A row that comes back after a power cut must find its files.
+    await this.#graph.db.durable();
     await this.#content.unlink(garbage.detached);
     await this.#snapshotter.removeLayers(garbage.layers.map((layer) => layer.cacheId));
   }

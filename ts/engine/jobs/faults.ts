@@ -5,7 +5,7 @@ import type { KindRegistry } from './kinds.ts';
  * transaction that records it, and between its `undo` and the transaction that records that.
  *
  * `CAISSON_CRASH_AT=<point>` makes the daemon kill itself there; `CAISSON_FAIL_AT=<point>` makes the step fail there, once.
- * Both for tests: without them nothing is built or compared.
+ * Both for tests: without them nothing is built or compared; with one of them recovery logs the list of points.
  */
 export class Faults {
   readonly #crashAt: string | undefined;

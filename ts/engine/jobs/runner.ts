@@ -5,7 +5,7 @@ import type { Database } from '../../graph/db.ts';
 import type { JobRow, JobStore } from '../../graph/jobs.ts';
 import type { Logger } from '../../log.ts';
 import { ClaimTable } from './claims.ts';
-import type { Faults } from './faults.ts';
+import { crashPoints, type Faults } from './faults.ts';
 import { type AnyKind, cancelled, type JobKind, type KindRegistry, type StepContext } from './kinds.ts';
 
 export interface RunnerOptions {
@@ -117,17 +117,19 @@ export class JobRunner {
    * been tried; what could not be finished stays, with its claims, in `unfinished`. Never rejects for a job's sake.
    */
   async recover(): Promise<{ undone: number; finished: number; failed: number }> {
+    const { registry, faults, log } = this.#options;
+    if (faults !== undefined) log.info({ crashPoints: crashPoints(registry) }, 'faults are injected');
     const claims = Map.groupBy(this.#options.jobs.claims(), (claim) => claim.jobId);
     const report = { undone: 0, finished: 0, failed: 0 };
     const attempts: Promise<void>[] = [];
     for (const row of this.#options.jobs.all()) {
       const resources = claims.get(row.id)?.map((claim) => claim.resource) ?? [];
       this.#claims.take(row.id, resources);
-      const kind = this.#options.registry.get(row.kind);
+      const kind = registry.get(row.kind);
       if (kind === undefined) {
         row.error = `this version of caisson knows no job kind ${row.kind}`;
         this.#unknown.set(row.id, row);
-        this.#options.log.error({ job: row.id, subject: row.subject }, row.error);
+        log.error({ job: row.id, subject: row.subject }, row.error);
         report.failed++;
         continue;
       }
