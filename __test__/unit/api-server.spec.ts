@@ -172,7 +172,7 @@ describe('versions and paths', () => {
 
   it('gives the rest of a path with its slashes decoded', async () => {
     expect((await get('/rest/127.0.0.1:5000/library%2Fbusybox:1/json')).body).toBe(
-      '{"rest":"127.0.0.1:5000/library/busybox:1/json"}',
+      '{"rest":"127.0.0.1:5000/library/busybox:1/json"}\n',
     );
   });
 });
@@ -180,7 +180,8 @@ describe('versions and paths', () => {
 describe('bodies', () => {
   it('takes JSON and answers with the status of the handler', async () => {
     const answer = await post('/things/create?all=True', '{"Name":"a"}');
-    expect([answer.status, answer.body]).toEqual([201, '{"Name":"a","all":true}']);
+    expect([answer.status, answer.body]).toEqual([201, '{"Name":"a","all":true}\n']);
+    expect(answer.head).toMatch(/^content-type: application\/json$/im);
   });
 
   it('answers 204 for nothing', async () => {
@@ -227,6 +228,8 @@ describe('errors', () => {
   it('carries message, code and hint', async () => {
     const answer = await get('/fail');
     expect(answer.status).toBe(404);
+    // The docker CLI shows the raw body when the type is anything else.
+    expect(answer.head).toMatch(/^content-type: application\/json\r?$/im);
     expect(JSON.parse(answer.body)).toEqual({ message: 'No such image: x', code: 'IMAGE_NOT_FOUND', hint: 'pull it' });
   });
 

@@ -27,6 +27,7 @@ import { JobRunner } from './jobs/runner.ts';
 import { lockRoot } from './lock.ts';
 import { loadNative, type Native } from './native/index.ts';
 import { ENGINE_VERSION } from './version.ts';
+import { Volumes } from './volumes/volumes.ts';
 
 /** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended. */
 export async function main(argv: string[]): Promise<number> {
@@ -108,10 +109,11 @@ async function construct(
     host,
     maxConcurrentDownloads: config.maxConcurrentDownloads,
   });
+  const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
   const shared = { config, paths, log, native, host, graph };
   const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
   await native.startRuntime({ shimPath: shimPath(), onEvent: (event) => containers.onEvent(event) });
-  return { ...shared, content, snapshotter, gc, runner, images, containers, ending };
+  return { ...shared, content, snapshotter, gc, runner, images, volumes, containers, ending };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */

@@ -13,6 +13,7 @@ import type { Containers } from './containers/containers.ts';
 import type { Images } from './images/images.ts';
 import type { JobRunner } from './jobs/runner.ts';
 import type { HostInfo, Native } from './native/index.ts';
+import type { Volumes } from './volumes/volumes.ts';
 
 export interface Engine {
   readonly config: DaemonConfig;
@@ -26,6 +27,7 @@ export interface Engine {
   readonly gc: GarbageCollector;
   readonly runner: JobRunner;
   readonly images: Images;
+  readonly volumes: Volumes;
   readonly containers: Containers;
   /** Aborted when the daemon is about to end: streams without an end of their own stop. */
   readonly ending: AbortSignal;

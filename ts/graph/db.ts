@@ -35,6 +35,9 @@ const CHECKPOINT_COMMITS = 1000;
 /** A log found larger than this at opening is folded soon. */
 const CHECKPOINT_AT_OPEN_BYTES = 4 * 1024 * 1024;
 
+/** 40 MB: twice what a fold finds when it keeps up. */
+const LARGE_LOG_PAGES = 10_000;
+
 export class Database {
   readonly path: string;
   readonly #connection: Connection;
@@ -186,8 +189,7 @@ export class Database {
     this.#commits = 0;
     const script = new URL(`./checkpointer${extname(import.meta.url)}`, import.meta.url);
     return new Promise<void>((resolve, reject) => {
-      const worker = new Worker(script, { workerData: { path: this.path } });
-      worker.unref();
+      const worker = new Worker(script, { workerData: { path: this.path, largeLogPages: LARGE_LOG_PAGES } });
       worker.once('error', reject);
       worker.once('exit', () => resolve());
     }).finally(() => {

@@ -4,12 +4,16 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod failure;
+mod init;
+mod rootfs;
+pub mod seccomp;
+pub mod spec;
+
 #[cfg(feature = "layer")]
 pub mod layer;
 
 #[cfg(feature = "napi")]
 pub mod napi;
 
-pub mod seccomp;
-pub mod spec;
-mod sys;
+pub mod sys;

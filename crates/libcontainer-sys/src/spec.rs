@@ -1,85 +1,78 @@
-//! The OCI runtime specification (1.2), as far as a container is built from it. What is named here but cannot be done is
-//! refused by `validate` with the JSON pointer of the field; a field of the specification is never silently dropped.
+//! The OCI runtime specification, the part that caisson carries out, and caisson's own additions beside it.
 
+use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::container::{Error, Result};
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Spec {
     pub oci_version: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub domainname: Option<String>,
+    #[serde(default)]
+    pub hostname: String,
+    #[serde(default)]
+    pub domainname: String,
     pub process: Process,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
+    #[serde(default)]
     pub mounts: Vec<Mount>,
     pub linux: Linux,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<BTreeMap<String, Vec<Value>>>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Refused: nothing runs them yet.
+    #[serde(default)]
+    pub hooks: Option<serde_json::Value>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Root {
     pub path: String,
+    #[serde(default)]
     pub readonly: bool,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Process {
+    #[serde(default)]
     pub terminal: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub console_size: Option<ConsoleSize>,
+    #[serde(default)]
     pub user: User,
     pub args: Vec<String>,
+    #[serde(default)]
     pub env: Vec<String>,
     pub cwd: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
+    #[serde(default)]
     pub rlimits: Vec<Rlimit>,
+    #[serde(default)]
     pub no_new_privileges: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub apparmor_profile: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub selinux_label: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    pub apparmor_profile: String,
+    #[serde(default)]
+    pub selinux_label: String,
     pub oom_score_adj: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub io_priority: Option<Value>,
-    #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
-    pub exec_cpu_affinity: Option<Value>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub struct ConsoleSize {
     pub width: u16,
     pub height: u16,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct User {
+    #[serde(default)]
     pub uid: u32,
+    #[serde(default)]
     pub gid: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
+    #[serde(default)]
     pub additional_gids: Vec<u32>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
     pub bounding: Vec<String>,
@@ -89,7 +82,7 @@ pub struct Capabilities {
     pub ambient: Vec<String>,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Rlimit {
     #[serde(rename = "type")]
     pub kind: String,
@@ -97,22 +90,37 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Mount {
     pub destination: String,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    #[serde(default)]
+    pub source: String,
     #[serde(default)]
     pub options: Vec<String>,
-    #[serde(rename = "uidMappings", default, skip_serializing_if = "Vec::is_empty")]
-    pub uid_mappings: Vec<IdMapping>,
-    #[serde(rename = "gidMappings", default, skip_serializing_if = "Vec::is_empty")]
-    pub gid_mappings: Vec<IdMapping>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Linux {
+    pub namespaces: Vec<Namespace>,
+    pub uid_mappings: Vec<serde_json::Value>,
+    pub gid_mappings: Vec<serde_json::Value>,
+    pub devices: Vec<Device>,
+    pub cgroups_path: String,
+    pub resources: Resources,
+    pub rootfs_propagation: String,
+    pub seccomp: Option<serde_json::Value>,
+    /// Caisson's: a file of compiled instructions in place of `seccomp`.
+    pub seccomp_file: Option<String>,
+    pub sysctl: BTreeMap<String, String>,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+    pub mount_label: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamespaceKind {
     Pid,
@@ -125,60 +133,15 @@ pub enum NamespaceKind {
     Time,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Namespace {
     #[serde(rename = "type")]
     pub kind: NamespaceKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    #[serde(default)]
+    pub path: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Linux {
-    pub namespaces: Vec<Namespace>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub uid_mappings: Vec<IdMapping>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gid_mappings: Vec<IdMapping>,
-    pub devices: Vec<Device>,
-    pub cgroups_path: String,
-    pub resources: Resources,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rootfs_propagation: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp: Option<Value>,
-    /// Caisson's extension: a file of compiled BPF in place of `seccomp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp_file: Option<String>,
-    pub sysctl: BTreeMap<String, String>,
-    pub masked_paths: Vec<String>,
-    pub readonly_paths: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mount_label: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub intel_rdt: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub personality: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time_offsets: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub net_devices: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_policy: Option<Value>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct IdMapping {
-    #[serde(rename = "containerID")]
-    pub container_id: u32,
-    #[serde(rename = "hostID")]
-    pub host_id: u32,
-    pub size: u32,
-}
-
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
     pub path: String,
@@ -189,58 +152,48 @@ pub struct Device {
     #[serde(default)]
     pub minor: u32,
     pub file_mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
+    #[serde(default)]
+    pub uid: u32,
+    #[serde(default)]
+    pub gid: u32,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct DeviceRule {
-    pub allow: bool,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub major: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub minor: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access: Option<String>,
-}
-
-/// `linux.resources`; bytes, microseconds, shares as in the specification. Absent: not set; memory -1: unlimited.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
     pub devices: Vec<DeviceRule>,
     pub memory: Memory,
     pub cpu: Cpu,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<Pids>,
     #[serde(rename = "blockIO")]
     pub block_io: BlockIo,
     pub hugepage_limits: Vec<HugepageLimit>,
     pub unified: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rdma: Option<Value>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeviceRule {
+    pub allow: bool,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub major: Option<i64>,
+    pub minor: Option<i64>,
+    pub access: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Memory {
     pub limit: Option<i64>,
     pub reservation: Option<i64>,
     pub swap: Option<i64>,
     pub kernel: Option<i64>,
-    #[serde(rename = "kernelTCP")]
-    pub kernel_tcp: Option<i64>,
     pub swappiness: Option<u64>,
     #[serde(rename = "disableOOMKiller")]
     pub disable_oom_killer: Option<bool>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Cpu {
     pub shares: Option<u64>,
@@ -248,135 +201,106 @@ pub struct Cpu {
     pub period: Option<u64>,
     pub realtime_runtime: Option<i64>,
     pub realtime_period: Option<u64>,
-    pub cpus: Option<String>,
-    pub mems: Option<String>,
-    pub burst: Option<u64>,
-    pub idle: Option<i64>,
+    pub cpus: String,
+    pub mems: String,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Pids {
     pub limit: i64,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct BlockIo {
     pub weight: Option<u16>,
-    #[serde(rename = "weightDevice")]
     pub weight_device: Vec<WeightDevice>,
-    #[serde(rename = "throttleReadBpsDevice")]
-    pub throttle_read_bps: Vec<ThrottleDevice>,
-    #[serde(rename = "throttleWriteBpsDevice")]
-    pub throttle_write_bps: Vec<ThrottleDevice>,
+    pub throttle_read_bps_device: Vec<ThrottleDevice>,
+    pub throttle_write_bps_device: Vec<ThrottleDevice>,
     #[serde(rename = "throttleReadIOPSDevice")]
-    pub throttle_read_iops: Vec<ThrottleDevice>,
+    pub throttle_read_iops_device: Vec<ThrottleDevice>,
     #[serde(rename = "throttleWriteIOPSDevice")]
-    pub throttle_write_iops: Vec<ThrottleDevice>,
+    pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct WeightDevice {
-    pub major: u32,
-    pub minor: u32,
-    pub weight: u16,
+    pub major: i64,
+    pub minor: i64,
+    pub weight: Option<u16>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct ThrottleDevice {
-    pub major: u32,
-    pub minor: u32,
+    pub major: i64,
+    pub minor: i64,
     pub rate: u64,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
     pub page_size: String,
     pub limit: u64,
 }
 
-impl Spec {
-    /// Parses and validates; the error names the place in the JSON.
-    pub fn parse(json: &[u8]) -> Result<Spec> {
-        let spec: Spec = serde_json::from_slice(json)
-            .map_err(|cause| Error::Invalid { pointer: "/".into(), message: cause.to_string() })?;
-        spec.validate()?;
-        Ok(spec)
-    }
+// ---------------------------------------------------------------------------------------- caisson's additions
 
-    /// Refuses what cannot be done instead of ignoring it.
-    pub fn validate(&self) -> Result<()> {
-        self.process.validate()?;
-        let unsupported = [
-            ("/hooks", self.hooks.as_ref().is_some_and(|hooks| hooks.values().any(|list| !list.is_empty()))),
-            ("/linux/intelRdt", self.linux.intel_rdt.is_some()),
-            ("/linux/personality", self.linux.personality.is_some()),
-            ("/linux/timeOffsets", self.linux.time_offsets.is_some()),
-            ("/linux/netDevices", self.linux.net_devices.is_some()),
-            ("/linux/memoryPolicy", self.linux.memory_policy.is_some()),
-            ("/linux/mountLabel", self.linux.mount_label.as_ref().is_some_and(|label| !label.is_empty())),
-            ("/linux/uidMappings", !self.linux.uid_mappings.is_empty()),
-            ("/linux/gidMappings", !self.linux.gid_mappings.is_empty()),
-            ("/linux/resources/rdma", self.linux.resources.rdma.is_some()),
-        ];
-        refuse(&unsupported)?;
-        for (index, namespace) in self.linux.namespaces.iter().enumerate() {
-            let pointer = format!("/linux/namespaces/{index}");
-            if namespace.kind == NamespaceKind::User {
-                return Err(Error::Unsupported { pointer, message: "user namespaces are not supported".into() });
-            }
-            if self.linux.namespaces[..index].iter().any(|other| other.kind == namespace.kind) {
-                return Err(Error::Invalid { pointer, message: "this namespace is already in the list".into() });
-            }
+/// What stands at `/`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rootfs {
+    Overlay(Overlay),
+    Path(String),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Overlay {
+    /// Absolute paths, the top layer first.
+    pub lower: Vec<String>,
+    pub upper: String,
+    pub work: String,
+    #[serde(default)]
+    pub volatile: bool,
+}
+
+/// A user as people write it; resolved in the container's own files.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UserSpec {
+    pub user: String,
+    pub additional_groups: Vec<String>,
+}
+
+impl Spec {
+    /// What nothing here carries out is refused by name.
+    pub fn refuse_unsupported(&self) -> crate::failure::Result<()> {
+        let refuse = |pointer: &str| {
+            Err(crate::failure::Failure::new(
+                crate::failure::Kind::Unsupported,
+                "config",
+                format!("{pointer}: not supported by this version of caisson"),
+            ))
+        };
+        if self.hooks.as_ref().is_some_and(|hooks| hooks.as_object().is_none_or(|map| !map.is_empty())) {
+            return refuse("/hooks");
         }
-        if !self.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
-            let message = "a container without a mount namespace of its own is not supported".into();
-            return Err(Error::Unsupported { pointer: "/linux/namespaces".into(), message });
+        if !self.linux.uid_mappings.is_empty() || !self.linux.gid_mappings.is_empty() {
+            return refuse("/linux/uidMappings");
         }
-        for (index, mount) in self.mounts.iter().enumerate() {
-            if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-                let pointer = format!("/mounts/{index}/uidMappings");
-                return Err(Error::Unsupported { pointer, message: "id-mapped mounts are not supported".into() });
-            }
+        if self.linux.namespaces.iter().any(|ns| ns.kind == NamespaceKind::User) {
+            return refuse("/linux/namespaces (user)");
+        }
+        if !self.process.apparmor_profile.is_empty() {
+            return refuse("/process/apparmorProfile");
+        }
+        if !self.process.selinux_label.is_empty() || !self.linux.mount_label.is_empty() {
+            return refuse("/process/selinuxLabel");
         }
         Ok(())
     }
 
     pub fn namespace(&self, kind: NamespaceKind) -> Option<&Namespace> {
-        self.linux.namespaces.iter().find(|namespace| namespace.kind == kind)
-    }
-}
-
-impl Process {
-    pub fn validate(&self) -> Result<()> {
-        refuse(&[
-            ("/process/selinuxLabel", self.selinux_label.as_ref().is_some_and(|label| !label.is_empty())),
-            ("/process/scheduler", self.scheduler.is_some()),
-            ("/process/ioPriority", self.io_priority.is_some()),
-            ("/process/execCPUAffinity", self.exec_cpu_affinity.is_some()),
-        ])?;
-        if self.args.is_empty() {
-            return Err(Error::Invalid { pointer: "/process/args".into(), message: "no program to run".into() });
-        }
-        if !self.cwd.is_empty() && !self.cwd.starts_with('/') {
-            let message = format!("the working directory {:?} is not an absolute path", self.cwd);
-            return Err(Error::Invalid { pointer: "/process/cwd".into(), message });
-        }
-        let strings = self.args.iter().chain(&self.env).chain([&self.cwd]);
-        if strings.into_iter().any(|text| text.contains('\0')) {
-            let message = "arguments, environment and working directory cannot contain a NUL byte".into();
-            return Err(Error::Invalid { pointer: "/process".into(), message });
-        }
-        Ok(())
-    }
-}
-
-fn refuse(list: &[(&str, bool)]) -> Result<()> {
-    match list.iter().find(|(_, present)| *present) {
-        None => Ok(()),
-        Some((pointer, _)) => {
-            Err(Error::Unsupported { pointer: (*pointer).into(), message: "this field is not supported".into() })
-        }
+        self.linux.namespaces.iter().find(|ns| ns.kind == kind)
     }
 }

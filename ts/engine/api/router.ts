@@ -77,11 +77,18 @@ export class Router {
         if (reply.sent) return reply;
         if (result === undefined) return reply.send();
         if (reply.statusCode === EMPTY) reply.code(200);
-        return reply.type('application/json').send(result);
+        return sendJson(reply, result);
       },
     });
   }
 }
+
+/**
+ * The docker CLI takes a body for JSON only when its type is `application/json` to the letter, and fastify adds a charset
+ * to what it serializes itself.
+ */
+export const sendJson = (reply: FastifyReply, value: unknown): FastifyReply =>
+  reply.header('Content-Type', 'application/json').send(Buffer.from(`${JSON.stringify(value)}\n`));
 
 export const pageNotFound = (): CaissonError =>
   new CaissonError('NotFound', 'page not found', { code: 'PAGE_NOT_FOUND' });

@@ -18,7 +18,7 @@ export function registerRoutes(router: Router, engine: Engine): void {
   containerStreamRoutes(router, engine.containers);
   execRoutes(router, engine.containers);
   networkRoutes(router, engine);
-  volumeRoutes(router, engine);
+  volumeRoutes(router, engine.volumes);
   swarmRoutes(router);
   unsupportedRoutes(router);
 }

@@ -12,7 +12,7 @@ import { API_VERSION, ENGINE_VERSION } from '../version.ts';
 import { errorBody, sendError } from './errors.ts';
 import { type Front, setFront } from './front.ts';
 import { checkBrowser, checkHeaders, normaliseUrl } from './normalise.ts';
-import { pageNotFound, Router } from './router.ts';
+import { pageNotFound, Router, sendJson } from './router.ts';
 
 export interface ApiServer {
   router: Router;
@@ -180,7 +180,7 @@ function createApp(log: Logger): FastifyInstance {
       log.error({ err: error, method: request.method, url: request.raw.url }, 'request failed');
     if (reply.sent) return;
     if (status === 304) return reply.code(304).send();
-    return reply.code(status).type('application/json').send(errorBody(error));
+    return sendJson(reply.code(status), errorBody(error));
   });
   return app;
 }

@@ -54,7 +54,7 @@ export class Containers {
   constructor({ engine, runner, registry, bootId, images }: ContainersOptions) {
     const { graph, native, config, log, paths, host } = engine;
     this.network = new BridgeNetwork(graph, native, config, log);
-    this.volumes = new LocalVolumes({ graph, native, runner, registry, root: paths.volumes });
+    this.volumes = new LocalVolumes(graph, native, paths.volumes);
     const ctx: ContainerContext = {
       config,
       paths,

@@ -53,7 +53,7 @@ function parseMode(mode: string, isVolume: boolean): Mode {
   return parsed;
 }
 
-export function checkVolumeName(name: string): void {
+function checkVolumeName(name: string): void {
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name)) {
     throw invalid(
       `create ${name}: "${name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,

@@ -1,49 +1,76 @@
-//! Control groups. One group of a container spans every hierarchy (v1) or is one directory (v2).
+//! One container's place in the cgroup tree, behind one trait for both versions of the interface.
+//!
+//! Lifecycle: `create` makes the directories, `set` writes limits, a child joins through `join_files` by itself, `remove`
+//! takes the directories away when the last process has gone.
 
-use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+pub mod v1;
+mod values;
 
-use serde::Serialize;
-
-use crate::container::Result;
+use crate::failure::{Failure, Kind, Result};
 use crate::spec::Resources;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-/// A container's control group, made by `open(path)`; nothing happens before a method is called.
 pub trait Cgroup {
-    /// Makes the group and its missing parents.
     fn create(&self) -> Result<()>;
-    /// Writes the limits. A limit that this host cannot enforce is an error that names it.
-    fn apply(&self, resources: &Resources) -> Result<()>;
-    /// Descriptors into which a single-threaded process writes `0` to join by itself (v1: `tasks` of each hierarchy,
-    /// v2: `cgroup.procs`).
-    fn join_fds(&self) -> Result<Vec<OwnedFd>>;
-    /// Returns when the state is reached.
+    fn set(&self, resources: &Resources) -> Result<()>;
+    /// Open files into which a single-threaded process writes `0` to join. Moving *oneself* through `tasks` costs 0.07 ms;
+    /// any other way waits for a grace period of the kernel (11 ms).
+    fn join_files(&self) -> Result<Vec<OwnedFd>>;
+    /// What a container sees below /sys/fs/cgroup: (name, host directory); one with an empty name is the whole (v2).
+    fn mounts(&self) -> Vec<(String, PathBuf)>;
     fn freeze(&self, frozen: bool) -> Result<()>;
-    /// Signals every process of the group and the groups below; SIGKILL also reaches a frozen group.
-    fn kill(&self, signal: i32) -> Result<()>;
-    /// Processes of the group and the groups below.
     fn pids(&self) -> Result<Vec<i32>>;
-    fn stats(&self) -> Result<CgroupStats>;
-    /// None when this host has no memory controller.
-    fn oom_watch(&self) -> Result<Option<OomWatch>>;
-    /// Kills of the kernel's OOM killer in this group so far.
-    fn oom_kills(&self) -> Result<u64>;
-    /// Removes the group and the groups below; waits a bounded time for ended processes to leave. No group: no error.
+    fn stats(&self) -> Result<Stats>;
+    /// Number of processes here that the kernel has killed for want of memory.
+    fn oom_kills(&self) -> u64;
+    /// Becomes readable at each such event.
+    fn oom_event(&self) -> Result<Option<OwnedFd>>;
+    /// Idempotent. Fails while processes are inside.
     fn remove(&self) -> Result<()>;
+
+    fn kill(&self, signal: i32) -> Result<()> {
+        for pid in self.pids()? {
+            // it may have ended meanwhile
+            let _ = crate::sys::signal::kill(pid, signal);
+        }
+        Ok(())
+    }
 }
 
-/// `CgroupStats` of `ts/engine/native/index.ts`; nanoseconds and bytes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct CgroupStats {
+/// The cgroup at `path` (`/parent/name`) of this host.
+pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
+    if !path.starts_with('/') || path.split('/').any(|part| part == "..") || path.len() < 2 {
+        return Err(Failure::invalid(
+            "cgroup",
+            format!("{path:?}: a cgroup path is absolute, without .. and not the root"),
+        ));
+    }
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return Err(Failure::new(
+            Kind::Unsupported,
+            "cgroup",
+            "this host has only cgroup v2, which this version of caisson does not drive yet",
+        ));
+    }
+    Ok(Box::new(v1::V1::new(path)))
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
     pub cpu: CpuStats,
     pub memory: MemoryStats,
     pub pids: PidsStats,
     pub blkio: BTreeMap<String, Vec<BlkioEntry>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CpuStats {
+    /// Nanoseconds.
     pub total_usage: u64,
     pub percpu_usage: Vec<u64>,
     pub kernel_usage: u64,
@@ -53,7 +80,7 @@ pub struct CpuStats {
     pub throttled_time: u64,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStats {
     pub usage: u64,
@@ -63,34 +90,17 @@ pub struct MemoryStats {
     pub stats: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct PidsStats {
     pub current: u64,
-    /// 0: unlimited.
+    /// 0: no limit.
     pub limit: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct BlkioEntry {
     pub major: u64,
     pub minor: u64,
     pub op: String,
     pub value: u64,
-}
-
-/// Becomes readable when the group meets its memory limit; read 8 bytes to arm it again, then compare `oom_kills`.
-#[derive(Debug)]
-pub struct OomWatch {
-    pub(crate) event: OwnedFd,
-}
-
-impl OomWatch {
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.event)
-    }
-}
-
-/// The group at this path below each hierarchy's root, for example `/caisson/<id>`. `..` and relative paths are refused.
-pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
-    Err(crate::container::Error::unsupported(path, "not built yet"))
 }

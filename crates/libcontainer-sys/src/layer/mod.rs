@@ -18,6 +18,10 @@ mod digest;
 mod dirs;
 mod error;
 mod extract;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod hostile;
 mod inflate;
 mod input;
 mod pipeline;

@@ -1,14 +1,39 @@
-//! From the OCI `linux.seccomp` section to classic BPF.
+//! seccomp filters: the specification's section compiled to classic BPF, and files of compiled instructions.
 
-use crate::container::Result;
-use crate::spec::Linux;
+mod compile;
+mod program;
+mod table;
 
-/// Compiles the section for this machine's architecture: an array of `struct sock_filter` as bytes.
-pub fn compile(section: &serde_json::Value) -> Result<Vec<u8>> {
-    Err(crate::container::Error::unsupported("/linux/seccomp", section.to_string()))
+use crate::failure::{Context, Failure, Result};
+pub use crate::sys::seccomp::Instruction;
+pub use compile::{Architecture, compile};
+use std::path::Path;
+
+/// Writes a compiled filter as the kernel's structs, 8 bytes each, in native order.
+pub fn save(program: &[Instruction], path: &Path) -> Result<()> {
+    let mut bytes = Vec::with_capacity(program.len() * 8);
+    for instruction in program {
+        bytes.extend_from_slice(&instruction.code.to_ne_bytes());
+        bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+        bytes.extend_from_slice(&instruction.k.to_ne_bytes());
+    }
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, bytes).context("write", temporary.display())?;
+    std::fs::rename(&temporary, path).context("rename to", path.display())
 }
 
-/// The filter of a container: `seccompFile` read, or `seccomp` compiled, or none.
-pub fn for_spec(linux: &Linux) -> Result<Option<Vec<u8>>> {
-    linux.seccomp.as_ref().map(compile).transpose()
+pub fn load_file(path: &str) -> Result<Vec<Instruction>> {
+    let bytes = std::fs::read(path).context("read seccomp filter", path)?;
+    if bytes.is_empty() || bytes.len() % 8 != 0 {
+        return Err(Failure::invalid("seccomp", format!("{path}: not a compiled seccomp filter")));
+    }
+    Ok(bytes
+        .chunks_exact(8)
+        .map(|b| Instruction {
+            code: u16::from_ne_bytes([b[0], b[1]]),
+            jt: b[2],
+            jf: b[3],
+            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        })
+        .collect())
 }

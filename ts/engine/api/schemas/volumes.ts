@@ -1,15 +1,30 @@
-/** Body of `POST /volumes/create`. */
-import { type Static, Type } from 'typebox';
+/** Wire types of volumes. */
+import Type, { type Static } from 'typebox';
 
-const optional = <T extends Type.TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]));
-const stringMap = optional(Type.Record(Type.String(), Type.String()));
+const map = Type.Optional(Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]));
 
-export const volumeCreateBody = Type.Object({
-  Name: optional(Type.String()),
-  Driver: optional(Type.String()),
-  DriverOpts: stringMap,
-  Labels: stringMap,
-  ClusterVolumeSpec: optional(Type.Object({})),
+export const VolumeCreateRequest = Type.Object({
+  Name: Type.Optional(Type.String()),
+  Driver: Type.Optional(Type.String()),
+  DriverOpts: map,
+  Labels: map,
+  ClusterVolumeSpec: Type.Optional(Type.Unknown()),
 });
+export type VolumeCreateRequest = Static<typeof VolumeCreateRequest>;
 
-export type VolumeCreateBody = Static<typeof volumeCreateBody>;
+export interface Volume {
+  CreatedAt: string;
+  Driver: string;
+  Labels: Record<string, string> | null;
+  Mountpoint: string;
+  Name: string;
+  Options: Record<string, string> | null;
+  Scope: 'local';
+  /** Only in `GET /system/df`. */
+  UsageData?: { Size: number; RefCount: number };
+}
+
+export interface VolumesPruned {
+  VolumesDeleted: string[] | null;
+  SpaceReclaimed: number;
+}

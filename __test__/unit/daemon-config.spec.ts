@@ -1,0 +1,137 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { byteSize, loadConfig, reloadConfig } from '../../ts/engine/config.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'caisson-config-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+let counter = 0;
+function file(content: unknown): string {
+  const path = join(dir, `daemon-${counter++}.json`);
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+  return path;
+}
+
+describe('flags', () => {
+  it('have defaults', () => {
+    const config = loadConfig(['--config-file', file({})]);
+    expect(config).toMatchObject({
+      hosts: [],
+      dataRoot: '/var/lib/caisson',
+      execRoot: '/run/caisson',
+      pidfile: '/run/caisson/caisson.pid',
+      cgroupParent: '/caisson',
+      icc: true,
+      logLevel: 'info',
+    });
+  });
+
+  it("take dockerd's forms", () => {
+    const config = loadConfig(
+      [
+        '-H',
+        'unix:///a',
+        '-H=unix:///b',
+        '-D',
+        '-b',
+        'br9',
+        '--icc=false',
+        '--bip',
+        '10.0.0.1/24',
+        '--dns=1.1.1.1',
+        '--config-file',
+        file(''),
+      ].map((flag) => flag.replace('-H=', '--host=')),
+    );
+    expect(config).toMatchObject({
+      hosts: ['unix:///a', 'unix:///b'],
+      debug: true,
+      logLevel: 'debug',
+      bridge: 'br9',
+      icc: false,
+      bip: '10.0.0.1/24',
+      dns: ['1.1.1.1'],
+    });
+  });
+
+  it.each([
+    [['--nope'], "Unknown option '--nope'"],
+    [['--iptables=false'], "Unknown option '--iptables'"],
+    [['positional'], 'positional'],
+    [['--mtu', 'x'], 'mtu: not a number'],
+    [['--bip', '10.0.0.1'], 'bip'],
+    [['--log-level', 'loud'], 'log-level'],
+    [['--registry-mirror', 'ftp://x'], 'registry mirror'],
+    [['--data-root', 'relative'], 'not an absolute path'],
+    [['--cgroup-parent', '/a/../b'], 'cgroup-parent'],
+    [['--config-file', '/nonexistent/daemon.json'], 'ENOENT'],
+  ])('refuses %j', (flags, expected) => {
+    expect(() => loadConfig(flags.includes('--config-file') ? flags : [...flags, '--config-file', file({})])).toThrow(
+      expected,
+    );
+  });
+});
+
+describe('config file', () => {
+  it("takes dockerd's keys", () => {
+    const path = file({
+      hosts: ['unix:///x'],
+      'registry-mirrors': ['http://m'],
+      'log-opts': { 'max-size': '1m' },
+      debug: true,
+    });
+    expect(loadConfig(['--config-file', path])).toMatchObject({
+      hosts: ['unix:///x'],
+      registryMirrors: ['http://m/'],
+      logOpts: { 'max-size': '1m' },
+      logLevel: 'debug',
+    });
+  });
+
+  it.each([
+    [{ nope: 1 }, 'unknown key "nope"'],
+    [{ debug: 'yes' }, '"debug"'],
+    [{ dns: '1.1.1.1' }, '"dns"'],
+    [{ dns: [1] }, '"dns"'],
+    [[], 'not a JSON object'],
+    ['{', 'JSON'],
+  ])('refuses %j', (content, expected) => {
+    expect(() => loadConfig(['--config-file', file(content)])).toThrow(expected);
+  });
+
+  it('refuses a setting given twice', () => {
+    expect(() => loadConfig(['--mtu', '1400', '--config-file', file({ mtu: 1300 })])).toThrow(
+      'given both by a flag and',
+    );
+  });
+
+  it('reloads what may change, and nothing else', () => {
+    const path = file({ debug: false, mtu: 1300 });
+    const config = loadConfig(['--config-file', path]);
+    writeFileSync(path, JSON.stringify({ debug: true, mtu: 1200, 'registry-mirrors': ['http://n'] }));
+    expect(reloadConfig(config).sort()).toEqual(['debug', 'registry-mirrors']);
+    expect(config).toMatchObject({ debug: true, mtu: 1300, registryMirrors: ['http://n/'] });
+  });
+
+  it('keeps all settings when the new file is wrong', () => {
+    const path = file({ debug: false });
+    const config = loadConfig(['--config-file', path]);
+    writeFileSync(path, JSON.stringify({ debug: true, nope: 1 }));
+    expect(() => reloadConfig(config)).toThrow('unknown key');
+    expect(config.debug).toBe(false);
+  });
+});
+
+describe('sizes', () => {
+  it.each([
+    ['10', 10],
+    ['1k', 1024],
+    ['64M', 64 * 1024 ** 2],
+    ['1.5g', 1.5 * 1024 ** 3],
+    ['2GiB', 2 * 1024 ** 3],
+  ])('%s', (text, bytes) => {
+    expect(byteSize('x', text)).toBe(bytes);
+  });
+});

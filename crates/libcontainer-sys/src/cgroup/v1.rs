@@ -1,0 +1,463 @@
+//! cgroup v1: one directory in each mounted hierarchy.
+//!
+//! ```text
+//! /sys/fs/cgroup/<hierarchy>/<parent>/<id>/     hierarchy: cpu, memory, …, or co-mounted ones, `cpu,cpuacct`
+//! ```
+
+use super::values::{parse, read, read_map, read_u64, write};
+use super::{BlkioEntry, Cgroup, CpuStats, MemoryStats, PidsStats, Stats};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Names under which v1 hierarchies are mounted; a host need not have them all.
+const HIERARCHIES: [&str; 16] = [
+    "cpu,cpuacct",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "hugetlb",
+    "net_cls,net_prio",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "rdma",
+    "systemd",
+];
+
+pub struct V1 {
+    /// (name of the hierarchy, this cgroup's directory in it)
+    hierarchies: Vec<(&'static str, PathBuf)>,
+}
+
+impl V1 {
+    pub fn new(path: &str) -> Self {
+        let mounted = |name: &&str| Path::new(ROOT).join(name).join("tasks").exists();
+        let mut hierarchies: Vec<&'static str> = Vec::new();
+        for name in HIERARCHIES.into_iter().filter(mounted) {
+            // `cpu` is a link to `cpu,cpuacct` where both are one hierarchy
+            if !hierarchies.iter().any(|other| other.split(',').any(|part| part == name)) {
+                hierarchies.push(name);
+            }
+        }
+        let hierarchies = hierarchies
+            .into_iter()
+            .map(|name| (name, Path::new(ROOT).join(name).join(path.trim_start_matches('/'))))
+            .collect();
+        Self { hierarchies }
+    }
+
+    fn dir(&self, controller: &str) -> Option<&Path> {
+        self.hierarchies
+            .iter()
+            .find(|(name, _)| name.split(',').any(|part| part == controller))
+            .map(|(_, path)| path.as_path())
+    }
+
+    /// The directory for a limit that was asked for; a host without the controller is an error, never silence.
+    fn need(&self, controller: &str, asked: &str) -> Result<&Path> {
+        self.dir(controller).ok_or_else(|| {
+            Failure::new(
+                Kind::Unsupported,
+                "cgroup",
+                format!("{asked}: this host has no {controller} cgroup controller"),
+            )
+        })
+    }
+}
+
+impl Cgroup for V1 {
+    fn create(&self) -> Result<()> {
+        for (name, path) in &self.hierarchies {
+            match fs::create_dir(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(path).context("mkdir", path.display())?;
+                }
+                Err(error) => return Err(Failure::io("mkdir", path.display(), error)),
+            }
+            if *name == "cpuset" {
+                inherit_cpuset(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, resources: &Resources) -> Result<()> {
+        if !resources.unified.is_empty() {
+            return Err(Failure::invalid("cgroup", "unified resources cannot be set: this host has cgroup v1"));
+        }
+        self.set_devices(&resources.devices)?;
+        self.set_memory(&resources.memory)?;
+        self.set_cpu(&resources.cpu)?;
+        if let Some(pids) = &resources.pids
+            && pids.limit != 0
+        {
+            let dir = self.need("pids", "pids limit")?;
+            let limit = if pids.limit > 0 { pids.limit.to_string() } else { "max".into() };
+            write(dir, "pids.max", limit)?;
+        }
+        self.set_blkio(&resources.block_io)?;
+        for page in &resources.hugepage_limits {
+            let dir = self.need("hugetlb", "huge page limit")?;
+            write(dir, &format!("hugetlb.{}.limit_in_bytes", page.page_size), page.limit)?;
+        }
+        Ok(())
+    }
+
+    fn join_files(&self) -> Result<Vec<OwnedFd>> {
+        self.hierarchies
+            .iter()
+            .map(|(_, path)| {
+                let tasks = path.join("tasks");
+                openat(CWD, &tasks, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context("open", tasks.display())
+            })
+            .collect()
+    }
+
+    fn mounts(&self) -> Vec<(String, PathBuf)> {
+        self.hierarchies.iter().map(|(name, path)| ((*name).to_owned(), path.clone())).collect()
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        let dir = self.need("freezer", "pause")?;
+        let state = if frozen { "FROZEN" } else { "THAWED" };
+        // a task that forks while it is being frozen keeps the state at FREEZING: written again, the kernel looks again
+        for _ in 0..1000 {
+            write(dir, "freezer.state", state)?;
+            if read(dir, "freezer.state")?.trim() == state {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if frozen {
+            // never left half frozen
+            write(dir, "freezer.state", "THAWED")?;
+        }
+        Err(Failure::new(
+            Kind::System,
+            "freezer",
+            format!("{}: the kernel did not reach {state} within 1 s", dir.display()),
+        ))
+    }
+
+    fn pids(&self) -> Result<Vec<i32>> {
+        let Some((_, dir)) = self.hierarchies.iter().find(|(name, _)| *name == "pids").or(self.hierarchies.first())
+        else {
+            return Ok(Vec::new());
+        };
+        match fs::read_to_string(dir.join("cgroup.procs")) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
+        }
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        let mut stats = Stats::default();
+        if let Some(dir) = self.dir("cpuacct") {
+            stats.cpu = cpu_stats(dir, self.dir("cpu").unwrap_or(dir))?;
+        }
+        if let Some(dir) = self.dir("memory") {
+            stats.memory = MemoryStats {
+                usage: read_u64(dir, "memory.usage_in_bytes")?,
+                max_usage: read_u64(dir, "memory.max_usage_in_bytes")?,
+                limit: read_u64(dir, "memory.limit_in_bytes")?,
+                failcnt: read_u64(dir, "memory.failcnt")?,
+                stats: read_map(dir, "memory.stat")?,
+            };
+        }
+        if let Some(dir) = self.dir("pids") {
+            stats.pids = PidsStats { current: read_u64(dir, "pids.current")?, limit: parse(&read(dir, "pids.max")?) };
+        }
+        if let Some(dir) = self.dir("blkio") {
+            for (key, file) in BLKIO_FILES {
+                stats
+                    .blkio
+                    .insert(key.to_owned(), read(dir, file).map(|text| blkio_entries(&text)).unwrap_or_default());
+            }
+        }
+        Ok(stats)
+    }
+
+    fn oom_kills(&self) -> u64 {
+        self.dir("memory")
+            .and_then(|dir| read_map(dir, "memory.oom_control").ok())
+            .and_then(|map| map.get("oom_kill").copied())
+            .unwrap_or(0)
+    }
+
+    fn oom_event(&self) -> Result<Option<OwnedFd>> {
+        let Some(dir) = self.dir("memory") else { return Ok(None) };
+        let path = dir.join("memory.oom_control");
+        let control =
+            openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", path.display())?;
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd", "")?;
+        write(dir, "cgroup.event_control", format!("{} {}", event.as_raw_fd(), control.as_raw_fd()))?;
+        Ok(Some(event))
+    }
+
+    fn remove(&self) -> Result<()> {
+        for (_, path) in &self.hierarchies {
+            remove_directory(path)?;
+        }
+        Ok(())
+    }
+}
+
+impl V1 {
+    fn set_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let dir = self.need("devices", "device rules")?;
+        for rule in rules {
+            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
+            let kind = rule.kind.as_deref().unwrap_or("a");
+            let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
+            let text = if kind == "a" {
+                "a".to_owned()
+            } else {
+                let access = rule.access.as_deref().unwrap_or("rwm");
+                format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor))
+            };
+            write(dir, file, text)?;
+        }
+        Ok(())
+    }
+
+    fn set_memory(&self, memory: &Memory) -> Result<()> {
+        if let Some(value) = memory.reservation.filter(|v| *v != 0) {
+            write(self.need("memory", "memory reservation")?, "memory.soft_limit_in_bytes", value)?;
+        }
+        if memory.kernel.is_some_and(|v| v != 0) {
+            return Err(Failure::new(
+                Kind::Unsupported,
+                "cgroup",
+                "kernel memory limits were removed from Linux in 5.16",
+            ));
+        }
+        self.set_memory_and_swap(memory.limit.filter(|v| *v != 0), memory.swap.filter(|v| *v != 0))?;
+        if let Some(value) = memory.swappiness {
+            write(self.need("memory", "memory swappiness")?, "memory.swappiness", value)?;
+        }
+        if memory.disable_oom_killer == Some(true) {
+            write(self.need("memory", "oom kill disable")?, "memory.oom_control", 1)?;
+        }
+        Ok(())
+    }
+
+    /// The kernel keeps limit ≤ limit+swap at every moment, so that the order of the two writes depends on the old values.
+    fn set_memory_and_swap(&self, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
+        const SWAP: &str = "memory.memsw.limit_in_bytes";
+        const LIMIT: &str = "memory.limit_in_bytes";
+        if limit.is_none() && swap.is_none() {
+            return Ok(());
+        }
+        let dir = self.need("memory", "memory limit")?;
+        if let Some(swap) = swap
+            && !dir.join(SWAP).exists()
+        {
+            // without swap accounting -1 and twice the limit mean what the kernel does anyway
+            let accounted = swap == -1 || limit.is_some_and(|limit| swap == limit * 2);
+            if !accounted {
+                return Err(Failure::new(
+                    Kind::Unsupported,
+                    "cgroup",
+                    "memory+swap limit: this kernel does not account swap",
+                ));
+            }
+            return limit.map_or(Ok(()), |limit| write_memory(dir, LIMIT, limit));
+        }
+        match (limit, swap) {
+            (Some(limit), Some(swap)) => {
+                let current = read_u64(dir, LIMIT)?;
+                let growing = swap == -1 || current < swap.unsigned_abs();
+                if growing {
+                    write_memory(dir, SWAP, swap)?;
+                    write_memory(dir, LIMIT, limit)
+                } else {
+                    write_memory(dir, LIMIT, limit)?;
+                    write_memory(dir, SWAP, swap)
+                }
+            }
+            (Some(limit), None) => write_memory(dir, LIMIT, limit),
+            (None, Some(swap)) => write_memory(dir, SWAP, swap),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn set_cpu(&self, cpu: &Cpu) -> Result<()> {
+        if let Some(shares) = cpu.shares.filter(|v| *v != 0) {
+            write(self.need("cpu", "cpu shares")?, "cpu.shares", shares)?;
+        }
+        if let Some(period) = cpu.realtime_period.filter(|v| *v != 0) {
+            write(self.need("cpu", "cpu realtime period")?, "cpu.rt_period_us", period)?;
+        }
+        if let Some(runtime) = cpu.realtime_runtime.filter(|v| *v != 0) {
+            write(self.need("cpu", "cpu realtime runtime")?, "cpu.rt_runtime_us", runtime)?;
+        }
+        let quota = cpu.quota.filter(|v| *v != 0);
+        if let Some(period) = cpu.period.filter(|v| *v != 0) {
+            let dir = self.need("cpu", "cpu period")?;
+            // a shorter period under the old quota may be refused until the new quota stands
+            if write(dir, "cpu.cfs_period_us", period).is_err() {
+                if let Some(quota) = quota {
+                    write(dir, "cpu.cfs_quota_us", quota)?;
+                }
+                write(dir, "cpu.cfs_period_us", period)?;
+            }
+        }
+        if let Some(quota) = quota {
+            write(self.need("cpu", "cpu quota")?, "cpu.cfs_quota_us", quota)?;
+        }
+        if !cpu.cpus.is_empty() {
+            write(self.need("cpuset", "cpuset cpus")?, "cpuset.cpus", &cpu.cpus)?;
+        }
+        if !cpu.mems.is_empty() {
+            write(self.need("cpuset", "cpuset mems")?, "cpuset.mems", &cpu.mems)?;
+        }
+        Ok(())
+    }
+
+    fn set_blkio(&self, io: &BlockIo) -> Result<()> {
+        if let Some(weight) = io.weight.filter(|v| *v != 0) {
+            let dir = self.need("blkio", "blkio weight")?;
+            let file = if dir.join("blkio.bfq.weight").exists() { "blkio.bfq.weight" } else { "blkio.weight" };
+            write(dir, file, weight)?;
+        }
+        for device in &io.weight_device {
+            if let Some(weight) = device.weight {
+                let dir = self.need("blkio", "blkio weight device")?;
+                let file = if dir.join("blkio.bfq.weight_device").exists() {
+                    "blkio.bfq.weight_device"
+                } else {
+                    "blkio.weight_device"
+                };
+                write(dir, file, format!("{}:{} {weight}", device.major, device.minor))?;
+            }
+        }
+        let throttles = [
+            (&io.throttle_read_bps_device, "blkio.throttle.read_bps_device"),
+            (&io.throttle_write_bps_device, "blkio.throttle.write_bps_device"),
+            (&io.throttle_read_iops_device, "blkio.throttle.read_iops_device"),
+            (&io.throttle_write_iops_device, "blkio.throttle.write_iops_device"),
+        ];
+        for (devices, file) in throttles {
+            for device in devices {
+                let text = format!("{}:{} {}", device.major, device.minor, device.rate);
+                write(self.need("blkio", file)?, file, text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_memory(dir: &Path, file: &str, value: i64) -> Result<()> {
+    write(dir, file, value).map_err(|failure| {
+        if failure.errno != Some(libc::EBUSY) {
+            return failure;
+        }
+        let usage = read_u64(dir, "memory.usage_in_bytes").unwrap_or(0);
+        Failure { message: format!("unable to set memory limit to {value} (current usage: {usage})"), ..failure }
+    })
+}
+
+/// A new cpuset has neither cpus nor memory nodes, and nothing can join it before it has: it takes its parent's.
+fn inherit_cpuset(dir: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if !read(dir, file)?.trim().is_empty() {
+            continue;
+        }
+        let parent = dir.parent().unwrap_or(Path::new(ROOT));
+        if read(parent, file)?.trim().is_empty() {
+            inherit_cpuset(parent)?;
+        }
+        write(dir, file, read(parent, file)?.trim())?;
+    }
+    Ok(())
+}
+
+/// Directories that the container made below go first. EBUSY lasts for a moment after the last process has been reaped.
+fn remove_directory(path: &Path) -> Result<()> {
+    for attempt in 0..100 {
+        match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                let children = fs::read_dir(path).context("read", path.display())?;
+                for child in children.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                    remove_directory(&child.path())?;
+                }
+                if attempt > 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(attempt.min(10)));
+                }
+            }
+            Err(error) => return Err(Failure::io("rmdir", path.display(), error)),
+        }
+    }
+    Err(Failure::io("rmdir", path.display(), io::Error::from_raw_os_error(libc::EBUSY)))
+}
+
+fn cpu_stats(cpuacct: &Path, cpu: &Path) -> Result<CpuStats> {
+    // clock ticks of 10 ms (USER_HZ is 100 on all Linux architectures that we build for)
+    const TICK_NS: u64 = 10_000_000;
+    let split = read_map(cpuacct, "cpuacct.stat")?;
+    let throttling = read_map(cpu, "cpu.stat").unwrap_or_default();
+    let get = |key: &str| throttling.get(key).copied().unwrap_or(0);
+    Ok(CpuStats {
+        total_usage: read_u64(cpuacct, "cpuacct.usage")?,
+        percpu_usage: read(cpuacct, "cpuacct.usage_percpu")?.split_whitespace().map(parse).collect(),
+        kernel_usage: split.get("system").copied().unwrap_or(0) * TICK_NS,
+        user_usage: split.get("user").copied().unwrap_or(0) * TICK_NS,
+        periods: get("nr_periods"),
+        throttled_periods: get("nr_throttled"),
+        throttled_time: get("throttled_time"),
+    })
+}
+
+const BLKIO_FILES: [(&str, &str); 2] = [
+    ("io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive"),
+    ("io_serviced_recursive", "blkio.throttle.io_serviced_recursive"),
+];
+
+/// Lines of `major:minor op value`; the last one is a total without a device.
+fn blkio_entries(text: &str) -> Vec<BlkioEntry> {
+    text.lines()
+        .filter_map(|line| {
+            let mut parts = line.split_whitespace();
+            let (major, minor) = parts.next()?.split_once(':')?;
+            Some(BlkioEntry {
+                major: parse(major),
+                minor: parse(minor),
+                op: parts.next()?.to_owned(),
+                value: parse(parts.next()?),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_blkio_lines() {
+        let entries = blkio_entries("254:0 Read 4096\n254:0 Total 8192\nTotal 8192\n");
+        assert_eq!(entries.len(), 2);
+        assert_eq!((entries[0].major, entries[0].op.as_str(), entries[0].value), (254, "Read", 4096));
+    }
+}

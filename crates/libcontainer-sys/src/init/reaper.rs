@@ -1,0 +1,45 @@
+//! `--init`: PID 1 is our own code. It starts the program as its child, passes signals on, reaps whatever is re-parented to
+//! it, and ends as the program ends. No file of the image or the host is executed for it.
+
+use crate::failure::Failure;
+use crate::sys::clone::{Cloned, clone3, exit_now};
+use crate::sys::{prctl, signal};
+
+/// Comes back only with the program's failure to execute, in the child, where it is reported.
+pub fn run(execute: impl FnOnce() -> Failure) -> Failure {
+    signal::block_all();
+    match clone3(0, None) {
+        Err(error) => Failure::io("clone", "the program below init", error),
+        Ok(Cloned::Child) => {
+            signal::reset();
+            // a foreground process group of its own, as tini gives
+            let _ = rustix::process::setpgid(None, None);
+            let _ = rustix::termios::tcsetpgrp(std::io::stdin(), rustix::process::getpid());
+            execute()
+        }
+        Ok(Cloned::Parent { pid, .. }) => {
+            prctl::set_name(c"docker-init");
+            // the report socket belongs to the child alone now: its end must tell that the program runs
+            let _ = crate::sys::exec::close_from(3);
+            forward_and_reap(pid)
+        }
+    }
+}
+
+fn forward_and_reap(child: i32) -> ! {
+    loop {
+        match signal::wait_any() {
+            Ok(libc::SIGCHLD) => {
+                while let Some((pid, status)) = signal::reap_any() {
+                    if pid == child {
+                        exit_now(signal::exit_code(status).0);
+                    }
+                }
+            }
+            Ok(libc::SIGTTIN | libc::SIGTTOU) | Err(_) => {}
+            Ok(number) => {
+                let _ = signal::kill(child, number);
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The root filesystem of a container, built inside its own new mount namespace: nothing of it is ever mounted on the host.
+//!
+//! Order: sources of binds are opened while the namespace still is the host's copy; then everything is made private, the root
+//! is attached, the mounts follow in the order of the configuration, then devices, sysctls, masks, and pivot_root.
+
+mod cgroups;
+mod devices;
+mod masks;
+pub mod options;
+pub mod overlay;
+pub mod target;
+
+use crate::cgroup::Cgroup;
+use crate::failure::{Context, Failure, Result};
+use crate::spec::{Mount, Rootfs, Spec};
+use crate::sys::mount::{MountAttr, RDONLY, clone_tree, mount_setattr};
+use options::MountOptions;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
+};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use target::{Want, make_target, open_in_root, open_ordinary};
+
+/// The two ends of a container's terminal.
+pub struct Console {
+    pub master: OwnedFd,
+    pub peer: OwnedFd,
+}
+
+/// Builds the root and moves into it. Gives the terminal's ends when one was asked for.
+pub fn enter(spec: &Spec, rootfs: &Rootfs, cgroup: &dyn Cgroup, terminal: bool) -> Result<Option<Console>> {
+    let binds = open_binds(&spec.mounts)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make private", "/")?;
+    let root = attach_root(rootfs)?;
+    let mut dev_is_bind = false;
+    for (mount, bind) in spec.mounts.iter().zip(binds) {
+        let options = MountOptions::parse(&mount.options)?;
+        dev_is_bind |= mount.destination.trim_end_matches('/') == "/dev" && bind.is_some();
+        match bind {
+            Some(source) => attach_bind(root.as_fd(), mount, &options, source)?,
+            None if mount.kind == "cgroup" || mount.kind == "cgroup2" => {
+                cgroups::mount(root.as_fd(), mount, &options, cgroup)?;
+            }
+            None => attach_filesystem(root.as_fd(), mount, &options)?,
+        }
+    }
+    let console = if terminal { Some(open_console(root.as_fd())?) } else { None };
+    if !dev_is_bind {
+        devices::make_all(root.as_fd(), &spec.linux.devices, console.as_ref())?;
+    }
+    write_sysctls(root.as_fd(), spec)?;
+    masks::read_only(root.as_fd(), &spec.linux.readonly_paths)?;
+    masks::mask(root.as_fd(), &spec.linux.masked_paths)?;
+    if spec.root.as_ref().is_some_and(|root| root.readonly) {
+        mount_setattr(root.as_fd(), false, &MountAttr { set: RDONLY, ..MountAttr::default() })
+            .context("make read-only", "/")?;
+    }
+    pivot(root.as_fd())?;
+    set_root_propagation(&spec.linux.rootfs_propagation)?;
+    Ok(console)
+}
+
+/// Detached copies of the host's trees, taken before propagation is cut: `rslave` and `rshared` need the tie to the host.
+fn open_binds(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>> {
+    mounts
+        .iter()
+        .map(|mount| {
+            let options = MountOptions::parse(&mount.options)?;
+            if !options.bind && mount.kind != "bind" {
+                return Ok(None);
+            }
+            let source = CString::new(mount.source.as_str()).context("bind source", &mount.source)?;
+            clone_tree(None, &source, options.recursive).context("open bind source", &mount.source).map(Some)
+        })
+        .collect()
+}
+
+fn attach_root(rootfs: &Rootfs) -> Result<OwnedFd> {
+    let (root, place) = match rootfs {
+        Rootfs::Overlay(overlay) => (overlay::make(overlay)?, overlay.upper.as_str()),
+        Rootfs::Path(path) => {
+            let source = CString::new(path.as_str()).context("root", path)?;
+            (clone_tree(None, &source, true).context("open root", path)?, path.as_str())
+        }
+    };
+    // any directory does: the namespace is the container's own, and pivot_root leaves the place behind
+    let target =
+        openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", place)?;
+    attach(root.as_fd(), target.as_fd()).context("attach root at", place)?;
+    mount_setattr(root.as_fd(), true, &MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() })
+        .context("make private", place)?;
+    Ok(root)
+}
+
+/// Moves a detached mount onto the object of a descriptor.
+fn attach(mount: BorrowedFd, target: BorrowedFd) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags)
+}
+
+fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: OwnedFd) -> Result<()> {
+    let kind = FileType::from_raw_mode(fstat(&source).context("stat", &mount.source)?.st_mode);
+    let want = if kind == FileType::Directory { Want::Directory } else { Want::File };
+    if let Some((propagation, recursive)) = options.propagation.or(Some((libc::MS_PRIVATE, true))) {
+        mount_setattr(source.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
+            .context("set propagation of", &mount.source)?;
+    }
+    if options.attr != MountAttr::default() {
+        mount_setattr(source.as_fd(), false, &options.attr).context("set attributes of", &mount.source)?;
+    }
+    if options.recursive_attr != MountAttr::default() {
+        mount_setattr(source.as_fd(), true, &options.recursive_attr).context("set attributes below", &mount.source)?;
+    }
+    let target = make_target(root, &mount.destination, want)?;
+    let is_directory =
+        FileType::from_raw_mode(fstat(&target).context("stat", &mount.destination)?.st_mode) == FileType::Directory;
+    if is_directory != (want == Want::Directory) {
+        let (a, b) = if is_directory { ("a file", "a directory") } else { ("a directory", "a file") };
+        return Err(Failure::invalid(
+            "bind",
+            format!(
+                "error mounting {:?} to rootfs at {:?}: {} is {a} and the mount point is {b}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type",
+                mount.source, mount.destination, mount.source
+            ),
+        ));
+    }
+    attach(source.as_fd(), target.as_fd()).context("mount", &mount.destination)
+}
+
+fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions) -> Result<()> {
+    if options.copy_up {
+        return Err(Failure::new(
+            crate::failure::Kind::Unsupported,
+            "mount",
+            "tmpcopyup is not supported by this version of caisson",
+        ));
+    }
+    let target = if mount.kind == "proc" || mount.kind == "sysfs" {
+        if open_in_root(root, &mount.destination).is_err() {
+            make_target(root, &mount.destination, Want::Directory)?;
+        }
+        open_ordinary(root, &mount.destination).map_err(|error| Failure {
+            message: format!(
+                "filesystem {:?} must be mounted on ordinary directory: {}",
+                mount.kind, mount.destination
+            ),
+            ..Failure::io("open mount point", &mount.destination, error)
+        })?
+    } else {
+        make_target(root, &mount.destination, Want::Directory)?
+    };
+    let made = make_filesystem(&mount.kind, &mount.source, options)?;
+    attach(made.as_fd(), target.as_fd()).context("mount", &mount.destination)?;
+    if let Some((propagation, recursive)) = options.propagation {
+        mount_setattr(made.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
+            .context("set propagation of", &mount.destination)?;
+    }
+    Ok(())
+}
+
+/// A detached mount of a new filesystem.
+fn make_filesystem(kind: &str, source: &str, options: &MountOptions) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen", kind)?;
+    let fd = context.as_fd();
+    if !source.is_empty() {
+        fsconfig_set_string(fd, "source", source).context("fsconfig source", source)?;
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => fsconfig_set_string(fd, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(fd, key.as_str()),
+        }
+        .map_err(|error| Failure {
+            message: format!("{kind} does not take the mount option {key:?}",),
+            ..Failure::io("fsconfig", key, error)
+        })?;
+    }
+    fsconfig_create(fd).context("create filesystem", kind)?;
+    let attributes = MountAttrFlags::from_bits_retain(options.attr.set as u32);
+    fsmount(fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context("fsmount", kind)
+}
+
+/// The terminal comes from the container's own devpts, and its peer from the master itself: no name in the container's
+/// /dev/pts is trusted (CVE-2025-52565).
+pub fn open_console(root: BorrowedFd) -> Result<Console> {
+    let ptmx = open_in_root(root, "/dev/pts/ptmx").context("open", "/dev/pts/ptmx")?;
+    let stat = fstat(&ptmx).context("stat", "/dev/pts/ptmx")?;
+    // a reopened O_PATH descriptor of exactly the device that was checked
+    if rustix::fs::major(stat.st_rdev) != 5 || rustix::fs::minor(stat.st_rdev) != 2 {
+        return Err(Failure::invalid("open terminal", "/dev/pts/ptmx in the container is not a terminal multiplexer"));
+    }
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ptmx));
+    let master = openat(CWD, path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+        .context("open", "/dev/pts/ptmx")?;
+    unlockpt(&master).context("unlock terminal", "")?;
+    let peer = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .context("open peer of terminal", "")?;
+    Ok(Console { master, peer })
+}
+
+fn write_sysctls(root: BorrowedFd, spec: &Spec) -> Result<()> {
+    for (key, value) in &spec.linux.sysctl {
+        let path = format!("proc/sys/{}", key.replace('.', "/"));
+        let file = rustix::fs::openat2(
+            root,
+            path.as_str(),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS,
+        )
+        .context("open sysctl", key)?;
+        rustix::io::write(&file, value.as_bytes()).context("write sysctl", format!("{key}={value}"))?;
+    }
+    Ok(())
+}
+
+fn pivot(root: BorrowedFd) -> Result<()> {
+    rustix::process::fchdir(root).context("fchdir", "root")?;
+    // the old root comes to lie over the new one at the same place, and is taken off
+    rustix::process::pivot_root(".", ".").context("pivot_root", "")?;
+    unmount(".", UnmountFlags::DETACH).context("umount", "old root")?;
+    rustix::process::chdir("/").context("chdir", "/")
+}
+
+fn set_root_propagation(name: &str) -> Result<()> {
+    let (recursive, name) = match name.strip_prefix('r') {
+        Some(rest) if ["shared", "slave", "private", "unbindable"].contains(&rest) => (true, rest),
+        _ => (false, name),
+    };
+    if name.is_empty() || name == "private" {
+        return Ok(());
+    }
+    let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", "/")?;
+    mount_setattr(
+        root.as_fd(),
+        recursive,
+        &MountAttr { propagation: options::propagation(name), ..MountAttr::default() },
+    )
+    .context("set propagation of", "/")
+}

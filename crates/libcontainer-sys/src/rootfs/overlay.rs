@@ -1,0 +1,96 @@
+//! The overlay of a container, made as a detached mount.
+
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::spec::Overlay;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, mount, unmount,
+};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The kernel's limit (fs/overlayfs: OVL_MAX_STACK).
+pub const MAX_LAYERS: usize = 500;
+
+/// A detached overlay mount. Nothing is attached anywhere: when the descriptor goes, so does the mount.
+pub fn make(overlay: &Overlay) -> Result<OwnedFd> {
+    if overlay.lower.is_empty() || overlay.lower.len() > MAX_LAYERS {
+        let message = format!("the image has {} layers; the kernel takes 1 to {MAX_LAYERS}", overlay.lower.len());
+        return Err(Failure::invalid("overlay", message));
+    }
+    match with_mount_api(overlay) {
+        // before 6.7 there is no lowerdir+, and 6.1 accepts the key and then fails at create
+        Err(failure) if failure.errno == Some(libc::EINVAL) => with_mount(overlay),
+        result => result,
+    }
+}
+
+fn with_mount_api(overlay: &Overlay) -> Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen", "overlay")?;
+    let fd = context.as_fd();
+    for lower in &overlay.lower {
+        fsconfig_set_string(fd, "lowerdir+", lower.as_str()).context("fsconfig lowerdir+", lower)?;
+    }
+    fsconfig_set_string(fd, "upperdir", overlay.upper.as_str()).context("fsconfig upperdir", &overlay.upper)?;
+    fsconfig_set_string(fd, "workdir", overlay.work.as_str()).context("fsconfig workdir", &overlay.work)?;
+    if overlay.volatile {
+        fsconfig_set_flag(fd, "volatile").context("fsconfig volatile", "")?;
+    }
+    fsconfig_create(fd).context("create overlay over", &overlay.upper)?;
+    fsmount(fd, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).context("fsmount overlay", &overlay.upper)
+}
+
+/// mount(2) takes one page of options: the layers are named relative to their common parent, from where they are short.
+/// The mount is attached for a moment in the caller's own (private) mount namespace and taken off as a detached copy.
+fn with_mount(overlay: &Overlay) -> Result<OwnedFd> {
+    let base = common_parent(overlay);
+    let short = |path: &str| path[base.len()..].trim_start_matches('/').to_owned();
+    let here = openat(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", ".")?;
+    rustix::process::chdir(&*base).context("chdir", &base)?;
+    let lower: Vec<String> = overlay.lower.iter().map(|path| short(path)).collect();
+    let mut data =
+        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), short(&overlay.upper), short(&overlay.work));
+    if overlay.volatile {
+        data.push_str(",volatile");
+    }
+    if data.len() >= 4096 {
+        return Err(Failure::new(
+            Kind::Unsupported,
+            "mount overlay",
+            format!(
+                "{} layers need more than a page of mount options; Linux 6.7 or newer has no such limit",
+                lower.len()
+            ),
+        ));
+    }
+    let target = overlay.upper.as_str();
+    let data = std::ffi::CString::new(data).context("mount overlay", target)?;
+    let made = match mount("overlay", target, "overlay", MountFlags::empty(), data.as_c_str()) {
+        Ok(()) => {
+            crate::sys::mount::clone_tree(None, &std::ffi::CString::new(target).context("open_tree", target)?, false)
+                .context("open_tree", target)
+                .and_then(|fd| {
+                    unmount(target, UnmountFlags::DETACH).context("umount", target)?;
+                    Ok(fd)
+                })
+        }
+        Err(Errno::NODEV) => {
+            Err(Failure::new(Kind::Unsupported, "mount overlay", "this kernel has no overlay filesystem"))
+        }
+        Err(error) => Err(Failure::io("mount overlay", target, error)),
+    };
+    rustix::process::fchdir(&here).context("fchdir", "")?;
+    made
+}
+
+fn common_parent(overlay: &Overlay) -> String {
+    let mut paths = overlay.lower.iter().chain([&overlay.upper, &overlay.work]);
+    let mut base = paths.next().cloned().unwrap_or_default();
+    for path in paths {
+        let same = base.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+        base.truncate(same);
+    }
+    base.truncate(base.rfind('/').map_or(0, |at| at.max(1)));
+    base
+}

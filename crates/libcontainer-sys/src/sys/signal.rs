@@ -1,0 +1,64 @@
+//! Signal state. Ignored signals and the mask survive execve, and Node ignores some: everything is put back explicitly.
+
+use std::io;
+
+/// Default dispositions for all signals and an empty mask.
+pub fn reset() {
+    // The kernel's own struct (handler, flags, restorer, mask), all zero: SIG_DFL. By a raw call, because the C library keeps
+    // signals 32 to 34 for itself and would leave them ignored.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the struct is valid and needs no handler to stay; numbers that cannot be changed answer EINVAL.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
+    }
+    // SAFETY: all-zero is an empty set on Linux.
+    let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is valid; the old one is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
+}
+
+/// Blocks all signals that can be; a signalfd or sigwait takes them from then on.
+pub fn block_all() {
+    // SAFETY: all-zero is a valid sigset_t, filled right after.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is a valid place.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: the set is valid; the old one is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+}
+
+/// Waits for the next blocked signal and gives its number.
+pub fn wait_any() -> io::Result<i32> {
+    // SAFETY: all-zero is a valid sigset_t, filled right after.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is a valid place.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: the set is valid; no information is asked for.
+    let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
+    if signal < 0 { Err(io::Error::last_os_error()) } else { Ok(signal) }
+}
+
+/// kill(2): a negative pid is a process group.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    let result = unsafe { libc::kill(pid, signal) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Reaps one child: its pid and wait status, or None when none has ended.
+pub fn reap_any() -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: status is a valid place.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then_some((pid, status))
+}
+
+/// The exit code that a shell would show for a wait status: 128 + n for a signal.
+pub fn exit_code(status: i32) -> (i32, Option<i32>) {
+    if libc::WIFSIGNALED(status) {
+        let signal = libc::WTERMSIG(status);
+        (128 + signal, Some(signal))
+    } else {
+        (libc::WEXITSTATUS(status), None)
+    }
+}

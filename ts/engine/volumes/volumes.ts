@@ -1,0 +1,186 @@
+/** Volumes as users manage them. How a container mounts one is in local.ts and mountPoints.ts. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { CaissonError } from '../../errdefs.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { VolumeRow } from '../../graph/volumes.ts';
+import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
+import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/volumes.ts';
+import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
+import type { JobRunner } from '../jobs/runner.ts';
+import type { Native } from '../native/index.ts';
+
+/** Marks a volume that nobody named. */
+const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
+
+export const VOLUME_FILTERS = ['dangling', 'driver', 'label', 'name'] as const;
+export const VOLUME_PRUNE_FILTERS = ['all', 'label', 'label!'] as const;
+
+export interface VolumesOptions {
+  graph: Graph;
+  runner: JobRunner;
+  registry: KindRegistry;
+  native: Pick<Native, 'removeTree' | 'treeSize'>;
+  /** `<data>/volumes`. */
+  root: string;
+}
+
+export class Volumes {
+  readonly #graph: Graph;
+  readonly #runner: JobRunner;
+  readonly #native: Pick<Native, 'removeTree' | 'treeSize'>;
+  readonly #root: string;
+  readonly #removal: JobKind<{ name: string }>;
+
+  constructor({ graph, runner, registry, native, root }: VolumesOptions) {
+    this.#graph = graph;
+    this.#runner = runner;
+    this.#native = native;
+    this.#root = root;
+    this.#removal = registry.register<{ name: string }, object>({
+      kind: 'volumeRemove',
+      subject: ({ name }) => name,
+      claims: ({ name }) => [lock(`volume:${name}`)],
+      begin: ({ name }) => {
+        graph.volumes.delete(name);
+        this.#event('destroy', name);
+      },
+      // The row is gone for good; the files follow, if need be after a restart.
+      steps: [{ name: 'files', medium: 'disk', do: ({ name }) => native.removeTree(join(root, name)) }],
+      commitPoint: 0,
+      durable: true,
+    });
+  }
+
+  async create(request: VolumeCreateRequest): Promise<Volume> {
+    const name = request.Name || randomBytes(32).toString('hex');
+    checkRequest(name, request);
+    const held = await this.#runner.lock([`volume:${name}`]);
+    try {
+      const existing = this.#graph.volumes.get(name);
+      if (existing !== undefined) return view(existing);
+      const mountpoint = join(this.#root, name, '_data');
+      mkdirSync(mountpoint, { recursive: true, mode: 0o755 });
+      const anonymous = !request.Name;
+      const row: VolumeRow = {
+        name,
+        driver: 'local',
+        mountpoint,
+        anonymous,
+        options: '{}',
+        labels: JSON.stringify({ ...request.Labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) }),
+        created: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+      };
+      this.#graph.db.transaction(() => {
+        if (this.#graph.volumes.insert(row)) this.#event('create', name);
+      });
+      await this.#graph.db.durable();
+      return view(this.#graph.volumes.resolve(name));
+    } finally {
+      held.release();
+    }
+  }
+
+  inspect(name: string): Volume {
+    return view(this.#graph.volumes.resolve(name));
+  }
+
+  list(filters: Filters): Volume[] {
+    const dangling = boolFilter(filters, 'dangling');
+    const names = filters.get('name') ?? [];
+    const drivers = filters.get('driver') ?? [];
+    return this.#graph.volumes
+      .all()
+      .filter(
+        (row) =>
+          (dangling === undefined || dangling === (this.#graph.volumes.users(row.name).length === 0)) &&
+          (names.length === 0 || names.some((part) => row.name.includes(part))) &&
+          (drivers.length === 0 || drivers.includes(row.driver)) &&
+          labelsMatch(labelsOf(row), filters.get('label')),
+      )
+      .map(view);
+  }
+
+  async remove(name: string, force: boolean): Promise<void> {
+    if (this.#graph.volumes.get(name) === undefined && force) return;
+    this.#graph.volumes.resolve(name);
+    await this.#runner.run(this.#removal, { name });
+  }
+
+  /** Only anonymous ones, unless the filter `all` is set. */
+  async prune(filters: Filters): Promise<VolumesPruned> {
+    const all = boolFilter(filters, 'all') ?? false;
+    const unwanted = filters.get('label!') ?? [];
+    const pruned: VolumesPruned = { VolumesDeleted: null, SpaceReclaimed: 0 };
+    for (const row of this.#graph.volumes.unused()) {
+      const labels = labelsOf(row);
+      if (!all && !row.anonymous) continue;
+      if (!labelsMatch(labels, filters.get('label')) || unwanted.some((label) => labelsMatch(labels, [label])))
+        continue;
+      const size = await this.#native.treeSize(row.mountpoint);
+      await this.#runner.run(this.#removal, { name: row.name });
+      pruned.VolumesDeleted = [...(pruned.VolumesDeleted ?? []), row.name];
+      pruned.SpaceReclaimed += size;
+    }
+    return pruned;
+  }
+
+  /** With the space that each takes and the number of containers that mount it. */
+  async usage(): Promise<Volume[]> {
+    const sized = this.#graph.volumes.all().map(async (row) => ({
+      ...view(row),
+      UsageData: {
+        Size: await this.#native.treeSize(row.mountpoint),
+        RefCount: this.#graph.volumes.users(row.name).length,
+      },
+    }));
+    return Promise.all(sized);
+  }
+
+  #event(action: string, name: string): void {
+    this.#graph.events.append({ type: 'volume', action, actorId: name, attributes: { driver: 'local' } });
+  }
+}
+
+function checkRequest(name: string, request: VolumeCreateRequest): void {
+  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name))
+    throw new CaissonError(
+      'InvalidParameter',
+      `create ${name}: ${JSON.stringify(name)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
+    );
+  if (Buffer.byteLength(name) > 255)
+    throw new CaissonError('InvalidParameter', `create ${name}: a volume name has at most 255 bytes`);
+  const driver = request.Driver || 'local';
+  if (driver !== 'local')
+    throw new CaissonError(
+      'NotFound',
+      `create ${name}: error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`,
+    );
+  if (request.ClusterVolumeSpec != null)
+    throw new CaissonError('NotImplemented', `create ${name}: cluster volumes are not supported by caisson`);
+  const [option] = Object.keys(request.DriverOpts ?? {});
+  if (option === undefined) return;
+  if (['type', 'o', 'device', 'size'].includes(option))
+    throw new CaissonError(
+      'NotImplemented',
+      `create ${name}: the volume option "${option}" is not supported by caisson`,
+    );
+  throw new CaissonError('InvalidParameter', `create ${name}: invalid option: ${JSON.stringify(option)}`);
+}
+
+const labelsOf = (row: VolumeRow): Record<string, string> => JSON.parse(row.labels) as Record<string, string>;
+
+function view(row: VolumeRow): Volume {
+  const options = JSON.parse(row.options) as Record<string, string>;
+  const labels = labelsOf(row);
+  return {
+    CreatedAt: row.created,
+    Driver: row.driver,
+    Labels: Object.keys(labels).length > 0 ? labels : null,
+    Mountpoint: row.mountpoint,
+    Name: row.name,
+    Options: Object.keys(options).length > 0 ? options : null,
+    Scope: 'local',
+  };
+}
