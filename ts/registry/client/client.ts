@@ -1,0 +1,84 @@
+/**
+ * The registry client. Life of a pull:
+ *
+ *   const registry = new RegistryClient({ settings: () => … });           one a daemon: it keeps connections and tokens
+ *   const source = registry.repository(reference, credentials);           one a pull
+ *   const image = await source.resolve({ platform, signal });             tag or digest → manifest, checked
+ *   const config = await source.fetchConfig(image, signal);               exact bytes, checked
+ *   for (const layer of image.manifest.layers)
+ *     for await (const chunk of source.fetchBlob(layer, { signal })) …    resumes by itself; rejects unless it is whole
+ *
+ * All rejections are CaissonErrors with Docker's texts, or the signal's reason within a tick of its abort.
+ */
+import type { Reference } from '../../reference.ts';
+import { Authenticator, type Credentials } from './auth.ts';
+import { readSmall } from './body.ts';
+import { Endpoints } from './endpoints.ts';
+import { answerError, MAX_ERROR_BYTES } from './errors.ts';
+import { Repository } from './repository.ts';
+import { retrying } from './retry.ts';
+import { DEFAULT_SETTINGS, DEFAULT_TIMING, type RegistrySettings, type RegistryTiming } from './settings.ts';
+import { discard, Transport } from './transport.ts';
+
+export interface RegistryClientOptions {
+  /** Asked anew for each operation: the daemon's settings may be reloaded. */
+  settings?: () => Partial<RegistrySettings>;
+  timing?: Partial<RegistryTiming>;
+}
+
+export class RegistryClient {
+  readonly #transport: Transport;
+  readonly #endpoints: Endpoints;
+  readonly #auth: Authenticator;
+  readonly #timing: RegistryTiming;
+
+  constructor({ settings = () => ({}), timing = {} }: RegistryClientOptions = {}) {
+    const current = (): RegistrySettings => ({ ...DEFAULT_SETTINGS, ...settings() });
+    this.#timing = { ...DEFAULT_TIMING, ...timing };
+    this.#transport = new Transport(current, this.#timing);
+    this.#endpoints = new Endpoints(this.#transport, current);
+    this.#auth = new Authenticator(this.#transport, this.#timing);
+  }
+
+  /** What the reference names, in its registry. Nothing is asked yet. */
+  repository(reference: Reference, credentials: Credentials = {}): Repository {
+    return new Repository(reference, credentials, {
+      transport: this.#transport,
+      endpoints: this.#endpoints,
+      auth: this.#auth,
+      timing: this.#timing,
+    });
+  }
+
+  /** `docker login`: resolves when the registry of the domain takes the credentials; kind Unauthorized when not. */
+  async checkAuth(domain: string, credentials: Credentials, signal: AbortSignal): Promise<void> {
+    const reference = { domain, path: 'login' };
+    const endpoint = (await this.#endpoints.of(domain, signal)).at(-1);
+    if (endpoint === undefined) return;
+    const url = new URL('/v2/', endpoint.url);
+    const request = { registry: endpoint.url, credentials, scope: '', reference, signal };
+    // What an earlier login has brought must not vouch for this one.
+    this.#auth.forget(endpoint.url, credentials, '');
+    await retrying(this.#timing, signal, async () => {
+      let answer = await this.#transport.exchange(url, { signal });
+      if (answer.status === 401) {
+        discard(answer);
+        const authorization = await this.#auth.answer(answer, request);
+        if (authorization !== undefined) answer = await this.#transport.exchange(url, { authorization, signal });
+      }
+      if (answer.status === 200) {
+        discard(answer);
+        return;
+      }
+      this.#auth.forget(endpoint.url, credentials, '');
+      const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#timing.responseMs, signal, cut: true };
+      const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
+      throw answerError(answer, text.toString(), reference, this.#timing.maxRetryAfterMs);
+    });
+  }
+
+  /** Ends idle connections. */
+  close(): Promise<void> {
+    return this.#transport.close();
+  }
+}

@@ -1,0 +1,134 @@
+/** What a registry's failure is called. Clients look for Docker's texts, so those are fixed here. */
+import { CaissonError, type ErrorKind } from '../../errdefs.ts';
+import { familiarRepository, familiarString, type Reference, repositoryOf } from '../../reference.ts';
+import type { Answer } from './transport.ts';
+
+export const MAX_ERROR_BYTES = 64_000;
+
+/** A failure that another attempt may mend. */
+export class TransientError extends CaissonError {
+  readonly retryAfterMs: number | undefined;
+
+  constructor(message: string, details: { cause?: unknown; code?: string; hint?: string; retryAfterMs?: number } = {}) {
+    super('Unavailable', message, details);
+    this.retryAfterMs = details.retryAfterMs;
+  }
+}
+
+const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE/;
+/** The far side spoke, but not TLS. */
+const NO_TLS = /EPROTO|ERR_SSL_WRONG_VERSION|ERR_SSL_PACKET|ERR_SSL_HTTP_REQUEST/;
+
+/** Why no answer came. */
+export function connectionError(url: URL, error: unknown): CaissonError {
+  if (error instanceof CaissonError) return error;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const message = error instanceof Error ? error.message : String(error);
+  const get = `Get "${url.origin}${url.pathname}"`;
+  if (code === 'ENOTFOUND')
+    return new CaissonError('Unavailable', `${get}: lookup ${url.hostname}: no such host`, {
+      code: 'REGISTRY_UNREACHABLE',
+      hint: 'check the name of the registry and the DNS of this machine',
+      cause: error,
+    });
+  if (code === 'ECONNREFUSED')
+    return new CaissonError('Unavailable', `${get}: dial tcp ${url.host}: connect: connection refused`, {
+      code: 'REGISTRY_UNREACHABLE',
+      hint: 'no registry listens there',
+      cause: error,
+    });
+  if (NO_TLS.test(code))
+    return new CaissonError('Unavailable', `${get}: http: server gave HTTP response to HTTPS client`, {
+      code: 'REGISTRY_SPEAKS_HTTP',
+      hint: `to allow plain HTTP start the daemon with --insecure-registry ${url.host}`,
+      cause: error,
+    });
+  if (CERTIFICATE.test(code))
+    return new CaissonError(
+      'Unavailable',
+      `${get}: tls: failed to verify certificate: ${message} (${code})`.replace('(ERR_GOT_REQUEST_ERROR)', ''),
+      {
+        code: 'REGISTRY_CERTIFICATE',
+        hint: `put the certificate of its authority into /etc/docker/certs.d/${url.host}/ca.crt`,
+        cause: error,
+      },
+    );
+  return new TransientError(`${get}: ${message}`, { code: 'REGISTRY_UNREACHABLE', cause: error });
+}
+
+interface RegistryProblem {
+  code: string;
+  message: string;
+}
+
+/** Of an error's body, the first entry; undefined when it is none of the distribution specification's. */
+function problemOf(text: string): RegistryProblem | undefined {
+  try {
+    const { errors } = JSON.parse(text) as { errors?: unknown };
+    const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
+    if (typeof first !== 'object' || first === null || !('code' in first)) return undefined;
+    const message = 'message' in first && typeof first.message === 'string' ? first.message : '';
+    return { code: String(first.code).slice(0, 100), message: message.slice(0, 2000) };
+  } catch {
+    return undefined;
+  }
+}
+
+const spoken = ({ code, message }: RegistryProblem): string =>
+  `${code.toLowerCase().replaceAll('_', ' ')}${message === '' ? '' : `: ${message}`}`;
+
+const RETRIED = new Set([408, 429, 500, 502, 503, 504]);
+
+/** The answer's body has been read, up to MAX_ERROR_BYTES, into `text`. */
+export function answerError(
+  { status, headers, url }: Pick<Answer, 'status' | 'headers' | 'url'>,
+  text: string,
+  reference: Reference,
+  maxRetryAfterMs: number,
+): CaissonError {
+  const lacksScope = status === 401 && String(headers['www-authenticate'] ?? '').includes('insufficient_scope');
+  const problem = (lacksScope ? undefined : problemOf(text)) ?? impliedProblem(lacksScope ? 403 : status);
+  const told = problem ? spoken(problem) : `received unexpected HTTP status: ${status}`;
+  if (RETRIED.has(status)) {
+    const after = retryAfterMs(headers['retry-after'], maxRetryAfterMs);
+    const text = status === 429 ? `toomanyrequests: ${problem?.message ?? 'the registry limits requests'}` : told;
+    return new TransientError(`${url.host}: ${text}`, {
+      code: status === 429 ? 'REGISTRY_RATE_LIMIT' : 'REGISTRY_UNAVAILABLE',
+      ...(after === undefined ? {} : { retryAfterMs: after }),
+      ...(status === 429 ? { hint: 'log in to the registry, or set a mirror by --registry-mirror' } : {}),
+    });
+  }
+  const repository = familiarRepository(repositoryOf(reference));
+  const known: Record<string, [ErrorKind, string]> = {
+    DENIED: [
+      'NotFound',
+      `pull access denied for ${repository}, repository does not exist or may require 'docker login': `,
+    ],
+    MANIFEST_UNKNOWN: ['NotFound', `manifest for ${familiarString(reference)} not found: `],
+    NAME_UNKNOWN: ['NotFound', `repository ${repository} not found: `],
+    BLOB_UNKNOWN: ['NotFound', `${repository}: `],
+    UNAUTHORIZED: ['Unauthorized', ''],
+  };
+  const [kind, prefix] = known[problem?.code ?? ''] ?? [status === 404 ? 'NotFound' : 'System', `${url.host}: `];
+  return new CaissonError(kind, prefix + told, {
+    code: problem?.code ?? 'REGISTRY_ERROR',
+    ...(kind === 'Unauthorized' ? { hint: `log in first: docker login ${reference.domain}` } : {}),
+  });
+}
+
+/** What the status says when the body says nothing; a token without the right to pull counts as 403. */
+function impliedProblem(status: number): RegistryProblem | undefined {
+  if (status === 403) return { code: 'DENIED', message: 'requested access to the resource is denied' };
+  if (status === 401) return { code: 'UNAUTHORIZED', message: 'authentication required' };
+  return undefined;
+}
+
+/** Seconds or a date. */
+function retryAfterMs(value: string | string[] | undefined, maxMs: number): number | undefined {
+  if (typeof value !== 'string' || value === '') return undefined;
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), maxMs) : undefined;
+}
+
+export const corrupt = (message: string): CaissonError =>
+  new CaissonError('DataLoss', message, { code: 'REGISTRY_CORRUPT' });

@@ -1,0 +1,220 @@
+/** One repository of one registry: manifests, configs and blobs of it. */
+
+import { checkDigest, isDigest } from '../../digest.ts';
+import { CaissonError } from '../../errdefs.ts';
+import type { Descriptor, ImageManifest, Platform } from '../../oci.ts';
+import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
+import type { Authenticator, Credentials } from './auth.ts';
+import { type BlobOptions, readBlob } from './blob.ts';
+import { readSmall } from './body.ts';
+import {
+  ACCEPT,
+  checkBytes,
+  type Decoded,
+  type Document,
+  decode,
+  digestLike,
+  MAX_MANIFEST_BYTES,
+} from './documents.ts';
+import type { Endpoint, Endpoints } from './endpoints.ts';
+import { answerError, corrupt, MAX_ERROR_BYTES } from './errors.ts';
+import { choosePlatform, platformString } from './platform.ts';
+import { retrying } from './retry.ts';
+import type { RegistryTiming } from './settings.ts';
+import { type Answer, discard, header, type Transport } from './transport.ts';
+
+const MAX_CONFIG_BYTES = 8 << 20;
+
+export interface ResolvedImage {
+  /** What the name stands for: the index, or the manifest when there is none. The digest of `name@digest`. */
+  digest: string;
+  /** The index, if there is one, then the manifest: the exact bytes. */
+  documents: Document[];
+  manifest: ImageManifest;
+  manifestDigest: string;
+  /** As the index says; undefined without index (then the config says it). */
+  platform: Platform | undefined;
+}
+
+export interface ResolveOptions {
+  /** Of an index, the manifest of this platform is taken. */
+  platform: Platform;
+  signal: AbortSignal;
+}
+
+export interface RepositoryParts {
+  transport: Transport;
+  endpoints: Endpoints;
+  auth: Authenticator;
+  timing: RegistryTiming;
+}
+
+type Fetched = Document & { decoded: Decoded };
+
+export class Repository {
+  readonly reference: Reference;
+  readonly #credentials: Credentials;
+  readonly #parts: RepositoryParts;
+  /** The one that served the manifest serves the rest. */
+  #endpoint: Endpoint | undefined;
+
+  constructor(reference: Reference, credentials: Credentials, parts: RepositoryParts) {
+    this.reference = withDefaultTag(reference);
+    if (reference.digest !== undefined) checkDigest(reference.digest);
+    this.#credentials = credentials;
+    this.#parts = parts;
+  }
+
+  /**
+   * The manifest that the reference names for a platform. Kind NotFound (`manifest for X not found: …`, `pull access
+   * denied for X, …`, `no matching manifest for linux/arm64 …`), Unauthorized, DataLoss (digests differ), Unavailable.
+   */
+  async resolve({ platform, signal }: ResolveOptions): Promise<ResolvedImage> {
+    const { digest, tag = 'latest' } = this.reference;
+    const first = await this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, digest ?? tag, signal));
+    if (first.decoded.kind === 'manifest')
+      return {
+        digest: first.digest,
+        documents: [first],
+        manifest: first.decoded.manifest,
+        manifestDigest: first.digest,
+        platform: undefined,
+      };
+    const chosen = choosePlatform(first.decoded.index.manifests, platform);
+    if (chosen === undefined)
+      throw new CaissonError(
+        'NotFound',
+        `no matching manifest for ${platformString(platform)} in the manifest list entries: ${this.#offered(first.decoded)}`,
+        { code: 'PLATFORM_NOT_FOUND', hint: 'choose one of the platforms by --platform' },
+      );
+    const second = await this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, chosen.digest, signal));
+    checkBytes(second.bytes, chosen);
+    if (second.decoded.kind !== 'manifest')
+      throw new CaissonError(
+        'InvalidParameter',
+        `invalid manifest ${chosen.digest}: expected manifest but found index`,
+        {
+          code: 'MANIFEST_INVALID',
+        },
+      );
+    return {
+      digest: first.digest,
+      documents: [first, second],
+      manifest: second.decoded.manifest,
+      manifestDigest: second.digest,
+      platform: chosen.platform,
+    };
+  }
+
+  /** The image's config: its exact bytes, of the digest and size that the manifest gives. */
+  fetchConfig({ manifest }: Pick<ResolvedImage, 'manifest'>, signal: AbortSignal): Promise<Uint8Array> {
+    return this.fetchDocument(manifest.config, signal);
+  }
+
+  /** A small blob as a whole, checked. */
+  async fetchDocument(descriptor: Descriptor, signal: AbortSignal): Promise<Uint8Array> {
+    if (descriptor.size > MAX_CONFIG_BYTES)
+      throw corrupt(
+        `${descriptor.digest}: ${descriptor.size} bytes are more than a config may have (${MAX_CONFIG_BYTES})`,
+      );
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of this.fetchBlob(descriptor, { signal })) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
+
+  /**
+   * The bytes of a blob, from `offset` on. A cut or stalled connection is resumed where it stopped. Ends only when exactly
+   * the descriptor's size has come and (with `verify`, the default, and from offset 0) its digest is right; else it rejects
+   * with kind DataLoss, naming the digest. Returning early ends the request.
+   */
+  fetchBlob(descriptor: Descriptor, options: BlobOptions): AsyncGenerator<Uint8Array> {
+    const path = `/v2/${this.reference.path}/blobs/${checkDigest(descriptor.digest)}`;
+    return readBlob(descriptor, options, this.#parts.timing, (headers) =>
+      this.#eachEndpoint(options.signal, (endpoint) =>
+        this.#get(endpoint, path, { headers, digestChecked: true, signal: options.signal }),
+      ),
+    );
+  }
+
+  /** Mirrors may fail in any way: the next one is asked, and what the registry itself says counts. */
+  async #eachEndpoint<T>(signal: AbortSignal, ask: (endpoint: Endpoint) => Promise<T>): Promise<T> {
+    const { endpoints } = this.#parts;
+    const all = await endpoints.of(this.reference.domain, signal);
+    const at = all.findIndex(({ url }) => url.href === this.#endpoint?.url.href);
+    for (const endpoint of all.slice(Math.max(at, 0))) {
+      try {
+        const result = await ask(endpoint);
+        this.#endpoint = endpoint;
+        if (!endpoint.mirror) endpoints.speaks(endpoint);
+        return result;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (endpoint.mirror) continue;
+        endpoints.forget(endpoint);
+        throw error;
+      }
+    }
+    throw new CaissonError('System', `no endpoint for ${this.reference.domain}`);
+  }
+
+  /** By tag or digest. */
+  #manifest(endpoint: Endpoint, name: string, signal: AbortSignal): Promise<Fetched> {
+    const { timing } = this.#parts;
+    const path = `/v2/${this.reference.path}/manifests/${name}`;
+    return retrying(timing, signal, async () => {
+      const answer = await this.#get(endpoint, path, { headers: { accept: ACCEPT }, signal });
+      const bytes = await readSmall(answer, { maxBytes: MAX_MANIFEST_BYTES, timeoutMs: timing.responseMs, signal });
+      const said = header(answer, 'docker-content-digest');
+      const like = isDigest(name) ? name : isDigest(said) ? said : 'sha256:';
+      const actual = digestLike(like, bytes);
+      if (like !== 'sha256:' && actual !== like) throw corrupt(`manifest ${like}: what came has the digest ${actual}`);
+      const { mediaType, ...decoded } = decode(bytes, header(answer, 'content-type') ?? '');
+      return { mediaType, digest: actual, bytes, decoded };
+    });
+  }
+
+  /** An answer that is a success, with whatever authorization that takes. */
+  async #get(
+    endpoint: Endpoint,
+    path: string,
+    {
+      headers,
+      signal,
+      digestChecked = false,
+    }: { headers: Record<string, string>; signal: AbortSignal; digestChecked?: boolean },
+  ): Promise<Answer> {
+    const { transport, auth, timing } = this.#parts;
+    const credentials = endpoint.mirror ? {} : this.#credentials;
+    const scope = `repository:${this.reference.path}:pull`;
+    const request = { registry: endpoint.url, credentials, scope, reference: this.reference, signal };
+    const url = new URL(joinPath(endpoint.url.pathname, path), endpoint.url);
+    const known = auth.known(endpoint.url, credentials, scope);
+    let answer = await transport.exchange(url, { headers, authorization: known, digestChecked, signal });
+    if (answer.status === 401) {
+      const refusal = answer;
+      // A token may have been withdrawn before its time: it is asked for again, once.
+      auth.forget(endpoint.url, credentials, scope);
+      const authorization = await auth.answer(refusal, request);
+      if (authorization !== undefined) {
+        discard(refusal);
+        answer = await transport.exchange(url, { headers, authorization, digestChecked, signal });
+      }
+    }
+    if (answer.status === 200 || answer.status === 206) return answer;
+    if (answer.status === 401) auth.forget(endpoint.url, credentials, scope);
+    const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: timing.responseMs, signal, cut: true };
+    const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
+    signal.throwIfAborted();
+    throw answerError(answer, text.toString(), this.reference, timing.maxRetryAfterMs);
+  }
+
+  #offered(decoded: Decoded): string {
+    if (decoded.kind !== 'index') return 'no match for platform in manifest';
+    const names = decoded.index.manifests.flatMap(({ platform }) =>
+      platform === undefined || platform.os === 'unknown' ? [] : [platformString(platform)],
+    );
+    return `${familiarString(this.reference)} is made for ${[...new Set(names)].slice(0, 20).join(', ') || 'no platform'}`;
+  }
+}
+
+const joinPath = (base: string, path: string): string => `${base.replace(/\/+$/, '')}${path}`;
