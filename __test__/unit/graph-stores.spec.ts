@@ -128,6 +128,13 @@ describe('containers', () => {
     expect(graph.containers.byName('web')?.id).toBe(id('b'));
   });
 
+  test('of an image that was removed meanwhile are not made', () => {
+    expect(failure(() => graph.containers.insert(container(id('a'), 'web', 'gone')))).toEqual({
+      kind: 'NotFound',
+      message: 'No such image: busybox',
+    });
+  });
+
   test('change only the state that a patch names', () => {
     graph.containers.insert(container(id('a'), 'web'));
     graph.containers.updateState(id('a'), { status: 'running', pid: 7, oomKilled: true });

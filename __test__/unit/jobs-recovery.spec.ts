@@ -2,11 +2,14 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { crashPoints, undoPoints } from '../../ts/engine/jobs/faults.ts';
 import { KindRegistry } from '../../ts/engine/jobs/kinds.ts';
 import type { Graph } from '../../ts/graph/graph.ts';
 import { files, openToy, type Toy, toyKind } from './jobs-toy.ts';
+
+// Each test starts programs; a machine under load takes its time.
+vi.setConfig({ testTimeout: 60_000 });
 
 let dir: string;
 beforeEach(() => {
@@ -51,7 +54,7 @@ test('the points are those of the kind', () => {
 test('without a point the job is done', async () => {
   expect(child({})).toMatchObject({ signal: null, output: 'ok' });
   await withToy('boot', async (toy) => {
-    expect(await toy.runner.recover()).toEqual({ undone: 0, finished: 0, failed: 0 });
+    expect(await toy.runner.recover()).toEqual({ undone: 0, finished: 0, failed: 0, underWay: 0 });
     expect(files({ name: 'x', dir })).toEqual(['a', 'k', 'b', 'c']);
     expect(rows(toy)).toEqual([[], []]);
   });
@@ -64,7 +67,9 @@ describe.each(crashPoints(registry))('killed at %s', (point) => {
       expect(toy.graph.jobs.all()).toHaveLength(1);
       const report = await toy.runner.recover();
       expect(report).toEqual(
-        committed(point) ? { undone: 0, finished: 1, failed: 0 } : { undone: 1, finished: 0, failed: 0 },
+        committed(point)
+          ? { undone: 0, finished: 1, failed: 0, underWay: 0 }
+          : { undone: 1, finished: 0, failed: 0, underWay: 0 },
       );
       expect(files({ name: 'x', dir })).toEqual(committed(point) ? ['a', 'k', 'b', 'c'] : []);
       expect(toy.graph.meta.get('x')).toBe(committed(point) ? 'exists' : 'rolled back');
@@ -92,7 +97,7 @@ describe.each(undoPoints(registry))('killed at %s', (point) => {
     expect(killed).toMatchObject({ signal: 'SIGKILL' });
     await withToy('boot', async (toy) => {
       expect(toy.graph.jobs.all()).toMatchObject([{ direction: 'undo' }]);
-      expect(await toy.runner.recover()).toEqual({ undone: 1, finished: 0, failed: 0 });
+      expect(await toy.runner.recover()).toEqual({ undone: 1, finished: 0, failed: 0, underWay: 0 });
       expect(files({ name: 'x', dir })).toEqual([]);
       expect(toy.graph.meta.get('x')).toBe('rolled back');
       expect(rows(toy)).toEqual([[], []]);
@@ -104,7 +109,7 @@ test('a recovery that is killed itself is recovered by the next', async () => {
   child({ CAISSON_CRASH_AT: 'toy.b:after' });
   expect(child({ CAISSON_CRASH_AT: 'toy.k:undone' }, 'recover')).toMatchObject({ signal: 'SIGKILL' });
   await withToy('boot', async (toy) => {
-    expect(await toy.runner.recover()).toEqual({ undone: 1, finished: 0, failed: 0 });
+    expect(await toy.runner.recover()).toEqual({ undone: 1, finished: 0, failed: 0, underWay: 0 });
     expect(files({ name: 'x', dir })).toEqual([]);
   });
 });
@@ -121,7 +126,7 @@ test('a job of an unknown kind keeps its claims and says so', async () => {
   child({ CAISSON_CRASH_AT: 'toy.a:after' });
   await withToy('boot', async (toy) => {
     toy.graph.db.prepare("UPDATE job SET kind = 'newer'").run();
-    expect(await toy.runner.recover()).toEqual({ undone: 0, finished: 0, failed: 1 });
+    expect(await toy.runner.recover()).toEqual({ undone: 0, finished: 0, failed: 1, underWay: 0 });
     expect(toy.runner.unfinished()).toMatchObject([{ kind: 'newer', error: expect.stringContaining('newer') }]);
     await expect(toy.runner.run(toy.kind, { name: 'x', dir })).rejects.toThrow('newer of x has not ended');
   });

@@ -258,7 +258,7 @@ describe('failures', () => {
     await runner.close();
     broken = false;
     runner = new JobRunner({ db: graph.db, jobs: graph.jobs, registry, bootId: 'boot', log: createLogger('silent') });
-    expect(await runner.recover()).toEqual({ undone: 1, finished: 0, failed: 0 });
+    expect(await runner.recover()).toEqual({ undone: 1, finished: 0, failed: 0, underWay: 0 });
     idle();
   });
 
@@ -315,6 +315,35 @@ describe('aborts', () => {
     expect(trace).toEqual(['x a', 'x b']);
     idle();
   });
+});
+
+test('a recovery that takes longer than its budget goes on behind, with its claims', async () => {
+  const held = gate();
+  const stop = kind('stop', [step('wait', () => held.passed)], { commitPoint: 0 });
+  graph.jobs.insert(
+    {
+      id: 'left',
+      kind: 'stop',
+      subject: 'x',
+      plan: '{"id":"x"}',
+      state: '{}',
+      step: 0,
+      direction: 'do',
+      bootId: 'boot',
+      error: null,
+      attempts: 0,
+      createdMs: 1,
+    },
+    ['c:x'],
+  );
+  expect(await runner.recover(1)).toEqual({ undone: 0, finished: 0, failed: 0, underWay: 1 });
+  expect(runner.unfinished()).toMatchObject([{ id: 'left', error: null }]);
+  const next = runner.run(stop, { id: 'x' });
+  await settle();
+  expect(trace).toEqual(['x wait']);
+  held.open();
+  await next;
+  idle();
 });
 
 test('closing waits for jobs under way and refuses new ones and those that wait', async () => {

@@ -1,5 +1,5 @@
 import { CaissonError } from '../errdefs.ts';
-import { type Database, isTaken, type Statement } from './db.ts';
+import { type Database, isTaken, isUnmet, type Statement } from './db.ts';
 import { isHexPrefix, PrefixLookup } from './lookup.ts';
 
 export type ContainerStatus = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
@@ -121,9 +121,14 @@ export class ContainerStore {
     this.#delete = db.prepare('DELETE FROM container WHERE id = ?');
   }
 
-  /** Kind Conflict, with Docker's text, when the name is taken. */
+  /** Kind Conflict, with Docker's text, when the name is taken; NotFound when its image's layers have been removed. */
   insert(definition: ContainerDefinition, state: ContainerState = CREATED_STATE): void {
-    this.#unlessTaken(definition.name, () => this.#insert.run(store({ ...definition, ...state })));
+    try {
+      this.#unlessTaken(definition.name, () => this.#insert.run(store({ ...definition, ...state })));
+    } catch (error) {
+      if (!isUnmet(error)) throw error;
+      throw new CaissonError('NotFound', `No such image: ${definition.imageName}`, { code: 'IMAGE_NOT_FOUND' });
+    }
   }
 
   get(id: string): ContainerRow | undefined {

@@ -217,6 +217,10 @@ export function isTaken(error: unknown, column: string): boolean {
   );
 }
 
+/** True when a statement failed because a row that it refers to is not there. */
+export const isUnmet = (error: unknown): boolean =>
+  error instanceof SqliteConnection.SqliteError && error.code === 'SQLITE_CONSTRAINT_FOREIGNKEY';
+
 function asDatabaseError(error: unknown, path: string): unknown {
   if (!(error instanceof SqliteConnection.SqliteError)) return error;
   if (error.code.startsWith('SQLITE_CONSTRAINT')) return error;

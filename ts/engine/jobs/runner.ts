@@ -1,5 +1,6 @@
 /** Runs jobs, and picks up those that an earlier daemon left: see kinds.ts for the vocabulary. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CaissonError } from '../../errdefs.ts';
 import type { Database } from '../../graph/db.ts';
 import type { JobRow, JobStore } from '../../graph/jobs.ts';
@@ -42,6 +43,14 @@ export interface UnfinishedJob {
   error: string | null;
 }
 
+export interface RecoveryReport {
+  undone: number;
+  finished: number;
+  failed: number;
+  /** Not ended within the budget. */
+  underWay: number;
+}
+
 /** A job of this process. */
 interface Active {
   row: JobRow;
@@ -55,6 +64,7 @@ interface Active {
   timer: NodeJS.Timeout | undefined;
 }
 
+const RECOVERY_BUDGET_MS = 1500;
 const MAX_BACKOFF_MS = 300_000;
 const NEVER_ABORTED = new AbortController().signal;
 
@@ -114,13 +124,14 @@ export class JobRunner {
 
   /**
    * Once, at start, before anything runs: undoes or finishes every job that an earlier daemon left. Resolves when each has
-   * been tried; what could not be finished stays, with its claims, in `unfinished`. Never rejects for a job's sake.
+   * been tried, or after `budgetMs`: a stop that waits for its container must not keep the daemon from serving. What is
+   * under way or could not be finished stays, with its claims, in `unfinished`. Never rejects for a job's sake.
    */
-  async recover(): Promise<{ undone: number; finished: number; failed: number }> {
+  async recover(budgetMs = RECOVERY_BUDGET_MS): Promise<RecoveryReport> {
     const { registry, faults, log } = this.#options;
     if (faults !== undefined) log.info({ crashPoints: crashPoints(registry) }, 'faults are injected');
     const claims = Map.groupBy(this.#options.jobs.claims(), (claim) => claim.jobId);
-    const report = { undone: 0, finished: 0, failed: 0 };
+    const report = { undone: 0, finished: 0, failed: 0, underWay: 0 };
     const attempts: Promise<void>[] = [];
     for (const row of this.#options.jobs.all()) {
       const resources = claims.get(row.id)?.map((claim) => claim.resource) ?? [];
@@ -134,16 +145,21 @@ export class JobRunner {
         continue;
       }
       const job = this.#activate(row, kind, JSON.parse(row.plan), JSON.parse(row.state) as object);
+      report.underWay++;
       attempts.push(
         this.#attempt(job).then(() => {
+          report.underWay--;
           if (this.#active.has(row.id)) report.failed++;
           else if (row.direction === 'undo') report.undone++;
           else report.finished++;
         }),
       );
     }
-    await Promise.all(attempts);
-    return report;
+    const late = new AbortController();
+    const budget = sleep(budgetMs, undefined, { signal: late.signal }).catch(() => undefined);
+    await Promise.race([Promise.all(attempts), budget]);
+    late.abort();
+    return { ...report };
   }
 
   /** Jobs under way and jobs that failed to be undone or finished: their plans say which kernel objects are spoken for. */
