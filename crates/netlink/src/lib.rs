@@ -1,1 +1,29 @@
 //! Netlink: one socket layer, links and addresses, nftables.
+//!
+//! Import direction: `napi` → topic modules → `socket`, `message` → `sys`, never upward.
+
+mod address;
+mod bridge;
+mod endpoint;
+mod error;
+mod link;
+mod message;
+mod netns;
+mod nft;
+mod ports;
+mod route;
+mod socket;
+mod sys;
+
+pub use bridge::{BridgeOptions, ensure_bridge};
+pub use endpoint::{EndpointOptions, create_endpoint};
+pub use error::{NetError, Result};
+pub use link::delete_link;
+pub use netns::{create_netns, in_netns};
+pub use nft::firewall::Firewall;
+pub use nft::ruleset::{BridgeRules, FirewallMode, Proto, PublishedPort, Ruleset, RulesetReport};
+pub use ports::{PortRequest, ReservedPort, reserve_ports};
+pub use route::{RouteInfo, enable_forwarding, list_routes};
+
+#[cfg(feature = "napi")]
+pub mod napi;

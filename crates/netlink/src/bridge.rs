@@ -1,0 +1,93 @@
+//! The bridge that containers' links are ports of.
+
+use rustix::io::Errno;
+use serde::Deserialize;
+
+use crate::address::{self, Cidr};
+use crate::error::{NetError, Result};
+use crate::link::{self, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU};
+use crate::message::{Attrs, Message};
+use crate::socket::Socket;
+
+const IFLA_BR_STP_STATE: u16 = 5;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+/// Marks a bridge as made by us: of an administrator's own bridge no address is taken away.
+const ALIAS: &str = "caisson";
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BridgeOptions {
+    pub name: String,
+    pub address: String,
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+/// Makes the bridge, or brings one that exists to these settings.
+pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
+    let name = options.name.as_str();
+    link::check_name("create bridge", name)?;
+    let cidr = Cidr::parse("create bridge", &options.address)?;
+    let mut socket = Socket::route()?;
+    let created = match socket.run(vec![create_message(name, cidr)]) {
+        Err(error) if error.is(Errno::EXIST) => false,
+        result => result.map(|()| true)?,
+    };
+    let Some(found) = link::find(&mut socket, name)? else {
+        return Err(NetError::System {
+            op: "create bridge",
+            object: name.into(),
+            errno: Errno::NODEV,
+            detail: String::new(),
+        });
+    };
+    if found.kind != "bridge" {
+        let reason = format!("the link '{name}' exists and is not a bridge");
+        return Err(NetError::Conflict { op: "create bridge", object: name.into(), errno: Errno::EXIST, reason });
+    }
+    // IPv6 is off before the link is up: no duplicate address detection, no link-local address.
+    link::disable_ipv6(name)?;
+    let mut messages = addresses(&mut socket, found.index, cidr, found.alias == ALIAS, name)?;
+    let mut up = up_message(name, found.index, options.mtu.filter(|mtu| *mtu > 0));
+    if created {
+        up.string(IFLA_IFALIAS, ALIAS);
+    }
+    messages.push(up);
+    socket.run(messages)
+}
+
+fn settings(data: &mut Attrs) {
+    // Without the spanning tree protocol a port forwards at once; snooping only delays traffic on so small a segment.
+    data.number(IFLA_BR_STP_STATE, 0).attr(IFLA_BR_MCAST_SNOOPING, &[0]);
+}
+
+fn create_message(name: &str, cidr: Cidr) -> Message {
+    let mut message = link::create_message("create bridge", name, "bridge", settings);
+    // A bridge without an address of its own takes its lowest port's, which changes as containers come and go and
+    // leaves the others with a stale ARP entry for their gateway.
+    let [a, b, c, d] = cidr.address.octets();
+    message.attr(IFLA_ADDRESS, &[0x02, 0x42, a, b, c, d]);
+    message
+}
+
+fn up_message(name: &str, index: u32, mtu: Option<u32>) -> Message {
+    let mut message = link::set_message("set bridge up", name, index, true);
+    message.nest(IFLA_LINKINFO, |info| {
+        info.string(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, settings);
+    });
+    if let Some(mtu) = mtu {
+        message.number(IFLA_MTU, mtu);
+    }
+    message
+}
+
+/// The messages that give the bridge its address and, when it is ours, take others away.
+fn addresses(socket: &mut Socket, index: u32, cidr: Cidr, ours: bool, name: &str) -> Result<Vec<Message>> {
+    let present = address::list(socket, index, name)?;
+    let stale = present.iter().filter(|other| ours && **other != cidr);
+    let mut messages: Vec<_> = stale.map(|other| address::remove_message(index, *other, name)).collect();
+    if !present.contains(&cidr) {
+        messages.push(address::add_message(index, cidr, name));
+    }
+    Ok(messages)
+}

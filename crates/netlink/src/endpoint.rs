@@ -1,0 +1,110 @@
+//! A container's attachment to a bridge: both ends of a veth pair, addresses, routes.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use serde::Deserialize;
+
+use crate::address::{self, Cidr, parse_ipv4, parse_mac};
+use crate::error::Result;
+use crate::link::{
+    self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
+    IFLA_NET_NS_FD,
+};
+use crate::message::Message;
+use crate::netns::in_netns;
+use crate::route;
+use crate::socket::Socket;
+
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointOptions {
+    pub bridge: String,
+    pub host_name: String,
+    pub container_name: String,
+    pub mac: String,
+    pub address: String,
+    pub gateway: String,
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+struct Plan<'a> {
+    options: &'a EndpointOptions,
+    mac: [u8; 6],
+    cidr: Cidr,
+    gateway: Ipv4Addr,
+    mtu: Option<u32>,
+}
+
+/// Kind `conflict` when the host's end cannot have its name because another link has it. Leaves nothing behind on failure.
+pub fn create_endpoint(options: &EndpointOptions, netns: BorrowedFd<'_>) -> Result<()> {
+    let op = "create endpoint";
+    for name in [&options.bridge, &options.host_name, &options.container_name] {
+        link::check_name(op, name)?;
+    }
+    let plan = Plan {
+        options,
+        mac: parse_mac(op, &options.mac)?,
+        cidr: Cidr::parse(op, &options.address)?,
+        gateway: parse_ipv4(op, &options.gateway)?,
+        mtu: options.mtu.filter(|mtu| *mtu > 0),
+    };
+    let mut host = Socket::route()?;
+    let bridge = link::index_of(&mut host, &options.bridge)?;
+    host.run(vec![pair_message(&plan, bridge, netns)])?;
+    configure(&plan, &mut host, netns).inspect_err(|_| {
+        // The failure that counts is the first; deleting one end deletes the other.
+        let _ = link::delete_link(&options.host_name);
+    })
+}
+
+/// One message makes both ends where they belong. Moving an end into its namespace afterwards would wait for an RCU grace
+/// period with the kernel's network lock held, 20 ms and more.
+fn pair_message(plan: &Plan, bridge: u32, netns: BorrowedFd<'_>) -> Message {
+    let mut message = link::create_message("create veth", &plan.options.host_name, "veth", |data| {
+        data.nest(VETH_INFO_PEER, |peer| {
+            peer.put(&link::header(0, false)).string(IFLA_IFNAME, &plan.options.container_name);
+            peer.attr(IFLA_ADDRESS, &plan.mac).attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
+            if let Some(mtu) = plan.mtu {
+                peer.number(IFLA_MTU, mtu);
+            }
+        });
+    });
+    message.number(IFLA_MASTER, bridge);
+    if let Some(mtu) = plan.mtu {
+        message.number(IFLA_MTU, mtu);
+    }
+    message
+}
+
+fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()> {
+    let name = plan.options.host_name.as_str();
+    link::disable_ipv6(name)?;
+    let index = link::index_of(host, name)?;
+    let mut up = link::set_message("set veth up", name, index, true);
+    up.nest(IFLA_LINKINFO, |info| {
+        // Hairpin: a container may reach its own published port, which means leaving through the port that it came by.
+        info.string(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |port| {
+            port.attr(IFLA_BRPORT_MODE, &[1]);
+        });
+    });
+    host.run(vec![up])?;
+    in_netns(netns, || inside(plan))
+}
+
+/// Address, link up and default route, in one go: the kernel takes them in this order.
+fn inside(plan: &Plan) -> Result<()> {
+    let name = plan.options.container_name.as_str();
+    link::disable_ipv6(name)?;
+    let mut socket = Socket::route()?;
+    let index = link::index_of(&mut socket, name)?;
+    socket.run(vec![
+        address::add_message(index, plan.cidr, name),
+        link::set_message("set link up", name, index, true),
+        route::default_message(index, plan.gateway, name),
+    ])
+}

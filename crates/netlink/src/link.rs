@@ -1,0 +1,123 @@
+//! Links: looked up, made, changed, deleted.
+
+use rustix::io::Errno;
+
+use crate::error::{NetError, Result, invalid, system};
+use crate::message::{Attrs, Message, attribute, text, u32_at};
+use crate::socket::Socket;
+
+pub const IFLA_ADDRESS: u16 = 1;
+pub const IFLA_IFNAME: u16 = 3;
+pub const IFLA_MTU: u16 = 4;
+pub const IFLA_MASTER: u16 = 10;
+pub const IFLA_LINKINFO: u16 = 18;
+pub const IFLA_NET_NS_FD: u16 = 28;
+pub const IFLA_IFALIAS: u16 = 20;
+pub const IFLA_INFO_KIND: u16 = 1;
+pub const IFLA_INFO_DATA: u16 = 2;
+pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
+pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+pub const IFINFOMSG_LEN: usize = 16;
+const IFNAMSIZ: usize = 16;
+
+/// Names end up in paths below /proc/sys and in rules: nothing but what a device may be called.
+pub fn check_name(op: &'static str, name: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@');
+    let valid = !name.is_empty() && name.len() < IFNAMSIZ && name.bytes().all(plain) && name != "." && name != "..";
+    if valid { Ok(()) } else { Err(invalid(op, name, "not a name that a network device can have")) }
+}
+
+/// `struct ifinfomsg`; `up`: with IFF_UP set.
+pub fn header(index: u32, up: bool) -> [u8; IFINFOMSG_LEN] {
+    let mut bytes = [0; IFINFOMSG_LEN];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    if up {
+        let flag = (libc::IFF_UP as u32).to_ne_bytes();
+        bytes[8..12].copy_from_slice(&flag);
+        bytes[12..16].copy_from_slice(&flag);
+    }
+    bytes
+}
+
+pub fn create_message(op: &'static str, name: &str, kind: &str, fill: impl FnOnce(&mut Attrs)) -> Message {
+    let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+    let mut message = Message::new(libc::RTM_NEWLINK, flags, op, name);
+    message.put(&header(0, false)).string(IFLA_IFNAME, name);
+    message.nest(IFLA_LINKINFO, |info| {
+        info.string(IFLA_INFO_KIND, kind).nest(IFLA_INFO_DATA, fill);
+    });
+    message
+}
+
+/// Changes a link that exists, named by its index.
+pub fn set_message(op: &'static str, name: &str, index: u32, up: bool) -> Message {
+    let mut message = Message::new(libc::RTM_NEWLINK, 0, op, name);
+    message.put(&header(index, up));
+    message
+}
+
+/// What is known of a link.
+pub struct Link {
+    pub index: u32,
+    pub kind: String,
+    pub alias: String,
+}
+
+pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
+    let mut message = Message::new(libc::RTM_GETLINK, 0, "look up link", name);
+    message.put(&header(0, false)).string(IFLA_IFNAME, name);
+    let answers = socket.lookup(vec![message], Errno::NODEV)?;
+    Ok(answers.into_iter().flatten().next().map(|reply| {
+        let info = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_LINKINFO).unwrap_or_default();
+        let alias = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_IFALIAS).unwrap_or_default();
+        Link {
+            index: u32_at(&reply.payload, 4).unwrap_or(0),
+            kind: text(attribute(info, 0, IFLA_INFO_KIND).unwrap_or_default()),
+            alias: text(alias),
+        }
+    }))
+}
+
+pub fn index_of(socket: &mut Socket, name: &str) -> Result<u32> {
+    let link = find(socket, name)?;
+    link.map(|link| link.index).ok_or_else(|| system("look up link", name)(Errno::NODEV))
+}
+
+/// Index and name of every link.
+pub fn names(socket: &mut Socket) -> Result<Vec<(u32, String)>> {
+    let mut message = Message::new(libc::RTM_GETLINK, 0, "list links", "all");
+    message.put(&header(0, false));
+    let replies = socket.dump(message)?;
+    let named = replies.iter().filter_map(|reply| {
+        let name = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_IFNAME)?;
+        Some((u32_at(&reply.payload, 4)?, text(name)))
+    });
+    Ok(named.collect())
+}
+
+/// Kind `notFound` when there is none.
+pub fn delete_link(name: &str) -> Result<()> {
+    check_name("delete link", name)?;
+    let mut message = Message::new(libc::RTM_DELLINK, 0, "delete link", name);
+    message.put(&header(0, false)).string(IFLA_IFNAME, name);
+    Socket::route()?.run(vec![message])
+}
+
+/// Writes a sysctl of one link, in the calling thread's network namespace. IPv6 may be absent from the kernel: then
+/// there is nothing to switch off.
+pub fn disable_ipv6(name: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    // Reading costs nothing; a write takes the kernel's network lock.
+    if std::fs::read(&path).is_ok_and(|value| value.starts_with(b"1")) {
+        return Ok(());
+    }
+    match std::fs::write(&path, "1") {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(NetError::System {
+            op: "write",
+            object: path,
+            errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+            detail: String::new(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,155 @@
+//! Adapter for Node: convert, call, convert. `ts/engine/native/index.ts` is the contract.
+//!
+//! Every call runs on a thread of its own: libuv's pool has four and is shared with everything else in Node. Promises
+//! resolve to a `NativeResult`, `{ ok }` or `{ error }`, and are never rejected.
+
+use std::os::fd::{IntoRawFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use napi::bindgen_prelude::Object;
+use napi::{Env, JsDeferred};
+use napi_derive::napi;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::{NetError, Result, invalid};
+use crate::sys;
+use crate::{BridgeOptions, EndpointOptions, Firewall, PortRequest, PublishedPort, Ruleset};
+
+type Resolver = Box<dyn FnOnce(Env) -> napi::Result<Value> + Send>;
+
+/// The one owner of our tables: see `Firewall`.
+static FIREWALL: Mutex<Option<Firewall>> = Mutex::new(None);
+
+fn failure(error: &NetError) -> Value {
+    let mut failure = json!({
+        "kind": error.kind(),
+        "op": error.op(),
+        "path": error.object(),
+        "message": error.to_string(),
+    });
+    if let Some(errno) = error.errno() {
+        failure["errno"] = errno.raw_os_error().into();
+    }
+    json!({ "error": failure })
+}
+
+fn on_thread<'env, T, W>(env: &'env Env, name: &'static str, work: W) -> napi::Result<Object<'env>>
+where
+    T: Serialize,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    let (deferred, promise): (JsDeferred<Value, Resolver>, _) = env.create_deferred()?;
+    std::thread::Builder::new().name(name.into()).stack_size(512 * 1024).spawn(move || {
+        let answer = work().map_or_else(|error| failure(&error), |value| json!({ "ok": value }));
+        deferred.resolve(Box::new(move |_| Ok(answer)));
+    })?;
+    Ok(promise)
+}
+
+fn read<T: DeserializeOwned>(op: &'static str, options: Value) -> Result<T> {
+    serde_json::from_value(options).map_err(|error| invalid(op, "options", error.to_string()))
+}
+
+/// Opened by the first call and kept: the kernel binds a table to the socket that made it.
+fn firewall<T>(work: impl FnOnce(&mut Firewall) -> Result<T>) -> Result<T> {
+    let mut held = FIREWALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let firewall = match held.take() {
+        Some(firewall) => held.insert(firewall),
+        None => held.insert(Firewall::open()?),
+    };
+    work(firewall)
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn create_netns(env: &Env) -> napi::Result<Object<'_>> {
+    on_thread(env, "create-netns", || crate::create_netns().map(IntoRawFd::into_raw_fd))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn ensure_bridge(env: &Env, options: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "ensure-bridge", || crate::ensure_bridge(&read::<BridgeOptions>("create bridge", options)?))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn delete_link(env: &Env, name: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "delete-link", move || crate::delete_link(&name))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointCall {
+    netns_fd: RawFd,
+    #[serde(flatten)]
+    options: EndpointOptions,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn create_endpoint(env: &Env, options: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "create-endpoint", || {
+        let call: EndpointCall = read("create endpoint", options)?;
+        if call.netns_fd < 0 {
+            return Err(invalid("create endpoint", &call.netns_fd.to_string(), "not a file descriptor"));
+        }
+        crate::create_endpoint(&call.options, sys::borrow(call.netns_fd))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn apply_ruleset(env: &Env, ruleset: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "apply-ruleset", || {
+        let ruleset: Ruleset = read("apply ruleset", ruleset)?;
+        firewall(|firewall| firewall.apply(&ruleset))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn add_ports(env: &Env, table: String, ports: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "add-ports", move || {
+        let ports: Vec<PublishedPort> = read("publish port", ports)?;
+        firewall(|firewall| firewall.add_ports(&table, &ports))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn remove_ports(env: &Env, table: String, ports: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "remove-ports", move || {
+        let ports: Vec<PublishedPort> = read("publish port", ports)?;
+        firewall(|firewall| firewall.remove_ports(&table, &ports))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn delete_ruleset(env: &Env, table: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "delete-ruleset", move || firewall(|firewall| firewall.delete(&table)))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn reserve_ports(env: &Env, ports: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "reserve-ports", || {
+        let requests: Vec<PortRequest> = read("reserve port", ports)?;
+        let reserved = crate::reserve_ports(&requests)?.into_iter();
+        let answer = reserved.map(|port| json!({ "fd": port.fd.into_raw_fd(), "hostPort": port.host_port }));
+        Ok(answer.collect::<Vec<_>>())
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn list_routes(env: &Env) -> napi::Result<Object<'_>> {
+    on_thread(env, "list-routes", crate::list_routes)
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn enable_forwarding(env: &Env) -> napi::Result<Object<'_>> {
+    on_thread(env, "forwarding", || {
+        let switched_on = crate::enable_forwarding()?;
+        if switched_on {
+            firewall(|firewall| {
+                firewall.drop_foreign();
+                Ok(())
+            })?;
+        }
+        Ok(switched_on)
+    })
+}

@@ -1,0 +1,203 @@
+//! A rule's expressions. Each method adds what the sentence says; registers are chosen here.
+
+use std::net::Ipv4Addr;
+
+use super::abi::*;
+use crate::message::Attrs;
+
+const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const CMP_EQ: u32 = 0;
+const CMP_NEQ: u32 = 1;
+const PAYLOAD_NETWORK: u32 = 1;
+const PAYLOAD_TRANSPORT: u32 = 2;
+const IPV4_SOURCE: u32 = 12;
+const IPV4_DESTINATION: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const CT_STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
+/// IPS_DST_NAT
+const CT_STATUS_DNAT: u32 = 1 << 5;
+const FIB_RESULT_ADDRTYPE: u32 = 3;
+const FIB_DADDR: u32 = 2;
+const RTN_LOCAL: u32 = 2;
+const NAT_DNAT: u32 = 1;
+const IFNAMSIZ: usize = 16;
+
+#[derive(Debug, Clone, Default)]
+pub struct Expressions(Attrs);
+
+impl Expressions {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn attrs(&self) -> &Attrs {
+        &self.0
+    }
+
+    fn add(mut self, name: &str, fill: impl FnOnce(&mut Attrs)) -> Self {
+        self.0.nest(LIST_ELEM, |element| {
+            element.string(EXPR_NAME, name).nest(EXPR_DATA, fill);
+        });
+        self
+    }
+
+    fn meta(self, key: u32, register: u32) -> Self {
+        self.add("meta", |data| {
+            data.be32(1, register).be32(2, key);
+        })
+    }
+
+    fn ct(self, key: u32) -> Self {
+        self.add("ct", |data| {
+            data.be32(1, REG32_00).be32(2, key);
+        })
+    }
+
+    fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
+        self.add("payload", |data| {
+            data.be32(1, register).be32(2, base).be32(3, offset).be32(4, length);
+        })
+    }
+
+    fn compare(self, operator: u32, value: &[u8]) -> Self {
+        self.add("cmp", |data| {
+            data.be32(1, REG32_00).be32(2, operator).nest(3, |inner| {
+                inner.attr(DATA_VALUE, value);
+            });
+        })
+    }
+
+    fn masked(self, mask: &[u8; 4]) -> Self {
+        self.add("bitwise", |data| {
+            data.be32(1, REG32_00).be32(2, REG32_00).be32(3, 4);
+            data.nest(4, |inner| {
+                inner.attr(DATA_VALUE, mask);
+            });
+            data.nest(5, |inner| {
+                inner.attr(DATA_VALUE, &[0; 4]);
+            });
+        })
+    }
+
+    fn lookup(self, set: &str, result: Option<u32>) -> Self {
+        self.add("lookup", |data| {
+            data.string(1, set).be32(2, REG32_00);
+            if let Some(register) = result {
+                data.be32(3, register);
+            }
+        })
+    }
+
+    fn verdict(self, code: i32, chain: Option<&str>) -> Self {
+        self.add("immediate", |data| {
+            data.be32(1, 0).nest(2, |inner| {
+                inner.nest(DATA_VERDICT, |verdict| {
+                    verdict.be32(VERDICT_CODE, code.cast_unsigned());
+                    if let Some(chain) = chain {
+                        verdict.string(VERDICT_CHAIN, chain);
+                    }
+                });
+            });
+        })
+    }
+
+    pub fn accept(self) -> Self {
+        self.verdict(ACCEPT, None)
+    }
+
+    pub fn drop(self) -> Self {
+        self.verdict(DROP, None)
+    }
+
+    pub fn jump(self, chain: &str) -> Self {
+        self.verdict(JUMP, Some(chain))
+    }
+
+    pub fn ipv4(self) -> Self {
+        self.meta(META_NFPROTO, REG32_00).compare(CMP_EQ, &[NFPROTO_IPV4])
+    }
+
+    pub fn in_device(self, name: &str) -> Self {
+        self.meta(META_IIFNAME, REG32_00).compare(CMP_EQ, &device(name))
+    }
+
+    pub fn out_device(self, name: &str) -> Self {
+        self.meta(META_OIFNAME, REG32_00).compare(CMP_EQ, &device(name))
+    }
+
+    pub fn out_device_other_than(self, name: &str) -> Self {
+        self.meta(META_OIFNAME, REG32_00).compare(CMP_NEQ, &device(name))
+    }
+
+    pub fn in_device_of(self, set: &str) -> Self {
+        self.meta(META_IIFNAME, REG32_00).lookup(set, None)
+    }
+
+    pub fn out_device_of(self, set: &str) -> Self {
+        self.meta(META_OIFNAME, REG32_00).lookup(set, None)
+    }
+
+    pub fn established(self) -> Self {
+        self.ct(CT_STATE).masked(&CT_STATE_ESTABLISHED_RELATED.to_ne_bytes()).compare(CMP_NEQ, &[0; 4])
+    }
+
+    /// The flow's destination was translated: it came in by a published port.
+    pub fn published(self) -> Self {
+        self.ct(CT_STATUS).masked(&CT_STATUS_DNAT.to_ne_bytes()).compare(CMP_NEQ, &[0; 4])
+    }
+
+    /// The destination is an address of this host, whichever it has at the moment.
+    pub fn local_destination(self) -> Self {
+        let fib = self.add("fib", |data| {
+            data.be32(1, REG32_00).be32(2, FIB_RESULT_ADDRTYPE).be32(3, FIB_DADDR);
+        });
+        fib.compare(CMP_EQ, &RTN_LOCAL.to_ne_bytes())
+    }
+
+    pub fn not_to_loopback(self) -> Self {
+        self.payload(PAYLOAD_NETWORK, IPV4_DESTINATION, 4, REG32_00)
+            .masked(&[255, 0, 0, 0])
+            .compare(CMP_NEQ, &[127, 0, 0, 0])
+    }
+
+    pub fn source_in(self, network: Ipv4Addr, mask: Ipv4Addr) -> Self {
+        self.payload(PAYLOAD_NETWORK, IPV4_SOURCE, 4, REG32_00)
+            .masked(&mask.octets())
+            .compare(CMP_EQ, &network.octets())
+    }
+
+    /// `ip daddr . meta l4proto . th dport` → address and port in `map`.
+    pub fn dnat_by_address(self, map: &str) -> Self {
+        self.payload(PAYLOAD_NETWORK, IPV4_DESTINATION, 4, REG32_00)
+            .meta(META_L4PROTO, REG32_01)
+            .payload(PAYLOAD_TRANSPORT, 2, 2, REG32_02)
+            .lookup(map, Some(REG32_00))
+            .dnat()
+    }
+
+    /// `meta l4proto . th dport` → address and port in `map`.
+    pub fn dnat_by_port(self, map: &str) -> Self {
+        self.meta(META_L4PROTO, REG32_00).payload(PAYLOAD_TRANSPORT, 2, 2, REG32_01).lookup(map, Some(REG32_00)).dnat()
+    }
+
+    fn dnat(self) -> Self {
+        self.add("nat", |data| {
+            data.be32(1, NAT_DNAT).be32(2, u32::from(NFPROTO_IPV4)).be32(3, REG32_00).be32(5, REG32_01);
+        })
+    }
+
+    pub fn masquerade(self) -> Self {
+        self.add("masq", |_| {})
+    }
+}
+
+/// A device's name fills its register, so that a longer name that begins alike is another one.
+pub fn device(name: &str) -> [u8; IFNAMSIZ] {
+    let mut bytes = [0; IFNAMSIZ];
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    bytes
+}

@@ -1,0 +1,9 @@
+//! nftables, spoken to the kernel directly: no program is started and no list is rewritten.
+
+mod abi;
+mod batch;
+mod elements;
+mod expr;
+pub mod firewall;
+mod foreign;
+pub mod ruleset;

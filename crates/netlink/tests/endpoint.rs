@@ -1,0 +1,95 @@
+//! Bridges and endpoints in the kernel.
+
+mod world;
+
+use std::os::fd::AsFd;
+
+use netlink::{BridgeOptions, create_endpoint, delete_link, ensure_bridge, list_routes};
+use world::{Node, container, endpoint};
+
+fn bridge(name: &str, address: &str) -> BridgeOptions {
+    BridgeOptions { name: name.into(), address: address.into(), mtu: None }
+}
+
+#[test]
+fn containers_on_a_bridge_reach_each_other_and_the_gateway() {
+    let host = Node::new();
+    host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap();
+    let one = container(&host, "br0", 2, "172.30.0.2/16", "172.30.0.1");
+    let two = container(&host, "br0", 3, "172.30.0.3/16", "172.30.0.1");
+    one.serve(80);
+    assert_eq!(two.connect("172.30.0.2:80"), world::Seen::Open);
+    assert_eq!(host.connect("172.30.0.2:80"), world::Seen::Open);
+    let inside = two.shell("ip -o addr show dev eth0; ip route; cat /sys/class/net/eth0/address");
+    assert!(inside.contains("172.30.0.3/16 brd 172.30.255.255"), "{inside}");
+    assert!(inside.contains("default via 172.30.0.1 dev eth0"), "{inside}");
+    assert!(!inside.contains("inet6"), "IPv6 is off: {inside}");
+    assert!(two.shell("ip -o addr show dev lo").contains("127.0.0.1/8"));
+    let port = host.shell("ip -d link show dev vethbr02");
+    assert!(port.contains("hairpin on"), "{port}");
+    let routes = host.run(list_routes).unwrap();
+    assert!(routes.iter().any(|route| route.destination == "172.30.0.0/16" && route.device == "br0"), "{routes:?}");
+}
+
+#[test]
+fn a_bridge_is_brought_to_its_settings() {
+    let host = Node::new();
+    host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap();
+    let mtu = BridgeOptions { mtu: Some(1400), ..bridge("br0", "172.31.0.1/24") };
+    host.run(|| ensure_bridge(&mtu)).unwrap();
+    host.run(|| ensure_bridge(&mtu)).unwrap();
+    let shown = host.shell("ip -d addr show dev br0");
+    assert!(shown.contains("172.31.0.1/24") && shown.contains("mtu 1400"), "{shown}");
+    assert!(!shown.contains("172.30.0.1") && !shown.contains("inet6"), "{shown}");
+    assert!(shown.contains("stp_state 0") && shown.contains("mcast_snooping 0"), "{shown}");
+}
+
+#[test]
+fn an_administrators_bridge_keeps_its_addresses() {
+    let host = Node::new();
+    host.shell("ip link add br0 type bridge; ip addr add 10.1.0.1/24 dev br0");
+    host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap();
+    let shown = host.shell("ip addr show dev br0");
+    assert!(shown.contains("10.1.0.1/24") && shown.contains("172.30.0.1/16"), "{shown}");
+}
+
+#[test]
+fn a_link_that_is_no_bridge_is_left_alone() {
+    let host = Node::new();
+    host.shell("ip link add br0 type veth peer name br0peer");
+    let error = host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap_err();
+    assert_eq!(error.kind(), "conflict");
+    assert!(error.to_string().contains("not a bridge"), "{error}");
+}
+
+#[test]
+fn a_name_in_use_is_a_conflict_and_a_failure_leaves_nothing() {
+    let host = Node::new();
+    host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap();
+    let _one = container(&host, "br0", 2, "172.30.0.2/16", "172.30.0.1");
+    let names = || host.shell("ip -o link | cut -d: -f2");
+    let before = names();
+    let node = Node::new();
+    let again = endpoint("br0", 2, "172.30.0.9/16", "172.30.0.1");
+    let error = host.run(|| create_endpoint(&again, node.0.as_fd())).unwrap_err();
+    assert_eq!((error.kind(), error.object()), ("conflict", "vethbr02"));
+    // The default route cannot be set: its gateway lies in no network of the container.
+    let lost = endpoint("br0", 4, "172.30.0.4/16", "10.9.9.9");
+    let error = host.run(|| create_endpoint(&lost, node.0.as_fd())).unwrap_err();
+    assert_eq!(error.op(), "add default route");
+    let nowhere = endpoint("br9", 5, "172.30.0.5/16", "172.30.0.1");
+    let error = host.run(|| create_endpoint(&nowhere, node.0.as_fd())).unwrap_err();
+    assert_eq!((error.kind(), error.object()), ("notFound", "br9"));
+    assert_eq!(names(), before);
+    assert!(!node.shell("ip -o link").contains("eth0"));
+}
+
+#[test]
+fn deleting_takes_both_ends_and_then_finds_nothing() {
+    let host = Node::new();
+    host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap();
+    let one = container(&host, "br0", 2, "172.30.0.2/16", "172.30.0.1");
+    host.run(|| delete_link("vethbr02")).unwrap();
+    assert!(!one.shell("ip -o link").contains("eth0"));
+    assert_eq!(host.run(|| delete_link("vethbr02")).unwrap_err().kind(), "notFound");
+}
