@@ -14,6 +14,8 @@
 
 mod chunks;
 mod copy_up;
+#[cfg(test)]
+mod differential;
 mod digest;
 mod dirs;
 mod error;

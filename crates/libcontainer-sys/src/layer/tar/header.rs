@@ -13,6 +13,15 @@ pub(super) enum Format {
     Gnu,
 }
 
+pub(super) struct Numbers {
+    pub(super) mode: u32,
+    pub(super) uid: u64,
+    pub(super) gid: u64,
+    pub(super) size: u64,
+    pub(super) mtime: i64,
+    pub(super) device: (u32, u32),
+}
+
 impl Header<'_> {
     fn field(&self, offset: usize, len: usize) -> &[u8] {
         &self.0[offset..offset + len]
@@ -48,50 +57,43 @@ impl Header<'_> {
         self.0[156]
     }
 
-    pub(super) fn path(&self) -> Vec<u8> {
+    pub(super) fn path(&self) -> TarResult<Vec<u8>> {
         let name = text(self.field(0, 100));
         let prefix = match self.format() {
             Format::Ustar => text(self.field(345, 155)),
             Format::Star => text(self.field(345, 131)),
+            // Some readers take what is here for a prefix, others do not look.
+            Format::V7 if self.0[345] != 0 => return Err(format("an old header has a name's prefix")),
+            // GNU has atime and ctime here.
+            Format::Gnu if octal(self.field(345, 12)).is_none() && self.0[345] & 0x80 == 0 => {
+                return Err(format("a GNU header has a name's prefix"));
+            }
             Format::V7 | Format::Gnu => b"",
         };
-        if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
+        Ok(if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() })
     }
 
     pub(super) fn link(&self) -> Vec<u8> {
         text(self.field(157, 100)).to_vec()
     }
 
-    pub(super) fn mode(&self) -> TarResult<u32> {
-        // Some writers put the file type in as well: the permission bits are what counts.
-        Ok((unsigned(self.field(100, 8), "mode")? & 0o7777) as u32)
-    }
-
-    pub(super) fn uid(&self) -> TarResult<u64> {
-        unsigned(self.field(108, 8), "uid")
-    }
-
-    pub(super) fn gid(&self) -> TarResult<u64> {
-        unsigned(self.field(116, 8), "gid")
-    }
-
-    pub(super) fn size(&self) -> TarResult<u64> {
-        unsigned(self.field(124, 12), "size")
-    }
-
-    pub(super) fn mtime(&self) -> TarResult<i64> {
-        signed(self.field(136, 12), "mtime")
-    }
-
-    pub(super) fn device(&self) -> TarResult<(u32, u32)> {
-        let number = |offset, name| {
+    /// All numbers are read, also those that count for nothing: a header that another reader finds malformed ends the
+    /// archive there, silently with some.
+    pub(super) fn numbers(&self) -> TarResult<Numbers> {
+        let device = |offset, name| {
             let value = unsigned(self.field(offset, 8), name)?;
             u32::try_from(value).map_err(|_| format(format!("{name} {value} is out of range")))
         };
-        if self.format() == Format::V7 {
-            return Ok((0, 0));
-        }
-        Ok((number(329, "devmajor")?, number(337, "devminor")?))
+        let device = (device(329, "devmajor")?, device(337, "devminor")?);
+        Ok(Numbers {
+            // Some writers put the file type in as well: the permission bits are what counts.
+            mode: (unsigned(self.field(100, 8), "mode")? & 0o7777) as u32,
+            uid: unsigned(self.field(108, 8), "uid")?,
+            gid: unsigned(self.field(116, 8), "gid")?,
+            size: unsigned(self.field(124, 12), "size")?,
+            mtime: signed(self.field(136, 12), "mtime")?,
+            device: if self.format() == Format::V7 { (0, 0) } else { device },
+        })
     }
 
     /// The four regions of an old GNU sparse header, whether a block with more follows, and the file's real size.

@@ -2,10 +2,10 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::header::{Format, Header, unsigned};
+use super::header::{Format, Header, Numbers, unsigned};
 use super::pax::{Records, SparseForm};
 use super::sparse::{Map, decimal};
-use super::{BLOCK, Entry, Kind, MAX_META, TarError, TarResult, Time, format};
+use super::{BLOCK, Entry, Kind, MAX_META, TarResult, Time, format};
 
 pub(in super::super) struct Reader<R> {
     input: R,
@@ -51,9 +51,10 @@ impl<R: BufRead> Reader<R> {
             };
             let header = Header(&block);
             header.check()?;
+            let numbers = header.numbers()?;
             match header.typeflag() {
                 b'x' => {
-                    let body = self.meta(header.size()?)?;
+                    let body = self.meta(numbers.size)?;
                     let records = Records::local(&body, &self.global)?;
                     if prelude.pax.replace(records).is_some() {
                         return Err(format("two PAX headers stand in front of one entry"));
@@ -63,12 +64,12 @@ impl<R: BufRead> Reader<R> {
                     if !prelude.is_empty() {
                         return Err(format("a global header stands between an extended header and its entry"));
                     }
-                    let body = self.meta(header.size()?)?;
+                    let body = self.meta(numbers.size)?;
                     self.global.global(&body)?;
                 }
-                b'L' => self.long(&header, &mut prelude.long_name)?,
-                b'K' => self.long(&header, &mut prelude.long_link)?,
-                _ => return self.entry(&header, prelude).map(Some),
+                b'L' => self.long(numbers.size, &mut prelude.long_name)?,
+                b'K' => self.long(numbers.size, &mut prelude.long_link)?,
+                _ => return self.entry(&header, &numbers, prelude).map(Some),
             }
         }
     }
@@ -151,11 +152,12 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// A GNU long name or link target: a text that ends with NULs.
-    fn long(&mut self, header: &Header<'_>, into: &mut Option<Vec<u8>>) -> TarResult<()> {
-        let mut body = self.meta(header.size()?)?;
-        let end = body.iter().position(|&byte| byte == 0).unwrap_or(body.len());
-        if body[end..].iter().any(|&byte| byte != 0) {
-            return Err(format("a GNU long name holds a NUL"));
+    fn long(&mut self, size: u64, into: &mut Option<Vec<u8>>) -> TarResult<()> {
+        let mut body = self.meta(size)?;
+        // Without its NUL some readers go on into the padding.
+        let end = body.iter().position(|&byte| byte == 0).unwrap_or(0);
+        if end == 0 || body[end..].iter().any(|&byte| byte != 0) {
+            return Err(format("a GNU long name is empty, has no end, or holds a NUL"));
         }
         body.truncate(end);
         if into.replace(body).is_some() {
@@ -164,15 +166,15 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    fn entry(&mut self, header: &Header<'_>, prelude: Prelude) -> TarResult<Entry> {
+    fn entry(&mut self, header: &Header<'_>, numbers: &Numbers, prelude: Prelude) -> TarResult<Entry> {
         let records = prelude.pax.unwrap_or_else(|| self.global.clone());
-        let path = either(prelude.long_name, records.path.clone(), "name")?.unwrap_or_else(|| header.path());
-        let link = either(prelude.long_link, records.link.clone(), "link target")?.unwrap_or_else(|| header.link());
-        let stored = match records.size {
-            Some(size) => size,
-            None => header.size()?,
+        let path = match either(prelude.long_name, records.path.clone(), "name")? {
+            Some(path) => path,
+            None => header.path()?,
         };
-        let kind = kind(header, &path, link)?;
+        let link = either(prelude.long_link, records.link.clone(), "link target")?.unwrap_or_else(|| header.link());
+        let stored = records.size.unwrap_or(numbers.size);
+        let kind = kind(header.typeflag(), &path, link, numbers.device)?;
         if kind != Kind::Regular && stored != 0 {
             // Readers disagree on whether data follows such an entry.
             return Err(format(format!("an entry without data has a size of {stored} bytes")));
@@ -185,13 +187,10 @@ impl<R: BufRead> Reader<R> {
         let mut entry = Entry {
             path,
             kind,
-            mode: header.mode()?,
-            uid: owner(records.uid, header.uid(), "uid")?,
-            gid: owner(records.gid, header.gid(), "gid")?,
-            mtime: match records.mtime {
-                Some(time) => time,
-                None => Time { seconds: header.mtime()?, nanoseconds: 0 },
-            },
+            mode: numbers.mode,
+            uid: owner(records.uid.unwrap_or(numbers.uid), "uid")?,
+            gid: owner(records.gid.unwrap_or(numbers.gid), "gid")?,
+            mtime: records.mtime.unwrap_or(Time { seconds: numbers.mtime, nanoseconds: 0 }),
             size: stored,
             xattrs: records.xattrs.clone(),
             sparse: None,
@@ -298,32 +297,22 @@ fn either(gnu: Option<Vec<u8>>, pax: Option<Vec<u8>>, what: &str) -> TarResult<O
     }
 }
 
-fn owner(pax: Option<u64>, header: Result<u64, TarError>, what: &str) -> TarResult<u32> {
-    let id = match pax {
-        Some(id) => id,
-        None => header?,
-    };
+fn owner(id: u64, what: &str) -> TarResult<u32> {
     // u32::MAX is "leave as it is" to chown(2).
     u32::try_from(id).ok().filter(|&id| id != u32::MAX).ok_or_else(|| format(format!("{what} {id} is out of range")))
 }
 
-fn kind(header: &Header<'_>, path: &[u8], link: Vec<u8>) -> TarResult<Kind> {
+fn kind(typeflag: u8, path: &[u8], link: Vec<u8>, (major, minor): (u32, u32)) -> TarResult<Kind> {
     let slash = path.ends_with(b"/");
-    Ok(match header.typeflag() {
+    Ok(match typeflag {
         // V7 had no type for directories.
         0 if slash => Kind::Directory,
         b'0' | b'7' if slash => return Err(format("a regular file's name ends in a slash")),
         0 | b'0' | b'7' | b'S' => Kind::Regular,
         b'1' => Kind::Hardlink(link),
         b'2' => Kind::Symlink(link),
-        b'3' => {
-            let (major, minor) = header.device()?;
-            Kind::Char { major, minor }
-        }
-        b'4' => {
-            let (major, minor) = header.device()?;
-            Kind::Block { major, minor }
-        }
+        b'3' => Kind::Char { major, minor },
+        b'4' => Kind::Block { major, minor },
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
         other => return Err(format(format!("the entry's type '{}' is unknown", other.escape_ascii()))),
