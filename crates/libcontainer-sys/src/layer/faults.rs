@@ -251,14 +251,3 @@ fn a_writer_waits_for_room() {
     assert!(matches!(input.pop(), Popped::Chunk(_)));
     told.try_recv().unwrap().unwrap();
 }
-
-#[test]
-fn a_dropped_layer_is_aborted() {
-    let scratch = Scratch::new("drop");
-    let layer = Layer::open(options(&scratch));
-    let (done, wait) = channel();
-    layer.abort(Box::new(move |_| done.send(()).unwrap()));
-    drop(layer);
-    wait.recv().unwrap();
-    nothing_left(&scratch, "drop");
-}

@@ -50,12 +50,14 @@ enum Outcome {
 
 struct Shared {
     input: Input,
+    /// `end` was called: the layer is finished whether its handle lives or not.
+    ended: AtomicBool,
     cancelled: Arc<AtomicBool>,
     outcome: Mutex<Outcome>,
     target: PathBuf,
 }
 
-/// A handle; dropping it before the end aborts.
+/// A handle; dropping it before `end` aborts.
 pub struct Layer(Arc<Shared>);
 
 impl Layer {
@@ -63,6 +65,7 @@ impl Layer {
     pub fn open(options: LayerOptions) -> Self {
         let shared = Arc::new(Shared {
             input: Input::default(),
+            ended: AtomicBool::new(false),
             cancelled: Arc::default(),
             outcome: Mutex::new(Outcome::Running(Vec::new())),
             target: options.target_dir.clone(),
@@ -91,6 +94,7 @@ impl Layer {
 
     /// No more bytes. `on_end` is called when all is on the disk, or when nothing of it is left.
     pub fn end(&self, on_end: OnEnd) {
+        self.0.ended.store(true, Ordering::Relaxed);
         self.0.input.end();
         self.0.when_done(on_end);
     }
@@ -104,7 +108,9 @@ impl Layer {
 
 impl Drop for Layer {
     fn drop(&mut self) {
-        self.0.cancel();
+        if !self.0.ended.load(Ordering::Relaxed) {
+            self.0.cancel();
+        }
     }
 }
 
@@ -337,4 +343,36 @@ fn receive(
         blob.sync_all().map_err(blob_error("sync"))?;
     }
     Ok((digest, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::testing::Scratch;
+    use std::sync::mpsc::channel;
+
+    /// The outcome, and whether the directory is there, of an empty layer whose handle goes away.
+    fn dropped(ended: bool) -> (Result<AppliedLayer>, bool) {
+        let scratch = Scratch::new("drop");
+        let target = scratch.path("layer");
+        let layer = Layer::open(LayerOptions { target_dir: target.clone(), ..LayerOptions::default() });
+        let shared = layer.0.clone();
+        if ended {
+            layer.end(Box::new(|_| {}));
+        }
+        drop(layer);
+        let (done, wait) = channel();
+        shared.when_done(Box::new(move |result| done.send(result).unwrap()));
+        (wait.recv().unwrap(), target.exists())
+    }
+
+    #[test]
+    fn a_layer_dropped_before_its_end_is_aborted() {
+        assert!(matches!(dropped(false), (Err(LayerError::Cancelled { .. }), false)));
+    }
+
+    #[test]
+    fn a_layer_dropped_behind_its_end_is_finished() {
+        assert!(matches!(dropped(true), (Ok(_), true)));
+    }
 }

@@ -131,3 +131,83 @@ fn clear_flags(parent: &OwnedFd, name: &[u8]) {
         let _ = ioctl_setflags(&file, flags - (IFlags::IMMUTABLE | IFlags::APPEND));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::testing::{Scratch, nest, tree};
+    use crate::sys::private_mounts;
+    use rustix::fs::mknodat;
+    use rustix::mount::{MountFlags, mount};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn everything_goes_and_nothing_is_followed() {
+        let scratch = Scratch::new("remove");
+        let (root, sentinel) = (scratch.path("tree"), scratch.path("sentinel"));
+        fs::create_dir(&sentinel).unwrap();
+        fs::write(sentinel.join("file"), "untouched").unwrap();
+        let before = tree(&sentinel);
+        fs::create_dir_all(root.join("closed/below")).unwrap();
+        fs::write(root.join("closed/below/file"), "").unwrap();
+        symlink(&sentinel, root.join("closed/link")).unwrap();
+        symlink("/", root.join("link")).unwrap();
+        mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::empty(), 0).unwrap();
+        mknodat(CWD, root.join("whiteout"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        let fixed = root.join("closed/fixed");
+        fs::write(&fixed, "").unwrap();
+        let file = fs::File::open(&fixed).unwrap();
+        // Not every filesystem has the flag; where it is, it must not be in the way.
+        let _ = ioctl_setflags(&file, IFlags::IMMUTABLE);
+        fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+        let closed = fs::File::open(root.join("closed")).unwrap();
+        let _ = ioctl_setflags(&closed, IFlags::APPEND);
+        remove_tree(&root).unwrap();
+        assert!(!root.exists());
+        assert_eq!(tree(&sentinel), before);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_tree_is_removed_itself() {
+        let scratch = Scratch::new("remove");
+        fs::create_dir(scratch.path("sentinel")).unwrap();
+        symlink("sentinel", scratch.path("link")).unwrap();
+        remove_tree(&scratch.path("link")).unwrap();
+        assert!(scratch.path("sentinel").exists());
+        assert!(!scratch.path("link").is_symlink());
+    }
+
+    #[test]
+    fn nothing_is_as_good() {
+        let scratch = Scratch::new("remove");
+        remove_tree(&scratch.path("missing")).unwrap();
+        remove_tree(&scratch.path("missing/below")).unwrap();
+    }
+
+    #[test]
+    fn depth_is_no_protection() {
+        let scratch = Scratch::new("remove");
+        let root = scratch.path("tree");
+        fs::create_dir(&root).unwrap();
+        drop(nest(&root, 5000));
+        remove_tree(&root).unwrap();
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_mount_in_the_tree_is_not_entered() {
+        let scratch = Scratch::new("remove");
+        let point = scratch.path("tree/mount");
+        fs::create_dir_all(&point).unwrap();
+        let work = || {
+            private_mounts::enter().unwrap();
+            mount("tmpfs", &point, "tmpfs", MountFlags::empty(), None).unwrap();
+            fs::write(point.join("file"), "untouched").unwrap();
+            let error = remove_tree(&scratch.path("tree")).unwrap_err();
+            assert_eq!(error.errno(), Some(Errno::XDEV.raw_os_error()));
+            assert!(point.join("file").exists());
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+    }
+}

@@ -1,12 +1,13 @@
 //! Directories that tests work in, and archives made byte by byte.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
-use rustix::fs::{lgetxattr, llistxattr};
+use rustix::fs::{CWD, Mode, OFlags, lgetxattr, llistxattr, mkdirat, openat};
 
 use super::digest::Hasher;
 use super::error::Result;
@@ -216,4 +217,13 @@ pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
         (state >> 32) as u8
     };
     std::iter::repeat_with(&mut next).take(len).collect()
+}
+
+/// Directories in each other, far deeper than one path can name. Returns the last one.
+pub(super) fn nest(root: &Path, levels: usize) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    (0..levels).fold(openat(CWD, root, flags, Mode::empty()).unwrap(), |dir, _| {
+        mkdirat(&dir, "d", Mode::RWXU).unwrap();
+        openat(&dir, "d", flags, Mode::empty()).unwrap()
+    })
 }
