@@ -1,0 +1,125 @@
+/** Manifests, indexes and platforms: what is taken for which, and what is refused. */
+import { describe, expect, it } from 'vitest';
+import type { Descriptor } from '../../ts/oci.ts';
+import { decode } from '../../ts/registry/client/documents.ts';
+import { choosePlatform } from '../../ts/registry/client/platform.ts';
+import { isInsecure, proxyFor } from '../../ts/registry/client/settings.ts';
+import { OCI_INDEX, OCI_MANIFEST } from '../helpers/scriptedRegistry.ts';
+
+const digest = `sha256:${'a'.repeat(64)}`;
+const config = { mediaType: 'application/vnd.oci.image.config.v1+json', digest, size: 2 };
+const layer = { mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', digest, size: 10 };
+const manifest = { schemaVersion: 2, config, layers: [layer] };
+const bytes = (value: unknown): Uint8Array => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
+
+describe('documents', () => {
+  it('are manifests or indexes', () => {
+    expect(decode(bytes(manifest), OCI_MANIFEST).kind).toBe('manifest');
+    expect(decode(bytes(manifest), `${OCI_MANIFEST}; charset=utf-8`).kind).toBe('manifest');
+    expect(
+      decode(bytes({ schemaVersion: 2, manifests: [{ ...layer, mediaType: OCI_MANIFEST }] }), OCI_INDEX).kind,
+    ).toBe('index');
+  });
+
+  it.each([
+    ['an index that is a manifest too', { ...manifest, manifests: [] }, OCI_INDEX, 'both an index and a manifest'],
+    [
+      'an index served as a manifest',
+      { schemaVersion: 2, manifests: [] },
+      OCI_MANIFEST,
+      'expected manifest but found index',
+    ],
+    ['a manifest served as an index', manifest, OCI_INDEX, 'expected index but found manifest'],
+    ['another media type inside', { ...manifest, mediaType: OCI_INDEX }, OCI_MANIFEST, 'served as'],
+    ['schema 1', { schemaVersion: 1, fsLayers: [] }, OCI_MANIFEST, 'schema 1'],
+    ['a schema-1 part', { ...manifest, fsLayers: [] }, OCI_MANIFEST, 'schema 1'],
+    ['no object', [], OCI_MANIFEST, 'no object'],
+    ['null', 'null', OCI_MANIFEST, 'no object'],
+    ['no JSON', '{', OCI_MANIFEST, 'not JSON'],
+    ['a web page', '<html>', 'text/html', 'not JSON'],
+    ['deep nesting', '['.repeat(1_000_000), OCI_MANIFEST, 'not JSON'],
+    ['layers null', { ...manifest, layers: null }, OCI_MANIFEST, 'layers is no list'],
+    ['a layer null', { ...manifest, layers: [null] }, OCI_MANIFEST, 'layers[0] is no object'],
+    ['a size as text', { ...manifest, layers: [{ ...layer, size: '1' }] }, OCI_MANIFEST, 'no valid size'],
+    ['a negative size', { ...manifest, layers: [{ ...layer, size: -1 }] }, OCI_MANIFEST, 'no valid size'],
+    ['a huge size', { ...manifest, layers: [{ ...layer, size: 1e300 }] }, OCI_MANIFEST, 'no valid size'],
+    [
+      'a path for a digest',
+      { ...manifest, config: { ...config, digest: 'sha256:../../x' } },
+      OCI_MANIFEST,
+      'no valid digest',
+    ],
+    ['too many layers', { ...manifest, layers: Array(501).fill(layer) }, OCI_MANIFEST, '501 layers'],
+    [
+      'a foreign layer',
+      { ...manifest, layers: [{ ...layer, mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip' }] },
+      OCI_MANIFEST,
+      'unsupported layer',
+    ],
+    [
+      'no image',
+      { ...manifest, config: { ...config, mediaType: 'application/vnd.cncf.helm.config.v1+json' } },
+      OCI_MANIFEST,
+      'no container image',
+    ],
+  ])('refuse %s', (_what, document, type, message) => {
+    expect(() => decode(bytes(document), type)).toThrow(message);
+  });
+});
+
+describe('platforms', () => {
+  const index = (...names: string[]): Descriptor[] =>
+    names.map((name, i) => {
+      const [os = '', architecture = '', variant] = name.split('/');
+      return { mediaType: OCI_MANIFEST, digest, size: i, platform: { os, architecture, ...(variant && { variant }) } };
+    });
+  const choose = (wanted: string, ...names: string[]): number | undefined =>
+    choosePlatform(index(...names), index(wanted)[0]?.platform ?? { os: '', architecture: '' })?.size;
+
+  it.each([
+    ['linux/amd64', ['unknown/unknown', 'linux/arm64', 'linux/amd64'], 2],
+    ['linux/amd64', ['unknown/unknown'], undefined],
+    ['linux/amd64', ['linux/386', 'linux/amd64'], 1],
+    ['linux/amd64', ['linux/386'], 0],
+    ['linux/amd64', ['linux/amd64/v3', 'windows/amd64'], undefined],
+    ['linux/amd64/v3', ['linux/amd64', 'linux/amd64/v2'], 1],
+    ['linux/arm64', ['linux/arm/v7', 'linux/arm64/v8'], 1],
+    ['linux/arm64/v8', ['linux/arm64'], 0],
+    ['linux/arm64', ['linux/arm/v6', 'linux/arm/v7'], 1],
+    ['linux/arm/v6', ['linux/arm/v7', 'linux/arm/v5'], 1],
+    ['linux/arm', ['linux/arm/v7'], 0],
+    ['linux/s390x', ['linux/amd64', 'linux/s390x'], 1],
+  ])('for %s of %j: %j', (wanted, names, at) => {
+    expect(choose(wanted, ...names)).toBe(at);
+  });
+});
+
+describe('settings', () => {
+  it.each([
+    ['localhost:5000', [], true],
+    ['127.0.0.2', [], true],
+    ['[::1]:5000', [], true],
+    ['10.1.2.3:5000', ['10.0.0.0/8'], true],
+    ['11.1.2.3:5000', ['10.0.0.0/8'], false],
+    ['reg.test:5000', ['reg.test:5000'], true],
+    ['reg.test:5001', ['reg.test:5000'], false],
+    ['127.evil.com', [], false],
+  ])('%s with %j insecure: %j', (host, list, insecure) => {
+    expect(isInsecure(host, list)).toBe(insecure);
+  });
+
+  it.each([
+    ['https://reg.test/', '', 'https-proxy'],
+    ['http://reg.test/', '', 'http-proxy'],
+    ['https://127.0.0.1:5000/', '', ''],
+    ['https://reg.test/', 'reg.test', ''],
+    ['https://a.reg.test/', 'reg.test', ''],
+    ['https://areg.test/', 'reg.test', 'https-proxy'],
+    ['https://reg.test/', '.reg.test', 'https-proxy'],
+    ['https://reg.test:8443/', 'reg.test:443', 'https-proxy'],
+    ['https://10.1.1.1/', 'x, 10.0.0.0/8', ''],
+    ['https://reg.test/', '*', ''],
+  ])('%s with NO_PROXY %j by %j', (url, no, proxy) => {
+    expect(proxyFor(new URL(url), { http: 'http-proxy', https: 'https-proxy', no })).toBe(proxy);
+  });
+});
