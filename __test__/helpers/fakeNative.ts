@@ -1,0 +1,211 @@
+/**
+ * A native layer without a kernel, for unit tests of what the engine does around it: programs are words that say how they
+ * end. `exit N` ends with N as soon as it is let go, `absent` cannot be executed, anything else runs until a signal.
+ */
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import type {
+  ClientStream,
+  ContainerRuntimeState,
+  EndpointOptions,
+  HostInfo,
+  Native,
+  PublishedPort,
+  RuntimeEvent,
+  SpawnOptions,
+} from '../../ts/engine/native/index.ts';
+import { NativeError } from '../../ts/engine/native/index.ts';
+import { CaissonError } from '../../ts/errdefs.ts';
+
+interface Fake {
+  options: SpawnOptions;
+  pid: number;
+  started: boolean;
+  streams: ClientStream[];
+}
+
+export class FakeNative {
+  readonly containers = new Map<string, Fake>();
+  readonly calls: string[] = [];
+  readonly endpoints: EndpointOptions[] = [];
+  readonly ports: PublishedPort[] = [];
+  readonly takenPorts = new Set<number>();
+  readonly openFds = new Set<number>();
+  frozen = new Set<string>();
+  /** What adoptShim finds, by id. */
+  found = new Map<string, ContainerRuntimeState>();
+  #onEvent: (event: RuntimeEvent) => void = () => undefined;
+  #nextPid = 1_000_000;
+
+  get native(): Native {
+    return this as unknown as Native;
+  }
+
+  async probeHost(): Promise<HostInfo> {
+    return {
+      architecture: 'x86_64',
+      kernelVersion: '6.18.0',
+      cgroupVersion: 1,
+      seccomp: true,
+      cpus: 2,
+      memoryLimit: true,
+      swapLimit: true,
+      pidsLimit: true,
+      cpuCfsQuota: true,
+      cpuSet: true,
+    } as HostInfo;
+  }
+
+  async startRuntime(options: { onEvent: (event: RuntimeEvent) => void }): Promise<void> {
+    this.#onEvent = options.onEvent;
+  }
+
+  #fd(): number {
+    const fd = openSync('/dev/null', 'r+');
+    this.openFds.add(fd);
+    return fd;
+  }
+
+  closeFd(fd: number): void {
+    if (!this.openFds.delete(fd)) throw new Error(`fd ${fd} closed twice`);
+    closeSync(fd);
+  }
+
+  dupFd(_fd: number): number {
+    return this.#fd();
+  }
+
+  async createNetns(): Promise<number> {
+    return this.#fd();
+  }
+
+  async createEndpoint(options: EndpointOptions): Promise<void> {
+    this.endpoints.push(options);
+  }
+
+  async reservePorts(ports: { hostIp: string; hostPort: number }[]): Promise<{ fd: number; hostPort: number }[]> {
+    const taken = ports.find(({ hostPort }) => this.takenPorts.has(hostPort));
+    if (taken)
+      throw new CaissonError(
+        'Conflict',
+        `Bind for ${taken.hostIp}:${taken.hostPort} failed: port is already allocated`,
+      );
+    return ports.map(({ hostPort }) => ({ fd: this.#fd(), hostPort: hostPort || 49_153 }));
+  }
+
+  async addPorts(_table: string, ports: PublishedPort[]): Promise<void> {
+    this.ports.push(...ports);
+  }
+
+  async removePorts(_table: string, ports: PublishedPort[]): Promise<void> {
+    for (const port of ports) {
+      const at = this.ports.findIndex((one) => one.hostPort === port.hostPort);
+      if (at >= 0) this.ports.splice(at, 1);
+    }
+  }
+
+  async spawnShim(options: SpawnOptions): Promise<object> {
+    this.calls.push(`spawn ${options.id}`);
+    for (const fd of [options.netnsFd, ...options.ports.map(({ fd }) => fd)]) if (fd !== undefined) this.closeFd(fd);
+    const pid = this.#nextPid++;
+    this.containers.set(options.id, { options, pid, started: false, streams: [] });
+    return { shimPid: pid, shimStartTime: 1, initPid: pid, initStartTime: 1 };
+  }
+
+  async startContainer(id: string): Promise<void> {
+    const fake = this.#get(id);
+    const [program = '', argument] = fake.options.spec.process.args;
+    if (program === 'absent') {
+      const message = `exec: "absent": executable file not found in $PATH`;
+      const cause = new NativeError({ kind: 'exec', op: 'execve', errno: 2, message });
+      throw new CaissonError('InvalidParameter', message, { cause });
+    }
+    fake.started = true;
+    if (program === 'exit') this.end(id, Number(argument ?? 0));
+  }
+
+  /** The container's init ends. */
+  end(id: string, exitCode: number): void {
+    const fake = this.containers.get(id);
+    if (!fake) return;
+    for (const { fd } of fake.streams) this.closeFd(fd);
+    fake.streams = [];
+    const exit = { exitCode, oomKilled: false, exitedAt: new Date().toISOString() };
+    queueMicrotask(() => this.#onEvent({ type: 'exit', id, exit }));
+  }
+
+  shimGone(id: string): void {
+    this.#onEvent({ type: 'shimGone', id });
+  }
+
+  async adoptShim({ id }: { id: string }): Promise<ContainerRuntimeState> {
+    return this.found.get(id) ?? { status: 'lost', execs: [] };
+  }
+
+  async destroyContainer({ id, stateDir }: { id: string; stateDir: string }): Promise<void> {
+    this.calls.push(`destroy ${id}`);
+    for (const { fd } of this.containers.get(id)?.streams ?? []) this.closeFd(fd);
+    this.containers.delete(id);
+    rmSync(stateDir, { recursive: true, force: true });
+  }
+
+  async attach(id: string, client: ClientStream): Promise<void> {
+    const fake = this.#get(id);
+    this.calls.push(`attach ${id} ${fake.started ? 'running' : 'created'}`);
+    this.openFds.add(client.fd);
+    fake.streams.push(client);
+    writeSync(client.fd, client.head);
+  }
+
+  async exec(id: string, options: { execId: string }): Promise<{ pid: number }> {
+    queueMicrotask(() => this.#onEvent({ type: 'execExit', id, execId: options.execId, exitCode: 3 }));
+    return { pid: this.#nextPid++ };
+  }
+
+  async resize(): Promise<void> {}
+
+  async signalProcess({ pid, signal }: { pid: number; signal: number }): Promise<void> {
+    const [id, fake] = [...this.containers].find(([, one]) => one.pid === pid) ?? [];
+    this.calls.push(`signal ${signal}`);
+    if (id === undefined || !fake) throw new CaissonError('NotFound', 'no such process');
+    if (signal === 9 || (signal === 15 && fake.options.spec.process.args[0] !== 'stubborn')) this.end(id, 128 + signal);
+  }
+
+  async cgroupFreeze(cgroup: string, frozen: boolean): Promise<void> {
+    if (frozen) this.frozen.add(cgroup);
+    else this.frozen.delete(cgroup);
+  }
+
+  async cgroupPids(): Promise<number[]> {
+    return [process.pid];
+  }
+
+  async compileSeccomp(): Promise<void> {}
+  async serveLog({ fd }: { fd: number }): Promise<void> {
+    this.closeFd(fd);
+  }
+  endLog(): void {}
+  async copyUp(): Promise<void> {}
+  async removeTree(path: string): Promise<void> {
+    rmSync(path, { recursive: true, force: true });
+  }
+  async treeSize(): Promise<number> {
+    return 0;
+  }
+  async ensureBridge(): Promise<void> {}
+  async deleteLink(): Promise<void> {}
+  async applyRuleset(): Promise<object> {
+    return { owned: true, droppedBy: [] };
+  }
+  async listRoutes(): Promise<object[]> {
+    return [];
+  }
+  async enableForwarding(): Promise<boolean> {
+    return false;
+  }
+
+  #get(id: string): Fake {
+    const fake = this.containers.get(id);
+    if (!fake) throw new CaissonError('NotFound', `no shim of ${id}`);
+    return fake;
+  }
+}

@@ -1,0 +1,311 @@
+/** What the engine does around the kernel, on a native layer that has none: rows, events, waits, policies, clean-up. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { DaemonConfig } from '../../ts/engine/config.ts';
+import { loadConfig } from '../../ts/engine/config.ts';
+import { Containers } from '../../ts/engine/containers/containers.ts';
+import { EnginePaths } from '../../ts/engine/engine.ts';
+import { KindRegistry } from '../../ts/engine/jobs/kinds.ts';
+import { JobRunner } from '../../ts/engine/jobs/runner.ts';
+import { CaissonError } from '../../ts/errdefs.ts';
+import { Database } from '../../ts/graph/db.ts';
+import { Graph } from '../../ts/graph/graph.ts';
+import { createLogger } from '../../ts/log.ts';
+import { FakeNative } from '../helpers/fakeNative.ts';
+
+const log = createLogger('silent');
+let dir: string;
+let fake: FakeNative;
+let db: Database;
+let graph: Graph;
+let containers: Containers;
+
+/** A daemon over the same roots; `boot` says whether the machine went down in between. */
+async function boot(bootId = 'boot-1'): Promise<void> {
+  const paths = new EnginePaths(join(dir, 'data'), join(dir, 'exec'));
+  for (const path of [paths.overlay, paths.containers, paths.volumes, paths.state])
+    mkdirSync(path, { recursive: true });
+  db = new Database(paths.database);
+  graph = new Graph(db);
+  const config: DaemonConfig = loadConfig(['--data-root', paths.dataRoot, '--exec-root', paths.execRoot]);
+  const registry = new KindRegistry();
+  const runner = new JobRunner({ db, jobs: graph.jobs, registry, bootId, log });
+  const images = {
+    find: (name: string) => {
+      if (name !== 'busybox') throw new CaissonError('NotFound', `No such image: ${name}:latest`);
+      const config = { architecture: 'amd64', os: 'linux', rootfs: { type: 'layers' as const, diff_ids: [] } };
+      return {
+        id: `sha256:${'1'.repeat(64)}`,
+        chainId: null,
+        config: { ...config, config: { Cmd: ['run'], Env: ['PATH=/bin'] } },
+      };
+    },
+  };
+  const engine = { graph, native: fake.native, config, log, paths, host: await fake.probeHost() };
+  containers = new Containers({ engine, runner, registry, bootId, images });
+  await fake.startRuntime({ onEvent: (event) => containers.onEvent(event) });
+  await containers.adopt();
+  await runner.recover();
+  await containers.settle();
+}
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'caisson-lifecycle-'));
+  fake = new FakeNative();
+  await boot();
+});
+
+afterEach(async () => {
+  for (const row of graph.containers.all()) await containers.remove(row.id, { force: true, volumes: true });
+  await db.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const never = new AbortController().signal;
+const create = async (cmd: string[], hostConfig: object = {}, name = ''): Promise<string> =>
+  (await containers.create({ Image: 'busybox', Cmd: cmd, HostConfig: hostConfig }, name)).id;
+const actions = (): string[] =>
+  graph.events.between(0n, BigInt(Number.MAX_SAFE_INTEGER) * 1000n).map(({ type, action }) => `${type} ${action}`);
+const inspected = async (id: string) =>
+  (await containers.inspect(id, false)) as {
+    State: Record<string, unknown>;
+    NetworkSettings: { IPAddress: string; Ports: object };
+  };
+
+describe('create', () => {
+  it('writes the row, its directories and an event', async () => {
+    const id = await create(['run'], {}, 'web');
+    expect(containers.find('web').id).toBe(id);
+    expect(containers.find('/web').status).toBe('created');
+    expect(containers.find(id.slice(0, 6)).id).toBe(id);
+    expect(actions()).toEqual(['container create']);
+  });
+
+  it('refuses a taken name with the holder, and leaves nothing behind', async () => {
+    const holder = await create(['run'], {}, 'web');
+    await expect(create(['run'], {}, 'web')).rejects.toThrow(`is already in use by container "${holder}"`);
+    expect(graph.containers.all()).toHaveLength(1);
+    expect(graph.jobs.all()).toEqual([]);
+  });
+
+  it('says which image is missing', async () => {
+    await expect(containers.create({ Image: 'nope' }, '')).rejects.toThrow('No such image: nope:latest');
+  });
+
+  it('makes named and anonymous volumes; only the anonymous one goes with rm -v', async () => {
+    const id = await create(['run'], { Binds: ['data:/d', '/anon'] });
+    const names = graph.volumes.all().map(({ name }) => name);
+    expect(names).toHaveLength(2);
+    await containers.remove(id, { force: false, volumes: true });
+    expect(graph.volumes.all().map(({ name }) => name)).toEqual(['data']);
+  });
+});
+
+describe('a run', () => {
+  it('goes from create to the recorded end, and wait tells the code', async () => {
+    const id = await create(['exit', '3'], { NetworkMode: 'none' });
+    const ended = containers.wait(id, 'next-exit', never);
+    await containers.start(id);
+    expect(await ended).toEqual({ exitCode: 3 });
+    expect((await inspected(id)).State).toMatchObject({ Status: 'exited', ExitCode: 3, Running: false, Pid: 0 });
+    expect(actions()).toEqual(['container create', 'container start', 'container die']);
+    expect(await containers.wait(id, 'not-running', never)).toEqual({ exitCode: 3 });
+  });
+
+  it('has an address and ports on the bridge while it lasts, and gives them back', async () => {
+    const id = await create(['run'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } });
+    await containers.start(id);
+    expect((await inspected(id)).NetworkSettings.IPAddress).toBe('172.17.0.2');
+    expect(fake.endpoints).toMatchObject([{ address: '172.17.0.2/16', gateway: '172.17.0.1', bridge: 'caisson0' }]);
+    expect(fake.ports).toMatchObject([
+      { hostIp: '0.0.0.0', hostPort: 8080, containerIp: '172.17.0.2', containerPort: 80 },
+    ]);
+    expect(readFileSync(join(dir, 'data/containers', id, 'hosts'), 'utf8')).toContain(`172.17.0.2\t${id.slice(0, 12)}`);
+    await containers.stop(id, {});
+    await containers.remove(id, { force: false, volumes: false });
+    expect(fake.ports).toEqual([]);
+    expect(graph.networks.allEndpoints()).toEqual([]);
+    expect(fake.openFds.size).toBe(0);
+  });
+
+  it('that cannot be executed leaves the reason in the row and nothing in the kernel', async () => {
+    const id = await create(['absent'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } });
+    await expect(containers.start(id)).rejects.toThrow(
+      'failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: exec: "absent": executable file not found in $PATH',
+    );
+    expect((await inspected(id)).State).toMatchObject({ Status: 'created', ExitCode: 127 });
+    expect([fake.containers.size, fake.ports.length, fake.openFds.size]).toEqual([0, 0, 0]);
+    expect(graph.networks.addresses(graph.networks.resolve('bridge').id).size).toBe(0);
+  });
+
+  it('on a taken port names it, and undoes what was done', async () => {
+    fake.takenPorts.add(8080);
+    const id = await create(['run'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } }, 'web');
+    await expect(containers.start(id)).rejects.toThrow(
+      /^driver failed programming external connectivity on endpoint web \([0-9a-f]{64}\): Bind for 0.0.0.0:8080 failed: port is already allocated$/,
+    );
+    expect(fake.openFds.size).toBe(0);
+    fake.takenPorts.clear();
+    await containers.start(id);
+    expect(containers.find(id).status).toBe('running');
+  });
+
+  it('is not started twice', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    await expect(containers.start(id)).rejects.toMatchObject({ kind: 'NotModified' });
+  });
+
+  it('with --rm vanishes; wait for removal still tells its code', async () => {
+    const id = await create(['exit', '5'], { AutoRemove: true, NetworkMode: 'none' });
+    const removed = containers.wait(id, 'removed', never);
+    await containers.start(id);
+    expect(await removed).toEqual({ exitCode: 5 });
+    expect(graph.containers.all()).toEqual([]);
+    expect(actions().at(-1)).toBe('container destroy');
+  });
+});
+
+describe('ending', () => {
+  it('stop sends the stop signal and records kill, die, stop', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    await containers.stop(id, {});
+    expect(containers.find(id)).toMatchObject({ status: 'exited', exitCode: 143, manuallyStopped: true });
+    expect(
+      actions()
+        .filter((action) => action.startsWith('container'))
+        .slice(2),
+    ).toEqual(['container kill', 'container die', 'container stop']);
+    await expect(containers.stop(id, {})).rejects.toMatchObject({ kind: 'NotModified' });
+  });
+
+  it('stop kills what does not end within its time', async () => {
+    const id = await create(['stubborn']);
+    await containers.start(id);
+    await containers.stop(id, { timeoutS: 0 });
+    expect(containers.find(id).exitCode).toBe(137);
+    expect(fake.calls.filter((call) => call.startsWith('signal'))).toEqual(['signal 15', 'signal 9']);
+  });
+
+  it('rm needs force while it runs', async () => {
+    const id = await create(['run'], {}, 'web');
+    await containers.start(id);
+    await expect(containers.remove(id, { force: false, volumes: false })).rejects.toThrow(
+      'cannot remove container "/web": container is running: stop the container before removing or force remove',
+    );
+    await containers.remove(id, { force: true, volumes: false });
+    expect(graph.containers.all()).toEqual([]);
+  });
+
+  it('kill needs a running container', async () => {
+    const id = await create(['run'], {}, 'web');
+    await expect(containers.kill('web', 'TERM')).rejects.toThrow(
+      `cannot kill container: web: container ${id} is not running`,
+    );
+  });
+
+  it('pause freezes, and stop thaws first', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    await containers.pause(id);
+    expect([containers.find(id).status, fake.frozen.size]).toEqual(['paused', 1]);
+    await expect(containers.pause(id)).rejects.toThrow('is already paused');
+    await containers.stop(id, {});
+    expect([containers.find(id).status, fake.frozen.size]).toEqual(['exited', 0]);
+  });
+
+  it('a killed shim is an end with a reason', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    const ended = containers.wait(id, 'next-exit', never);
+    fake.shimGone(id);
+    expect(await ended).toEqual({ exitCode: 137 });
+    expect((await inspected(id)).State).toMatchObject({ Status: 'exited', Error: 'shim lost' });
+  });
+});
+
+describe('restart policies', () => {
+  it('on-failure counts and gives up', async () => {
+    const id = await create(['exit', '1'], {
+      NetworkMode: 'none',
+      RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 2 },
+    });
+    await containers.start(id);
+    expect(await containers.wait(id, 'not-running', never)).toEqual({ exitCode: 1 });
+    expect(containers.find(id)).toMatchObject({ status: 'exited', restartCount: 2 });
+  });
+
+  it('a stop between two runs ends the policy', async () => {
+    const id = await create(['exit', '0'], { NetworkMode: 'none', RestartPolicy: { Name: 'always' } });
+    await containers.start(id);
+    await containers.wait(id, 'next-exit', never).catch(() => undefined);
+    await containers.stop(id, {}).catch((error: CaissonError) => error.kind === 'NotModified');
+    expect(containers.find(id)).toMatchObject({ status: 'exited', manuallyStopped: true });
+  });
+});
+
+describe('a daemon that was killed', () => {
+  const killed = async (bootId?: string): Promise<void> => {
+    await db.close();
+    await boot(bootId);
+  };
+
+  it('finds a running container running', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    fake.found.set(id, { status: 'running', execs: [] });
+    await killed();
+    expect(containers.find(id).status).toBe('running');
+    await containers.stop(id, {});
+    expect(containers.find(id).exitCode).toBe(143);
+  });
+
+  it('reads the end that it missed from what the shim left', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    const exit = { exitCode: 9, oomKilled: false, exitedAt: new Date().toISOString() };
+    fake.found.set(id, { status: 'exited', exit, execs: [] });
+    await killed();
+    expect(containers.find(id)).toMatchObject({ status: 'exited', exitCode: 9 });
+    expect(actions().at(-2)).toBe('container die');
+  });
+
+  it('after a reboot calls running containers ended, and starts again what shall always run', async () => {
+    const plain = await create(['run']);
+    const always = await create(['run'], { RestartPolicy: { Name: 'always' } });
+    await containers.start(plain);
+    await containers.start(always);
+    fake.containers.clear();
+    await killed('boot-2');
+    const started = new Promise<void>((resolve) => {
+      graph.events.listen(({ action, actorId }) => action === 'start' && actorId === always && resolve());
+    });
+    expect(containers.find(plain)).toMatchObject({ status: 'exited', exitCode: 255 });
+    await started;
+    expect(containers.find(always).bootId).toBe('boot-2');
+  });
+
+  it('removes state that no row speaks for', async () => {
+    const orphan = 'ab'.repeat(32);
+    mkdirSync(join(dir, 'exec/c', orphan));
+    mkdirSync(join(dir, 'data/containers', orphan));
+    await killed();
+    expect(fake.calls).toContain(`destroy ${orphan}`);
+  });
+});
+
+describe('exec', () => {
+  it('runs in a running container only, and its code is told', async () => {
+    const id = await create(['run']);
+    expect(() => containers.execs.create(id, { Cmd: ['x'] })).toThrow(`container ${id} is not running`);
+    await containers.start(id);
+    expect(() => containers.execs.create(id, { Cmd: [] })).toThrow('No exec command specified');
+    const exec = containers.execs.create(id, { Cmd: ['x', 'y'] });
+    await containers.execs.start(exec, undefined);
+    expect(containers.execs.inspect(exec)).toMatchObject({ ExitCode: 3, Running: false, ContainerID: id });
+    expect(() => containers.execs.check(exec)).toThrow('has already run');
+  });
+});
