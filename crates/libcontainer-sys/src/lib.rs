@@ -5,7 +5,9 @@
 pub mod cgroup;
 pub mod container;
 pub mod failure;
+pub mod host;
 mod init;
+pub mod logs;
 mod rootfs;
 pub mod seccomp;
 pub mod spec;

@@ -1,4 +1,8 @@
 //! Adapters for Node: convert, call, convert. `ts/engine/native/index.ts` is the contract.
 
+pub mod cgroup;
+pub mod descriptors;
+pub mod host;
 pub mod layer;
+pub mod logs;
 mod promise;

@@ -1,6 +1,7 @@
 //! The only place with `unsafe`: one family of system calls a file, each with a safe face. What rustix wraps is used from there.
 
 pub mod clone;
+pub mod descriptor;
 pub mod exec;
 pub mod mount;
 pub mod prctl;

@@ -1,0 +1,31 @@
+//! Reading a container's log, running or not, and serving it to a client: the file is the queue, a reader is a file and an
+//! offset, so that a slow one costs nothing and holds nobody up.
+//!
+//! ```text
+//! path, path.1, path.2, …     json-file records, the higher the number the older
+//! ```
+
+mod files;
+mod record;
+mod serve;
+
+pub use serve::{Client, Stop, serve};
+
+use serde::Deserialize;
+
+/// `LogRequest` of ts/engine/native/index.ts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogRequest {
+    pub path: String,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub timestamps: bool,
+    pub details: bool,
+    pub follow: bool,
+    pub tail: Option<u64>,
+    /// Nanoseconds since the epoch, as decimal strings: JavaScript's numbers do not hold them.
+    pub since: Option<String>,
+    pub until: Option<String>,
+    pub raw: bool,
+}
