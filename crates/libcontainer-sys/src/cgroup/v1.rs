@@ -37,6 +37,22 @@ const HIERARCHIES: [&str; 16] = [
     "systemd",
 ];
 
+/// What every container may do whatever its rules say, as with runc: make nodes (to open them is another matter), use the
+/// default devices, terminals and tun.
+const ALWAYS_ALLOWED: [&str; 11] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+    "c 10:200 rwm",
+];
+
 pub struct V1 {
     /// (name of the hierarchy, this cgroup's directory in it)
     hierarchies: Vec<(&'static str, PathBuf)>,
@@ -159,11 +175,9 @@ impl Cgroup for V1 {
         else {
             return Ok(Vec::new());
         };
-        match fs::read_to_string(dir.join("cgroup.procs")) {
-            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
-        }
+        let mut found = Vec::new();
+        pids_below(dir, &mut found)?;
+        Ok(found)
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -211,10 +225,9 @@ impl Cgroup for V1 {
     }
 
     fn remove(&self) -> Result<()> {
-        for (_, path) in &self.hierarchies {
-            remove_directory(path)?;
-        }
-        Ok(())
+        // each is tried: one that stays must not keep the others
+        let results: Vec<Result<()>> = self.hierarchies.iter().map(|(_, path)| remove_directory(path)).collect();
+        results.into_iter().collect()
     }
 }
 
@@ -235,6 +248,13 @@ impl V1 {
                 format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor))
             };
             write(dir, file, text)?;
+        }
+        let everything =
+            rules.last().is_some_and(|rule| rule.allow && matches!(rule.kind.as_deref(), None | Some("a")));
+        if !everything {
+            for rule in ALWAYS_ALLOWED {
+                write(dir, "devices.allow", rule)?;
+            }
         }
         Ok(())
     }
@@ -374,6 +394,23 @@ fn write_memory(dir: &Path, file: &str, value: i64) -> Result<()> {
         let usage = read_u64(dir, "memory.usage_in_bytes").unwrap_or(0);
         Failure { message: format!("unable to set memory limit to {value} (current usage: {usage})"), ..failure }
     })
+}
+
+/// Of the group and of those that the container has made below it.
+fn pids_below(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
+    match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
+    }
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.context("read", dir.display())?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        pids_below(&entry.path(), found)?;
+    }
+    Ok(())
 }
 
 /// A new cpuset has neither cpus nor memory nodes, and nothing can join it before it has: it takes its parent's.

@@ -50,7 +50,8 @@ fn resource(name: &str) -> Result<Resource> {
 
 /// Lowering it needs CAP_SYS_RESOURCE. 0 is everybody's default, applied where it can be; anything else was asked for.
 pub fn set_oom_score_adj(value: Option<i32>) -> Result<()> {
-    let Some(value) = value else { return Ok(()) };
+    // not asked for is 0 all the same: the shim's own value, low so that it survives, is nothing for its container
+    let value = value.unwrap_or(0);
     match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
         Err(error) if value != 0 => Err(Failure::io("write oom_score_adj", value, error)),
         _ => Ok(()),

@@ -68,7 +68,7 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     if !spec.domainname.is_empty() {
         rustix::system::setdomainname(spec.domainname.as_bytes()).context("setdomainname", &spec.domainname)?;
     }
-    prctl::new_session_keyring(c"_ses.caisson");
+    prctl::new_session_keyring(c"_ses.caisson").context("keyctl", "session keyring")?;
     limits::set_oom_score_adj(spec.process.oom_score_adj)?;
     let console = rootfs::enter(spec, plan.rootfs, plan.cgroup, spec.process.terminal)?;
     let prepared = prepare(&spec.process, plan.user, plan.stdio, console, control, plan.seccomp)?;
@@ -155,7 +155,8 @@ fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let identity = user::resolve(&process.user, user)?;
     let mut env = process.env.clone();
-    if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+    if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len()) {
+        env.retain(|entry| entry != "HOME=");
         env.push(format!("HOME={}", identity.home));
     }
     limits::set_rlimits(&process.rlimits)?;
@@ -203,6 +204,15 @@ impl Prepared<'_> {
     }
 }
 
+/// A pipe belongs to whoever writes into it, so that /dev/stdout can be opened again by a user other than root. Nothing
+/// else changes hands: the host's /dev/null would (runc had that), or a file somebody redirected to.
+fn give_pipe(fd: BorrowedFd, uid: u32) {
+    let kind = rustix::fs::fstat(fd).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
+    if matches!(kind, Ok(rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket)) {
+        let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
+    }
+}
+
 /// Descriptors 0, 1 and 2.
 fn place_stdio(
     stdio: Option<[BorrowedFd; 3]>,
@@ -213,8 +223,7 @@ fn place_stdio(
     let Some(console) = console else {
         let stdio = stdio.ok_or_else(|| Failure::invalid("stdio", "neither a terminal nor descriptors were given"))?;
         for (number, fd) in stdio.into_iter().enumerate() {
-            // pipes belong to whoever writes into them, so that /dev/stdout can be opened again by a user other than root
-            let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(identity.uid)), None);
+            give_pipe(fd, identity.uid);
             exec::place_fd(fd, number as RawFd, true).context("dup", "stdio")?;
         }
         return Ok(());

@@ -12,10 +12,10 @@ pub mod target;
 
 use crate::cgroup::Cgroup;
 use crate::failure::{Context, Failure, Result};
-use crate::spec::{Mount, Rootfs, Spec};
+use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
 use crate::sys::mount::{MountAttr, RDONLY, clone_tree, mount_setattr};
 use options::MountOptions;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
@@ -128,7 +128,43 @@ fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: 
             ),
         ));
     }
+    check_proc(&source, &target, mount)?;
     attach(source.as_fd(), target.as_fd()).context("mount", &mount.destination)
+}
+
+/// Files of /proc that may be covered (lxcfs does it). Anything else there could hide what the masks and sysctls rely on.
+const PROC_FILES: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
+
+fn is_procfs(fd: impl AsFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PROC_MAGIC)
+}
+
+/// A bind may neither cover procfs nor stand where it belongs (CVE-2019-16884, CVE-2023-27561).
+fn check_proc(source: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
+    let place =
+        format!("/{}", mount.destination.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"));
+    let allowed = match place.as_str() {
+        "/proc" => is_procfs(source),
+        _ => !is_procfs(target) || PROC_FILES.contains(&place.as_str()),
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Failure::invalid("mount", format!("{:?} cannot be mounted because it is inside /proc", mount.destination)))
 }
 
 fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions) -> Result<()> {
@@ -153,7 +189,13 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions) ->
     } else {
         make_target(root, &mount.destination, Want::Directory)?
     };
-    let made = make_filesystem(&mount.kind, &mount.source, options)?;
+    let mut options = options.clone();
+    if mount.kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
+        // the directory below keeps its mode, as /run and /tmp need it
+        let mode = fstat(&target).context("stat", &mount.destination)?.st_mode & 0o7777;
+        options.data.push(("mode".into(), Some(format!("{mode:o}"))));
+    }
+    let made = make_filesystem(&mount.kind, &mount.source, &options)?;
     attach(made.as_fd(), target.as_fd()).context("mount", &mount.destination)?;
     if let Some((propagation, recursive)) = options.propagation {
         mount_setattr(made.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
@@ -187,15 +229,25 @@ fn make_filesystem(kind: &str, source: &str, options: &MountOptions) -> Result<O
 /// The terminal comes from the container's own devpts, and its peer from the master itself: no name in the container's
 /// /dev/pts is trusted (CVE-2025-52565).
 pub fn open_console(root: BorrowedFd) -> Result<Console> {
-    let ptmx = open_in_root(root, "/dev/pts/ptmx").context("open", "/dev/pts/ptmx")?;
-    let stat = fstat(&ptmx).context("stat", "/dev/pts/ptmx")?;
-    // a reopened O_PATH descriptor of exactly the device that was checked
-    if rustix::fs::major(stat.st_rdev) != 5 || rustix::fs::minor(stat.st_rdev) != 2 {
-        return Err(Failure::invalid("open terminal", "/dev/pts/ptmx in the container is not a terminal multiplexer"));
+    const PLACE: &str = "/dev/pts/ptmx";
+    const DEVPTS_MAGIC: rustix::fs::FsWord = 0x1cd1;
+    // no device at all but a terminal multiplexer: not even opened
+    let found = open_in_root(root, PLACE).context("open", PLACE)?;
+    let is_multiplexer = |fd: &OwnedFd| -> Result<bool> {
+        let stat = fstat(fd).context("stat", PLACE)?;
+        let magic = rustix::fs::fstatfs(fd).context("statfs", PLACE)?.f_type;
+        Ok(magic == DEVPTS_MAGIC && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (5, 2))
+    };
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let master = match is_multiplexer(&found)? {
+        true => openat2(root, PLACE.trim_start_matches('/'), flags, Mode::empty(), resolve).context("open", PLACE)?,
+        false => found,
+    };
+    if !is_multiplexer(&master)? {
+        return Err(Failure::invalid("open terminal", "/dev/pts/ptmx in the container is not that of a devpts"));
     }
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ptmx));
-    let master = openat(CWD, path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
-        .context("open", "/dev/pts/ptmx")?;
+    rustix::io::ioctl_fionbio(&master, false).context("set blocking", PLACE)?;
     unlockpt(&master).context("unlock terminal", "")?;
     let peer = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
         .context("open peer of terminal", "")?;
@@ -204,18 +256,38 @@ pub fn open_console(root: BorrowedFd) -> Result<Console> {
 
 fn write_sysctls(root: BorrowedFd, spec: &Spec) -> Result<()> {
     for (key, value) in &spec.linux.sysctl {
-        let path = format!("proc/sys/{}", key.replace('.', "/"));
-        let file = rustix::fs::openat2(
-            root,
-            path.as_str(),
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-            rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS,
-        )
-        .context("open sysctl", key)?;
+        let path = format!("proc/sys/{}", sysctl_path(key, spec)?);
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        let file = openat2(root, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+            .context("open sysctl", key)?;
+        if !is_procfs(&file) {
+            return Err(Failure::invalid("sysctl", format!("{key}: /proc of the container is not procfs")));
+        }
         rustix::io::write(&file, value.as_bytes()).context("write sysctl", format!("{key}={value}"))?;
     }
     Ok(())
+}
+
+/// Only what belongs to a namespace of the container's own may be set: the rest is the host's (CVE-2022-0811).
+fn sysctl_path(key: &str, spec: &Spec) -> Result<String> {
+    let own = |kind| spec.namespace(kind).is_some_and(|namespace| namespace.path.is_empty());
+    let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    let well_formed = path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.chars().all(plain));
+    let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax"];
+    let ipc_too = ["kernel/shmmni", "kernel/shm_rmid_forced", "kernel/msg_next_id", "kernel/sem_next_id"];
+    let allowed = match path.as_str() {
+        "kernel/domainname" | "kernel/hostname" => own(NamespaceKind::Uts),
+        path if ipc.contains(&path) || ipc_too.contains(&path) => own(NamespaceKind::Ipc),
+        path if path == "kernel/shm_next_id" || path.starts_with("fs/mqueue/") => own(NamespaceKind::Ipc),
+        // the engine passes a namespace by descriptor, which stands in the list without a path
+        path if path.starts_with("net/") => own(NamespaceKind::Network),
+        _ => false,
+    };
+    if well_formed && allowed {
+        return Ok(path);
+    }
+    Err(Failure::invalid("sysctl", format!("sysctl {key:?} is not in a separate kernel namespace")))
 }
 
 fn pivot(root: BorrowedFd) -> Result<()> {

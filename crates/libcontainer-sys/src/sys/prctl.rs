@@ -23,10 +23,14 @@ pub fn set_name(name: &std::ffi::CStr) {
 }
 
 /// A new session keyring, so that a container has not the keys of its creator. Hosts without keyrings have nothing to part from.
-pub fn new_session_keyring(name: &std::ffi::CStr) {
+pub fn new_session_keyring(name: &std::ffi::CStr) -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: the string is NUL-terminated.
-    unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr(), 0, 0, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr(), 0, 0, 0) };
+    let error = io::Error::last_os_error();
+    // built without keyrings, or forbidden to us by an outer container: then there is none to reach either
+    let harmless = matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES));
+    if result < 0 && !harmless { Err(error) } else { Ok(()) }
 }
 
 /// All of user, group and supplementary groups of this process. Raw calls: the process is single-threaded, and libc's wrappers
