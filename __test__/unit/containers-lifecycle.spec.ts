@@ -110,7 +110,13 @@ describe('a run', () => {
     await containers.start(id);
     expect(await ended).toEqual({ exitCode: 3 });
     expect((await inspected(id)).State).toMatchObject({ Status: 'exited', ExitCode: 3, Running: false, Pid: 0 });
-    expect(actions()).toEqual(['container create', 'container start', 'container die']);
+    expect(actions()).toEqual([
+      'container create',
+      'network connect',
+      'container start',
+      'network disconnect',
+      'container die',
+    ]);
     expect(await containers.wait(id, 'not-running', never)).toEqual({ exitCode: 3 });
   });
 
@@ -270,7 +276,7 @@ describe('a daemon that was killed', () => {
     fake.found.set(id, { status: 'exited', exit, execs: [] });
     await killed();
     expect(containers.find(id)).toMatchObject({ status: 'exited', exitCode: 9 });
-    expect(actions().at(-2)).toBe('container die');
+    expect(actions().at(-1)).toBe('container die');
   });
 
   it('after a reboot calls running containers ended, and starts again what shall always run', async () => {

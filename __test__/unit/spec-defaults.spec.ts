@@ -213,7 +213,7 @@ describe('options', () => {
     [{ MemorySwap: 1 << 24 }, 'You should always set the Memory limit when using Memoryswap limit, see usage'],
     [{ CpusetCpus: '77' }, 'Requested CPUs are not available - requested 77, available: 0-1'],
     [{ BlkioWeight: 7 }, 'Range of blkio weight is from 10 to 1000'],
-    [{ CapAdd: ['FOO'] }, 'invalid CapAdd or CapDrop: unknown capability: "CAP_FOO"'],
+    [{ CapAdd: ['FOO'] }, 'invalid CapAdd: unknown capability: "CAP_FOO"'],
     [{ PidMode: 'xx' }, 'invalid PID mode: xx'],
     [{ IpcMode: 'xx' }, 'invalid IPC mode: xx'],
     [{ UTSMode: 'xx' }, 'invalid UTS mode: xx'],

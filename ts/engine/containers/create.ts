@@ -94,20 +94,20 @@ function writeRows(ctx: ContainerContext, { definition, mountPoints }: CreatePla
   }
   const row = graph.containers.resolve(definition.id);
   const record = readRecord(row);
-  if (record.hostConfig.NetworkMode === 'bridge') graph.networks.insertEndpoint(ctx.network.endpoint(definition.id));
+  if (record.hostConfig.NetworkMode === 'bridge' && ctx.network.enabled) {
+    graph.networks.insertEndpoint(ctx.network.endpoint(definition.id));
+  }
   events.container(record, 'create');
 }
 
-/** `bridge`, `host`, `none`, `container:X`; user-defined networks are named in the refusal. */
-function checkNetworkMode(ctx: ContainerContext, mode: string): void {
-  if (mode === 'bridge') {
-    if (!ctx.network.enabled) {
-      throw new CaissonError('NotFound', 'network bridge not found: the daemon runs with --bridge none');
-    }
-  } else if (mode.startsWith('container:')) {
-    ctx.graph.containers.resolve(mode.slice('container:'.length));
-  } else if (mode !== 'host' && mode !== 'none') {
-    ctx.graph.networks.resolve(mode);
+/** Docker: a container whose processes or IPC objects are to be shared must exist already; 400, not 404. */
+function checkSharedWith(ctx: ContainerContext, mode: string): void {
+  if (!mode.startsWith('container:')) return;
+  const name = mode.slice('container:'.length);
+  try {
+    ctx.graph.containers.resolve(name);
+  } catch {
+    throw new CaissonError('InvalidParameter', `No such container: ${name}`);
   }
 }
 
@@ -151,9 +151,10 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   const warnings = validate(config, hostConfig, { ...ctx.host, ...ctx.specHost });
   capabilitiesOf(hostConfig, ctx.specHost.bounded);
   portRequests(config, hostConfig);
-  checkNetworkMode(ctx, hostConfig.NetworkMode);
-  for (const mode of [hostConfig.PidMode, hostConfig.IpcMode]) {
-    if (mode.startsWith('container:')) graph.containers.resolve(mode.slice('container:'.length));
+  checkSharedWith(ctx, hostConfig.PidMode);
+  checkSharedWith(ctx, hostConfig.IpcMode);
+  if (hostConfig.NetworkMode === 'host' && Object.keys(hostConfig.PortBindings).length > 0) {
+    warnings.push('Published ports are discarded when using host network mode');
   }
   if (image.config.config?.Healthcheck?.Test?.length && body.Healthcheck?.Test?.[0] !== 'NONE') {
     warnings.push('The image has a HEALTHCHECK. caisson does not run health checks.');

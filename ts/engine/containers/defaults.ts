@@ -93,8 +93,8 @@ function portBindings(body: HostConfigBody): HostConfig['PortBindings'] {
   return filled;
 }
 
-const capabilities = (list: string[] | null | undefined): string[] | null =>
-  list?.length ? list.map(normalizeCapability).sort() : null;
+const capabilities = (list: string[] | null | undefined, field: 'CapAdd' | 'CapDrop'): string[] | null =>
+  list?.length ? list.map((name) => normalizeCapability(name, field)).sort() : null;
 
 export interface HostConfigDefaults {
   cgroupVersion: 1 | 2;
@@ -140,8 +140,8 @@ function fillLimits(body: HostConfigBody) {
 function fillIsolation(body: HostConfigBody, defaults: HostConfigDefaults) {
   const privileged = body.Privileged ?? false;
   return {
-    CapAdd: capabilities(body.CapAdd),
-    CapDrop: capabilities(body.CapDrop),
+    CapAdd: capabilities(body.CapAdd, 'CapAdd'),
+    CapDrop: capabilities(body.CapDrop, 'CapDrop'),
     CgroupnsMode: (body.CgroupnsMode || (defaults.cgroupVersion === 2 && !privileged ? 'private' : 'host')) as
       | 'host'
       | 'private',

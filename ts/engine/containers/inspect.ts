@@ -57,12 +57,12 @@ export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: s
 /** By network name; empty for a container that shares another's. */
 export function describeNetworks(ctx: ContainerContext, record: ContainerRecord): Record<string, object> {
   const mode = record.hostConfig.NetworkMode;
+  if (mode.startsWith('container:')) return {};
   const network = ctx.graph.networks.byName(mode);
-  if (!network) return {};
   const endpoint = ctx.graph.networks.endpointsOf(record.row.id)[0];
-  // host and none have no endpoint of their own: the id shows up only while it runs, as in Docker
-  const joined = mode === 'bridge' || record.row.startedAt !== NEVER;
-  return { [mode]: describeEndpoint(endpoint, joined ? network.id : '') };
+  // as Docker: the network's id is known from the first start on
+  const joined = record.row.startedAt !== NEVER;
+  return { [mode]: describeEndpoint(endpoint, joined ? (network?.id ?? '') : '') };
 }
 
 function networkSettings(ctx: ContainerContext, record: ContainerRecord): object {

@@ -99,8 +99,9 @@ export class Monitor {
       if (exec.status === 'running') graph.execs.update(exec.id, { status: 'exited', exitCode: SIGKILLED });
     }
     const seconds = String(Math.max(0, Math.floor(ranMs / 1000)));
+    const network = graph.networks.byName(hostConfig.NetworkMode);
+    if (network) events.network('disconnect', network, row.id);
     events.container(record, 'die', { execDuration: seconds, exitCode: String(exit.exitCode) });
-    if (hostConfig.NetworkMode === 'bridge') events.network('disconnect', this.#ctx.network.row, row.id);
     if (live.of(row.id).stopping) events.container(record, 'stop');
   }
 

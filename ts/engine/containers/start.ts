@@ -100,6 +100,7 @@ export class Starter {
       throw new CaissonError('Conflict', 'container is marked for removal and cannot be started');
     }
     clearTimeout(live.restartTimer);
+    checkNetwork(this.#ctx, hostConfig.NetworkMode);
     const onBridge = hostConfig.NetworkMode === 'bridge';
     return {
       ...plan,
@@ -206,7 +207,8 @@ export class Starter {
       manuallyStopped: false,
     });
     const record = this.#record(plan.id);
-    if (plan.endpoint) events.network('connect', this.#ctx.network.row, plan.id);
+    const network = graph.networks.byName(record.hostConfig.NetworkMode);
+    if (network) events.network('connect', network, plan.id);
     events.container(record, 'start');
   }
 
@@ -215,6 +217,25 @@ export class Starter {
     const live = this.#ctx.live.of(id);
     for (const { fd } of live.pendingStreams) this.#ctx.native.closeFd(fd);
     live.pendingStreams = [];
+  }
+}
+
+/** As Docker, at the start and not at create: 404 there would make the client pull the image. */
+function checkNetwork({ graph, network }: ContainerContext, mode: string): void {
+  if (mode.startsWith('container:')) {
+    const name = mode.slice('container:'.length);
+    try {
+      graph.containers.resolve(name);
+    } catch (error) {
+      const message = `joining network namespace of container: ${error instanceof Error ? error.message : error}`;
+      throw new CaissonError('System', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
+    }
+    return;
+  }
+  if (!graph.networks.byName(mode) || (mode === 'bridge' && !network.enabled)) {
+    throw new CaissonError('NotFound', `failed to set up container networking: network ${mode} not found`, {
+      code: 'NETWORK_NOT_FOUND',
+    });
   }
 }
 

@@ -66,12 +66,12 @@ export const DEFAULT_CAPABILITIES = [
 const ALL = 'ALL';
 
 /** `net_admin` and `CAP_NET_ADMIN` mean the same; an unknown name is a 400 with Docker's text. */
-export function normalizeCapability(name: string): string {
+export function normalizeCapability(name: string, field: 'CapAdd' | 'CapDrop'): string {
   const upper = name.toUpperCase();
   if (upper === ALL) return ALL;
   const full = upper.startsWith('CAP_') ? upper : `CAP_${upper}`;
   if (!ALL_CAPABILITIES.includes(full)) {
-    throw new CaissonError('InvalidParameter', `invalid CapAdd or CapDrop: unknown capability: "${full}"`);
+    throw new CaissonError('InvalidParameter', `invalid ${field}: unknown capability: "${full}"`);
   }
   return full;
 }
@@ -83,8 +83,8 @@ export function effectiveCapabilities(
 ): string[] {
   const everything = ALL_CAPABILITIES.filter(bounded);
   if (options.privileged) return everything;
-  const add = options.add.map(normalizeCapability);
-  const drop = options.drop.map(normalizeCapability);
+  const add = options.add.map((name) => normalizeCapability(name, 'CapAdd'));
+  const drop = options.drop.map((name) => normalizeCapability(name, 'CapDrop'));
   if (add.length === 0 && drop.length === 0) return DEFAULT_CAPABILITIES;
   // Docker's rules: `drop ALL` leaves just what is added; `add ALL` gives all but what is dropped
   if (drop.includes(ALL)) return add.includes(ALL) ? everything : ALL_CAPABILITIES.filter((c) => add.includes(c));
