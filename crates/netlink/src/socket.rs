@@ -79,6 +79,9 @@ impl Socket {
             message.flag(libc::NLM_F_ACK as u16);
             answers.push(None);
         }
+        if messages.is_empty() {
+            return Ok(answers);
+        }
         let first = self.send(&messages)?;
         let mut open = messages.len();
         while open > 0 {

@@ -11,6 +11,7 @@ use world::{Node, Seen, cable, container};
 
 const TABLE: &str = "caisson_test";
 const HOST: &str = "192.0.2.1";
+const BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 const HOST_OTHER: &str = "203.0.113.1";
 
 /// A host with two bridges and two addresses, a neighbour on its segment, and a machine behind that neighbour.
@@ -130,9 +131,11 @@ impl World {
         ] {
             cells.push(("other bridge", &self.other, to, seen));
         }
+        // A firewall of others sees bridged packets only where the kernel passes them on (br_netfilter).
+        let bridged = if self.host.shell(&format!("cat {BRIDGED} || echo 0")) == "1\n" { published } else { Open };
         for (to, seen) in [
-            (via("172.30.0.2", 80), Open),
-            (via("172.30.0.2", 81), Open),
+            (via("172.30.0.2", 80), bridged),
+            (via("172.30.0.2", 81), bridged),
             (via("172.30.0.1", 8080), published),
             (via(HOST, 8080), published),
             (via(HOST, 8082), Closed),
@@ -149,15 +152,139 @@ impl World {
     }
 }
 
+fn port(owner: &str, host_port: u16) -> PublishedPort {
+    PublishedPort { owner: owner.into(), ..published("0.0.0.0", host_port) }
+}
+
+fn alone() -> (Node, Firewall) {
+    let host = Node::new();
+    let firewall = host.run(Firewall::open).unwrap();
+    (host, firewall)
+}
+
 #[test]
 fn the_truth_table_holds() {
     let mut world = World::new();
     let report = world.apply(FirewallMode::Open);
     assert_eq!(report.dropped_by, Vec::<String>::new());
     world.check("fresh", Open);
+    world.host.shell(&format!("[ ! -e {BRIDGED} ] || echo 0 > {BRIDGED}"));
+    world.check("without br_netfilter", Open);
+    world.host.shell(&format!("[ ! -e {BRIDGED} ] || echo 1 > {BRIDGED}"));
     if report.owned {
         // The owner's socket keeps a foreign flush away.
         world.host.shell("nft flush ruleset");
         world.check("after a foreign flush", Open);
+        world.firewall = None;
+        world.check("after the owner's death", Open);
+        world.firewall = Some(world.host.run(Firewall::open).unwrap());
+        assert!(world.apply(FirewallMode::Open).owned);
+        world.host.shell("nft flush ruleset");
+        world.check("taken over by the next owner", Open);
     }
+}
+
+#[test]
+fn beside_foreign_chains_that_drop() {
+    let mut world = World::new();
+    world.host.shell(
+        "iptables -P FORWARD DROP
+         nft 'add table inet admin; add chain inet admin forward { type filter hook forward priority 0; policy drop; }'
+         nft 'add chain inet admin input { type filter hook input priority 0; policy drop; }'
+         nft 'add rule inet admin input iifname lo accept; add rule inet admin input ct state established accept'
+         iptables-nft -A FORWARD -i elsewhere -m conntrack --ctstate RELATED -j ACCEPT",
+    );
+    let before = world.host.shell("iptables-save | grep -v '^#'; nft list table inet admin");
+    let mut report = world.apply(FirewallMode::Respect);
+    report.dropped_by.sort();
+    assert_eq!(report.dropped_by, ["inet admin forward", "ip filter FORWARD"]);
+    assert_eq!(world.host.shell("iptables-save | grep -v '^#'; nft list table inet admin"), before);
+    world.check("respect", Closed);
+    for _ in 0..2 {
+        let report = world.apply(FirewallMode::Open);
+        assert_eq!(report.dropped_by.len(), 2);
+    }
+    // The rules are of iptables' own kind: it refuses a table with others.
+    let listed = world.host.shell("iptables -S FORWARD");
+    assert!(listed.contains("-o br0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"), "{listed}");
+    assert_eq!(listed.matches("-i br0").count(), 1, "{listed}");
+    world.check("open", Open);
+    world.firewall.as_mut().unwrap().delete(TABLE).unwrap();
+    assert_eq!(world.host.shell("iptables-save | grep -v '^#'; nft list table inet admin"), before);
+}
+
+#[test]
+fn dockers_chain_takes_the_rules() {
+    let (host, mut firewall) = alone();
+    host.shell("iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER");
+    firewall.apply(&ruleset(FirewallMode::Open)).unwrap();
+    let listed = host.shell("iptables -S");
+    assert!(listed.contains("-A DOCKER-USER -i br0") && !listed.contains("-A FORWARD -i"), "{listed}");
+    firewall.apply(&ruleset(FirewallMode::Respect)).unwrap();
+    assert!(!host.shell("iptables -S").contains("br0"));
+}
+
+#[test]
+fn ports_are_added_and_removed_by_their_owner() {
+    let (host, mut firewall) = alone();
+    firewall.apply(&Ruleset { ports: vec![], ..ruleset(FirewallMode::Open) }).unwrap();
+    let listed = || host.shell(&format!("nft list map inet {TABLE} ports"));
+    let many: Vec<_> = (1000..1500).map(|number| port("one", number)).collect();
+    firewall.add_ports(TABLE, &many).unwrap();
+    firewall.add_ports(TABLE, &many).unwrap();
+    assert_eq!(listed().matches("comment \"one\"").count(), 500);
+    let elsewhere = PublishedPort { container_port: 99, ..port("two", 1007) };
+    let error = firewall.add_ports(TABLE, &[port("two", 999), elsewhere.clone()]).unwrap_err();
+    assert_eq!(error.kind(), "conflict");
+    assert_eq!(error.to_string(), "Bind for 0.0.0.0:1007 failed: port is already allocated to one");
+    assert!(!listed().contains("two"), "all or none");
+    firewall.remove_ports(TABLE, &[elsewhere]).unwrap();
+    assert_eq!(listed().matches("comment \"one\"").count(), 500, "not the owner");
+    firewall.remove_ports(TABLE, &many[..499]).unwrap();
+    firewall.remove_ports(TABLE, &many).unwrap();
+    firewall.remove_ports(TABLE, &many).unwrap();
+    assert!(!listed().contains("comment"), "{}", listed());
+    let missing = firewall.add_ports("nowhere", &[port("one", 1)]).unwrap_err();
+    assert_eq!(missing.kind(), "notFound");
+}
+
+#[test]
+fn a_table_of_another_owner_is_a_conflict() {
+    let (host, mut firewall) = alone();
+    if !firewall.apply(&ruleset(FirewallMode::Open)).unwrap().owned {
+        return;
+    }
+    let mut second = host.run(Firewall::open).unwrap();
+    let error = second.apply(&ruleset(FirewallMode::Open)).unwrap_err();
+    assert_eq!(error.kind(), "conflict");
+    assert!(error.to_string().contains("belongs to another running process"), "{error}");
+}
+
+#[test]
+fn deleting_is_idempotent() {
+    let (host, mut firewall) = alone();
+    firewall.apply(&ruleset(FirewallMode::Open)).unwrap();
+    firewall.delete(TABLE).unwrap();
+    firewall.delete(TABLE).unwrap();
+    assert_eq!(host.shell("nft list ruleset"), "");
+}
+
+#[test]
+fn the_host_does_not_become_a_router() {
+    let mut world = World::new();
+    let server = Node::new();
+    cable("far", (&world.host, "10.20.0.1/24"), (&server, "10.20.0.2/24"));
+    server.shell("ip route add default via 10.20.0.1");
+    server.serve(80);
+    world.apply(FirewallMode::Open);
+    assert_eq!(world.neighbour.connect("10.20.0.2:80"), Open, "forwarding was on already");
+    world.firewall.as_mut().unwrap().drop_foreign();
+    world.apply(FirewallMode::Open);
+    assert_eq!(world.neighbour.connect("10.20.0.2:80"), Closed);
+    assert_eq!(world.target.connect("10.20.0.2:80"), Open, "containers still go out");
+    world.firewall = None;
+    world.firewall = Some(world.host.run(Firewall::open).unwrap());
+    world.apply(FirewallMode::Open);
+    assert_eq!(world.neighbour.connect("10.20.0.2:80"), Closed, "the next process knows it too");
+    world.check("with foreign traffic dropped", Open);
 }

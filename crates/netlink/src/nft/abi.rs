@@ -53,6 +53,9 @@ pub const SET_KEY_LEN: u16 = 5;
 pub const SET_DATA_TYPE: u16 = 6;
 pub const SET_DATA_LEN: u16 = 7;
 pub const SET_ID: u16 = 10;
+pub const SET_USERDATA: u16 = 13;
+pub const SET_UDATA_KEY_BYTEORDER: u8 = 0;
+pub const BYTEORDER_HOST: u32 = 1;
 pub const SET_F_MAP: u32 = 8;
 
 pub const ELEM_LIST_TABLE: u16 = 1;

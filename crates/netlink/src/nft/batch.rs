@@ -16,7 +16,6 @@ pub struct Hook {
     pub kind: &'static str,
     pub number: u32,
     pub priority: i32,
-    pub policy: i32,
 }
 
 /// A message of the subsystem with its `nfgenmsg` header.
@@ -62,7 +61,7 @@ impl Table {
             message.nest(CHAIN_HOOK, |attrs| {
                 attrs.be32(HOOK_NUMBER, hook.number).be32(HOOK_PRIORITY, hook.priority.cast_unsigned());
             });
-            message.be32(CHAIN_POLICY, hook.policy.cast_unsigned()).string(CHAIN_TYPE, hook.kind);
+            message.be32(CHAIN_POLICY, ACCEPT.cast_unsigned()).string(CHAIN_TYPE, hook.kind);
         }
         message
     }
@@ -99,6 +98,11 @@ impl Table {
         let mut message = message(NEWSET, libc::NLM_F_CREATE, self.family, "create set", self.object(set.name));
         message.string(SET_TABLE, &self.name).string(SET_NAME, set.name).be32(SET_ID, id);
         message.be32(SET_KEY_TYPE, concatenation(set.key)).be32(SET_KEY_LEN, length(set.key));
+        if set.key == [TYPE_IFNAME] {
+            // Only for listings: names are kept in the order that the host has them.
+            let byte_order = [SET_UDATA_KEY_BYTEORDER, 4].into_iter().chain(BYTEORDER_HOST.to_ne_bytes());
+            message.attr(SET_USERDATA, &byte_order.collect::<Vec<_>>());
+        }
         let is_map = !set.data.is_empty();
         message.be32(SET_FLAGS, if is_map { SET_F_MAP } else { 0 });
         if is_map {

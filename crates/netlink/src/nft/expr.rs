@@ -9,6 +9,8 @@ const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
+const META_IIFKIND: u32 = 26;
+const META_OIFKIND: u32 = 27;
 const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
 const PAYLOAD_NETWORK: u32 = 1;
@@ -20,6 +22,8 @@ const CT_STATUS: u32 = 2;
 const CT_STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 /// IPS_DST_NAT
 const CT_STATUS_DNAT: u32 = 1 << 5;
+const XT_CONNTRACK_STATE: u16 = 1;
+const XT_STATES_ESTABLISHED_RELATED_DNAT: u16 = 2 | 4 | 128;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
@@ -148,6 +152,23 @@ impl Expressions {
     /// The flow's destination was translated: it came in by a published port.
     pub fn published(self) -> Self {
         self.ct(CT_STATUS).masked(&CT_STATUS_DNAT.to_ne_bytes()).compare(CMP_NEQ, &[0; 4])
+    }
+
+    /// Both of the above in the words of `iptables -m conntrack --ctstate ESTABLISHED,RELATED,DNAT`.
+    pub fn xt_published_or_established(self) -> Self {
+        // struct xt_conntrack_mtinfo3, aligned to 8 bytes: match_flags at 146, state_mask at 150.
+        let mut info = [0; 168];
+        info[146..148].copy_from_slice(&XT_CONNTRACK_STATE.to_ne_bytes());
+        info[150..152].copy_from_slice(&XT_STATES_ESTABLISHED_RELATED_DNAT.to_ne_bytes());
+        self.add("match", |data| {
+            data.string(1, "conntrack").be32(2, 3).attr(3, &info);
+        })
+    }
+
+    /// Neither end is a bridge: no engine's containers are meant, the host would be a router.
+    pub fn between_plain_devices(self) -> Self {
+        let kind = device("bridge");
+        self.meta(META_IIFKIND, REG32_00).compare(CMP_NEQ, &kind).meta(META_OIFKIND, REG32_00).compare(CMP_NEQ, &kind)
     }
 
     /// The destination is an address of this host, whichever it has at the moment.

@@ -38,8 +38,8 @@ impl Firewall {
         check_table(&ruleset.table)?;
         let table = Table::inet(&ruleset.table);
         let exists = self.socket.lookup(vec![table.get()], Errno::NOENT)?.iter().any(Option::is_some);
-        // The decision outlives a restart of the daemon in the policy of the table that is about to be replaced.
-        self.drop_foreign |= exists && foreign::drops_forwarded(&mut self.socket, &table)?;
+        // The decision outlives a restart of the daemon as a chain of the table that is about to be replaced.
+        self.drop_foreign |= exists && foreign::has_chain(&mut self.socket, &table, ruleset::FOREIGN)?;
         let contents = ruleset::messages(&table, ruleset, self.drop_foreign)?;
         let mut owned = true;
         let replace = |flags| {
@@ -65,7 +65,28 @@ impl Firewall {
         if elements.is_empty() {
             return Ok(());
         }
-        self.socket.batch(elements::add_messages(&Table::inet(table), &elements))
+        let table = Table::inet(table);
+        match self.socket.batch(elements::add_messages(&table, &elements)) {
+            Err(error) if error.is(Errno::EXIST) || error.is(Errno::BUSY) => {
+                Err(self.taken(&table, ports).unwrap_or(error))
+            }
+            result => result,
+        }
+    }
+
+    /// Names the port that leads elsewhere already.
+    fn taken(&mut self, table: &Table, ports: &[PublishedPort]) -> Option<NetError> {
+        for port in ports {
+            let element = elements::elements(std::slice::from_ref(port)).ok()?;
+            let found = self.socket.lookup(elements::get_messages(table, &element), Errno::NOENT).ok()?;
+            let owner = found.first().and_then(Option::as_ref).and_then(|reply| owner_of(&reply.payload));
+            if let Some(owner) = owner.filter(|owner| *owner != port.owner) {
+                let object = format!("{}:{}", port.host_ip, port.host_port);
+                let reason = format!("Bind for {object} failed: port is already allocated to {owner}");
+                return Some(NetError::Conflict { op: "publish port", object, errno: Errno::EXIST, reason });
+            }
+        }
+        None
     }
 
     /// Removes the elements that these owners have; others, and such as are gone, are left alone.

@@ -3,6 +3,7 @@
 //! ```text
 //! prerouting, output:  to an address of this host        → publish: look the port up, translate the destination
 //! forward:             out to a bridge of ours           → inbound: established, published, same bridge if allowed; else drop
+//!                      in from a bridge of ours          → accept
 //! postrouting:         from a subnet to elsewhere        → masquerade
 //!                      published, back into its own net  → masquerade (hairpin)
 //! ```
@@ -16,7 +17,7 @@ use super::batch::{Hook, Set, Table};
 use super::elements::{self, BY_ADDRESS, BY_PORT};
 use super::expr::{Expressions, device};
 use crate::address::Cidr;
-use crate::error::Result;
+use crate::error::{NetError, Result};
 use crate::link;
 use crate::message::{Attrs, Message};
 
@@ -24,6 +25,8 @@ const BRIDGES: &str = "bridges";
 const PUBLISH: &str = "publish";
 const INBOUND: &str = "inbound";
 const FORWARD: &str = "forward";
+/// Its presence says that it was we who switched forwarding on, also to the next process.
+pub const FOREIGN: &str = "foreign";
 const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
 const POSTROUTING: &str = "postrouting";
@@ -92,7 +95,7 @@ const SETS: [Set; 3] = [
 /// Everything in the table, in an order that the kernel takes: sets and chains before the rules that name them.
 pub fn messages(table: &Table, ruleset: &Ruleset, drop_foreign: bool) -> Result<Vec<Message>> {
     let mut messages: Vec<_> = (1..).zip(&SETS).map(|(id, set)| table.set(set, id)).collect();
-    messages.extend(chains(table, drop_foreign));
+    messages.extend(chains(table));
     messages.extend(publish_rules(table));
     messages.push(table.append_rule(FORWARD, &Expressions::new().out_device_of(BRIDGES).jump(INBOUND)));
     messages.push(table.append_rule(FORWARD, &Expressions::new().in_device_of(BRIDGES).accept()));
@@ -102,6 +105,9 @@ pub fn messages(table: &Table, ruleset: &Ruleset, drop_foreign: bool) -> Result<
         messages.extend(bridge_rules(table, bridge)?);
     }
     messages.push(table.append_rule(INBOUND, &Expressions::new().drop()));
+    if drop_foreign {
+        messages.extend(foreign_rules(table));
+    }
     if !ruleset.bridges.is_empty() {
         messages.push(table.elements(NEWSETELEM, BRIDGES, &bridge_elements(&ruleset.bridges)));
     }
@@ -109,17 +115,26 @@ pub fn messages(table: &Table, ruleset: &Ruleset, drop_foreign: bool) -> Result<
     Ok(messages)
 }
 
-/// `drop_foreign`: forwarding was off before we switched it on, and what is not ours stays as closed as it was.
-fn chains(table: &Table, drop_foreign: bool) -> Vec<Message> {
-    let hook = |kind, number, priority| Hook { kind, number, priority, policy: ACCEPT };
-    let policy = if drop_foreign { DROP } else { ACCEPT };
+fn chains(table: &Table) -> Vec<Message> {
+    let hook = |kind, number, priority| Hook { kind, number, priority };
     vec![
         table.chain(PUBLISH, None),
         table.chain(INBOUND, None),
-        table.chain(FORWARD, Some(&Hook { policy, ..hook("filter", INET_FORWARD, 0) })),
+        table.chain(FORWARD, Some(&hook("filter", INET_FORWARD, 0))),
         table.chain(PREROUTING, Some(&hook("nat", INET_PRE_ROUTING, -100))),
         table.chain(OUTPUT, Some(&hook("nat", INET_LOCAL_OUT, -100))),
         table.chain(POSTROUTING, Some(&hook("nat", INET_POST_ROUTING, 100))),
+    ]
+}
+
+/// Forwarding was off before we switched it on: the host does not become a router between its neighbours by that. What
+/// has to do with a bridge is left to whoever made the bridge, another engine or a hypervisor.
+fn foreign_rules(table: &Table) -> Vec<Message> {
+    let drop = Expressions::new().between_plain_devices().drop();
+    vec![
+        table.chain(FOREIGN, None),
+        table.append_rule(FORWARD, &Expressions::new().jump(FOREIGN)),
+        table.append_rule(FOREIGN, &drop),
     ]
 }
 
@@ -141,6 +156,15 @@ fn bridge_rules(table: &Table, rules: &BridgeRules) -> Result<Vec<Message>> {
     let subnet = Cidr::parse(op, &rules.subnet)?;
     let from_subnet = || Expressions::new().ipv4().source_in(subnet.network(), subnet.mask());
     let mut messages = Vec::new();
+    if !rules.icc && !bridged_packets_are_filtered() {
+        return Err(NetError::Unsupported {
+            op,
+            object: name.into(),
+            reason: "icc=false needs the kernel to pass bridged packets to the firewall: load br_netfilter and set \
+                     net.bridge.bridge-nf-call-iptables to 1"
+                .into(),
+        });
+    }
     if rules.icc {
         // Seen here only where bridged packets are passed to the IP firewall (br_netfilter).
         messages.push(table.append_rule(INBOUND, &Expressions::new().in_device(name).out_device(name).accept()));
@@ -151,6 +175,10 @@ fn bridge_rules(table: &Table, rules: &BridgeRules) -> Result<Vec<Message>> {
     // The answer must come back through this host to have its source put right.
     messages.push(table.append_rule(POSTROUTING, &from_subnet().out_device(name).published().masquerade()));
     Ok(messages)
+}
+
+fn bridged_packets_are_filtered() -> bool {
+    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.starts_with(b"1"))
 }
 
 fn bridge_elements(bridges: &[BridgeRules]) -> Attrs {
