@@ -9,16 +9,19 @@ use crate::init::{InitPlan, JoinPlan, run_container_init, run_joining_process};
 use crate::seccomp::{self, Instruction};
 use crate::spec::{NamespaceKind, Process, Rootfs, Spec, UserSpec};
 use crate::sys::clone::{Cloned, clone3};
+use crate::sys::exec::place_fd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, connect, recvmsg, sendmsg, socket_with,
+    socketpair,
 };
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 use serde::{Deserialize, Serialize};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// What a new process has for stdin, stdout and stderr. `Terminal`: a pty of the container, whose master comes back.
 pub enum Stdio<'a> {
@@ -91,6 +94,44 @@ pub struct Started {
 
 /// Clones init into its namespaces and waits until it is parked before its program.
 pub fn create(options: &CreateOptions) -> Result<Pending> {
+    create_init(options, None)
+}
+
+/// As `create`, but init outlives its creator: it is released by `start_parked` of any process that reaches `listener`, a
+/// listening SOCK_SEQPACKET socket. `Pending::start` is not for this one.
+pub fn create_parked(options: &CreateOptions, listener: BorrowedFd) -> Result<Pending> {
+    create_init(options, Some(listener))
+}
+
+/// Releases an init that `create_parked` has parked at the socket `path`; comes back when its program runs or has failed.
+pub fn start_parked(path: &Path) -> Result<()> {
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socket", "")?;
+    let (_dir, address) = short_address(path).context("socket address", path.display())?;
+    connect(&socket, &address).map_err(|error| match error {
+        rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT => {
+            Failure::new(Kind::Gone, "start", "the container is not waiting to be started")
+        }
+        error => Failure::io("connect", path.display(), error),
+    })?;
+    let control = Control(socket);
+    control.go()?;
+    match control.receive()? {
+        None => Ok(()),
+        Some((Message::Failed(failure), _)) => Err(failure),
+        Some(_) => Err(Failure::new(Kind::System, "start", "init sent something unexpected")),
+    }
+}
+
+/// A socket's address holds 107 bytes: it is named through its directory's descriptor, which must live as long.
+pub(crate) fn short_address(path: &Path) -> rustix::io::Result<(OwnedFd, SocketAddrUnix)> {
+    let (dir, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
+    let dir = openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let address = SocketAddrUnix::new(Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))?;
+    Ok((dir, address))
+}
+
+fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<Pending> {
     let spec = options.spec;
     spec.refuse_unsupported()?;
     join_pid_namespace(spec)?;
@@ -111,6 +152,7 @@ pub fn create(options: &CreateOptions) -> Result<Pending> {
                 cgroup: options.cgroup,
                 joins: &joins,
                 seccomp: filter.as_deref(),
+                listener,
             };
             run_container_init(&plan, theirs)
         }
@@ -331,6 +373,12 @@ impl Control {
     fn go(&self) -> Result<()> {
         rustix::io::write(&self.0, b"g").context("release", "init")?;
         Ok(())
+    }
+
+    /// The creator may go; whoever connects to the listener takes its place, under the same number.
+    pub(crate) fn hand_over(&self, listener: BorrowedFd) -> Result<()> {
+        let next = accept_with(listener, SocketFlags::CLOEXEC).context("accept", "start")?;
+        place_fd(next.as_fd(), self.0.as_raw_fd(), false).context("dup", "control socket")
     }
 
     /// Plain read: recvmsg may already be forbidden by the container's seccomp filter.

@@ -9,6 +9,7 @@ pub mod host;
 mod init;
 pub mod logs;
 mod rootfs;
+pub mod runtime;
 pub mod seccomp;
 pub mod spec;
 

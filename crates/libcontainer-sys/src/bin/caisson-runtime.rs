@@ -1,4 +1,3 @@
 fn main() {
-    eprintln!("caisson-runtime: not built yet");
-    std::process::exit(125);
+    std::process::exit(libcontainer_sys::runtime::main(std::env::args().skip(1).collect()));
 }

@@ -18,7 +18,7 @@ use crate::spec::{NamespaceKind, Process, Rootfs, Spec, UserSpec};
 use crate::sys::{clone::exit_now, exec, prctl, signal};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub struct InitPlan<'a> {
     pub spec: &'a Spec,
@@ -31,6 +31,8 @@ pub struct InitPlan<'a> {
     pub cgroup: &'a dyn Cgroup,
     pub joins: &'a [OwnedFd],
     pub seccomp: Option<&'a [Instruction]>,
+    /// Where to wait for the release in place of the control socket.
+    pub listener: Option<BorrowedFd<'a>>,
 }
 
 pub struct JoinPlan<'a> {
@@ -71,7 +73,8 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     prctl::new_session_keyring(c"_ses.caisson").context("keyctl", "session keyring")?;
     limits::set_oom_score_adj(spec.process.oom_score_adj)?;
     let console = rootfs::enter(spec, plan.rootfs, plan.cgroup, spec.process.terminal)?;
-    let prepared = prepare(&spec.process, plan.user, plan.stdio, console, control, plan.seccomp)?;
+    let channel = Channel { control, listener: plan.listener };
+    let prepared = prepare(&spec.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
     if plan.reaper {
         return Ok(reaper::run(|| prepared.execute()));
     }
@@ -83,7 +86,8 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     limits::set_oom_score_adj(plan.process.oom_score_adj)?;
     move_into_thread_name_spaces(plan.pidfd, plan.namespaces).context("setns", "namespaces of the container")?;
     let console = if plan.process.terminal { Some(own_console()?) } else { None };
-    let prepared = prepare(plan.process, plan.user, plan.stdio, console, control, plan.seccomp)?;
+    let channel = Channel { control, listener: None };
+    let prepared = prepare(plan.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
     Ok(prepared.execute())
 }
 
@@ -138,6 +142,12 @@ fn own_console() -> Result<rootfs::Console> {
     rootfs::open_console(root.as_fd())
 }
 
+/// What ties a new process to whoever starts it.
+struct Channel<'a> {
+    control: &'a Control,
+    listener: Option<BorrowedFd<'a>>,
+}
+
 struct Prepared<'a> {
     program: program::Program,
     seccomp: Option<&'a [Instruction]>,
@@ -150,9 +160,10 @@ fn prepare<'a>(
     user: Option<&UserSpec>,
     stdio: Option<[BorrowedFd; 3]>,
     console: Option<rootfs::Console>,
-    control: &Control,
+    channel: &Channel,
     seccomp: Option<&'a [Instruction]>,
 ) -> Result<Prepared<'a>> {
+    let control = channel.control;
     let identity = user::resolve(&process.user, user)?;
     let mut env = process.env.clone();
     if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len()) {
@@ -164,7 +175,9 @@ fn prepare<'a>(
         control.send(&Message::Console, Some(console.master.as_fd()));
     }
     place_stdio(stdio, console, process, &identity)?;
-    exec::close_all_but(control.as_fd()).context("close", "descriptors of the creator")?;
+    let kept = [Some(control.as_fd()), channel.listener];
+    exec::close_all_but(&kept.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())))
+        .context("close", "descriptors of the creator")?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context("prctl", "no_new_privs")?;
     } else if let Some(filter) = seccomp {
@@ -186,6 +199,9 @@ fn prepare<'a>(
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
     let program = program::Program::find(&process.args, &env)?;
     control.send(&Message::Ready, None);
+    if let Some(listener) = channel.listener {
+        control.hand_over(listener)?;
+    }
     if !control.wait_for_go() {
         exit_now(125); // the creator has gone or wants no more
     }
@@ -239,4 +255,9 @@ fn place_stdio(
         rustix::termios::tcsetwinsize(&console.master, size).context("set terminal size", "")?;
     }
     Ok(())
+}
+
+/// `CAP_…` of every capability that is known here.
+pub fn capability_names() -> Vec<String> {
+    capabilities::NAMES.iter().map(|name| format!("CAP_{name}")).collect()
 }

@@ -52,13 +52,18 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
     close_range(first as libc::c_uint, libc::c_uint::MAX)
 }
 
-/// Closes everything above stdio but `kept`.
-pub fn close_all_but(kept: BorrowedFd) -> io::Result<()> {
-    let kept = kept.as_raw_fd() as libc::c_uint;
-    if kept > 3 {
-        close_range(3, kept - 1)?;
+/// Closes everything above stdio but `kept`; negative numbers stand for nothing.
+pub fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<libc::c_uint> = kept.iter().filter(|fd| **fd > 2).map(|fd| *fd as libc::c_uint).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = fd + 1;
     }
-    close_range(kept + 1, libc::c_uint::MAX)
+    close_range(first, libc::c_uint::MAX)
 }
 
 /// Linux 5.9.

@@ -1,0 +1,106 @@
+//! `exec`: a further process in a running container.
+
+use super::args::{Args, Known};
+use super::state::{State, Status};
+use super::{create, foreground};
+use crate::container::{self, ExecOptions, Stdio};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::spec::{Process, Spec};
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+const OPTIONS: [Known; 12] = [
+    ("process", "p", true),
+    ("pid-file", "", true),
+    ("console-socket", "", true),
+    ("cwd", "", true),
+    ("env", "e", true),
+    ("user", "u", true),
+    ("cap", "c", true),
+    ("preserve-fds", "", true),
+    ("detach", "d", false),
+    ("tty", "t", false),
+    ("no-new-privs", "", false),
+    ("no-subreaper", "", false),
+];
+
+pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
+    let args = Args::parse(words, &OPTIONS)?;
+    let id = args.id(true)?;
+    let state = State::load(root, id)?;
+    match state.status(root) {
+        Status::Running | Status::Created => {}
+        status => {
+            let message = format!("cannot exec in container {id}: it is {}", status.name());
+            return Err(Failure::new(Kind::Conflict, "exec", message));
+        }
+    }
+    let Some(pidfd) = state.init() else {
+        return Err(Failure::new(Kind::Gone, "exec", format!("container {id} is not running")));
+    };
+    let spec = state.spec()?;
+    let process = process(&args, &spec)?;
+    let (detach, console) = (args.has("detach"), args.value("console-socket"));
+    if process.terminal && detach && console.is_none() {
+        return Err(Failure::invalid("exec", "a detached process with a terminal needs --console-socket"));
+    }
+    let group = state.group()?;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let pending = container::exec(&ExecOptions {
+        process: &process,
+        pidfd: pidfd.as_fd(),
+        spec: &spec,
+        user: None,
+        stdio: match process.terminal {
+            true => Stdio::Terminal,
+            false => Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
+        },
+        privileged: false,
+        cgroup: group.as_ref(),
+    })?;
+    create::write_pid_file(args.value("pid-file"), pending.pid)?;
+    if let (Some(path), Some(master)) = (console, &pending.console) {
+        create::send_console(Path::new(path), master.as_fd())?;
+    }
+    foreground::start_and_wait(pending, detach, console.is_none())
+}
+
+/// A process file as it is, or the container's own process with what the options change.
+fn process(args: &Args, spec: &Spec) -> Result<Process> {
+    if let Some(path) = args.value("process") {
+        let bytes = fs::read(path).context("read", path)?;
+        return serde_json::from_slice(&bytes).map_err(|error| Failure::invalid("exec", format!("{path}: {error}")));
+    }
+    let mut process = spec.process.clone();
+    process.args = args.rest[1..].to_vec();
+    if process.args.is_empty() {
+        return Err(Failure::invalid("exec", "the command is missing"));
+    }
+    process.terminal = args.has("tty");
+    if let Some(cwd) = args.value("cwd") {
+        cwd.clone_into(&mut process.cwd);
+    }
+    process.env.extend(args.values("env").into_iter().map(str::to_owned));
+    process.no_new_privileges |= args.has("no-new-privs");
+    if let Some(user) = args.value("user") {
+        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+        let number = |word: &str| {
+            word.parse::<u32>()
+                .map_err(|_| Failure::invalid("exec", format!("--user {user}: {word:?} is not a number")))
+        };
+        process.user.uid = number(uid)?;
+        process.user.gid = number(gid)?;
+        process.user.additional_gids.clear();
+    }
+    let caps = args.values("cap");
+    if !caps.is_empty() {
+        let sets = process.capabilities.get_or_insert_default();
+        for cap in caps {
+            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+                set.push(cap.to_owned());
+            }
+        }
+    }
+    Ok(process)
+}

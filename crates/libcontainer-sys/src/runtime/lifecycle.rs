@@ -1,0 +1,214 @@
+//! `start`, `kill`, `delete`, `pause`, `resume`, `update`.
+
+use super::args::Args;
+use super::state::{State, Status, check_id, directory, start_socket};
+use crate::cgroup::Cgroup;
+use crate::container;
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::spec::Resources;
+use crate::sys::signal;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::pidfd_send_signal;
+use rustix::time::Timespec;
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+pub fn start(root: &Path, words: Vec<String>) -> Result<i32> {
+    let args = Args::parse(words, &[])?;
+    let id = args.id(false)?;
+    let state = State::load(root, id)?;
+    match state.status(root) {
+        Status::Created => {}
+        status => return Err(wrong_status("start", id, status)),
+    }
+    let socket = start_socket(root, id);
+    let result = container::start_parked(&socket);
+    fs::remove_file(&socket).context("remove", socket.display())?;
+    result.map(|()| 0)
+}
+
+fn wrong_status(op: &str, id: &str, status: Status) -> Failure {
+    Failure::new(Kind::Conflict, op, format!("cannot {op} container {id}: it is {}", status.name()))
+}
+
+pub fn kill(root: &Path, words: Vec<String>) -> Result<i32> {
+    let args = Args::parse(words, &[("all", "a", false)])?;
+    let id = args.id(true)?;
+    let number = signal_number(args.rest.get(1).map_or("TERM", String::as_str))?;
+    let state = State::load(root, id)?;
+    let Some(pidfd) = state.init() else {
+        if args.has("all") {
+            state.group()?.kill(number)?;
+            return Ok(0);
+        }
+        return Err(Failure::new(Kind::Gone, "kill", "container not running"));
+    };
+    if args.has("all") {
+        state.group()?.kill(number)?;
+    } else {
+        send(pidfd.as_fd(), state.pid, number)?;
+    }
+    if number == libc::SIGKILL && state.status(root) == Status::Paused {
+        // a frozen process does not die before it is thawed
+        state.group()?.freeze(false)?;
+    }
+    Ok(0)
+}
+
+/// By pidfd; signals that have no name (real time) by the number of a process that the pidfd holds.
+fn send(pidfd: BorrowedFd, pid: i32, number: i32) -> Result<()> {
+    match rustix::process::Signal::from_named_raw(number) {
+        Some(named) => pidfd_send_signal(pidfd, named).context("kill", pid),
+        None => signal::kill(pid, number).context("kill", pid),
+    }
+}
+
+const SIGNALS: [(&str, i32); 31] = [
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
+];
+
+fn signal_number(word: &str) -> Result<i32> {
+    let upper = word.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let number = match word.parse::<i32>() {
+        Ok(number) => Some(number).filter(|number| (0..=64).contains(number)),
+        Err(_) => SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number),
+    };
+    number.ok_or_else(|| Failure::invalid("kill", format!("unknown signal {word:?}")))
+}
+
+pub fn delete(root: &Path, words: Vec<String>) -> Result<i32> {
+    let args = Args::parse(words, &[("force", "f", false)])?;
+    let id = args.id(false)?;
+    let force = args.has("force");
+    let state = match State::load(root, id) {
+        Ok(state) => state,
+        Err(failure) if failure.kind == Kind::NotFound && force => {
+            // what a `create` that was killed half way has left
+            check_id(id)?;
+            let _ = fs::remove_dir_all(directory(root, id));
+            return Ok(0);
+        }
+        Err(failure) => return Err(failure),
+    };
+    match state.status(root) {
+        Status::Running | Status::Paused if !force => {
+            return Err(Failure::new(
+                Kind::Conflict,
+                "delete",
+                format!("cannot delete container {id} that is not stopped: {}", state.status(root).name()),
+            ));
+        }
+        _ => {}
+    }
+    remove(root, id, state.group()?.as_ref())?;
+    Ok(0)
+}
+
+/// Ends what still runs, then removes cgroup and state; the state last, so that a failure can be tried again.
+pub fn remove(root: &Path, id: &str, group: &dyn Cgroup) -> Result<()> {
+    if let Ok(state) = State::load(root, id)
+        && let Some(pidfd) = state.init()
+    {
+        let paused = state.status(root) == Status::Paused;
+        send(pidfd.as_fd(), state.pid, libc::SIGKILL)?;
+        if paused {
+            group.freeze(false)?;
+        }
+        wait_for_end(pidfd.as_fd())?;
+    }
+    // without a pid namespace of its own, or after an exec, others may be left
+    if !group.pids()?.is_empty() {
+        group.kill(libc::SIGKILL)?;
+    }
+    group.remove()?;
+    let dir = directory(root, id);
+    fs::remove_dir_all(&dir).context("remove", dir.display())
+}
+
+fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {
+    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    match poll(&mut fds, Some(&limit)).context("poll", "pidfd")? {
+        0 => Err(Failure::new(Kind::System, "delete", "init did not end within 10 s of SIGKILL")),
+        _ => Ok(()),
+    }
+}
+
+pub fn freeze(root: &Path, words: Vec<String>, frozen: bool) -> Result<i32> {
+    let args = Args::parse(words, &[])?;
+    let id = args.id(false)?;
+    let state = State::load(root, id)?;
+    let (op, wanted) = if frozen { ("pause", Status::Running) } else { ("resume", Status::Paused) };
+    match state.status(root) {
+        status if status == wanted || (frozen && status == Status::Created) => {}
+        status => return Err(wrong_status(op, id, status)),
+    }
+    state.group()?.freeze(frozen)?;
+    Ok(0)
+}
+
+pub fn update(root: &Path, words: Vec<String>) -> Result<i32> {
+    let args = Args::parse(words, &[("resources", "r", true)])?;
+    let id = args.id(false)?;
+    let state = State::load(root, id)?;
+    let Some(path) = args.value("resources") else {
+        return Err(Failure::invalid("update", "--resources is missing: a file with the limits, or - for stdin"));
+    };
+    let mut text = String::new();
+    match path {
+        "-" => std::io::stdin().read_to_string(&mut text).context("read", "stdin")?,
+        path => fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)).context("read", path)?,
+    };
+    let resources: Resources =
+        serde_json::from_str(&text).map_err(|error| Failure::invalid("update", format!("{path}: {error}")))?;
+    state.group()?.set(&resources)?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for word in ["KILL", "SIGKILL", "kill", "sigkill", "9"] {
+            assert_eq!(signal_number(word).unwrap(), 9, "{word}");
+        }
+        for word in ["", "NOPE", "65", "-1"] {
+            assert!(signal_number(word).is_err(), "{word}");
+        }
+    }
+}
