@@ -30,6 +30,8 @@ export class FakeNative {
   readonly ports: PublishedPort[] = [];
   readonly takenPorts = new Set<number>();
   readonly openFds = new Set<number>();
+  /** Network namespaces; the engine keeps a few ahead. */
+  readonly netnsFds = new Set<number>();
   frozen = new Set<string>();
   /** What adoptShim finds, by id. */
   found = new Map<string, ContainerRuntimeState>();
@@ -66,7 +68,7 @@ export class FakeNative {
   }
 
   closeFd(fd: number): void {
-    if (!this.openFds.delete(fd)) throw new Error(`fd ${fd} closed twice`);
+    if (!this.openFds.delete(fd) && !this.netnsFds.delete(fd)) throw new Error(`fd ${fd} closed twice`);
     closeSync(fd);
   }
 
@@ -75,7 +77,9 @@ export class FakeNative {
   }
 
   async createNetns(): Promise<number> {
-    return this.#fd();
+    const fd = openSync('/dev/null', 'r+');
+    this.netnsFds.add(fd);
+    return fd;
   }
 
   async createEndpoint(options: EndpointOptions): Promise<void> {

@@ -25,6 +25,7 @@ import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { Remover } from './remove.ts';
 import { readSpecHost } from './specHost.ts';
 import { Starter } from './start.ts';
+import { StatsReader } from './stats.ts';
 import { Stopper } from './stop.ts';
 import { openStream, type StreamChoice } from './streams.ts';
 import { toMs } from './time.ts';
@@ -171,6 +172,11 @@ export class Containers {
 
   top(idOrName: string, args: string): Promise<object> {
     return top(this.#ctx, idOrName, args);
+  }
+
+  /** One reader per request: it remembers the reading before. */
+  stats(): StatsReader {
+    return new StatsReader(this.#ctx);
   }
 
   /** Registers the waiter before it returns, so that nothing started afterwards can be missed. */

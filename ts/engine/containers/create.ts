@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerDefinition } from '../../graph/containers.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
+import { inheritableLabels } from '../images/config.ts';
 import { exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
@@ -139,7 +140,8 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   const chosen = name === '' ? generateName((one) => graph.containers.byName(one) !== undefined) : checkName(name);
   const image = ctx.images.find(body.Image ?? '');
   const id = randomBytes(32).toString('hex');
-  const config = fillConfig(body, image.config.config ?? {}, id, body.Image ?? '');
+  const { labels, dropped } = inheritableLabels(image.config.config?.Labels);
+  const config = fillConfig(body, { ...image.config.config, Labels: labels }, id, body.Image ?? '');
   const hostConfig = fillHostConfig(body.HostConfig ?? {}, {
     cgroupVersion: ctx.host.cgroupVersion,
     logDriver: ctx.config.logDriver,
@@ -159,6 +161,7 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   if (image.config.config?.Healthcheck?.Test?.length && body.Healthcheck?.Test?.[0] !== 'NONE') {
     warnings.push('The image has a HEALTHCHECK. caisson does not run health checks.');
   }
+  for (const label of dropped) warnings.push(`The image's label ${label} is reserved for the engine and was left out.`);
   const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes);
   const detail: ContainerDetail = {
     mountPoints,

@@ -8,6 +8,7 @@ import { lock } from '../jobs/kinds.ts';
 import { type ExitStatus, NativeError, type SpawnedContainer } from '../native/index.ts';
 import type { EndpointPlan } from '../network/bridge.ts';
 import { writeContainerFiles } from '../network/containerFiles.ts';
+import { NetnsPool } from '../network/netnsPool.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
 import type { ContainerContext } from './context.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
@@ -38,11 +39,13 @@ export class Starter {
   readonly kind: JobKind<StartPlan, StartState>;
   readonly #ctx: ContainerContext;
   readonly #held = new Map<string, Held>();
+  readonly #namespaces: NetnsPool;
   readonly #onEarlyExit: (id: string, exit: ExitStatus) => void;
 
   constructor(ctx: ContainerContext, onEarlyExit: (id: string, exit: ExitStatus) => void) {
     this.#ctx = ctx;
     this.#onEarlyExit = onEarlyExit;
+    this.#namespaces = new NetnsPool(ctx.native, ctx.log);
     this.kind = {
       kind: 'start',
       subject: ({ id }) => id,
@@ -72,6 +75,7 @@ export class Starter {
       // a short program may have ended before its start was written down: its end is recorded now
       const { lastExit } = live.of(row.id);
       if (lastExit) this.#onEarlyExit(row.id, lastExit);
+      setImmediate(() => void this.#namespaces.fill());
     } catch (thrown) {
       if (isKind(thrown, 'NotModified')) throw thrown;
       const error = asStartError(thrown);
@@ -127,7 +131,7 @@ export class Starter {
     }
     // what the run before has left must be gone: its ports, its cgroup, its state directory
     await live.of(plan.id).cleanup;
-    const netns = endpoint ? native.createNetns() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
+    const netns = endpoint ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
     const target = { owner: plan.id, address: endpoint?.address ?? '', defaultIp: config.ip };
     const [netnsResult, portsResult] = await Promise.allSettled([
       netns,

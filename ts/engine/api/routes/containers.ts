@@ -51,8 +51,24 @@ export function containerRoutes(router: Router, containers: Containers): void {
     path: '/containers/:id/top',
     handle: (call) => containers.top(call.param('id'), call.query.string('ps_args')),
   });
+  router.plain({ method: 'GET', path: '/containers/:id/stats', handle: (call) => containerStats(containers, call) });
   lifecycleRoutes(router, containers);
   unsupportedRoutes(router, containers);
+}
+
+async function containerStats(containers: Containers, call: Call): Promise<object | undefined> {
+  const { id } = containers.find(call.param('id'));
+  const reader = containers.stats();
+  if (!call.query.bool('stream', true)) {
+    return call.query.bool('one-shot') ? reader.read(id) : reader.readTwice(id, call.signal);
+  }
+  const lines = call.lines();
+  lines.start();
+  for await (const reading of reader.stream(id, call.signal)) {
+    if (!lines.write(reading)) await lines.drained();
+  }
+  lines.end();
+  return undefined;
 }
 
 /** Only this machine's own platform runs here. */
@@ -146,7 +162,6 @@ function unsupportedRoutes(router: Router, containers: Containers): void {
     ['POST', 'update', 'changing the limits of a container'],
     ['GET', 'changes', 'listing changed files (docker diff)'],
     ['GET', 'export', 'exporting a container'],
-    ['GET', 'stats', 'usage statistics'],
     ['GET', 'archive', 'copying out of a container'],
     ['HEAD', 'archive', 'copying out of a container'],
     ['PUT', 'archive', 'copying into a container'],
