@@ -14,6 +14,7 @@ import { Graph } from '../graph/graph.ts';
 import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { packageRoot } from '../packageRoot.ts';
+import { RegistryClient } from '../registry/client/client.ts';
 import { isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
@@ -69,6 +70,7 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   ending.abort();
   await api.close(config.shutdownTimeoutS * 1000);
   await engine.runner.close();
+  await engine.remote.close();
   await engine.graph.db.close();
   rmSync(config.pidfile, { force: true });
   for (const lock of locks) lock.release();
@@ -97,6 +99,9 @@ async function construct(
   const registry = new KindRegistry();
   const faults = Faults.fromEnvironment(process.env);
   const runner = new JobRunner({ db, jobs: graph.jobs, registry, bootId: boot, log, faults });
+  const remote = new RegistryClient({
+    settings: () => ({ insecureRegistries: config.insecureRegistries, mirrors: config.registryMirrors }),
+  });
   const images = new Images({
     graph,
     snapshotter,
@@ -108,12 +113,13 @@ async function construct(
     native,
     host,
     maxConcurrentDownloads: config.maxConcurrentDownloads,
+    remote,
   });
   const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
   const shared = { config, paths, log, native, host, graph };
   const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
   await native.startRuntime({ shimPath: shimPath(), onEvent: (event) => containers.onEvent(event) });
-  return { ...shared, content, snapshotter, gc, runner, images, volumes, containers, ending };
+  return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers, ending };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */

@@ -8,6 +8,7 @@ import type { GarbageCollector } from '../graph/gc.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Snapshotter } from '../graph/snapshotter.ts';
 import type { Logger } from '../log.ts';
+import type { RegistryClient } from '../registry/client/client.ts';
 import type { DaemonConfig } from './config.ts';
 import type { Containers } from './containers/containers.ts';
 import type { Images } from './images/images.ts';
@@ -26,6 +27,7 @@ export interface Engine {
   readonly snapshotter: Snapshotter;
   readonly gc: GarbageCollector;
   readonly runner: JobRunner;
+  readonly remote: RegistryClient;
   readonly images: Images;
   readonly volumes: Volumes;
   readonly containers: Containers;

@@ -1,11 +1,11 @@
 /** The images of an engine: what the routes, and the containers, ask for. */
 import type { Readable } from 'node:stream';
-import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import type { Platform } from '../../oci.ts';
+import type { RegistryClient } from '../../registry/client/client.ts';
 import type { Filters } from '../api/query.ts';
 import type { KindRegistry } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
@@ -17,7 +17,7 @@ import { ImageLoader } from './load.ts';
 import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names.ts';
 import { hostPlatform } from './platform.ts';
 import type { Emit } from './progress.ts';
-import { ImagePuller, type ImageRegistry, type PullRequest } from './pull.ts';
+import { ImagePuller, type PullRequest } from './pull.ts';
 import { ImageRemover, parseTag, type Removed } from './remove.ts';
 import { LayerUnpacker } from './unpack.ts';
 import { type HistoryItem, history, type ImageSummary, inspect } from './views.ts';
@@ -33,8 +33,7 @@ export interface ImagesOptions {
   native: Pick<Native, 'openLayer'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
-  /** Absent: an engine that only loads and imports. */
-  remote?: ImageRegistry;
+  remote: RegistryClient;
 }
 
 export class Images {
@@ -43,7 +42,7 @@ export class Images {
   readonly #installer: Installer;
   readonly #unpacker: LayerUnpacker;
   readonly #loader: ImageLoader;
-  readonly #puller: ImagePuller | undefined;
+  readonly #puller: ImagePuller;
   readonly #remover: ImageRemover;
 
   constructor(options: ImagesOptions) {
@@ -117,8 +116,6 @@ export class Images {
   }
 
   pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    if (this.#puller === undefined)
-      throw new CaissonError('NotImplemented', 'this engine has no registry client: images come by load or import');
     return this.#puller.pull(request, emit, signal);
   }
 

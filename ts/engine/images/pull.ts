@@ -1,61 +1,30 @@
 /** `docker pull`: a reference becomes an image, its layers fetched and unpacked all at once. */
-import { chainIds, checkDigest } from '../../digest.ts';
+import { chainIds } from '../../digest.ts';
 import { asCaissonError, CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { Descriptor, Platform } from '../../oci.ts';
 import { familiarRepository, familiarString, type Reference, repositoryOf, withDefaultTag } from '../../reference.ts';
+import type { Credentials } from '../../registry/client/auth.ts';
+import type { RegistryClient } from '../../registry/client/client.ts';
+import type { Repository, ResolvedImage } from '../../registry/client/repository.ts';
 import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { referenceRow } from './names.ts';
 import { type Emit, LayerProgress, shortId } from './progress.ts';
 import type { Fetch, LayerUnpacker, WantedLayer } from './unpack.ts';
 
-/** A document of a registry, verified against its digest. */
-export interface RemoteDocument {
-  digest: string;
-  mediaType: string;
-  bytes: Buffer;
-}
-
-/** What a reference stands for in a registry, for one platform. */
-export interface RemoteImage {
-  /** What the reference itself names: an index or a manifest. */
-  digest: string;
-  /** The index, if there is one, and the platform's manifest: what is kept to push the same bytes again. */
-  documents: RemoteDocument[];
-  manifestDigest: string;
-  config: RemoteDocument;
-  /** Compressed layers, the base layer first. */
-  layers: Descriptor[];
-  openLayer(layer: Descriptor, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
-}
-
-export interface RegistryCredentials {
-  username?: string;
-  password?: string;
-  identityToken?: string;
-  registryToken?: string;
-}
-
-/** The registry client, as pull uses it. */
-export interface ImageRegistry {
-  resolve(
-    reference: Reference,
-    options: {
-      platform: Platform;
-      exactPlatform: boolean;
-      credentials: RegistryCredentials | undefined;
-      signal: AbortSignal;
-    },
-  ): Promise<RemoteImage>;
-}
-
 export interface PullRequest {
   reference: Reference;
   /** As the user named it; absent: the host's. */
   platform: Platform | undefined;
-  credentials: RegistryCredentials | undefined;
+  credentials: Credentials | undefined;
+}
+
+interface Remote {
+  source: Repository;
+  resolved: ResolvedImage;
+  checked: CheckedConfig;
 }
 
 export class ImagePuller {
@@ -63,7 +32,7 @@ export class ImagePuller {
   readonly #content: ContentStore;
   readonly #installer: Installer;
   readonly #unpacker: LayerUnpacker;
-  readonly #registry: ImageRegistry;
+  readonly #registry: RegistryClient;
   readonly #hostPlatform: Platform;
 
   constructor(options: {
@@ -71,7 +40,7 @@ export class ImagePuller {
     content: ContentStore;
     installer: Installer;
     unpacker: LayerUnpacker;
-    registry: ImageRegistry;
+    registry: RegistryClient;
     hostPlatform: Platform;
   }) {
     this.#graph = options.graph;
@@ -84,45 +53,41 @@ export class ImagePuller {
 
   async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
     const reference = withDefaultTag(request.reference);
-    const remote = await this.#registry.resolve(reference, {
-      platform: request.platform ?? this.#hostPlatform,
-      exactPlatform: request.platform !== undefined,
-      credentials: request.credentials,
-      signal,
-    });
+    const source = this.#registry.repository(reference, request.credentials);
+    const resolved = await source.resolve({ platform: request.platform ?? this.#hostPlatform, signal });
     const shown = familiarString(reference);
-    emit({
-      status: `Pulling from ${reference.path}`,
-      id: reference.digest === undefined ? (reference.tag ?? '') : shown,
-    });
-    const checked = checkConfig(remote.config.bytes);
-    checkLayers(checked, remote);
+    const id = reference.digest === undefined ? (reference.tag ?? '') : shown;
+    emit({ status: `Pulling from ${reference.path}`, id });
+    const checked = checkConfig(Buffer.from(await source.fetchConfig(resolved, signal)));
+    checkLayers(checked, resolved);
+    const remote: Remote = { source, resolved, checked };
     let isNew = false;
     await this.#installer.run(
       {
         subject: shown,
         prepare: async (lease, aborted) => {
           isNew = this.#graph.images.get(checked.id) === undefined;
-          await this.#layers(remote, checked, lease, emit, aborted);
+          await this.#layers(remote, lease, emit, aborted);
           const blobs = await this.#keepDocuments(remote, lease, aborted);
-          return () => this.#write(reference, remote, checked, blobs);
+          return () => this.#write(reference, remote, blobs);
         },
       },
       signal,
     );
-    emit({ status: `Digest: ${remote.digest}` });
+    emit({ status: `Digest: ${resolved.digest}` });
     emit({ status: `Status: ${isNew ? 'Downloaded newer image' : 'Image is up to date'} for ${shown}` });
+    if (request.platform !== undefined && !fits(checked, request.platform)) {
+      const has = `${checked.config.os}/${checked.config.architecture}`;
+      const wants = `${request.platform.os}/${request.platform.architecture}`;
+      emit({
+        status: `WARNING: image with reference ${shown} was found but its platform (${has}) does not match the specified platform (${wants})`,
+      });
+    }
   }
 
   /** All layers at once. The first failure stops the others, and is the one that is told. */
-  async #layers(
-    remote: RemoteImage,
-    { config }: CheckedConfig,
-    lease: string,
-    emit: Emit,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const diffIds = config.rootfs.diff_ids;
+  async #layers(remote: Remote, lease: string, emit: Emit, signal: AbortSignal): Promise<void> {
+    const diffIds = remote.checked.config.rootfs.diff_ids;
     const chain = chainIds(diffIds);
     for (const chainId of chain) this.#graph.leases.add(lease, 'layer', chainId);
     const stop = new AbortController();
@@ -130,7 +95,7 @@ export class ImagePuller {
     let failure: unknown;
     let below: Promise<unknown> = Promise.resolve();
     const arrivals = chain.map((chainId, i) => {
-      const descriptor = remote.layers[i] as Descriptor;
+      const descriptor = remote.resolved.manifest.layers[i] as Descriptor;
       const wanted: WantedLayer = {
         chainId,
         diffId: diffIds[i] as string,
@@ -139,7 +104,7 @@ export class ImagePuller {
         sizeBytes: descriptor.size,
         mediaType: descriptor.mediaType,
       };
-      const arrival = this.#layer(remote, descriptor, wanted, emit, below, either).catch((error: unknown) => {
+      const arrival = this.#layer(remote.source, descriptor, wanted, emit, below, either).catch((error: unknown) => {
         failure ??= error;
         stop.abort(error);
         throw error;
@@ -152,7 +117,7 @@ export class ImagePuller {
   }
 
   async #layer(
-    remote: RemoteImage,
+    source: Repository,
     descriptor: Descriptor,
     wanted: WantedLayer,
     emit: Emit,
@@ -161,7 +126,8 @@ export class ImagePuller {
   ): Promise<void> {
     const progress = new LayerProgress(emit, shortId(descriptor.digest), descriptor.size);
     const fetch: Fetch = {
-      open: (aborted) => remote.openLayer(descriptor, aborted),
+      // The addon checks digest and size of what it unpacks.
+      open: (aborted) => source.fetchBlob(descriptor, { signal: aborted, verify: false }),
       onWaiting: () => progress.status('Pulling fs layer'),
       onChunk: (bytes) => progress.downloaded(bytes),
       onReceived: () => progress.received(),
@@ -171,9 +137,14 @@ export class ImagePuller {
   }
 
   /** Manifest, index and config stay, so that a push sends the same bytes. */
-  async #keepDocuments(remote: RemoteImage, lease: string, signal: AbortSignal): Promise<string[]> {
+  async #keepDocuments({ resolved, checked }: Remote, lease: string, signal: AbortSignal): Promise<string[]> {
     const kept: string[] = [];
-    for (const { digest, mediaType, bytes } of [...remote.documents, remote.config]) {
+    const config = {
+      digest: checked.id,
+      mediaType: resolved.manifest.config.mediaType,
+      bytes: Buffer.from(checked.text),
+    };
+    for (const { digest, mediaType, bytes } of [...resolved.documents, config]) {
       this.#graph.leases.add(lease, 'blob', digest);
       if (!this.#content.has(digest))
         await this.#content.ingest(bytes, { mediaType, digest, sizeBytes: bytes.length, signal });
@@ -182,7 +153,7 @@ export class ImagePuller {
     return kept;
   }
 
-  #write(reference: Reference, remote: RemoteImage, checked: CheckedConfig, blobs: string[]): void {
+  #write(reference: Reference, { resolved, checked }: Remote, blobs: string[]): void {
     const { images, layers, events } = this.#graph;
     const chain = chainIds(checked.config.rootfs.diff_ids);
     const now = Date.now();
@@ -190,7 +161,7 @@ export class ImagePuller {
       image: {
         id: checked.id,
         config: checked.text,
-        manifestDigest: remote.manifestDigest,
+        manifestDigest: resolved.manifestDigest,
         sizeBytes: chain.reduce((sum, chainId) => sum + (layers.get(chainId)?.sizeBytes ?? 0), 0),
         parent: null,
         createdMs: now,
@@ -202,7 +173,7 @@ export class ImagePuller {
     const { domain, path, tag } = reference;
     if (reference.digest === undefined && tag !== undefined)
       images.setReference(referenceRow({ domain, path, tag }, checked.id), now);
-    images.setReference(referenceRow({ domain, path, digest: remote.digest }, checked.id), now);
+    images.setReference(referenceRow({ domain, path, digest: resolved.digest }, checked.id), now);
     events.append({
       type: 'image',
       action: 'pull',
@@ -212,17 +183,19 @@ export class ImagePuller {
   }
 }
 
-function checkLayers({ id, config }: CheckedConfig, remote: RemoteImage): void {
+function checkLayers({ id, config }: CheckedConfig, { manifest }: ResolvedImage): void {
   const bad = (reason: string): CaissonError =>
     new CaissonError('InvalidParameter', `invalid image ${id}: ${reason}`, { code: 'IMAGE_INVALID' });
-  if (checkDigest(remote.config.digest) !== id) throw bad(`its config has the digest ${remote.config.digest}`);
-  if (remote.layers.length !== config.rootfs.diff_ids.length)
-    throw bad(`the manifest has ${remote.layers.length} layers, the config ${config.rootfs.diff_ids.length}`);
-  for (const { digest } of remote.layers) checkDigest(digest);
+  if (manifest.config.digest !== id) throw bad(`the manifest says that its config is ${manifest.config.digest}`);
+  if (manifest.layers.length !== config.rootfs.diff_ids.length)
+    throw bad(`the manifest has ${manifest.layers.length} layers, the config ${config.rootfs.diff_ids.length}`);
 }
 
+const fits = ({ config }: CheckedConfig, platform: Platform): boolean =>
+  config.os === platform.os && config.architecture === platform.architecture;
+
 /** `X-Registry-Auth`: base64url of JSON. A header that cannot be read is an error, not an anonymous pull. */
-export function parseCredentials(header: string): RegistryCredentials | undefined {
+export function parseCredentials(header: string): Credentials | undefined {
   if (header === '') return undefined;
   let value: unknown;
   try {
@@ -236,7 +209,7 @@ export function parseCredentials(header: string): RegistryCredentials | undefine
 }
 
 /** Docker's AuthConfig: a plain login, or a token. */
-export function credentialsOf(auth: Record<string, unknown>): RegistryCredentials | undefined {
+export function credentialsOf(auth: Record<string, unknown>): Credentials | undefined {
   const text = (key: string): string | undefined => {
     const found = auth[key];
     return typeof found === 'string' && found !== '' ? found : undefined;
@@ -251,5 +224,5 @@ export function credentialsOf(auth: Record<string, unknown>): RegistryCredential
     registryToken: text('registrytoken'),
   };
   const given = Object.entries(found).filter(([, value]) => value !== undefined);
-  return given.length === 0 ? undefined : (Object.fromEntries(given) as RegistryCredentials);
+  return given.length === 0 ? undefined : (Object.fromEntries(given) as Credentials);
 }

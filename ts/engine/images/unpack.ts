@@ -34,7 +34,7 @@ export interface WantedLayer {
 export type Arrival = 'present' | 'unpacked' | 'shared';
 
 export interface Fetch {
-  open(signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  open(signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** The layer is not there: its bytes are about to be fetched. */
   onWaiting(): void;
   onChunk(bytes: number): void;
@@ -146,7 +146,7 @@ export class LayerUnpacker {
     fetch.onWaiting();
     const unpacked = await this.#downloads.run(async () => {
       signal.throwIfAborted();
-      const source = await fetch.open(signal);
+      const source = fetch.open(signal);
       const expected = { digest: layer.digest, sizeBytes: layer.sizeBytes, diffId: layer.diffId };
       return this.unpack(source, expected, signal, (bytes) => fetch.onChunk(bytes));
     });
