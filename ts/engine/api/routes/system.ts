@@ -2,6 +2,7 @@
 import Type, { type Static } from 'typebox';
 import type { Engine } from '../../engine.ts';
 import { credentialsOf } from '../../images/pull.ts';
+import { diskUsage } from '../../system/diskUsage.ts';
 import { EVENT_FILTERS, eventLine, followEvents } from '../../system/eventStream.ts';
 import { systemInfo, versionInfo } from '../../system/info.ts';
 import type { Call } from '../call.ts';
@@ -11,6 +12,11 @@ import { parseTimestamp } from '../timestamps.ts';
 export function systemRoutes(router: Router, engine: Engine): void {
   router.plain({ method: 'GET', path: '/version', handle: () => versionInfo(engine) });
   router.plain({ method: 'GET', path: '/info', handle: () => systemInfo(engine) });
+  router.plain({
+    method: 'GET',
+    path: '/system/df',
+    handle: ({ query }) => diskUsage(engine, query.all('type')),
+  });
   router.json({ method: 'POST', path: '/auth', body: AuthConfig, handle: (call) => login(call, engine) });
   router.plain({ method: 'GET', path: '/events', handle: (call) => events(call, engine) });
 }
