@@ -1,8 +1,10 @@
 /** `rm`: rows and name go first, so that both are free at once; then what is on disk, which a restart would finish. */
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
+import type { ContainerRow } from '../../graph/containers.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
+import type { Live } from './live.ts';
 import { isRunning, readRecord } from './record.ts';
 import { cgroupOf } from './spawn.ts';
 
@@ -68,12 +70,19 @@ export class Remover {
       });
     } catch (error) {
       state.removing = false;
+      // with its row the container has gone; what is left of it is the job's to remove when it is tried again
+      if (graph.containers.get(row.id) === undefined) this.#gone(row, state);
       throw error;
     }
+    this.#gone(row, state);
+  }
+
+  /** Who waits for the removal is told. */
+  #gone(row: ContainerRow, state: Live): void {
     for (const { fd } of state.pendingStreams) this.#ctx.native.closeFd(fd);
     state.pendingStreams = [];
     state.notify(['removed', 'not-running', 'next-exit'], { exitCode: state.lastExit?.exitCode ?? row.exitCode });
-    live.forget(row.id);
+    this.#ctx.live.forget(row.id);
   }
 
   #kind(kind: string, durable: boolean): JobKind<RemovePlan> {

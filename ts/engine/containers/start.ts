@@ -194,7 +194,8 @@ export class Starter {
   #writeRows(plan: StartPlan, spawned: SpawnedContainer): void {
     const { graph, events, bootId } = this.#ctx;
     const ports = this.#held.get(plan.id)?.ports?.rows ?? [];
-    this.#held.delete(plan.id);
+    // kept until the rows are written: undoing needs it when they cannot be
+    graph.db.afterCommit(() => this.#held.delete(plan.id));
     for (const port of ports) graph.networks.insertPort(port);
     graph.containers.updateState(plan.id, {
       status: 'running',

@@ -65,6 +65,7 @@ interface Active {
 }
 
 const RECOVERY_BUDGET_MS = 1500;
+const FIRST_BACKOFF_MS = 250;
 const MAX_BACKOFF_MS = 300_000;
 const NEVER_ABORTED = new AbortController().signal;
 
@@ -338,7 +339,8 @@ export class JobRunner {
     );
     this.#claims.rejectWaiters(heldByFailed(row), row.id);
     if (this.#closed) return;
-    const backoff = this.#options.backoffMs ?? ((attempt: number) => Math.min(1000 * 2 ** attempt, MAX_BACKOFF_MS));
+    const backoff =
+      this.#options.backoffMs ?? ((attempt: number) => Math.min(FIRST_BACKOFF_MS * 4 ** (attempt - 1), MAX_BACKOFF_MS));
     job.timer = setTimeout(() => void this.#attempt(job), backoff(row.attempts));
     job.timer.unref();
   }

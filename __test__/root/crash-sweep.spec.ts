@@ -1,0 +1,167 @@
+/**
+ * SIGKILL of the daemon at every crash point of every job kind, enumerated by the daemon itself. After each: the next
+ * daemon recovers by itself, no job and nothing of the kernel or the disk is left over, every container is either whole or
+ * not there, and what was cut off works when it is asked for again. Then the same points, where the step fails instead.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import SqliteConnection from 'better-sqlite3';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { TestDaemon } from '../helpers/daemon.ts';
+import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
+import { leaks } from '../helpers/oracle.ts';
+import { missing } from '../helpers/requires.ts';
+
+const IMAGE = 'sweep.test/busybox:latest';
+const skip = missing('root', 'build', 'docker', 'busybox');
+
+/** What the registry of a daemon holds. */
+async function listPoints(): Promise<string[]> {
+  await using daemon = new TestDaemon();
+  await daemon.start({ CAISSON_CRASH_AT: 'nowhere' });
+  const line = daemon.logs.split('\n').find((text) => text.includes('"crashPoints"'));
+  return (JSON.parse(line ?? '{}') as { crashPoints?: string[] }).crashPoints ?? [];
+}
+
+const points = skip ? [] : await listPoints();
+
+interface Listed {
+  Id: string;
+  State: string;
+}
+
+const containers = async (daemon: TestDaemon): Promise<Listed[]> =>
+  JSON.parse((await daemon.http('GET', '/containers/json?all=1')).body) as Listed[];
+
+/** Passes every job kind. What fails is told by what it returns; the caller decides. */
+async function scenario(daemon: TestDaemon, archive: Buffer): Promise<string[]> {
+  const failed: string[] = [];
+  const docker = async (...args: string[]): Promise<void> => {
+    const result = await daemon.docker(args, { input: args[0] === 'load' ? archive : '' });
+    if (result.code !== 0) failed.push(`${args.join(' ')}: ${result.stderr}${result.stdout}`);
+  };
+  await docker('load');
+  await docker('volume', 'create', 'sweep-data');
+  await docker('create', '--name', 'sweep', '-v', 'sweep-data:/data', '-v', '/anonymous', IMAGE, 'sleep', '1000');
+  await docker('start', 'sweep');
+  await docker('exec', 'sweep', 'true');
+  await docker('restart', '-t', '0', 'sweep');
+  await docker('stop', '-t', '0', 'sweep');
+  await docker('rm', '-v', 'sweep');
+  await docker('run', '--rm', IMAGE, 'true');
+  await docker('run', '-d', '--name', 'sweep2', IMAGE, 'sleep', '1000');
+  await docker('rm', '-f', 'sweep2');
+  await docker('volume', 'rm', 'sweep-data');
+  return failed;
+}
+
+function jobs(daemon: TestDaemon): unknown[] {
+  const connection = new SqliteConnection(join(daemon.dataRoot, 'graph.db'), { readonly: true });
+  try {
+    return connection.prepare('SELECT kind, step, direction, error FROM job').all();
+  } finally {
+    connection.close();
+  }
+}
+
+/** Rows that only an operation under way has, and what SQLite finds wrong. */
+function unfinished(daemon: TestDaemon): unknown {
+  const connection = new SqliteConnection(join(daemon.dataRoot, 'graph.db'), { readonly: true });
+  try {
+    return {
+      jobs: jobs(daemon),
+      claims: connection.prepare('SELECT resource FROM claim').all(),
+      leases: connection.prepare('SELECT purpose FROM lease').all(),
+      integrity: connection.pragma('integrity_check', { simple: true }),
+      foreignKeys: connection.pragma('foreign_key_check'),
+    };
+  } finally {
+    connection.close();
+  }
+}
+const NOTHING_UNFINISHED = { jobs: [], claims: [], leases: [], integrity: 'ok', foreignKeys: [] };
+
+/** Containers said to run whose init does not. */
+async function untrue(daemon: TestDaemon, ids: string[]): Promise<string[]> {
+  const wrong: string[] = [];
+  for (const id of ids) {
+    const { body } = await daemon.http('GET', `/containers/${id}/json`);
+    const { Pid } = (JSON.parse(body) as { State: { Pid: number } }).State;
+    const command = ((): string => {
+      try {
+        return readFileSync(`/proc/${Pid}/cgroup`, 'utf8');
+      } catch {
+        return '';
+      }
+    })();
+    if (!command.includes(id)) wrong.push(`${id}: pid ${Pid} is not its own`);
+  }
+  return wrong;
+}
+
+async function clear(daemon: TestDaemon): Promise<void> {
+  for (const { Id } of await containers(daemon)) await daemon.dockerOk('rm', '-f', '-v', Id);
+  const volumes = await daemon.dockerOk('volume', 'ls', '-q');
+  for (const name of volumes.split('\n').filter(Boolean)) await daemon.dockerOk('volume', 'rm', name);
+}
+
+describe.skipIf(skip)('crash sweep', () => {
+  let archive: Buffer;
+  let daemon: TestDaemon;
+  beforeAll(async () => {
+    archive = await ociArchive(buildImage([await busyboxTar()]), IMAGE);
+    daemon = new TestDaemon();
+  });
+  // One that failed leaves no daemon to the next.
+  afterEach(() => daemon.kill());
+  afterAll(() => daemon[Symbol.asyncDispose]());
+
+  test('the daemon names its points, and the scenario works without one', async () => {
+    expect(points.length).toBeGreaterThan(0);
+    await daemon.start();
+    expect(await scenario(daemon, archive)).toEqual([]);
+    expect(await containers(daemon)).toEqual([]);
+    expect(leaks(daemon, [], [])).toEqual([]);
+    expect(unfinished(daemon)).toEqual(NOTHING_UNFINISHED);
+  });
+
+  test.each(points)('killed at %s', async (point) => {
+    await daemon.start({ CAISSON_CRASH_AT: point });
+    await scenario(daemon, archive);
+    const alive = await daemon.http('GET', '/_ping').then(
+      () => true,
+      () => false,
+    );
+    expect(alive, 'the scenario reaches this point').toBe(false);
+
+    await daemon.kill();
+    await daemon.start();
+    const listed = await containers(daemon);
+    const running = listed.filter(({ State }) => State === 'running').map(({ Id }) => Id);
+    const existing = listed.map(({ Id }) => Id);
+    expect(leaks(daemon, running, existing)).toEqual([]);
+    expect(unfinished(daemon)).toEqual(NOTHING_UNFINISHED);
+    expect(await untrue(daemon, running)).toEqual([]);
+
+    await clear(daemon);
+    expect(await scenario(daemon, archive)).toEqual([]);
+    expect(await containers(daemon)).toEqual([]);
+    expect(leaks(daemon, [], [])).toEqual([]);
+  });
+
+  test.each(points)('failed at %s', async (point) => {
+    await daemon.start({ CAISSON_FAIL_AT: point });
+    const failed = await scenario(daemon, archive);
+    expect(daemon.logs, 'the scenario reaches this point').toContain(`failed at ${point}`);
+    // Only what failed may say so, and what needed its result.
+    if (failed.length > 0) expect(failed[0]).toContain(`failed at ${point}`);
+
+    // Undone at once; or finished by the next operation on the same object, or by itself a moment later.
+    await clear(daemon);
+    while (jobs(daemon).length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(await containers(daemon)).toEqual([]);
+    expect(leaks(daemon, [], [])).toEqual([]);
+    expect(await scenario(daemon, archive)).toEqual([]);
+    expect(leaks(daemon, [], [])).toEqual([]);
+  });
+});
