@@ -134,12 +134,17 @@ pub(crate) fn short_address(path: &Path) -> rustix::io::Result<(OwnedFd, SocketA
 fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<Pending> {
     let spec = options.spec;
     spec.refuse_unsupported()?;
-    join_pid_namespace(spec)?;
     let filter = filter(spec)?;
     let joins = options.cgroup.join_files()?;
     let (ours, theirs) = Control::pair()?;
-    let cloned = clone3(clone_flags(spec, options.netns.is_some())?, None).context("clone3", "init")?;
-    match cloned {
+    let flags = clone_flags(spec, options.netns.is_some())?;
+    let home = OwnPidNamespace::remember()?;
+    join_pid_namespace(spec)?;
+    let cloned = clone3(flags, None).context("clone3", "init");
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        home.restore()?;
+    }
+    match cloned? {
         Cloned::Child => {
             drop(ours);
             let plan = InitPlan {
@@ -165,15 +170,20 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
 
 /// Clones a process into a running container and waits until it is parked before its program.
 pub fn exec(options: &ExecOptions) -> Result<Pending> {
-    // concerns children only, so the creator stays where it is; it is asked for again and again at no cost
+    let filter = if options.privileged { None } else { filter(options.spec)? };
+    let joins = options.cgroup.join_files()?;
+    let (ours, theirs) = Control::pair()?;
+    let home = OwnPidNamespace::remember()?;
+    // concerns children only; the creator itself stays where it is
     move_into_thread_name_spaces(options.pidfd, ThreadNameSpaceType::PROCESS_ID).map_err(|error| match error {
         rustix::io::Errno::SRCH => Failure::new(Kind::Gone, "setns", "the container is not running"),
         error => Failure::io("setns", "pid namespace of the container", error),
     })?;
-    let filter = if options.privileged { None } else { filter(options.spec)? };
-    let joins = options.cgroup.join_files()?;
-    let (ours, theirs) = Control::pair()?;
-    match clone3(0, None).context("clone3", "exec")? {
+    let cloned = clone3(0, None).context("clone3", "exec");
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        home.restore()?;
+    }
+    match cloned? {
         Cloned::Child => {
             drop(ours);
             let plan = JoinPlan {
@@ -255,6 +265,22 @@ fn joined_namespaces(spec: &Spec) -> ThreadNameSpaceType {
         };
     }
     types
+}
+
+/// The pid namespace in which children are born. While it is another one than the creator's own the creator can have no
+/// threads, and its next child would be born in the wrong container.
+struct OwnPidNamespace(OwnedFd);
+
+impl OwnPidNamespace {
+    fn remember() -> Result<Self> {
+        const OWN: &str = "/proc/self/ns/pid";
+        openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", OWN).map(Self)
+    }
+
+    fn restore(self) -> Result<()> {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::ProcessID))
+            .context("setns", "own pid namespace")
+    }
 }
 
 fn join_pid_namespace(spec: &Spec) -> Result<()> {
