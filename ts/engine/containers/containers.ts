@@ -115,8 +115,14 @@ export class Containers {
 
   async restart(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {
     const row = this.find(idOrName);
-    if (isRunning(row) || row.status === 'restarting') await this.#stopper.stop(row.id, options);
-    await this.start(row.id);
+    const live = this.#ctx.live.of(row.id);
+    live.restarting = true;
+    try {
+      if (isRunning(row) || row.status === 'restarting') await this.#stopper.stop(row.id, options).catch(ignoreEnded);
+      await this.start(row.id);
+    } finally {
+      live.restarting = false;
+    }
     const record = readRecord(this.#ctx.graph.containers.resolve(row.id));
     this.#ctx.events.container(record, 'restart');
   }
@@ -254,6 +260,11 @@ export class Containers {
     }
     return { ids, bytes };
   }
+}
+
+/** It ended by itself before the signal came. */
+function ignoreEnded(error: unknown): void {
+  if (!(error instanceof CaissonError && error.kind === 'NotModified')) throw error;
 }
 
 function ignoreNotRunning(error: unknown): void {

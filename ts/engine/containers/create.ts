@@ -1,6 +1,7 @@
 /** `create`: the request checked and filled in, its directories and volumes made, its rows written. */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerDefinition } from '../../graph/containers.ts';
@@ -125,6 +126,16 @@ function checkSharedNamespaces(body: CreateBody): void {
   for (const [hit, message] of conflicts) if (hit) throw new CaissonError('InvalidParameter', message);
 }
 
+/** Who shares a UTS or network namespace is known by the name of its owner. */
+function inheritedHostname({ graph }: ContainerContext, body: CreateBody): string | undefined {
+  const { NetworkMode: mode = '', UTSMode: uts = '' } = body.HostConfig ?? {};
+  if (mode === 'host' || uts === 'host') return hostname();
+  if (!mode?.startsWith('container:')) return undefined;
+  const owner =
+    graph.containers.byName(mode.slice('container:'.length)) ?? graph.containers.get(mode.slice('container:'.length));
+  return owner && readRecord(owner).config.Hostname;
+}
+
 export interface Created {
   id: string;
   warnings: string[];
@@ -142,6 +153,7 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   const id = randomBytes(32).toString('hex');
   const { labels, dropped } = inheritableLabels(image.config.config?.Labels);
   const config = fillConfig(body, { ...image.config.config, Labels: labels }, id, body.Image ?? '');
+  if (!body.Hostname) config.Hostname = inheritedHostname(ctx, body) ?? config.Hostname;
   const hostConfig = fillHostConfig(body.HostConfig ?? {}, {
     cgroupVersion: ctx.host.cgroupVersion,
     logDriver: ctx.config.logDriver,

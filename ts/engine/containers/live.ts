@@ -29,6 +29,8 @@ export class Live {
   readonly logHandles = new Set<number>();
   /** A stop asked by a user is under way: its end is `stop`, not a failure. */
   stopping = false;
+  /** Between the stop and the start of `restart`: `--rm` does not apply. */
+  restarting = false;
   /** Being removed: nothing may start it. */
   removing = false;
   lastExit: ExitStatus | undefined;

@@ -69,7 +69,7 @@ export class Monitor {
     for (const handle of state.logHandles) this.#ctx.native.endLog(handle);
     state.cleanup = this.#cleanUp(record, published);
     if (restart) this.#scheduleRestart(record, ranMs);
-    else if (record.hostConfig.AutoRemove && !state.removing) this.removeEnded(id);
+    else if (record.hostConfig.AutoRemove && !state.removing && !state.restarting) this.removeEnded(id);
   }
 
   #publishedPorts(id: string): PublishedPort[] {

@@ -89,7 +89,8 @@ export class Stopper {
     this.#ctx.live.of(plan.id).stopping = true;
     events.container(readRecord(row), 'kill', { signal: String(plan.signal) });
     if (row.status === 'paused') await this.#thaw(row.id, plan.cgroup);
-    await native.signalProcess({ ...plan }).catch(ignoreGone);
+    const { pid, startTime, signal } = plan;
+    await native.signalProcess({ pid, startTime, signal }).catch(ignoreGone);
   }
 
   async #kill(plan: StopPlan): Promise<void> {
