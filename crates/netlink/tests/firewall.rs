@@ -2,6 +2,9 @@
 
 mod world;
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use netlink::{
     BridgeOptions, BridgeRules, Firewall, FirewallMode, PortRequest, Proto, PublishedPort, ReservedPort, Ruleset,
     RulesetReport, enable_forwarding, ensure_bridge, reserve_ports,
@@ -287,4 +290,27 @@ fn the_host_does_not_become_a_router() {
     world.apply(FirewallMode::Open);
     assert_eq!(world.neighbour.connect("10.20.0.2:80"), Closed, "the next process knows it too");
     world.check("with foreign traffic dropped", Open);
+}
+
+#[test]
+fn a_udp_flow_ends_with_its_port() {
+    let mut world = World::new();
+    world.apply(FirewallMode::Open);
+    let moved = container(&world.host, "br0", 9, "172.30.0.9/16", "172.30.0.1");
+    let servers = [&world.target, &moved].map(|node| node.run(|| UdpSocket::bind("0.0.0.0:53").unwrap()));
+    let client = world.neighbour.run(|| UdpSocket::bind("192.0.2.2:5353").unwrap());
+    let udp = |ip: &str| PublishedPort {
+        proto: Proto::Udp,
+        container_ip: ip.into(),
+        container_port: 53,
+        ..published("0.0.0.0", 5300)
+    };
+    let firewall = world.firewall.as_mut().unwrap();
+    for (server, ip) in servers.iter().zip(["172.30.0.2", "172.30.0.9"]) {
+        firewall.add_ports(TABLE, &[udp(ip)]).unwrap();
+        client.send_to(b"hello", (HOST, 5300)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        server.recv(&mut [0; 8]).unwrap_or_else(|error| panic!("{ip} got nothing: {error}"));
+        firewall.remove_ports(TABLE, &[udp(ip)]).unwrap();
+    }
 }

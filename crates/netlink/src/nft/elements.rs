@@ -20,7 +20,7 @@ pub struct Element<'a> {
     pub map: &'static str,
     pub key: Vec<u8>,
     data: [u8; 8],
-    pub owner: &'a str,
+    pub port: &'a PublishedPort,
 }
 
 impl<'a> Element<'a> {
@@ -41,7 +41,7 @@ impl<'a> Element<'a> {
         let mut data = [0; 8];
         data[..4].copy_from_slice(&container.octets());
         data[4..].copy_from_slice(&port_bytes(port.container_port));
-        Ok(Self { map, key, data, owner: &port.owner })
+        Ok(Self { map, key, data, port })
     }
 
     fn write_key(&self, list: &mut Attrs) {
@@ -60,7 +60,7 @@ impl<'a> Element<'a> {
             element.nest(ELEM_DATA, |data| {
                 data.attr(DATA_VALUE, &self.data);
             });
-            element.attr(ELEM_USERDATA, &comment_bytes(self.owner));
+            element.attr(ELEM_USERDATA, &comment_bytes(&self.port.owner));
         });
     }
 }

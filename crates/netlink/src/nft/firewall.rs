@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use super::abi::*;
 use super::batch::{Table, comment_of};
+use super::conntrack;
 use super::elements;
 use super::foreign;
 use super::ruleset::{self, FirewallMode, PublishedPort, Ruleset, RulesetReport};
@@ -96,12 +97,14 @@ impl Firewall {
         let elements = elements::elements(ports)?;
         let found = self.socket.lookup(elements::get_messages(&table, &elements), Errno::NOENT)?;
         let owners = found.iter().map(|reply| reply.as_ref().and_then(|reply| owner_of(&reply.payload)));
-        let owned = elements.iter().zip(owners).filter(|(element, owner)| owner.as_deref() == Some(element.owner));
+        let owned =
+            elements.iter().zip(owners).filter(|(element, owner)| owner.as_deref() == Some(&element.port.owner));
         let owned: Vec<_> = owned.map(|(element, _)| element).collect();
         if owned.is_empty() {
             return Ok(());
         }
-        self.socket.batch(elements::remove_messages(&table, &owned))
+        self.socket.batch(elements::remove_messages(&table, &owned))?;
+        conntrack::forget(&mut self.socket, &owned.iter().map(|element| element.port).collect::<Vec<_>>())
     }
 
     /// With what was put into foreign chains. Idempotent.

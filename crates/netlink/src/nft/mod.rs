@@ -2,6 +2,7 @@
 
 mod abi;
 mod batch;
+mod conntrack;
 mod elements;
 mod expr;
 pub mod firewall;
