@@ -1,0 +1,320 @@
+/** Images of a real daemon, by the real docker client, from a real registry. */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { create } from 'tar';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TestDaemon } from '../helpers/daemon.ts';
+import { type BuiltImage, buildImage, busyboxTar, ociArchive, pushImage, sha256 } from '../helpers/image.ts';
+import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
+import { missing } from '../helpers/requires.ts';
+
+interface Inspected {
+  Id: string;
+  RepoTags: string[];
+  RepoDigests: string[];
+  Size: number;
+  RootFS: { Layers: string[] };
+  Config: { Cmd: string[] | null };
+}
+
+describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('images', () => {
+  let registry: TestRegistry;
+  let daemon: TestDaemon;
+  let one: BuiltImage;
+  let two: BuiltImage;
+
+  beforeAll(async () => {
+    registry = await startRegistry();
+    daemon = await new TestDaemon().start();
+    const base = await busyboxTar();
+    const top = await busyboxTar({ 'etc/motd': 'two' });
+    one = buildImage([base], { Cmd: ['sh'] });
+    two = buildImage([base, top], { Cmd: ['sh'], Labels: { kind: 'two' } });
+    await pushImage(registry.url, 'test/one', 'latest', one);
+    await pushImage(registry.url, 'test/two', 'latest', two);
+  });
+
+  afterAll(async () => {
+    await daemon[Symbol.asyncDispose]();
+    await registry[Symbol.asyncDispose]();
+  });
+
+  const name = (repository: string): string => `${registry.host}/test/${repository}:latest`;
+  const json = async <T>(path: string): Promise<T> => JSON.parse((await daemon.http('GET', path)).body) as T;
+  const layerDirectories = (): string[] => readdirSync(join(daemon.dataRoot, 'overlay'));
+  const removeAll = async (): Promise<void> => {
+    for (const { Id } of await json<{ Id: string }[]>('/images/json'))
+      await daemon.http('DELETE', `/images/${Id}?force=1`);
+    expect(layerDirectories()).toEqual([]);
+  };
+
+  describe('pull', () => {
+    it('tells its progress, sets tag and digest, and leaves an image that inspect shows', async () => {
+      const pulled = await daemon.dockerOk('pull', name('one'));
+      expect(pulled).toContain('Pulling from test/one');
+      expect(pulled).toContain('Pull complete');
+      expect(pulled).toContain(`Digest: ${one.manifestDigest}`);
+      expect(pulled).toContain(`Status: Downloaded newer image for ${name('one')}`);
+      const image = await json<Inspected>(`/images/${name('one')}/json`);
+      expect(image).toMatchObject({
+        Id: one.configDigest,
+        RepoTags: [name('one')],
+        RepoDigests: [`${registry.host}/test/one@${one.manifestDigest}`],
+        Config: { Cmd: ['sh'] },
+      });
+      expect(await daemon.dockerOk('pull', name('one'))).toContain(`Image is up to date for ${name('one')}`);
+    });
+
+    it('does not fetch a layer that is there', async () => {
+      const pulled = await daemon.dockerOk('pull', name('two'));
+      expect(pulled.match(/Already exists/g)).toHaveLength(1);
+      expect(pulled.match(/Pull complete/g)).toHaveLength(1);
+      expect(layerDirectories()).toHaveLength(2);
+      await removeAll();
+    });
+
+    it('shares layers with a pull under way', async () => {
+      const results = await Promise.all(
+        [name('one'), name('two'), name('one')].map((ref) => daemon.dockerOk('pull', '-q', ref)),
+      );
+      expect(results).toEqual([name('one'), name('two'), name('one')]);
+      expect(layerDirectories()).toHaveLength(2);
+      await removeAll();
+    });
+
+    it('takes a digest', async () => {
+      const byDigest = `${registry.host}/test/one@${one.manifestDigest}`;
+      await daemon.dockerOk('pull', byDigest);
+      const image = await json<Inspected>(`/images/${byDigest}/json`);
+      expect([image.RepoTags, image.RepoDigests]).toEqual([[], [byDigest]]);
+      await removeAll();
+    });
+
+    it.each([
+      ['an unknown tag', 'one:nope', 'manifest unknown'],
+      ['an unknown repository', 'nope:latest', 'not found'],
+      ['a name in capitals', 'One:latest', 'must be lowercase'],
+    ])('fails for %s', async (_name, reference, expected) => {
+      const result = await daemon.docker(['pull', `${registry.host}/test/${reference}`]);
+      expect(result.code).toBe(1);
+      expect(result.stderr).toContain(expected);
+    });
+
+    it('leaves nothing of an image with a damaged layer', async () => {
+      const tar = await busyboxTar({ 'etc/motd': 'damaged' });
+      // The registry cannot hold wrong bytes under a digest, but a config may claim another content.
+      const wrong = buildImage([tar]);
+      const config = JSON.parse(wrong.blobs.get(wrong.configDigest)?.toString() ?? '') as {
+        rootfs: { diff_ids: string[] };
+      };
+      config.rootfs.diff_ids = [`sha256:${'0'.repeat(64)}`];
+      const liar = withConfig(wrong, Buffer.from(JSON.stringify(config)));
+      await pushImage(registry.url, 'test/liar', 'latest', liar);
+      const result = await daemon.docker(['pull', name('liar')]);
+      expect(result.code).toBe(1);
+      expect(result.stderr).toContain('0000000000');
+      expect(await json('/images/json')).toEqual([]);
+      expect(layerDirectories()).toEqual([]);
+    });
+
+    it('leaves nothing when the daemon is killed before the image is written', async () => {
+      await daemon.kill();
+      await daemon.start({ CAISSON_CRASH_AT: 'pull.layers:after' });
+      const result = await daemon.docker(['pull', name('two')]);
+      expect(result.code).toBe(1);
+      await daemon.ended();
+      await daemon.start();
+      expect(await json('/images/json')).toEqual([]);
+      expect(layerDirectories()).toEqual([]);
+      await daemon.dockerOk('pull', '-q', name('two'));
+      await removeAll();
+    });
+  });
+
+  describe('load', () => {
+    it('takes an OCI layout, plain and compressed', async () => {
+      const archive = await ociArchive(one, 'docker.io/test/one:1');
+      for (const input of [archive, gzipSync(archive)]) {
+        const result = await daemon.docker(['load'], { input });
+        expect([result.code, result.stdout.trim()]).toEqual([0, 'Loaded image: test/one:1']);
+        expect((await json<Inspected>('/images/test/one:1/json')).Id).toBe(one.configDigest);
+      }
+      await removeAll();
+    });
+
+    it('takes what docker save writes, with the manifest behind the layers and links between them', async () => {
+      const archive = await dockerArchive(two, ['test/two:1', 'test/two:2']);
+      const result = await daemon.docker(['load'], { input: archive });
+      expect(result.stdout).toContain('Loaded image: test/two:1\nLoaded image: test/two:2\n');
+      const image = await json<Inspected>('/images/test/two:2/json');
+      expect(image.Id).toBe(two.configDigest);
+      expect(image.RepoTags.sort()).toEqual(['test/two:1', 'test/two:2']);
+      await removeAll();
+    });
+
+    it.each([
+      ['no archive', Buffer.from('x'.repeat(4096))],
+      ['nothing', Buffer.alloc(0)],
+      ['an archive without a manifest', tarOf({ 'a.json': '{}' })],
+      [
+        'a manifest without its config',
+        tarOf({ 'manifest.json': '[{"Config":"x.json","RepoTags":null,"Layers":[]}]' }),
+      ],
+      ['a manifest of another shape', tarOf({ 'manifest.json': '[null]' })],
+      [
+        'an index that escapes',
+        tarOf({ 'index.json': '{"manifests":[{"digest":"sha256:../../../../etc/passwd","size":1}]}' }),
+      ],
+      ['JSON without end', tarOf({ 'manifest.json': `[${' '.repeat(21 << 20)}` })],
+    ])('refuses %s and leaves nothing', async (_name, input) => {
+      const result = await daemon.docker(['load'], { input: await input });
+      expect(result.code).toBe(1);
+      expect(result.stderr).toMatch(/invalid image|archive/);
+      expect(layerDirectories()).toEqual([]);
+    });
+  });
+
+  it('imports a root filesystem with changes', async () => {
+    const id = await daemon.docker(
+      ['import', '-c', 'CMD ["sh","-x"]', '-c', 'ENV A=b', '-m', 'hello', '-', 'test/imported:1'],
+      {
+        input: await busyboxTar(),
+      },
+    );
+    expect(id.code).toBe(0);
+    const image = await json<Inspected & { Comment: string }>('/images/test/imported:1/json');
+    expect(image).toMatchObject({
+      Id: id.stdout.trim(),
+      Comment: 'hello',
+      Config: { Cmd: ['sh', '-x'], Env: ['A=b'] },
+    });
+    await removeAll();
+  });
+
+  describe('names', () => {
+    beforeAll(async () => {
+      await daemon.dockerOk('pull', '-q', name('one'));
+      await daemon.dockerOk('pull', '-q', name('two'));
+    });
+    afterAll(removeAll);
+
+    it('finds by reference, by id and by the beginning of an id', async () => {
+      const hex = one.configDigest.slice(7);
+      for (const key of [name('one'), one.configDigest, hex, hex.slice(0, 12)])
+        expect((await json<Inspected>(`/images/${key}/json`)).Id).toBe(one.configDigest);
+      const absent = await daemon.http('GET', '/images/nope/json');
+      expect([absent.status, JSON.parse(absent.body)]).toEqual([
+        404,
+        { message: 'No such image: nope:latest', code: 'IMAGE_NOT_FOUND' },
+      ]);
+    });
+
+    it('tags, and removes one name at a time; the last takes the image along', async () => {
+      await daemon.dockerOk('tag', name('one'), 'a/b:c');
+      await daemon.dockerOk('tag', name('one'), 'a/b:d');
+      const conflict = await daemon.docker(['rmi', one.configDigest]);
+      expect(conflict.stderr).toContain('(must be forced) - image is referenced in multiple repositories');
+      expect(await daemon.dockerOk('rmi', 'a/b:c')).toBe('Untagged: a/b:c');
+      expect(await daemon.dockerOk('rmi', 'a/b:d')).toBe('Untagged: a/b:d');
+      const last = await daemon.dockerOk('rmi', name('one'));
+      expect(last).toContain(`Untagged: ${registry.host}/test/one@${one.manifestDigest}`);
+      expect(last).toContain(`Deleted: ${one.configDigest}`);
+      // Its layer is one of the other image too.
+      expect(layerDirectories()).toHaveLength(2);
+    });
+
+    it('lists by filters', async () => {
+      const list = (filters: object): Promise<{ Id: string }[]> =>
+        json(`/images/json?filters=${encodeURIComponent(JSON.stringify(filters))}`);
+      expect(await list({ label: ['kind=two'] })).toHaveLength(1);
+      expect(await list({ label: ['kind=one'] })).toHaveLength(0);
+      expect(await list({ reference: [`${registry.host}/test/t*`] })).toHaveLength(1);
+      expect(await list({ reference: ['other*'] })).toHaveLength(0);
+      expect(await list({ dangling: ['true'] })).toHaveLength(0);
+      expect((await daemon.http('GET', '/images/json?filters={"nope":["x"]}')).status).toBe(400);
+    });
+
+    it('shows the history, the newest step first', async () => {
+      const steps = await json<{ Id: string; CreatedBy: string; Size: number }[]>(`/images/${name('two')}/history`);
+      expect(steps.map(({ Id, CreatedBy }) => [Id, CreatedBy])).toEqual([
+        [two.configDigest, 'layer 1'],
+        ['<missing>', 'layer 0'],
+      ]);
+      expect(steps.every(({ Size }) => Size > 0)).toBe(true);
+    });
+  });
+
+  it('tells what happened, in order', async () => {
+    const since = Math.floor(Date.now() / 1000) - 3600;
+    const events = await daemon.http(
+      'GET',
+      `/events?since=${since}&until=${Math.ceil(Date.now() / 1000)}&filters={"type":["image"]}`,
+    );
+    const actions = events.body
+      .trim()
+      .split('\r\n')
+      .map((line) => (JSON.parse(line) as { Action: string }).Action);
+    expect(new Set(actions)).toEqual(new Set(['pull', 'load', 'import', 'tag', 'untag', 'delete']));
+    expect(actions[0]).toBe('pull');
+  });
+});
+
+/** The same layers under another config. */
+function withConfig(image: BuiltImage, config: Buffer): BuiltImage {
+  const manifest = JSON.parse(image.manifest.toString()) as {
+    config: { digest: string; size: number };
+    layers: object[];
+  };
+  const blobs = new Map([...image.blobs].filter(([digest]) => digest !== image.configDigest));
+  const digest = sha256(config);
+  blobs.set(digest, config);
+  manifest.config = { ...manifest.config, digest, size: config.length };
+  const bytes = Buffer.from(JSON.stringify(manifest));
+  return { blobs, manifest: bytes, manifestDigest: sha256(bytes), configDigest: digest };
+}
+
+async function tarOf(files: Record<string, string>): Promise<Buffer> {
+  const dir = mkdtempSync(join(tmpdir(), 'caisson-tar-'));
+  try {
+    for (const [path, content] of Object.entries(files)) writeFileSync(join(dir, path), content);
+    return await pack(dir, Object.keys(files));
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+/** As old versions of docker save: a directory a layer, with a link where a layer is another's. */
+async function dockerArchive(image: BuiltImage, tags: string[]): Promise<Buffer> {
+  const dir = mkdtempSync(join(tmpdir(), 'caisson-save-'));
+  try {
+    const { layers } = JSON.parse(image.manifest.toString()) as { layers: { digest: string }[] };
+    const paths = layers.map(({ digest }, i) => {
+      mkdirSync(join(dir, `${i}`));
+      writeFileSync(join(dir, `${i}.tar`), image.blobs.get(digest) ?? Buffer.alloc(0));
+      symlinkSync(`../${i}.tar`, join(dir, `${i}/layer.tar`));
+      writeFileSync(join(dir, `${i}/VERSION`), '1.0');
+      return `${i}/layer.tar`;
+    });
+    writeFileSync(join(dir, 'config.json'), image.blobs.get(image.configDigest) ?? '');
+    writeFileSync(
+      join(dir, 'manifest.json'),
+      JSON.stringify([{ Config: 'config.json', RepoTags: tags, Layers: paths }]),
+    );
+    return await pack(dir, [
+      ...paths.map((_, i) => `${i}`),
+      ...paths.map((_, i) => `${i}.tar`),
+      'config.json',
+      'manifest.json',
+    ]);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+async function pack(cwd: string, paths: string[]): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of create({ cwd }, paths) as AsyncIterable<Buffer>) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
