@@ -26,7 +26,7 @@ const native = {
 
 const dir = mkdtempSync(join(tmpdir(), 'caisson-api-'));
 const socketPath = join(dir, 'api.sock');
-const api = createApiServer({ log: createLogger('silent'), native });
+const api = createApiServer({ log: createLogger('silent'), native, ending: new AbortController().signal });
 const server = api.newServer();
 let received: unknown;
 

@@ -6,7 +6,7 @@
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { asCaissonError } from '../errdefs.ts';
+import { asCaissonError, CaissonError } from '../errdefs.ts';
 import { ContentStore } from '../graph/content-store.ts';
 import { Database } from '../graph/db.ts';
 import { GarbageCollector } from '../graph/gc.ts';
@@ -30,7 +30,7 @@ import { loadNative, type Native } from './native/index.ts';
 import { ENGINE_VERSION } from './version.ts';
 import { Volumes } from './volumes/volumes.ts';
 
-/** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended. */
+/** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended and nothing is left to wait for. */
 export async function main(argv: string[]): Promise<number> {
   try {
     const config = loadConfig(argv);
@@ -55,9 +55,9 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   writePidfile(config.pidfile);
 
   const ending = new AbortController();
-  const engine = await construct(config, paths, native, log, ending.signal);
+  const engine = await construct(config, paths, native, log);
   await recover(engine);
-  const api = createApiServer({ log, native });
+  const api = createApiServer({ log, native, ending: ending.signal });
   registerRoutes(api.router, engine);
   await api.ready();
 
@@ -67,7 +67,7 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
 
   const signal = await end;
   log.info({ signal }, 'daemon ends; containers go on');
-  ending.abort();
+  ending.abort(new CaissonError('Unavailable', 'the daemon is shutting down'));
   await api.close(config.shutdownTimeoutS * 1000);
   await engine.runner.close();
   await engine.remote.close();
@@ -78,13 +78,7 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
 }
 
 /** Every part of the engine, each given what it uses. */
-async function construct(
-  config: DaemonConfig,
-  paths: EnginePaths,
-  native: Native,
-  log: Logger,
-  ending: AbortSignal,
-): Promise<Engine> {
+async function construct(config: DaemonConfig, paths: EnginePaths, native: Native, log: Logger): Promise<Engine> {
   const host = await native.probeHost();
   const boot = bootId();
   const db = new Database(paths.database);
@@ -119,7 +113,7 @@ async function construct(
   const shared = { config, paths, log, native, host, graph };
   const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
   await native.startRuntime({ shimPath: shimPath(), onEvent: (event) => containers.onEvent(event) });
-  return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers, ending };
+  return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */

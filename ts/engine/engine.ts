@@ -31,8 +31,6 @@ export interface Engine {
   readonly images: Images;
   readonly volumes: Volumes;
   readonly containers: Containers;
-  /** Aborted when the daemon is about to end: streams without an end of their own stop. */
-  readonly ending: AbortSignal;
 }
 
 /*

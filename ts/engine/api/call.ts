@@ -2,6 +2,7 @@
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { asCaissonError } from '../../errdefs.ts';
+import type { Logger } from '../../log.ts';
 import type { Native } from '../native/index.ts';
 import { errorBody } from './errors.ts';
 import { frontOf } from './front.ts';
@@ -9,22 +10,30 @@ import { type HijackedConnection, takeConnection } from './hijack.ts';
 import { compareVersions } from './normalise.ts';
 import { Query } from './query.ts';
 
+/** What a call needs of the daemon. */
+export interface CallContext {
+  native: Pick<Native, 'dupFd'>;
+  log: Logger;
+  /** Aborted when the daemon is about to end. */
+  ending: AbortSignal;
+}
+
 export class Call<Body = unknown> {
   readonly request: FastifyRequest;
   readonly reply: FastifyReply;
   readonly query: Query;
   /** The checked body; for `body: 'stream'` undefined, see `stream`. */
   readonly body: Body;
-  readonly #native: Pick<Native, 'dupFd'>;
-  #abort: AbortController | undefined;
+  readonly #context: CallContext;
+  #signal: AbortSignal | undefined;
   #taken = false;
 
-  constructor(request: FastifyRequest, reply: FastifyReply, body: Body, native: Pick<Native, 'dupFd'>) {
+  constructor(request: FastifyRequest, reply: FastifyReply, body: Body, context: CallContext) {
     this.request = request;
     this.reply = reply;
     this.query = new Query(request.raw.url ?? '');
     this.body = body;
-    this.#native = native;
+    this.#context = context;
   }
 
   /** The version asked for is this one or newer. */
@@ -60,22 +69,22 @@ export class Call<Body = unknown> {
     return frontOf(this.request.raw).upgrade !== undefined;
   }
 
-  /** Aborted when the client has gone before its answer was complete. Not by a hijack. */
+  /** Aborted when the client has gone before its answer was complete (not by a hijack), or when the daemon is ending. */
   get signal(): AbortSignal {
-    if (this.#abort === undefined) {
-      const abort = new AbortController();
-      this.#abort = abort;
+    if (this.#signal === undefined) {
+      const gone = new AbortController();
       this.reply.raw.once('close', () => {
-        if (!this.reply.raw.writableFinished && !this.#taken) abort.abort();
+        if (!this.reply.raw.writableFinished && !this.#taken) gone.abort();
       });
+      this.#signal = AbortSignal.any([gone.signal, this.#context.ending]);
     }
-    return this.#abort.signal;
+    return this.#signal;
   }
 
   /** Takes the connection for good; afterwards the handler's returned value and errors go nowhere. */
   hijack(): HijackedConnection {
     this.#taken = true;
-    const connection = takeConnection(this.request.raw, this.#native);
+    const connection = takeConnection(this.request.raw, this.#context.native);
     this.reply.hijack();
     return connection;
   }

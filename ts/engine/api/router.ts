@@ -1,8 +1,7 @@
 /** Declares routes: how a module of ts/engine/api/routes says which request its handler takes. */
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { CaissonError } from '../../errdefs.ts';
-import type { Native } from '../native/index.ts';
-import { Call } from './call.ts';
+import { Call, type CallContext } from './call.ts';
 import { frontOf } from './front.ts';
 import { parseJson, readBody } from './json.ts';
 import { compareVersions } from './normalise.ts';
@@ -40,11 +39,11 @@ const EMPTY = 204;
 
 export class Router {
   readonly #app: FastifyInstance;
-  readonly #native: Pick<Native, 'dupFd'>;
+  readonly #context: CallContext;
 
-  constructor(app: FastifyInstance, native: Pick<Native, 'dupFd'>) {
+  constructor(app: FastifyInstance, context: CallContext) {
     this.#app = app;
-    this.#native = native;
+    this.#context = context;
   }
 
   /** A route whose body is JSON. */
@@ -52,7 +51,7 @@ export class Router {
     const check = bodyCheck(route.body);
     this.#add(route, async (request, reply) => {
       const body = check(await jsonBody(request, route.optionalBody === true));
-      return route.handle(new Call(request, reply, body, this.#native));
+      return route.handle(new Call(request, reply, body, this.#context));
     });
   }
 
@@ -60,8 +59,15 @@ export class Router {
   plain(route: PlainRoute): void {
     this.#add(route, async (request, reply) => {
       if (route.body === undefined && hasBody(request)) await readBody(bodyOf(request));
-      return route.handle(new Call(request, reply, undefined, this.#native));
+      return route.handle(new Call(request, reply, undefined, this.#context));
     });
+  }
+
+  /** Behind a head that is out, or on a connection given away, an error cannot be told: the answer breaks off. */
+  #failed(reply: FastifyReply, error: unknown): void {
+    if (!reply.sent) throw error;
+    this.#context.log.warn({ err: error, url: reply.request.raw.url }, 'answer broken off');
+    reply.raw.destroy();
   }
 
   #add(route: RouteBase, handle: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
@@ -73,7 +79,7 @@ export class Router {
         if (route.since !== undefined && compareVersions(frontOf(request.raw).version, route.since) < 0)
           throw pageNotFound();
         reply.code(EMPTY);
-        const result = await handle(request, reply);
+        const result = await handle(request, reply).catch((error: unknown) => this.#failed(reply, error));
         if (reply.sent) return reply;
         if (result === undefined) return reply.send();
         if (reply.statusCode === EMPTY) reply.code(200);

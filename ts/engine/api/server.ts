@@ -7,8 +7,8 @@ import { type Duplex, Readable } from 'node:stream';
 import fastify, { type FastifyInstance } from 'fastify';
 import { asCaissonError, CaissonError, httpStatus } from '../../errdefs.ts';
 import type { Logger } from '../../log.ts';
-import type { Native } from '../native/index.ts';
 import { API_VERSION, ENGINE_VERSION } from '../version.ts';
+import type { CallContext } from './call.ts';
 import { errorBody, sendError } from './errors.ts';
 import { type Front, setFront } from './front.ts';
 import { checkBrowser, checkHeaders, normaliseUrl } from './normalise.ts';
@@ -40,11 +40,11 @@ const PING: Record<string, string> = {
   'Content-Type': 'text/plain; charset=utf-8',
 };
 
-export function createApiServer(options: { log: Logger; native: Pick<Native, 'dupFd'> }): ApiServer {
+export function createApiServer(options: CallContext): ApiServer {
   const app = createApp(options.log);
   const servers: Server[] = [];
   return {
-    router: new Router(app, options.native),
+    router: new Router(app, options),
     newServer: () => {
       const server = createHttpServer(app);
       servers.push(server);

@@ -44,7 +44,7 @@ async function events(call: Call<undefined>, engine: Engine): Promise<undefined>
     until: parseTimestamp('until', call.query.string('until')),
     filters: call.query.filters(EVENT_FILTERS),
   };
-  const signal = AbortSignal.any([call.signal, engine.ending]);
+  const { signal } = call;
   const lines = call.lines();
   lines.start();
   for await (const event of followEvents(engine.graph.events, query, signal))
