@@ -76,7 +76,7 @@ export class Containers {
     this.#ctx = ctx;
     this.execs = new Execs(ctx);
     this.#create = registry.register(createKind(ctx));
-    this.#starter = new Starter(ctx, (id, exit) => this.#monitor.exited(id, exit));
+    this.#starter = new Starter(ctx, (id) => this.#monitor.started(id));
     this.#stopper = new Stopper(ctx);
     this.#remover = new Remover(ctx);
     this.#monitor = new Monitor(ctx, this.#starter, this.#remover);

@@ -34,6 +34,8 @@ export class Live {
   /** Being removed: nothing may start it. */
   removing = false;
   lastExit: ExitStatus | undefined;
+  /** The shim went before its container's start was written down. */
+  lost = false;
   #waiters = new Set<Waiter>();
 
   wait(condition: WaitCondition, signal?: AbortSignal): Promise<WaitResult> {

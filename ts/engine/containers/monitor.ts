@@ -195,8 +195,15 @@ export class Monitor {
   /** Without an exit before it: the shim was killed. What it ran has no keeper any more and is ended. */
   #shimGone(id: string): void {
     const row = this.#ctx.graph.containers.get(id);
-    if (!row || !isRunning(row)) return;
-    void this.settleLost(id);
+    if (row && isRunning(row)) void this.settleLost(id);
+    else this.#ctx.live.of(id).lost = true;
+  }
+
+  /** A start is written down now; a short program may have ended before that, and its end waited for this. */
+  started(id: string): void {
+    const { lastExit, lost } = this.#ctx.live.of(id);
+    if (lastExit) this.exited(id, lastExit);
+    else if (lost) void this.settleLost(id);
   }
 
   /** Reads what the shim has left; without an exit file the container ends as killed, with the reason. */

@@ -5,7 +5,7 @@
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { JobKind } from '../jobs/kinds.ts';
 import { lock } from '../jobs/kinds.ts';
-import { type ExitStatus, NativeError, type SpawnedContainer } from '../native/index.ts';
+import { NativeError, type SpawnedContainer } from '../native/index.ts';
 import type { EndpointPlan } from '../network/bridge.ts';
 import { writeContainerFiles } from '../network/containerFiles.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
@@ -40,11 +40,11 @@ export class Starter {
   readonly #ctx: ContainerContext;
   readonly #held = new Map<string, Held>();
   readonly #namespaces: NetnsPool;
-  readonly #onEarlyExit: (id: string, exit: ExitStatus) => void;
+  readonly #onStarted: (id: string) => void;
 
-  constructor(ctx: ContainerContext, onEarlyExit: (id: string, exit: ExitStatus) => void) {
+  constructor(ctx: ContainerContext, onStarted: (id: string) => void) {
     this.#ctx = ctx;
-    this.#onEarlyExit = onEarlyExit;
+    this.#onStarted = onStarted;
     this.#namespaces = new NetnsPool(ctx.native, ctx.log);
     this.kind = {
       kind: 'start',
@@ -72,9 +72,7 @@ export class Starter {
     const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], restartCount };
     try {
       await this.#ctx.runner.run(this.kind, plan);
-      // a short program may have ended before its start was written down: its end is recorded now
-      const { lastExit } = live.of(row.id);
-      if (lastExit) this.#onEarlyExit(row.id, lastExit);
+      this.#onStarted(row.id);
       setImmediate(() => void this.#namespaces.fill());
     } catch (thrown) {
       if (isKind(thrown, 'NotModified')) throw thrown;
@@ -183,10 +181,12 @@ export class Starter {
 
   async #release(plan: StartPlan, { spawned }: StartState): Promise<{ rows: () => void }> {
     const { native, live } = this.#ctx;
-    const streams = live.of(plan.id).pendingStreams;
-    live.of(plan.id).pendingStreams = [];
+    const state = live.of(plan.id);
+    const streams = state.pendingStreams;
+    state.pendingStreams = [];
     for (const stream of streams) await native.attach(plan.id, stream);
-    live.of(plan.id).lastExit = undefined;
+    state.lastExit = undefined;
+    state.lost = false;
     await native.startContainer(plan.id);
     return { rows: () => this.#writeRows(plan, spawned) };
   }
