@@ -170,6 +170,7 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
 
 /// Clones a process into a running container and waits until it is parked before its program.
 pub fn exec(options: &ExecOptions) -> Result<Pending> {
+    options.process.refuse_unsupported()?;
     let filter = if options.privileged { None } else { filter(options.spec)? };
     let joins = options.cgroup.join_files()?;
     let (ours, theirs) = Control::pair()?;

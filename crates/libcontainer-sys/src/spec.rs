@@ -52,7 +52,15 @@ pub struct Process {
     #[serde(default)]
     pub selinux_label: String,
     pub oom_score_adj: Option<i32>,
+    /// Refused, as all fields of this type: known, and nothing here carries them out.
+    pub scheduler: Option<Refused>,
+    pub io_priority: Option<Refused>,
+    #[serde(rename = "execCPUAffinity")]
+    pub exec_cpu_affinity: Option<Refused>,
 }
+
+/// The value of a field that is in the specification and not supported.
+pub type Refused = serde_json::Value;
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct ConsoleSize {
@@ -99,6 +107,8 @@ pub struct Mount {
     pub source: String,
     #[serde(default)]
     pub options: Vec<String>,
+    #[serde(rename = "uidMappings")]
+    pub uid_mappings: Option<Refused>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -118,6 +128,11 @@ pub struct Linux {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub mount_label: String,
+    pub intel_rdt: Option<Refused>,
+    pub personality: Option<Refused>,
+    pub time_offsets: Option<Refused>,
+    pub net_devices: Option<Refused>,
+    pub memory_policy: Option<Refused>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -169,6 +184,8 @@ pub struct Resources {
     pub block_io: BlockIo,
     pub hugepage_limits: Vec<HugepageLimit>,
     pub unified: BTreeMap<String, String>,
+    pub network: Option<Refused>,
+    pub rdma: Option<Refused>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -275,13 +292,6 @@ pub struct UserSpec {
 impl Spec {
     /// What nothing here carries out is refused by name.
     pub fn refuse_unsupported(&self) -> crate::failure::Result<()> {
-        let refuse = |pointer: &str| {
-            Err(crate::failure::Failure::new(
-                crate::failure::Kind::Unsupported,
-                "config",
-                format!("{pointer}: not supported by this version of caisson"),
-            ))
-        };
         if self.hooks.as_ref().is_some_and(|hooks| hooks.as_object().is_none_or(|map| !map.is_empty())) {
             return refuse("/hooks");
         }
@@ -291,16 +301,64 @@ impl Spec {
         if self.linux.namespaces.iter().any(|ns| ns.kind == NamespaceKind::User) {
             return refuse("/linux/namespaces (user)");
         }
-        if !self.process.apparmor_profile.is_empty() {
-            return refuse("/process/apparmorProfile");
+        if !self.linux.mount_label.is_empty() {
+            return refuse("/linux/mountLabel");
         }
-        if !self.process.selinux_label.is_empty() || !self.linux.mount_label.is_empty() {
-            return refuse("/process/selinuxLabel");
+        let linux = &self.linux;
+        let mapped = self.mounts.iter().position(|mount| mount.uid_mappings.is_some());
+        if let Some(at) = mapped {
+            return refuse(&format!("/mounts/{at}/uidMappings"));
         }
+        let present = [
+            ("/linux/intelRdt", &linux.intel_rdt),
+            ("/linux/personality", &linux.personality),
+            ("/linux/timeOffsets", &linux.time_offsets),
+            ("/linux/netDevices", &linux.net_devices),
+            ("/linux/memoryPolicy", &linux.memory_policy),
+            ("/linux/resources/network", &linux.resources.network),
+            ("/linux/resources/rdma", &linux.resources.rdma),
+        ];
+        if let Some((pointer, _)) = present.iter().find(|(_, value)| is_set(value)) {
+            return refuse(pointer);
+        }
+        self.process.refuse_unsupported()?;
         Ok(())
     }
 
     pub fn namespace(&self, kind: NamespaceKind) -> Option<&Namespace> {
         self.linux.namespaces.iter().find(|ns| ns.kind == kind)
     }
+}
+
+impl Process {
+    /// As `Spec::refuse_unsupported`, also for the process of an exec.
+    pub fn refuse_unsupported(&self) -> crate::failure::Result<()> {
+        if !self.apparmor_profile.is_empty() {
+            return refuse("/process/apparmorProfile");
+        }
+        if !self.selinux_label.is_empty() {
+            return refuse("/process/selinuxLabel");
+        }
+        let present = [
+            ("/process/scheduler", &self.scheduler),
+            ("/process/ioPriority", &self.io_priority),
+            ("/process/execCPUAffinity", &self.exec_cpu_affinity),
+        ];
+        match present.iter().find(|(_, value)| is_set(value)) {
+            Some((pointer, _)) => refuse(pointer),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_set(value: &Option<Refused>) -> bool {
+    value.as_ref().is_some_and(|value| !value.is_null())
+}
+
+fn refuse(pointer: &str) -> crate::failure::Result<()> {
+    Err(crate::failure::Failure::new(
+        crate::failure::Kind::Unsupported,
+        "config",
+        format!("{pointer}: not supported by this version of caisson"),
+    ))
 }

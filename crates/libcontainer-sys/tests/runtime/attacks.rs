@@ -1,0 +1,371 @@
+//! Attacks that other runtimes have fallen to, each with what must happen in place. The numbers are CVEs.
+
+use super::bundle::{Bundle, able, text, tree};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// CVE-2024-21626: a leaked descriptor of the host as working directory.
+#[test]
+fn a_descriptor_is_no_working_directory() {
+    if !able() {
+        return;
+    }
+    for number in 3..=20 {
+        let mut bundle = Bundle::shell("fd-cwd", "pwd");
+        symlink(format!("/proc/self/fd/{number}"), bundle.rootfs("link")).unwrap();
+        for cwd in [format!("/proc/self/fd/{number}"), "/link".into(), format!("/proc/self/fd/{number}/../..")] {
+            bundle.config["process"]["cwd"] = json!(cwd);
+            bundle.write();
+            let line = format!(
+                "exec {number}</; exec {} --root {} run --bundle {} {}",
+                env!("CARGO_BIN_EXE_caisson-runtime"),
+                bundle.state_root().display(),
+                bundle.dir.display(),
+                bundle.id
+            );
+            let output = std::process::Command::new("/bin/bash").args(["-c", &line]).output().unwrap();
+            assert!(!output.status.success(), "{cwd}: {}", text(&output.stdout));
+            bundle.assert_nothing_left();
+        }
+    }
+}
+
+/// CVE-2019-19921, CVE-2023-27561: procfs or sysfs where nobody looks for it.
+#[test]
+fn proc_and_sys_go_to_ordinary_directories_only() {
+    if !able() {
+        return;
+    }
+    for (name, kind) in [("proc", "proc"), ("sys", "sysfs")] {
+        let bundle = Bundle::new("proc-link");
+        fs::remove_dir(bundle.rootfs(name)).unwrap();
+        symlink("/tmp", bundle.rootfs(name)).unwrap();
+        let message = bundle.refusal();
+        assert!(message.contains(&format!("filesystem {kind:?} must be mounted on ordinary directory")), "{message}");
+        assert!(tree(&bundle.rootfs("tmp")).is_empty());
+    }
+}
+
+/// CVE-2019-16884: a volume over /proc hides that masks are not in place.
+#[test]
+fn nothing_is_mounted_over_proc() {
+    if !able() {
+        return;
+    }
+    for place in ["/proc", "/proc/", "/proc/self", "/proc/sys/kernel", "/link"] {
+        let mut bundle = Bundle::new("proc-bind");
+        symlink("/proc/self", bundle.rootfs("link")).unwrap();
+        let volume = bundle.dir.join("volume");
+        fs::create_dir_all(volume.join("sys/kernel")).unwrap();
+        bundle.add_mount(json!({"destination": place, "type": "bind", "source": volume, "options": ["rbind", "rw"]}));
+        let message = bundle.refusal();
+        assert!(message.contains("cannot be mounted because it is inside /proc"), "{place}: {message}");
+    }
+}
+
+/// CVE-2025-31133: the null device that covers masked files is the host's, not what the container has under that name.
+#[test]
+fn a_false_null_device_masks_nothing() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::shell("null", "grep -E ' /proc/(keys|timer_list|kcore) ' /proc/self/mountinfo");
+    let evil = bundle.dir.join("evil");
+    for sub in ["pts", "shm", "mqueue"] {
+        fs::create_dir_all(evil.join(sub)).unwrap();
+    }
+    symlink("/proc/uptime", evil.join("null")).unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    bundle.add_mount(json!({"destination": "/dev", "type": "bind", "source": evil, "options": ["rbind", "rw"]}));
+    let output = bundle.output();
+    assert!(output.lines().count() >= 2 && !output.contains("uptime"), "{output}");
+    for line in output.lines() {
+        assert!(line.split(' ').nth(3).unwrap().ends_with("/null"), "{line}");
+    }
+}
+
+/// CVE-2025-52565: a terminal whose name the container can replace.
+#[test]
+fn a_terminal_needs_a_devpts() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("pts");
+    let evil = bundle.dir.join("evil");
+    fs::create_dir(&evil).unwrap();
+    for number in 0..10 {
+        symlink("/proc/uptime", evil.join(number.to_string())).unwrap();
+    }
+    symlink("/proc/uptime", evil.join("ptmx")).unwrap();
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.add_mount(json!({"destination": "/dev/pts", "type": "bind", "source": evil, "options": ["rbind", "rw"]}));
+    let message = bundle.refusal();
+    assert!(message.contains("/dev/pts/ptmx"), "{message}");
+}
+
+#[test]
+fn a_terminal_is_the_containers_own() {
+    if !able() {
+        return;
+    }
+    let mut bundle =
+        Bundle::shell("tty", "stat -c '%t' /dev/console; stat -c %i /dev/console; stat -c %i /dev/pts/0; test -t 0");
+    bundle.config["process"]["terminal"] = json!(true);
+    let output = bundle.output().replace('\r', "");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], "88", "136 in hex: {output}");
+    assert_eq!(lines[1], lines[2], "{output}");
+}
+
+/// CVE-2026-41579: devices made through a /dev that points to the host.
+#[test]
+fn a_dev_that_is_a_link_reaches_nothing_of_the_host() {
+    if !able() {
+        return;
+    }
+    for with_tmpfs in [true, false] {
+        let mut bundle = Bundle::new("dev-link");
+        let sent = bundle.dir.join("sent");
+        fs::create_dir(&sent).unwrap();
+        fs::write(sent.join("ptmx"), "mine").unwrap();
+        let before = tree(&sent);
+        fs::remove_dir(bundle.rootfs("dev")).unwrap();
+        symlink(&sent, bundle.rootfs("dev")).unwrap();
+        if !with_tmpfs {
+            let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        }
+        bundle.run();
+        assert_eq!(tree(&sent), before);
+        bundle.assert_nothing_left();
+    }
+}
+
+/// CVE-2021-30465, CVE-2024-45310: mount points behind links that leave the root.
+#[test]
+fn mount_points_are_made_inside_the_root() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("mount-link");
+    let sent = bundle.dir.join("sent");
+    fs::create_dir(&sent).unwrap();
+    symlink(&sent, bundle.rootfs("out")).unwrap();
+    symlink("../../../../../../../..", bundle.rootfs("up")).unwrap();
+    let volume = bundle.dir.join("volume");
+    fs::create_dir(&volume).unwrap();
+    for place in ["/out/a/b".to_owned(), format!("/up{}/c", sent.display())] {
+        bundle.add_mount(json!({"destination": place, "type": "bind", "source": volume, "options": ["rbind"]}));
+    }
+    bundle.run();
+    assert!(tree(&sent).is_empty(), "{:?}", tree(&sent));
+    bundle.assert_nothing_left();
+}
+
+/// CVE-2026-47262: files that are read as root and are not what they should be.
+#[test]
+fn a_hostile_passwd_is_refused_at_once() {
+    if !able() {
+        return;
+    }
+    let prepare: [fn(&Path); 3] = [
+        |path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+        },
+        |path| symlink("/dev/zero", path).unwrap(),
+        |path| fs::File::create(path).unwrap().set_len((10 << 20) + 1).unwrap(),
+    ];
+    for make in prepare {
+        let bundle = Bundle::new("passwd");
+        let path = bundle.rootfs("etc/passwd");
+        fs::remove_file(&path).unwrap();
+        make(&path);
+        let message = bundle.refusal();
+        assert!(message.contains("/etc/passwd"), "{message}");
+    }
+    // a link to the host's file stays inside
+    let bundle = Bundle::shell("passwd-host", "echo $HOME");
+    fs::remove_file(bundle.rootfs("etc/passwd")).unwrap();
+    symlink("../../../../../../etc/passwd", bundle.rootfs("etc/passwd")).unwrap();
+    assert!(bundle.run().status.code().is_some());
+}
+
+/// CVE-2022-0811: sysctls that are the host's.
+#[test]
+fn sysctls_of_the_host_stay_the_hosts() {
+    if !able() {
+        return;
+    }
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let refused = |key: &str, namespaces: Option<Value>| {
+        let mut bundle = Bundle::new("sysctl");
+        bundle.config["linux"]["sysctl"] = json!({key: "1"});
+        if let Some(namespaces) = namespaces {
+            bundle.config["linux"]["namespaces"] = namespaces;
+        }
+        let message = bundle.refusal();
+        assert!(message.contains("not in a separate kernel namespace"), "{key}: {message}");
+    };
+    for key in
+        ["kernel.core_pattern", "vm.overcommit_memory", "net./../kernel.core_pattern", "net.ipv4/../../kernel", ""]
+    {
+        refused(key, None);
+    }
+    refused("net.ipv4.ip_forward", Some(json!([{"type": "mount"}, {"type": "pid"}])));
+    refused("kernel.msgmax", Some(json!([{"type": "mount"}, {"type": "pid"}])));
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), pattern);
+    let mut bundle =
+        Bundle::shell("sysctl-own", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax");
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "0", "kernel.msgmax": "9000"});
+    assert_eq!(bundle.output(), "0\n9000\n");
+}
+
+/// CVE-2021-43784: lengths that overflow on the way to init.
+#[test]
+fn a_large_configuration_arrives_whole() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::shell("large", "env | grep -c ^LONG_; env | wc -c; ls /many | wc -l");
+    let value = "x".repeat(65_536);
+    let env = bundle.config["process"]["env"].as_array_mut().unwrap();
+    for number in 0..16 {
+        env.push(json!(format!("LONG_{number}={value}")));
+    }
+    fs::write(bundle.dir.join("file"), "").unwrap();
+    for number in 0..500 {
+        let source = bundle.dir.join("file");
+        bundle.add_mount(
+            json!({"destination": format!("/many/{number}"), "type": "bind", "source": source, "options": ["bind"]}),
+        );
+    }
+    let output = bundle.output();
+    let lines: Vec<u64> = output.lines().map(|line| line.trim().parse().unwrap()).collect();
+    assert_eq!((lines[0], lines[2]), (16, 500));
+    assert!(lines[1] > 16 * 65_536, "{output}");
+}
+
+/// GO-2022-0396: a device list that denies in place of allowing.
+#[test]
+fn only_listed_devices_can_be_opened() {
+    if !able() {
+        return;
+    }
+    let script = "cd /tmp; mknod a c 1 2; mknod b b 8 0; mknod c c 10 229; mknod d c 1 7; \
+                  for f in a b c; do (: < $f) 2>&1; done; head -c 4 d | wc -c; ls a b c d | wc -l";
+    let output = Bundle::shell("devices", script).output();
+    assert_eq!(output.matches("Operation not permitted").count(), 3, "{output}");
+    assert!(output.ends_with("4\n4\n"), "{output}");
+}
+
+/// The kernel's larger surfaces, asked for by this program itself inside a container under Docker's default filter.
+#[test]
+fn the_default_filter_keeps_the_kernel_small() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("seccomp");
+    bundle.config["process"]["args"] = json!(["/probe", "--exact", "attacks::probe", "--nocapture"]);
+    bundle.config["process"]["env"].as_array_mut().unwrap().push(json!("CAISSON_PROBE=1"));
+    bundle.config["linux"]["seccomp"] = default_filter();
+    let own = fs::canonicalize("/proc/self/exe").unwrap();
+    let mut binds = vec![(own, "/probe")];
+    binds.extend(
+        ["/lib", "/lib64", "/usr/lib"]
+            .map(|dir| (dir.into(), dir))
+            .into_iter()
+            .filter(|(dir, _): &(std::path::PathBuf, _)| dir.exists()),
+    );
+    for (source, place) in binds {
+        bundle.add_mount(json!({"destination": place, "type": "bind", "source": source, "options": ["rbind", "ro"]}));
+    }
+    let output = bundle.output();
+    for line in [
+        "socket 38: EPERM",
+        "socket 40: EPERM",
+        "socket 2: ok",
+        "io_uring_setup: EPERM",
+        "unshare: EPERM",
+        "clone3: ENOSYS",
+        "keyctl: EPERM",
+        "bpf: EPERM",
+        "userfaultfd: EPERM",
+        "mount: EPERM",
+        "setns: EPERM",
+        "ptrace: ok",
+        "future: ENOSYS",
+    ] {
+        assert!(output.lines().any(|have| have == line), "{line:?} is not in\n{output}");
+    }
+}
+
+/// The engine's table of Docker's profile, for a container with the default capabilities.
+fn default_filter() -> Value {
+    let table: Value =
+        serde_json::from_str(include_str!("../../../../ts/engine/runtime/seccomp-default.json")).unwrap();
+    let mut rules = vec![json!({"names": table["allowed"], "action": "SCMP_ACT_ALLOW"})];
+    for entry in table["conditional"].as_array().unwrap() {
+        let given = ["SYS_CHROOT"].contains(&entry["withCap"].as_str().unwrap_or("SYS_CHROOT"));
+        let here = entry["on"].as_str().is_none_or(|arch| arch == std::env::consts::ARCH);
+        if !given || !here {
+            continue;
+        }
+        let mut rule = json!({"names": entry["names"], "action": "SCMP_ACT_ALLOW"});
+        if let Some(errno) = entry["errno"].as_u64() {
+            rule["action"] = json!("SCMP_ACT_ERRNO");
+            rule["errnoRet"] = json!(errno);
+        }
+        if let Some(arg) = entry.get("arg") {
+            let number = |key: &str| arg[key].as_u64();
+            let (op, value, two) = match (number("mask"), number("below"), number("above"), number("equals")) {
+                (Some(mask), .., Some(value)) => ("SCMP_CMP_MASKED_EQ", mask, value),
+                (_, Some(value), ..) => ("SCMP_CMP_LT", value, 0),
+                (_, _, Some(value), _) => ("SCMP_CMP_GT", value, 0),
+                (.., value) => ("SCMP_CMP_EQ", value.unwrap(), 0),
+            };
+            rule["args"] = json!([{"index": arg["index"], "value": value, "valueTwo": two, "op": op}]);
+        }
+        rules.push(rule);
+    }
+    json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": rules})
+}
+
+/// Not a test of its own: what runs inside for the one above.
+#[test]
+fn probe() {
+    if std::env::var_os("CAISSON_PROBE").is_none() {
+        return;
+    }
+    let say = |name: &str, result: libc::c_long| {
+        let error = std::io::Error::last_os_error().raw_os_error();
+        let word = match (result, error) {
+            (0.., _) => "ok".to_owned(),
+            (_, Some(libc::EPERM)) => "EPERM".to_owned(),
+            (_, Some(libc::ENOSYS)) => "ENOSYS".to_owned(),
+            (_, error) => format!("{error:?}"),
+        };
+        println!("{name}: {word}");
+    };
+    for family in [38, 40, 2] {
+        // SAFETY: a new descriptor that nobody uses.
+        say(&format!("socket {family}"), unsafe { libc::syscall(libc::SYS_socket, family, libc::SOCK_DGRAM, 0) });
+    }
+    for (name, number, first) in [
+        ("io_uring_setup", libc::SYS_io_uring_setup, 1),
+        ("unshare", libc::SYS_unshare, libc::CLONE_NEWUSER as libc::c_long),
+        ("clone3", libc::SYS_clone3, 0),
+        ("keyctl", libc::SYS_keyctl, 0),
+        ("bpf", libc::SYS_bpf, 0),
+        ("userfaultfd", libc::SYS_userfaultfd, 0),
+        ("mount", libc::SYS_mount, 0),
+        ("setns", libc::SYS_setns, 0),
+        ("ptrace", libc::SYS_ptrace, libc::PTRACE_TRACEME as libc::c_long),
+        ("future", 900, 0),
+    ] {
+        // SAFETY: zeros in place of pointers: a call that got through would answer EFAULT or EINVAL.
+        say(name, unsafe { libc::syscall(number, first, 0, 0, 0, 0, 0) });
+    }
+}
