@@ -141,10 +141,10 @@ export class JsonLines {
     });
   }
 
-  /** An error behind a head that is already out: Docker's `errorDetail` line. */
+  /** An error behind a head that is already out: Docker's `errorDetail` line, whose own `code` would have to be a number. */
   fail(thrown: unknown): void {
     const { message, code, hint } = errorBody(asCaissonError(thrown));
-    this.write({ errorDetail: { message, code, ...(hint === undefined ? {} : { hint }) }, error: message });
+    this.write({ errorDetail: { message }, error: message, code, ...(hint === undefined ? {} : { hint }) });
     this.end();
   }
 
