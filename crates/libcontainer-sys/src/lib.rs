@@ -11,6 +11,7 @@ pub mod logs;
 mod rootfs;
 pub mod runtime;
 pub mod seccomp;
+pub mod shim;
 pub mod spec;
 
 #[cfg(feature = "layer")]
@@ -18,5 +19,8 @@ pub mod layer;
 
 #[cfg(feature = "napi")]
 pub mod napi;
+
+#[cfg(feature = "napi")]
+pub mod supervisor;
 
 pub mod sys;

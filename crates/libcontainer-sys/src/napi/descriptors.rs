@@ -1,23 +1,21 @@
 //! `dupFd` and `closeFd`.
 
 use crate::failure::reason;
-use crate::sys::descriptor;
+use crate::sys::inherit;
 use napi_derive::napi;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::io;
+use std::os::fd::IntoRawFd;
 
-/// Takes over a descriptor that JavaScript has given away.
-pub(super) fn take(fd: i32) -> OwnedFd {
-    descriptor::take(fd)
+fn failed(what: &str, fd: i32, error: &io::Error) -> napi::Error {
+    napi::Error::from_reason(format!("{what} of descriptor {fd}: {}", reason(error)))
 }
 
 #[napi]
 pub fn dup_fd(fd: i32) -> napi::Result<i32> {
-    let copy = descriptor::duplicate(fd)
-        .map_err(|error| napi::Error::from_reason(format!("dup of descriptor {fd}: {}", reason(&error))))?;
-    Ok(copy.into_raw_fd())
+    inherit::duplicate(fd).map(IntoRawFd::into_raw_fd).map_err(|error| failed("dup", fd, &error))
 }
 
 #[napi]
-pub fn close_fd(fd: i32) {
-    drop(take(fd));
+pub fn close_fd(fd: i32) -> napi::Result<()> {
+    inherit::take(fd).map(drop).map_err(|error| failed("close", fd, &error))
 }

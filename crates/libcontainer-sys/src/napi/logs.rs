@@ -1,8 +1,8 @@
 //! `serveLog` and `endLog`.
 
-use super::descriptors::take;
 use super::promise::{Failure, on_thread};
 use crate::logs::{Client, LogRequest, Stop, serve};
+use crate::sys::inherit;
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
@@ -26,7 +26,7 @@ static SERVED: LazyLock<Mutex<HashMap<u32, Stop>>> = LazyLock::new(Mutex::defaul
 #[napi(ts_return_type = "Promise<object>")]
 pub fn serve_log(env: &Env, request: Value) -> napi::Result<Object<'_>> {
     let serving: Serving = serde_json::from_value(request)?;
-    let client = Client { fd: take(serving.fd), head: serving.head };
+    let client = Client { fd: inherit::take(serving.fd)?, head: serving.head };
     let stop = Stop::new().map_err(|failure| napi::Error::from_reason(failure.message))?;
     // registered before the thread runs: endLog may come at once
     SERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(serving.handle, stop.clone());

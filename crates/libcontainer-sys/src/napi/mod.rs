@@ -3,6 +3,8 @@
 pub mod cgroup;
 pub mod descriptors;
 pub mod host;
+mod json;
 pub mod layer;
 pub mod logs;
 mod promise;
+pub mod runtime;

@@ -1,11 +1,14 @@
 //! The only place with `unsafe`: one family of system calls a file, each with a safe face. What rustix wraps is used from there.
 
 pub mod clone;
-pub mod descriptor;
 pub mod exec;
+pub mod inherit;
 pub mod mount;
 pub mod prctl;
 #[cfg(feature = "layer")]
 pub mod private_mounts;
 pub mod seccomp;
 pub mod signal;
+pub mod signalfd;
+#[cfg(feature = "napi")]
+pub mod spawn;

@@ -1,0 +1,202 @@
+//! Shims and containers.
+
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use napi::Env;
+use napi::bindgen_prelude::{Function, JsObjectValue, Object, Uint8Array};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi_derive::napi;
+use serde_json::{Value, json};
+
+use super::json::stringify;
+use super::promise::{Failure as Crossing, Settle, on_thread, promise};
+use crate::failure::{Failure, Kind};
+use crate::supervisor::{self, Doomed, Hub, SpawnRequest, SpawnedPort};
+use crate::sys::inherit;
+
+static HUB: OnceLock<Arc<Hub>> = OnceLock::new();
+
+fn hub() -> Result<Arc<Hub>, Failure> {
+    HUB.get().cloned().ok_or_else(|| Failure::new(Kind::System, "runtime", "startRuntime was not called"))
+}
+
+/// Answers from the hub's thread; nothing of the answer is passed on.
+fn settle_empty(settle: Settle) -> supervisor::Reply {
+    Box::new(move |result| settle.with(result.map(|_| Value::Null).map_err(Crossing::from)))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn start_runtime<'env>(env: &'env Env, options: Object<'env>) -> napi::Result<Object<'env>> {
+    let shim_path: String = options.get_named_property("shimPath")?;
+    let on_event: Function<Value, ()> = options.get_named_property("onEvent")?;
+    // Weak: events alone keep no process alive.
+    let on_event = on_event.build_threadsafe_function().weak::<true>().build()?;
+    on_thread(env, "start-runtime", move || {
+        let hub = Hub::start(
+            shim_path.as_ref(),
+            Box::new(move |event| {
+                // Fails only while Node shuts down.
+                let _ = on_event.call(event, ThreadsafeFunctionCallMode::NonBlocking);
+            }),
+        )?;
+        match HUB.set(hub) {
+            Ok(()) => Ok(Value::Null),
+            Err(_) => Err(Failure::new(Kind::Conflict, "runtime", "startRuntime was called before").into()),
+        }
+    })
+}
+
+fn text(value: &Value, field: &str) -> Result<String, Failure> {
+    match value[field].as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(Failure::invalid("config", format!("{field}: a string is needed"))),
+    }
+}
+
+/// Takes the descriptors out of the options; those that were taken are closed when a later one is wrong.
+fn spawn_request(mut config: Value) -> Result<SpawnRequest, Failure> {
+    let take = |value: &Value| -> Result<OwnedFd, Failure> {
+        let number = value.as_i64().and_then(|number| i32::try_from(number).ok()).unwrap_or(-1);
+        inherit::take(number).map_err(|error| Failure::io("descriptor", number, error))
+    };
+    let object =
+        config.as_object_mut().ok_or_else(|| Failure::invalid("config", "the container's config is no object"))?;
+    let netns = object.remove("netnsFd").filter(|fd| !fd.is_null()).map(|fd| take(&fd)).transpose()?;
+    let mut ports = Vec::new();
+    if let Some(Value::Array(sockets)) = object.remove("ports") {
+        for description in sockets {
+            ports.push(SpawnedPort { fd: take(&description["fd"])?, description });
+        }
+    }
+    Ok(SpawnRequest {
+        id: text(&config, "id")?,
+        state_dir: text(&config, "stateDir")?.into(),
+        cgroup: text(&config["spec"]["linux"], "cgroupsPath")?,
+        config,
+        netns,
+        ports,
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn spawn_shim<'env>(env: &'env Env, options: Object<'env>) -> napi::Result<Object<'env>> {
+    let config = stringify(env, options)?;
+    on_thread(env, "spawn-shim", move || {
+        let request = spawn_request(config)?;
+        Ok(supervisor::spawn(&hub()?, request)?)
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn start_container(env: &Env, id: String) -> napi::Result<Object<'_>> {
+    forward(env, &id, "start", Value::Null)
+}
+
+/// Sends a request without descriptors whose answer has no content.
+fn forward<'env>(env: &'env Env, id: &str, op: &str, body: Value) -> napi::Result<Object<'env>> {
+    let (settle, promise) = promise(env)?;
+    match hub() {
+        Ok(hub) => hub.request(id, op, body, &[], settle_empty(settle)),
+        Err(failure) => settle.with::<Value>(Err(failure.into())),
+    }
+    Ok(promise)
+}
+
+#[napi(object)]
+pub struct AdoptOptions {
+    pub id: String,
+    pub state_dir: String,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn adopt_shim(env: &Env, options: AdoptOptions) -> napi::Result<Object<'_>> {
+    on_thread(env, "adopt-shim", move || Ok(supervisor::adopt(&hub()?, &options.id, options.state_dir.as_ref())?))
+}
+
+#[napi(object)]
+pub struct DestroyOptions {
+    pub id: String,
+    pub state_dir: String,
+    pub cgroup: String,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn destroy_container(env: &Env, options: DestroyOptions) -> napi::Result<Object<'_>> {
+    on_thread(env, "destroy", move || {
+        let doomed = Doomed { id: options.id, state_dir: PathBuf::from(options.state_dir), cgroup: options.cgroup };
+        Ok(supervisor::destroy(&hub()?, &doomed)?)
+    })
+}
+
+#[napi(object)]
+pub struct ClientStream {
+    pub fd: i32,
+    pub head: String,
+    pub early: Uint8Array,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub raw: bool,
+    pub detach_keys: Vec<u32>,
+}
+
+impl ClientStream {
+    /// The connection, and what the shim is told of it.
+    fn split(self) -> Result<(OwnedFd, Value), Failure> {
+        let fd = inherit::take(self.fd).map_err(|error| Failure::io("descriptor", self.fd, error))?;
+        let early: String = self.early.iter().map(|byte| format!("{byte:02x}")).collect();
+        let description = json!({
+            "head": self.head,
+            "early": early,
+            "stdin": self.stdin,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "raw": self.raw,
+            "detachKeys": self.detach_keys,
+        });
+        Ok((fd, description))
+    }
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn attach(env: &Env, id: String, client: ClientStream) -> napi::Result<Object<'_>> {
+    let (settle, promise) = promise(env)?;
+    match hub().and_then(|hub| Ok((hub, client.split()?))) {
+        Ok((hub, (fd, body))) => hub.request(&id, "attach", body, &[fd.as_fd()], settle_empty(settle)),
+        Err(failure) => settle.with::<Value>(Err(failure.into())),
+    }
+    Ok(promise)
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn exec<'env>(env: &'env Env, id: String, options: Object<'env>) -> napi::Result<Object<'env>> {
+    let client: Option<ClientStream> = options.get("client")?;
+    let mut body = stringify(env, options)?;
+    let (settle, promise) = promise(env)?;
+    let prepared = hub().and_then(|hub| Ok((hub, client.map(ClientStream::split).transpose()?)));
+    match prepared {
+        Ok((hub, client)) => {
+            let (fd, description) = client.unzip();
+            body["client"] = description.unwrap_or(Value::Null);
+            let fds: Vec<_> = fd.iter().map(OwnedFd::as_fd).collect();
+            let reply = Box::new(move |result: Result<Value, Failure>| settle.with(result.map_err(Crossing::from)));
+            hub.request(&id, "exec", body, &fds, reply);
+        }
+        Err(failure) => settle.with::<Value>(Err(failure.into())),
+    }
+    Ok(promise)
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::Result<Object<'env>> {
+    let body = stringify(env, target)?;
+    forward(env, &id, "resize", body)
+}
+
+/// The container's network namespace, as a descriptor of ours.
+#[napi(ts_return_type = "Promise<object>")]
+pub fn container_netns(env: &Env, id: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "netns", move || Ok(supervisor::netns(&hub()?, &id)?.into_raw_fd()))
+}

@@ -1,0 +1,117 @@
+//! `stateDir/config.json`: what the daemon wrote for the shim. The types of `ContainerConfig` in
+//! `ts/engine/native/index.ts`, defined once for both sides.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::spec::{ConsoleSize, Process, Rootfs, Spec, UserSpec};
+
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerConfig {
+    pub id: String,
+    pub spec: Spec,
+    pub rootfs: Rootfs,
+    pub state_dir: PathBuf,
+    pub shim_cgroup: String,
+    pub process: UserSpec,
+    pub stdio: Stdio,
+    #[serde(default)]
+    pub log: LogConfig,
+    #[serde(default)]
+    pub init: bool,
+    /// Inherited descriptor of the network namespace.
+    pub netns_fd: Option<i32>,
+    #[serde(default)]
+    pub ports: Vec<PortSocket>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Stdio {
+    #[serde(default)]
+    pub tty: bool,
+    #[serde(default)]
+    pub open_stdin: bool,
+    #[serde(default)]
+    pub stdin_once: bool,
+    pub console_size: Option<ConsoleSize>,
+}
+
+#[derive(Deserialize, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    JsonFile,
+    Local,
+    #[default]
+    None,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct LogConfig {
+    #[serde(default)]
+    pub driver: LogDriver,
+    pub path: Option<PathBuf>,
+    pub max_size_bytes: Option<u64>,
+    pub max_files: Option<u32>,
+    #[serde(default)]
+    pub attrs: BTreeMap<String, String>,
+}
+
+/// A socket in the host's namespace, inherited under `fd`.
+#[derive(Deserialize, Debug, Clone)]
+#[serde(rename_all = "camelCase")]
+pub struct PortSocket {
+    pub fd: i32,
+    pub proto: String,
+    pub container_ip: String,
+    pub container_port: u16,
+}
+
+/// Body of the `attach` message and part of `exec`; the client's connection comes beside it.
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientConfig {
+    pub head: String,
+    /// Base 16, so that any byte passes through JSON.
+    #[serde(default)]
+    pub early: String,
+    #[serde(default)]
+    pub stdin: bool,
+    #[serde(default)]
+    pub stdout: bool,
+    #[serde(default)]
+    pub stderr: bool,
+    #[serde(default)]
+    pub raw: bool,
+    #[serde(default)]
+    pub detach_keys: Vec<u8>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecConfig {
+    pub exec_id: String,
+    pub process: Process,
+    #[serde(default)]
+    pub user: UserSpec,
+    #[serde(default)]
+    pub privileged: bool,
+    #[serde(default)]
+    pub tty: bool,
+    #[serde(default)]
+    pub open_stdin: bool,
+    pub console_size: Option<ConsoleSize>,
+    pub client: Option<ClientConfig>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct ResizeConfig {
+    pub exec_id: Option<String>,
+    pub width: u16,
+    pub height: u16,
+}

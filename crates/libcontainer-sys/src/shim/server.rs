@@ -1,0 +1,394 @@
+//! The poll loop: children, streams, clients and the daemon's messages, one after the other.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::client::accept;
+use super::config::{ClientConfig, ContainerConfig, ExecConfig, ResizeConfig};
+use super::container::Container;
+use super::exit::ExitStatus;
+use super::process::SpawnedContainer;
+use super::protocol::{self, Request};
+use super::stdio::{Part, Stdio};
+use crate::failure::{Failure, Kind};
+use crate::sys::{signal, signalfd};
+
+/// How long clients of an ended process are kept for an acknowledgement of the daemon, so that whoever sees the end of the
+/// stream finds the exit code at the daemon.
+const ACK_TIME: Duration = Duration::from_secs(2);
+/// How long a client of an ended container may take for what is pending.
+const LINGER: Duration = Duration::from_secs(10);
+
+struct Exec {
+    id: String,
+    pid: i32,
+    stdio: Stdio,
+    exit: Option<Ended>,
+}
+
+/// A process that has ended and whose end the daemon has not acknowledged.
+struct Ended {
+    code: i32,
+    since: Instant,
+    acknowledged: bool,
+}
+
+pub struct Server {
+    config: ContainerConfig,
+    container: Container,
+    names: SpawnedContainer,
+    stdio: Stdio,
+    execs: Vec<Exec>,
+    signals: OwnedFd,
+    listener: OwnedFd,
+    /// Connections of the daemon; the first is the bootstrap socket for as long as it is open.
+    peers: Vec<Option<OwnedFd>>,
+    /// Readable when the container's group was out of memory.
+    oom: Option<OwnedFd>,
+    started: bool,
+    exit: Option<(ExitStatus, Ended)>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+enum Token {
+    Signals,
+    Listener,
+    Peer(usize),
+    Oom,
+    Stdio(Part),
+    Exec(usize, Part),
+}
+
+pub struct Parts {
+    pub config: ContainerConfig,
+    pub container: Container,
+    pub names: SpawnedContainer,
+    pub stdio: Stdio,
+    pub signals: OwnedFd,
+    pub listener: OwnedFd,
+    /// The bootstrap socket.
+    pub peers: Vec<Option<OwnedFd>>,
+}
+
+impl Server {
+    pub fn new(parts: Parts) -> Self {
+        let oom = parts.container.oom_event();
+        Self {
+            config: parts.config,
+            container: parts.container,
+            names: parts.names,
+            stdio: parts.stdio,
+            execs: Vec::new(),
+            signals: parts.signals,
+            listener: parts.listener,
+            peers: parts.peers,
+            oom,
+            started: false,
+            exit: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Tells the daemon how building the container went.
+    pub fn report_build(&self, result: &Result<Value, Failure>) {
+        for peer in self.peers.iter().flatten() {
+            // When it is gone, the loop sees that next.
+            let _ = protocol::send(peer.as_fd(), &protocol::answer(protocol::BUILD, result), &[]);
+        }
+    }
+
+    /// Until the container has ended and everybody knows it, or until the daemon has gone before `start`.
+    pub fn run(mut self) {
+        loop {
+            if !self.started && self.peers.iter().all(Option::is_none) {
+                self.container.abort();
+                let _ = std::fs::remove_dir_all(&self.config.state_dir);
+                return;
+            }
+            self.finish_execs();
+            if self.finished() {
+                self.container.remove_cgroups();
+                return;
+            }
+            for (token, events) in self.wait() {
+                self.handle(token, events);
+            }
+            self.stdio.sweep();
+            self.execs.iter_mut().for_each(|exec| exec.stdio.sweep());
+            self.peers.retain(Option::is_some);
+        }
+    }
+
+    fn wait(&self) -> Vec<(Token, PollFlags)> {
+        let mut tokens = vec![Token::Signals, Token::Listener];
+        let mut polled = vec![
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
+        ];
+        let mut add = |fd, events, token| {
+            tokens.push(token);
+            polled.push(PollFd::from_borrowed_fd(fd, events));
+        };
+        for (index, peer) in self.peers.iter().enumerate() {
+            if let Some(peer) = peer {
+                add(peer.as_fd(), PollFlags::IN, Token::Peer(index));
+            }
+        }
+        if let Some(oom) = &self.oom {
+            add(oom.as_fd(), PollFlags::IN, Token::Oom);
+        }
+        self.stdio.interests(|fd, events, part| add(fd, events, Token::Stdio(part)));
+        for (index, exec) in self.execs.iter().enumerate() {
+            exec.stdio.interests(|fd, events, part| add(fd, events, Token::Exec(index, part)));
+        }
+        let waiting = self.exit.is_some() || self.execs.iter().any(|exec| exec.exit.is_some());
+        let timeout = waiting.then_some(Timespec { tv_sec: 0, tv_nsec: 250_000_000 });
+        if rustix::event::poll(&mut polled, timeout.as_ref()).is_err() {
+            return Vec::new();
+        }
+        let ready = tokens.into_iter().zip(&polled).filter(|(_, fd)| !fd.revents().is_empty());
+        ready.map(|(token, fd)| (token, fd.revents())).collect()
+    }
+
+    fn handle(&mut self, token: Token, events: PollFlags) {
+        match token {
+            Token::Signals => {
+                signalfd::drain(&self.signals);
+                self.reap();
+            }
+            Token::Listener => self.accept(),
+            Token::Peer(index) => self.receive(index),
+            Token::Oom => self.out_of_memory(),
+            Token::Stdio(part) => {
+                if self.stdio.handle(part, events, &mut self.buffer) {
+                    self.broadcast("detached", &json!({}));
+                }
+            }
+            Token::Exec(index, part) => {
+                let Some(exec) = self.execs.get_mut(index) else { return };
+                if exec.stdio.handle(part, events, &mut self.buffer) {
+                    let body = json!({ "execId": exec.id });
+                    self.broadcast("detached", &body);
+                }
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ children
+
+    /// Collects every child that has ended: init, execs, and what they left to us as their subreaper.
+    fn reap(&mut self) {
+        while let Some((pid, status)) = signal::reap_any() {
+            let (code, signal) = signal::exit_code(status);
+            if pid == self.names.init_pid {
+                self.init_ended(code, signal);
+            } else if let Some(exec) = self.execs.iter_mut().find(|exec| exec.pid == pid) {
+                exec.stdio.drain(&mut self.buffer);
+                exec.exit = Some(Ended { code, since: Instant::now(), acknowledged: false });
+                let body = json!({ "execId": exec.id, "exitCode": code });
+                self.broadcast("execExit", &body);
+            }
+        }
+    }
+
+    fn init_ended(&mut self, code: i32, signal: Option<i32>) {
+        self.stdio.drain(&mut self.buffer);
+        let status = ExitStatus::now(code, signal, self.container.oom_kills() > 0);
+        if let Err(error) = status.write(&self.config.state_dir) {
+            eprintln!("exit.json of {}: {error}", self.config.id);
+        }
+        self.broadcast("exit", &json!(status));
+        self.exit = Some((status, Ended { code, since: Instant::now(), acknowledged: false }));
+        // Execs of a container with the host's pids outlive its init.
+        self.container.kill_all();
+    }
+
+    /// Closes the clients of processes whose end the daemon knows, and forgets the execs.
+    fn finish_execs(&mut self) {
+        let daemon = self.peers.iter().any(Option::is_some);
+        let settled = |ended: &Ended| ended.acknowledged || !daemon || ended.since.elapsed() >= ACK_TIME;
+        if let Some((_, ended)) = &self.exit
+            && settled(ended)
+        {
+            self.stdio.close_clients();
+        }
+        let over = self.exit.is_some();
+        for exec in self.execs.iter_mut().filter(|exec| exec.exit.as_ref().is_some_and(settled)) {
+            exec.stdio.close_clients();
+        }
+        // One that nobody has acknowledged stays, so that the next daemon learns of it.
+        self.execs.retain(|exec| match &exec.exit {
+            Some(ended) => exec.stdio.has_clients() && ended.since.elapsed() < LINGER || !ended.acknowledged && !over,
+            None => true,
+        });
+    }
+
+    fn finished(&self) -> bool {
+        let Some((_, ended)) = &self.exit else { return false };
+        let daemon = self.peers.iter().any(Option::is_some);
+        let told = ended.acknowledged || !daemon || ended.since.elapsed() >= ACK_TIME;
+        let served = !self.stdio.has_clients() && self.execs.iter().all(|exec| !exec.stdio.has_clients());
+        told && (served || ended.since.elapsed() >= LINGER)
+    }
+
+    fn out_of_memory(&mut self) {
+        let Some(oom) = &self.oom else { return };
+        let mut value = [0; 8];
+        // When its cgroup is removed the watch fires too, or breaks: neither tells anything.
+        if rustix::io::read(oom, &mut value).is_err() || self.exit.is_some() {
+            self.oom = None;
+            return;
+        }
+        self.broadcast("oom", &json!({}));
+    }
+
+    // ------------------------------------------------------------------------------------------------------ messages
+
+    fn accept(&mut self) {
+        while let Ok(Some(peer)) = accept(self.listener.as_fd()) {
+            // The directory is 0700 already; this holds where somebody made a way around it.
+            let ours = rustix::net::sockopt::socket_peercred(&peer).is_ok_and(|peer| peer.uid.is_root());
+            if ours {
+                self.peers.push(Some(peer));
+            }
+        }
+    }
+
+    fn receive(&mut self, index: usize) {
+        loop {
+            let Some(Some(peer)) = self.peers.get(index) else { return };
+            match protocol::receive(peer.as_fd()) {
+                Ok(Some((packet, fds))) => self.answer(index, &packet, fds),
+                Ok(None) => self.peers[index] = None,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => self.peers[index] = None,
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, packet: &[u8], fds: Vec<OwnedFd>) {
+        let Ok(request) = serde_json::from_slice::<Request>(packet) else { return };
+        let result = if request.v == protocol::VERSION {
+            self.perform(&request.op, request.body, fds)
+        } else {
+            let message = format!("the shim of {} speaks version {}", self.config.id, protocol::VERSION);
+            Err(Failure::new(Kind::Unsupported, "shim", message))
+        };
+        if let Some(Some(peer)) = self.peers.get(index) {
+            // A peer that is gone is seen by the next receive.
+            let _ = protocol::send(peer.as_fd(), &protocol::answer(request.id, &result), &[]);
+        }
+    }
+
+    fn perform(&mut self, op: &str, body: Value, fds: Vec<OwnedFd>) -> Result<Value, Failure> {
+        match op {
+            "start" => self.start(),
+            "attach" => {
+                let client = parse::<ClientConfig>(op, body)?;
+                self.stdio.attach(one(op, fds)?, &client).map(|()| Value::Null)
+            }
+            "exec" => self.exec(parse(op, body)?, fds),
+            "resize" => self.resize(&parse(op, body)?),
+            "state" => Ok(self.state()),
+            "ack" => {
+                self.acknowledge(body["execId"].as_str());
+                Ok(Value::Null)
+            }
+            _ => Err(Failure::new(Kind::Unsupported, op, format!("the shim knows no operation {op:?}"))),
+        }
+    }
+
+    fn start(&mut self) -> Result<Value, Failure> {
+        if self.started {
+            return Err(Failure::new(Kind::Conflict, "start", format!("{} is started already", self.config.id)));
+        }
+        if self.exit.is_some() {
+            return Err(Failure::new(Kind::Gone, "start", format!("the init of {} has ended", self.config.id)));
+        }
+        self.container.start()?;
+        self.started = true;
+        Ok(Value::Null)
+    }
+
+    fn exec(&mut self, config: ExecConfig, mut fds: Vec<OwnedFd>) -> Result<Value, Failure> {
+        if !self.started || self.exit.is_some() {
+            return Err(Failure::new(Kind::Conflict, "exec", format!("{} is not running", self.config.id)));
+        }
+        let client = config.client.as_ref().map(|client| one("exec", std::mem::take(&mut fds)).map(|fd| (client, fd)));
+        let client = client.transpose()?;
+        let (pid, streams) = self.container.exec(&config)?;
+        // The input of an exec ends with its client: it has never another one.
+        let mut stdio = Stdio::new(streams, true, None)?;
+        if let Some((client, fd)) = client {
+            stdio.attach(fd, client)?;
+        }
+        if let Some(size) = config.console_size {
+            // A size is a wish.
+            let _ = stdio.resize(size.width, size.height);
+        }
+        self.execs.push(Exec { id: config.exec_id, pid, stdio, exit: None });
+        Ok(json!({ "pid": pid }))
+    }
+
+    fn resize(&self, target: &ResizeConfig) -> Result<Value, Failure> {
+        let stdio = match &target.exec_id {
+            None => &self.stdio,
+            Some(id) => match self.execs.iter().find(|exec| exec.id == *id && exec.exit.is_none()) {
+                Some(exec) => &exec.stdio,
+                None => return Err(Failure::new(Kind::NotFound, "resize", format!("no running exec {id}"))),
+            },
+        };
+        stdio.resize(target.width, target.height).map(|()| Value::Null)
+    }
+
+    fn state(&self) -> Value {
+        let status = match (&self.exit, self.started) {
+            (Some(_), _) => "exited",
+            (None, true) => "running",
+            (None, false) => "created",
+        };
+        let execs = self.execs.iter().map(|exec| {
+            let mut entry = json!({ "execId": exec.id, "pid": exec.pid, "running": exec.exit.is_none() });
+            if let Some(ended) = &exec.exit {
+                entry["exitCode"] = json!(ended.code);
+            }
+            entry
+        });
+        let mut state = json!({ "status": status, "container": self.names, "execs": execs.collect::<Vec<_>>() });
+        if let Some((exit, _)) = &self.exit {
+            state["exit"] = json!(exit);
+        }
+        state
+    }
+
+    fn acknowledge(&mut self, exec_id: Option<&str>) {
+        let ended = match exec_id {
+            Some(id) => self.execs.iter_mut().find(|exec| exec.id == id).and_then(|exec| exec.exit.as_mut()),
+            None => self.exit.as_mut().map(|(_, ended)| ended),
+        };
+        if let Some(ended) = ended {
+            ended.acknowledged = true;
+        }
+    }
+
+    fn broadcast(&mut self, name: &str, body: &Value) {
+        let message = protocol::event(name, body.clone());
+        for peer in self.peers.iter().flatten() {
+            // One that doesn't take it asks for the state when it connects again.
+            let _ = protocol::send(peer.as_fd(), &message, &[]);
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(op: &str, body: Value) -> Result<T, Failure> {
+    serde_json::from_value(body).map_err(|error| Failure::new(Kind::Invalid, op, format!("{op}: {error}")))
+}
+
+fn one(op: &str, fds: Vec<OwnedFd>) -> Result<OwnedFd, Failure> {
+    fds.into_iter().next().ok_or_else(|| Failure::new(Kind::Invalid, op, format!("{op} came without a descriptor")))
+}
