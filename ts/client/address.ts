@@ -1,0 +1,23 @@
+/** Where the engine listens. */
+import { CaissonError } from '../errdefs.ts';
+
+export const DEFAULT_SOCKET = '/run/caisson/caisson.sock';
+
+export type Address = { socketPath: string } | { host: string; port: number };
+
+/** `unix:///path`, `/path` or `tcp://host[:port]`. */
+export function parseAddress(text: string): Address {
+  if (text.startsWith('/')) return { socketPath: text };
+  if (text.startsWith('unix://')) return { socketPath: text.slice('unix://'.length) };
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url !== undefined && /^(?:tcp|http):$/.test(url.protocol) && url.hostname !== '')
+    return { host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(url.port || 2375) };
+  throw new CaissonError('InvalidParameter', `invalid address ${JSON.stringify(text)}`, {
+    hint: 'use unix:///path/to/caisson.sock or tcp://host:port',
+  });
+}
+
+/** Of `$CAISSON_HOST`, `$DOCKER_HOST`, or the engine of this machine. */
+export function defaultAddress(env: Record<string, string | undefined> = process.env): string {
+  return env['CAISSON_HOST'] || env['DOCKER_HOST'] || `unix://${DEFAULT_SOCKET}`;
+}

@@ -1,0 +1,145 @@
+/** Images of an engine. */
+import { CaissonError } from '../errdefs.ts';
+import { familiarString, parseReference, repositoryOf, withDefaultTag } from '../reference.ts';
+import { jsonLines } from './frames.ts';
+import type { Transport } from './transport.ts';
+import type { Credentials, Filters, HistoryItem, ImageDetails, ImageSummary } from './types.ts';
+
+interface Options {
+  signal?: AbortSignal | undefined;
+}
+
+export interface Progress {
+  /** Of the layer; absent for the image as a whole. */
+  id?: string;
+  status?: string;
+  stream?: string;
+  progressDetail?: { current?: number; total?: number };
+}
+
+type ProgressLine = Progress & { error?: string; errorDetail?: { message?: string; code?: string } };
+
+export interface PullOptions extends Options {
+  /** `linux/arm64` */
+  platform?: string | undefined;
+  credentials?: Credentials | undefined;
+}
+
+/** Iterate for the progress, or await: resolves when the image is there, rejects when it is not. */
+export class Transfer implements AsyncIterable<Progress>, PromiseLike<undefined> {
+  readonly #lines: AsyncGenerator<ProgressLine>;
+  #done: Promise<undefined> | undefined;
+
+  constructor(lines: AsyncGenerator<ProgressLine>) {
+    this.#lines = lines;
+  }
+
+  /** Rejects at the failure, so a loop over it cannot miss it. Leaving the loop cancels. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Progress> {
+    for await (const line of this.#lines) {
+      const message = line.errorDetail?.message ?? line.error;
+      if (message !== undefined) {
+        const { code } = line.errorDetail ?? {};
+        throw new CaissonError('System', message, typeof code === 'string' ? { code } : {});
+      }
+      yield line;
+    }
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: a transfer is both awaited and iterated
+  then<A = undefined, B = never>(
+    onDone?: ((value: undefined) => A | PromiseLike<A>) | null,
+    onFailed?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    this.#done ??= (async () => {
+      for await (const _ of this);
+      return undefined;
+    })();
+    return this.#done.then(onDone, onFailed);
+  }
+}
+
+/** Value of `X-Registry-Auth`. */
+export const authHeader = (credentials: Credentials | undefined): Record<string, string> =>
+  credentials === undefined
+    ? {}
+    : { 'X-Registry-Auth': Buffer.from(JSON.stringify(credentials)).toString('base64url') };
+
+export class Images {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  list({ all, filters, signal }: Options & { all?: boolean; filters?: Filters } = {}): Promise<ImageSummary[]> {
+    const query = {
+      all,
+      filters: filters && Object.keys(filters).length > 0 ? JSON.stringify(filters) : undefined,
+    };
+    return this.#transport.json('GET', '/images/json', { query, signal });
+  }
+
+  inspect(name: string, { signal }: Options = {}): Promise<ImageDetails> {
+    return this.#transport.json('GET', `/images/${encodeName(name)}/json`, { signal });
+  }
+
+  history(name: string, { signal }: Options = {}): Promise<HistoryItem[]> {
+    return this.#transport.json('GET', `/images/${encodeName(name)}/history`, { signal });
+  }
+
+  tag(name: string, target: string, { signal }: Options = {}): Promise<void> {
+    const reference = withDefaultTag(parseReference(target));
+    const query = { repo: repositoryOf(reference), tag: reference.tag };
+    return this.#transport.send('POST', `/images/${encodeName(name)}/tag`, { query, signal });
+  }
+
+  remove(
+    name: string,
+    { force, noPrune, signal }: Options & { force?: boolean; noPrune?: boolean } = {},
+  ): Promise<{ Untagged?: string; Deleted?: string }[]> {
+    const query = { force, noprune: noPrune };
+    return this.#transport.json('DELETE', `/images/${encodeName(name)}`, { query, signal });
+  }
+
+  pull(name: string, { platform, credentials, signal }: PullOptions = {}): Transfer {
+    const reference = withDefaultTag(parseReference(name));
+    const query = { fromImage: repositoryOf(reference), tag: reference.digest ?? reference.tag, platform };
+    return this.#transfer('/images/create', { query, headers: authHeader(credentials), signal });
+  }
+
+  /** A tar archive of images, as `docker save` writes it. */
+  load(source: AsyncIterable<Uint8Array>, { quiet, signal }: Options & { quiet?: boolean } = {}): Transfer {
+    return this.#transfer('/images/load', {
+      query: { quiet },
+      source,
+      headers: { 'content-type': 'application/x-tar' },
+      signal,
+    });
+  }
+
+  /** A tar archive of one file system, or the URL of one. */
+  import(
+    source: AsyncIterable<Uint8Array> | string,
+    options: Options & { name?: string; message?: string; changes?: string[]; platform?: string } = {},
+  ): Transfer {
+    const reference = options.name === undefined ? undefined : withDefaultTag(parseReference(options.name));
+    const query = {
+      fromSrc: typeof source === 'string' ? source : '-',
+      repo: reference && familiarString({ domain: reference.domain, path: reference.path }),
+      tag: reference?.tag,
+      message: options.message,
+      platform: options.platform,
+      changes: options.changes,
+    };
+    const body = typeof source === 'string' ? {} : { source, headers: { 'content-type': 'application/x-tar' } };
+    return this.#transfer('/images/create', { query, signal: options.signal, ...body });
+  }
+
+  #transfer(path: string, options: Parameters<Transport['chunks']>[2]): Transfer {
+    return new Transfer(jsonLines<ProgressLine>(this.#transport.chunks('POST', path, options)));
+  }
+}
+
+/** Slashes of a name stand as they are in the path. */
+const encodeName = (name: string): string => name.split('/').map(encodeURIComponent).join('/');

@@ -1,0 +1,72 @@
+/**
+ * The typed library: containers and images of a caisson (or Docker) engine over its socket.
+ *
+ *   await using engine = await Caisson.connect();
+ *   await engine.images.pull('alpine:3.22');
+ *   const { Id } = await engine.containers.create({ Image: 'alpine:3.22', Cmd: ['echo', 'hello'] });
+ *   await engine.containers.start(Id);
+ */
+import { defaultAddress } from './address.ts';
+import { Containers } from './containers.ts';
+import { jsonLines } from './frames.ts';
+import { Images } from './images.ts';
+import { Transport } from './transport.ts';
+import type { EventMessage, Filters, VersionInfo } from './types.ts';
+
+export { CaissonError, type ErrorKind } from '../errdefs.ts';
+export type * from './containers.ts';
+export type { Frame } from './frames.ts';
+export type { Progress, PullOptions, Transfer } from './images.ts';
+export type { Output, Session } from './session.ts';
+export type * from './types.ts';
+
+export interface ConnectOptions {
+  /** `unix:///path` or `tcp://host:port`; absent: `$CAISSON_HOST`, `$DOCKER_HOST`, or this machine's engine. */
+  address?: string;
+  signal?: AbortSignal;
+}
+
+export class Caisson implements AsyncDisposable {
+  readonly containers: Containers;
+  readonly images: Images;
+  readonly #transport: Transport;
+
+  /** Does not connect yet: the first call does. */
+  constructor({ address = defaultAddress() }: Pick<ConnectOptions, 'address'> = {}) {
+    this.#transport = new Transport(address);
+    this.containers = new Containers(this.#transport);
+    this.images = new Images(this.#transport);
+  }
+
+  /** Rejects with code DAEMON_UNREACHABLE when no engine answers. */
+  static async connect({ signal, ...options }: ConnectOptions = {}): Promise<Caisson> {
+    const engine = new Caisson(options);
+    await engine.ping({ signal });
+    return engine;
+  }
+
+  ping({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    return this.#transport.send('GET', '/_ping', { signal });
+  }
+
+  version({ signal }: { signal?: AbortSignal } = {}): Promise<VersionInfo> {
+    return this.#transport.json('GET', '/version', { ...(signal && { signal }) });
+  }
+
+  info({ signal }: { signal?: AbortSignal } = {}): Promise<Record<string, unknown>> {
+    return this.#transport.json('GET', '/info', { ...(signal && { signal }) });
+  }
+
+  /** Until `until`, or without end; leaving the loop ends it. */
+  events(
+    options: { since?: string; until?: string; filters?: Filters; signal?: AbortSignal } = {},
+  ): AsyncGenerator<EventMessage> {
+    const { since, until, filters, signal } = options;
+    const query = { since, until, filters: filters && JSON.stringify(filters) };
+    return jsonLines(this.#transport.chunks('GET', '/events', { query, signal }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#transport.close();
+  }
+}

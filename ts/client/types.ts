@@ -1,0 +1,212 @@
+/** Wire types of Docker's API 1.51, in its own capitals, as far as this library gives them out. */
+
+export interface PortBinding {
+  HostIp?: string;
+  HostPort?: string;
+}
+
+export interface MountSpec {
+  Type: 'bind' | 'volume' | 'tmpfs' | 'image';
+  Source?: string;
+  Target: string;
+  ReadOnly?: boolean;
+  Consistency?: string;
+  BindOptions?: {
+    Propagation?: string;
+    NonRecursive?: boolean;
+    CreateMountpoint?: boolean;
+    ReadOnlyNonRecursive?: boolean;
+  };
+  VolumeOptions?: {
+    NoCopy?: boolean;
+    Labels?: Record<string, string>;
+    Subpath?: string;
+    DriverConfig?: { Name?: string; Options?: Record<string, string> };
+  };
+  TmpfsOptions?: { SizeBytes?: number; Mode?: number };
+}
+
+export interface HostConfig {
+  Binds?: string[];
+  Mounts?: MountSpec[];
+  Tmpfs?: Record<string, string>;
+  NetworkMode?: string;
+  PortBindings?: Record<string, PortBinding[]>;
+  PublishAllPorts?: boolean;
+  RestartPolicy?: { Name: string; MaximumRetryCount?: number };
+  AutoRemove?: boolean;
+  Memory?: number;
+  MemoryReservation?: number;
+  MemorySwap?: number;
+  MemorySwappiness?: number;
+  NanoCpus?: number;
+  CpuShares?: number;
+  CpuPeriod?: number;
+  CpuQuota?: number;
+  CpusetCpus?: string;
+  CpusetMems?: string;
+  PidsLimit?: number;
+  CapAdd?: string[];
+  CapDrop?: string[];
+  Privileged?: boolean;
+  SecurityOpt?: string[];
+  ReadonlyRootfs?: boolean;
+  Init?: boolean;
+  Ulimits?: { Name: string; Soft: number; Hard: number }[];
+  Sysctls?: Record<string, string>;
+  Devices?: { PathOnHost: string; PathInContainer: string; CgroupPermissions: string }[];
+  Dns?: string[];
+  DnsOptions?: string[];
+  DnsSearch?: string[];
+  ExtraHosts?: string[];
+  GroupAdd?: string[];
+  LogConfig?: { Type: string; Config: Record<string, string> };
+  ShmSize?: number;
+  OomScoreAdj?: number;
+  OomKillDisable?: boolean;
+  IpcMode?: string;
+  PidMode?: string;
+  UTSMode?: string;
+  UsernsMode?: string;
+  CgroupnsMode?: string;
+  CgroupParent?: string;
+  Runtime?: string;
+  VolumesFrom?: string[];
+  Annotations?: Record<string, string>;
+  ConsoleSize?: [number, number];
+}
+
+export interface ContainerConfig {
+  Image: string;
+  Cmd?: string[];
+  Entrypoint?: string[];
+  Env?: string[];
+  Labels?: Record<string, string>;
+  WorkingDir?: string;
+  User?: string;
+  Hostname?: string;
+  Domainname?: string;
+  ExposedPorts?: Record<string, object>;
+  Volumes?: Record<string, object>;
+  Tty?: boolean;
+  OpenStdin?: boolean;
+  StdinOnce?: boolean;
+  AttachStdin?: boolean;
+  AttachStdout?: boolean;
+  AttachStderr?: boolean;
+  StopSignal?: string;
+  StopTimeout?: number;
+  Healthcheck?: {
+    Test?: string[];
+    Interval?: number;
+    Timeout?: number;
+    StartPeriod?: number;
+    StartInterval?: number;
+    Retries?: number;
+  };
+}
+
+export interface CreateBody extends ContainerConfig {
+  HostConfig?: HostConfig;
+  NetworkingConfig?: { EndpointsConfig: Record<string, { Aliases?: string[]; IPAMConfig?: { IPv4Address?: string } }> };
+}
+
+export interface ContainerSummary {
+  Id: string;
+  Names: string[];
+  Image: string;
+  ImageID: string;
+  Command: string;
+  /** Seconds since 1970. */
+  Created: number;
+  Ports: { IP?: string; PrivatePort: number; PublicPort?: number; Type: string }[] | null;
+  Labels: Record<string, string> | null;
+  State: string;
+  Status: string;
+  SizeRw?: number;
+  SizeRootFs?: number;
+  Mounts?: { Type: string; Name?: string; Source: string; Destination: string }[];
+  NetworkSettings?: { Networks?: Record<string, { IPAddress?: string }> };
+}
+
+export interface ContainerDetails {
+  Id: string;
+  Name: string;
+  Created: string;
+  Path: string;
+  Args: string[];
+  Image: string;
+  State: {
+    Status: string;
+    Running: boolean;
+    Paused: boolean;
+    ExitCode: number;
+    Error: string;
+    Pid: number;
+    OOMKilled: boolean;
+  };
+  Config: ContainerConfig & { Tty: boolean; OpenStdin: boolean };
+  HostConfig: HostConfig;
+  NetworkSettings: { Ports?: Record<string, PortBinding[] | null>; IPAddress?: string };
+}
+
+export interface ImageSummary {
+  Id: string;
+  RepoTags: string[] | null;
+  RepoDigests: string[] | null;
+  Created: number;
+  Size: number;
+  Labels: Record<string, string> | null;
+  Containers: number;
+}
+
+export interface ImageDetails {
+  Id: string;
+  RepoTags: string[] | null;
+  RepoDigests: string[] | null;
+  Created: string;
+  Size: number;
+  Architecture: string;
+  Os: string;
+  Config: Omit<ContainerConfig, 'Image'>;
+}
+
+export interface HistoryItem {
+  Id: string;
+  Created: number;
+  CreatedBy: string;
+  Tags: string[] | null;
+  Size: number;
+  Comment: string;
+}
+
+export interface EventMessage {
+  Type: string;
+  Action: string;
+  Actor: { ID: string; Attributes: Record<string, string> };
+  scope?: string;
+  time: number;
+  timeNano: number;
+}
+
+export interface VersionInfo {
+  Version: string;
+  ApiVersion: string;
+  MinAPIVersion?: string;
+  GitCommit?: string;
+  Os: string;
+  Arch: string;
+  KernelVersion?: string;
+  BuildTime?: string;
+  Components?: { Name: string; Version: string; Details?: Record<string, string> }[];
+}
+
+/** Values of filters by name; an event or object matches if it has one of the values of each. */
+export type Filters = Record<string, string[]>;
+
+export interface Credentials {
+  username?: string;
+  password?: string;
+  identitytoken?: string;
+  serveraddress?: string;
+}
