@@ -36,8 +36,8 @@ function takeGlobalFlags(argv: string[]): string[] {
   return argv.slice(at);
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  process.exitCode = reportFailure(error);
-}
+// `caisson logs | head`: the reader has what it wanted.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+const code = await main(process.argv.slice(2)).catch((error: unknown) => reportFailure(error));
+// Standard input may still be open, and would keep the process.
+process.exit(code);

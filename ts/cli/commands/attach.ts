@@ -1,0 +1,43 @@
+/** `caisson attach`. */
+import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { forwardSignals, join } from '../attachment.ts';
+import { engine } from '../connect.ts';
+import { ExitCode } from '../failure.ts';
+
+const SHAPE: CommandShape = {
+  name: 'attach',
+  usage: '[OPTIONS] CONTAINER',
+  summary: 'Join the streams of a running container',
+  flags: [
+    ['--detach-keys <keys>', 'Keys that detach (ctrl-p,ctrl-q)'],
+    ['--no-stdin', 'Do not pass input on'],
+    ['--no-sig-proxy', 'Do not pass signals on'],
+    ['--sig-proxy', 'Pass signals on (default)'],
+  ],
+  examples: ['caisson attach web'],
+  usageCode: 1,
+};
+
+export async function run(argv: string[]): Promise<number> {
+  const { flags, args } = parseArguments<{ detachKeys?: string; stdin: boolean; sigProxy: boolean }>(SHAPE, argv);
+  requireArguments(SHAPE, args, 1, 1);
+  const { containers } = engine();
+  const { Id, Config, State } = await containers.inspect(args[0] ?? '');
+  if (!State.Running) throw new ExitCode(1, 'caisson: cannot attach to a stopped container, start it first');
+  if (State.Paused) throw new ExitCode(1, 'caisson: cannot attach to a paused container, unpause it first');
+  const stdin = flags.stdin && Config.OpenStdin;
+  const [session, { result }] = await Promise.all([
+    containers.attach(Id, { stdin, stdout: true, stderr: true, tty: Config.Tty }),
+    containers.watch(Id),
+  ]);
+  const stop = flags.sigProxy && !Config.Tty ? forwardSignals((name) => containers.kill(Id, name)) : () => undefined;
+  const how = await join(session, {
+    stdin,
+    tty: Config.Tty,
+    detachKeys: flags.detachKeys,
+    resize: (rows, columns) => containers.resize(Id, rows, columns),
+  }).finally(stop);
+  if (how === 'ended') return (await result).StatusCode;
+  process.stderr.write('read escape sequence\n');
+  return 0;
+}

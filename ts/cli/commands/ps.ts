@@ -1,0 +1,108 @@
+/** `caisson ps`. */
+import type { ContainerSummary } from '../../client/index.ts';
+import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { engine } from '../connect.ts';
+import { parseFilters } from '../filters.ts';
+import { type Column, type ListFlags, printList } from '../table.ts';
+import { parseInteger, showAge, showSize } from '../units.ts';
+
+const SHAPE: CommandShape = {
+  name: 'ps',
+  usage: '[OPTIONS]',
+  summary: 'List containers',
+  flags: [
+    ['-a, --all', 'Stopped ones too'],
+    ['-f, --filter <name=value>', 'Only those that match', 'list'],
+    ['--format <format>', 'table, json or a template'],
+    ['--json', 'As --format json'],
+    ['-n, --last <n>', 'The n that were created last'],
+    ['-l, --latest', 'The one that was created last'],
+    ['--no-trunc', 'Nothing is shortened'],
+    ['-q, --quiet', 'Only ids'],
+    ['-s, --size', 'Show sizes'],
+  ],
+  examples: ['caisson ps -a', "caisson ps --format '{{.Names}}: {{.Status}}'", 'caisson ps -qf status=exited'],
+  usageCode: 1,
+};
+
+interface PsFlags extends ListFlags {
+  all?: boolean;
+  filter: string[];
+  last?: string;
+  latest?: boolean;
+  trunc: boolean;
+  size?: boolean;
+}
+
+export async function run(argv: string[]): Promise<number> {
+  const { flags, args } = parseArguments<PsFlags>(SHAPE, argv);
+  requireArguments(SHAPE, args, 0, 0);
+  const limit = flags.latest ? 1 : flags.last === undefined ? 0 : parseInteger(flags.last, '--last');
+  const list = await engine().containers.list({
+    all: flags.all === true || limit > 0,
+    ...(limit > 0 && { limit }),
+    ...(flags.size && { size: true }),
+    filters: parseFilters(flags.filter),
+  });
+  const columns = psColumns(flags.trunc);
+  if (flags.quiet && flags.format === undefined && !flags.json) {
+    for (const { Id } of list) process.stdout.write(`${flags.trunc ? Id.slice(0, 12) : Id}\n`);
+    return 0;
+  }
+  const [shown, hidden] = flags.size ? [[...columns, SIZE], MORE] : [columns, [SIZE, ...MORE]];
+  await printList(list, shown, flags, hidden);
+  return 0;
+}
+
+const psColumns = (trunc: boolean): Column<ContainerSummary>[] => [
+  { title: 'CONTAINER ID', field: 'ID', value: ({ Id }) => (trunc ? Id.slice(0, 12) : Id) },
+  { title: 'IMAGE', field: 'Image', value: ({ Image }) => Image, flexible: true },
+  {
+    title: 'COMMAND',
+    field: 'Command',
+    value: ({ Command }) => `"${trunc && Command.length > 20 ? `${Command.slice(0, 19)}…` : Command}"`,
+  },
+  { title: 'CREATED', field: 'RunningFor', value: ({ Created }) => `${showAge(Date.now() / 1000 - Created)} ago` },
+  { title: 'STATUS', field: 'Status', value: ({ Status }) => Status },
+  { title: 'PORTS', field: 'Ports', value: ({ Ports }) => showPorts(Ports ?? []), flexible: true },
+  { title: 'NAMES', field: 'Names', value: ({ Names }) => Names.map((name) => name.replace(/^\//, '')).join(',') },
+];
+
+const SIZE: Column<ContainerSummary> = {
+  title: 'SIZE',
+  field: 'Size',
+  value: ({ SizeRw = 0, SizeRootFs = 0 }) => `${showSize(SizeRw)} (virtual ${showSize(SizeRootFs)})`,
+};
+
+const MORE: Column<ContainerSummary>[] = [
+  { title: 'STATE', field: 'State', value: ({ State }) => State },
+  { title: 'CREATED AT', field: 'CreatedAt', value: ({ Created }) => new Date(Created * 1000).toISOString() },
+  {
+    title: 'LABELS',
+    field: 'Labels',
+    value: ({ Labels }) =>
+      Object.entries(Labels ?? {})
+        .map(([key, value]) => `${key}=${value}`)
+        .join(','),
+  },
+  {
+    title: 'NETWORKS',
+    field: 'Networks',
+    value: ({ NetworkSettings }) => Object.keys(NetworkSettings?.Networks ?? {}).join(','),
+  },
+  {
+    title: 'MOUNTS',
+    field: 'Mounts',
+    value: ({ Mounts }) => (Mounts ?? []).map(({ Name, Source }) => Name || Source).join(','),
+  },
+];
+
+export function showPorts(ports: NonNullable<ContainerSummary['Ports']>): string {
+  return [...ports]
+    .sort((a, b) => a.PrivatePort - b.PrivatePort || a.Type.localeCompare(b.Type))
+    .map(({ IP = '', PublicPort, PrivatePort, Type }) => {
+      if (PublicPort === undefined) return `${PrivatePort}/${Type}`;
+      return `${IP.includes(':') ? `[${IP}]` : IP}:${PublicPort}->${PrivatePort}/${Type}`;
+    })
+    .join(', ');
+}

@@ -1,0 +1,62 @@
+/** Sizes, durations and numbers as docker's flags have them. */
+import { CaissonError } from '../errdefs.ts';
+
+export const invalidFlag = (flag: string, value: string, why: string): CaissonError =>
+  new CaissonError('InvalidParameter', `invalid argument ${JSON.stringify(value)} for "${flag}" flag: ${why}`);
+
+/** `512m`, `1.5GiB`, `1024`: bytes; units are powers of 1024. */
+export function parseSize(text: string, flag: string): number {
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?) ?(?:([kmgtp])i?b?|b)?$/i.exec(text) ?? [];
+  if (number === '') throw invalidFlag(flag, text, `invalid size: '${text}'`);
+  const bytes = Math.trunc(Number(number) * 1024 ** ' kmgtp'.indexOf(unit.toLowerCase() || ' '));
+  if (!Number.isSafeInteger(bytes)) throw invalidFlag(flag, text, 'the size is too large');
+  return bytes;
+}
+
+const NANOSECONDS: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
+
+/** Go's `1h30m`, `500ms`: nanoseconds. */
+export function parseDuration(text: string, flag: string): number {
+  const parts = [...text.matchAll(/(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)/g)];
+  if (text === '0') return 0;
+  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text)
+    throw invalidFlag(flag, text, `time: invalid duration "${text}"`);
+  return Math.round(parts.reduce((sum, [, value, unit]) => sum + Number(value) * (NANOSECONDS[unit ?? ''] ?? 0), 0));
+}
+
+export function parseInteger(text: string, flag: string): number {
+  if (!/^[+-]?\d+$/.test(text) || !Number.isSafeInteger(Number(text))) throw invalidFlag(flag, text, 'invalid syntax');
+  return Number(text);
+}
+
+/** `1.5` processors: billionths of one. */
+export function parseCpus(text: string, flag: string): number {
+  if (!/^\d+(?:\.\d{0,9})?$/.test(text)) throw invalidFlag(flag, text, 'not a number with at most nine decimals');
+  return Math.round(Number(text) * 1e9);
+}
+
+/** `1.5GB`: powers of 1000, four digits, as docker shows sizes. */
+export function showSize(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
+  let value = bytes;
+  let at = 0;
+  for (; value >= 1000 && at < units.length - 1; at++) value /= 1000;
+  return `${Number(value.toPrecision(3))}${units[at]}`;
+}
+
+/** `3 hours`, as docker shows ages. */
+export function showAge(seconds: number): string {
+  const s = Math.floor(Math.max(0, seconds));
+  const [minutes, hours] = [Math.floor(s / 60), Math.round(s / 3600)];
+  if (s < 1) return 'Less than a second';
+  if (s === 1) return '1 second';
+  if (s < 60) return `${s} seconds`;
+  if (minutes === 1) return 'About a minute';
+  if (minutes < 60) return `${minutes} minutes`;
+  if (hours === 1) return 'About an hour';
+  if (hours < 48) return `${hours} hours`;
+  if (hours < 24 * 14) return `${Math.floor(hours / 24)} days`;
+  if (hours < 24 * 60) return `${Math.floor(hours / 24 / 7)} weeks`;
+  if (hours < 24 * 365 * 2) return `${Math.floor(hours / 24 / 30)} months`;
+  return `${Math.floor(hours / 24 / 365)} years`;
+}
