@@ -1,5 +1,6 @@
 //! Damaged, endless, interrupted: what must never leave a layer, a blob, a thread or a file descriptor behind.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -7,10 +8,14 @@ use std::sync::mpsc::channel;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
 
 use super::error::LayerError;
 use super::input::{Input, Popped};
 use super::pipeline::{Layer, LayerOptions};
+use crate::sys::private_mounts;
+
 use super::testing::{Raw, Scratch, apply, apply_with, archive, digest, finish, noise, tree};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -250,4 +255,29 @@ fn a_writer_waits_for_room() {
     assert!(told.try_recv().is_err(), "there is no room and the writer was called");
     assert!(matches!(input.pop(), Popped::Chunk(_)));
     told.try_recv().unwrap().unwrap();
+}
+
+/// Every way to run out, each on a filesystem of its own that only this test's threads see.
+#[test]
+fn a_full_filesystem_fails_and_is_empty_again() {
+    let sample = sample();
+    let cases = [
+        ("no space for files", "size=200k", false),
+        ("for the blob", "size=300k", true),
+        ("no inodes", "nr_inodes=4", false),
+    ];
+    for (what, limit, with_blob) in cases {
+        let scratch = Scratch::new("full");
+        let work = || {
+            private_mounts::enter().unwrap();
+            let limit = CString::new(limit).unwrap();
+            mount("tmpfs", scratch.path(""), "tmpfs", MountFlags::empty(), limit.as_c_str()).unwrap();
+            let blob_path = with_blob.then(|| scratch.path("blob"));
+            let options = LayerOptions { target_dir: scratch.path("layer"), blob_path, ..LayerOptions::default() };
+            let error = apply_with(&sample, options).unwrap_err();
+            assert_eq!(error.errno(), Some(Errno::NOSPC.raw_os_error()), "{what}: {error:?}");
+            nothing_left(&scratch, what);
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+    }
 }

@@ -157,25 +157,32 @@ fn thread_error(error: &std::io::Error, target: &Path) -> LayerError {
 fn supervise(shared: &Shared, options: &LayerOptions) -> Result<AppliedLayer> {
     let target = options.target_dir.as_path();
     let root = make_target(target)?;
-    let result = make_blob(options).and_then(|blob| apply(shared, options, root, blob));
-    let Err(error) = result else { return result };
-    // The reason of the failure counts, not that of an unfinished clean-up; the engine removes leftovers of its own
-    // directories at its next start.
+    let blob = make_blob(options).inspect_err(|_| undo(target, None))?;
+    apply(shared, options, root, blob).map_err(|error| {
+        undo(target, options.blob_path.as_deref());
+        explain(error, options)
+    })
+}
+
+/// The reason of a failure counts, not that of an unfinished clean-up; the engine removes what is left below its own
+/// directories at its next start.
+fn undo(target: &Path, blob: Option<&Path>) {
     let _ = remove_tree(target);
-    if let Some(blob) = &options.blob_path
-        && !matches!(&error, LayerError::Invalid { op: "create the blob", .. })
-    {
+    if let Some(blob) = blob {
         let _ = std::fs::remove_file(blob);
     }
-    Err(match error {
-        LayerError::Stopped { .. } => LayerError::Cancelled { path: target.display().to_string() },
+}
+
+fn explain(error: LayerError, options: &LayerOptions) -> LayerError {
+    match error {
+        LayerError::Stopped { .. } => LayerError::Cancelled { path: options.target_dir.display().to_string() },
         LayerError::Corrupt { op, path, reason } => {
             let layer = label(options);
             let reason = if path == layer { reason } else { format!("{reason} (in layer {layer})") };
             LayerError::Corrupt { op, path, reason }
         }
         other => other,
-    })
+    }
 }
 
 /// How messages name the layer.
@@ -202,15 +209,11 @@ fn make_target(target: &Path) -> Result<OwnedFd> {
 
 fn make_blob(options: &LayerOptions) -> Result<Option<File>> {
     let Some(path) = &options.blob_path else { return Ok(None) };
-    match File::options().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => Ok(Some(file)),
-        // Not ours to remove.
-        Err(error) => Err(LayerError::Invalid {
-            op: "create the blob",
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        }),
-    }
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    made.map(Some).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        system("create", path.as_os_str().as_bytes())(errno)
+    })
 }
 
 fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<File>) -> Result<AppliedLayer> {

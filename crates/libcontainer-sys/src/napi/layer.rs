@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8Array};
 use napi_derive::napi;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::promise::{Failure, on_thread, promise};
@@ -13,8 +14,8 @@ use crate::layer::{self, AppliedLayer, Layer, LayerError};
 impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         let kind = match &error {
-            LayerError::System { errno, .. } if *errno == rustix::io::Errno::EXIST => "conflict",
-            LayerError::System { errno, .. } if *errno == rustix::io::Errno::NOENT => "notFound",
+            LayerError::System { op: "mkdir" | "create", errno: Errno::EXIST, .. } => "conflict",
+            LayerError::System { op: "open", errno: Errno::NOENT, .. } => "notFound",
             LayerError::System { .. } | LayerError::Stopped { .. } => "system",
             LayerError::Corrupt { .. } => "corrupt",
             LayerError::Unsupported { .. } => "unsupported",
