@@ -82,6 +82,8 @@ impl World {
             .map(|port| PortRequest { proto: port.proto, host_ip: port.host_ip.clone(), host_port: port.host_port })
             .collect();
         let reserved = host.run(|| reserve_ports(&requests)).unwrap();
+        // A new namespace has the value of the machine's.
+        host.shell("echo 0 > /proc/sys/net/ipv4/ip_forward");
         assert!(host.run(enable_forwarding).unwrap());
         assert!(!host.run(enable_forwarding).unwrap());
         let firewall = host.run(Firewall::open).unwrap();
