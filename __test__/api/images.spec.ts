@@ -1,4 +1,6 @@
 /** Images of a real daemon, by the real docker client, from a real registry. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +11,7 @@ import { TestDaemon } from '../helpers/daemon.ts';
 import { type BuiltImage, buildImage, busyboxTar, ociArchive, pushImage, sha256 } from '../helpers/image.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
+import { OCI_MANIFEST, ScriptedRegistry } from '../helpers/scriptedRegistry.ts';
 
 interface Inspected {
   Id: string;
@@ -117,6 +120,55 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('imag
       expect(result.stderr).toContain('0000000000');
       expect(await json('/images/json')).toEqual([]);
       expect(layerDirectories()).toEqual([]);
+    });
+
+    describe('from a registry that is watched', () => {
+      let watched: ScriptedRegistry;
+      beforeAll(async () => {
+        watched = await new ScriptedRegistry().listen();
+        for (const [digest, data] of two.blobs) watched.blobs.set(digest, data);
+        watched.addManifest(two.manifest.toString(), OCI_MANIFEST, 'latest');
+      });
+      afterAll(async () => {
+        await watched[Symbol.asyncDispose]();
+      });
+      const layerPaths = (): string[] => watched.asked(/blobs/).map((seen) => seen.path.split('/').at(-1) ?? '');
+
+      it('fetches each layer once for pulls at the same time', async () => {
+        const reference = `${watched.host}/app:latest`;
+        await Promise.all([1, 2, 3].map(() => daemon.dockerOk('pull', '-q', reference)));
+        const layers = layerPaths().filter((digest) => digest !== two.configDigest);
+        expect(layers.sort()).toEqual([...two.blobs.keys()].filter((digest) => digest !== two.configDigest).sort());
+        await removeAll();
+      });
+
+      it('stops and leaves nothing when the client goes', async () => {
+        watched.seen.length = 0;
+        const begun = Promise.withResolvers<void>();
+        // Half of a layer comes, and then nothing more.
+        watched.fault = (request, response) => {
+          const data = watched.blobs.get(request.url?.split('/').at(-1) ?? '');
+          if (data === undefined || request.url?.endsWith(two.configDigest)) return false;
+          response.writeHead(200, { 'content-length': data.length });
+          response.write(data.subarray(0, data.length / 2));
+          begun.resolve();
+          return true;
+        };
+        const client = spawn('docker', ['pull', `${watched.host}/app:latest`], {
+          env: { ...process.env, DOCKER_HOST: `unix://${daemon.socket}` },
+          stdio: 'ignore',
+        });
+        await begun.promise;
+        expect(layerDirectories().length).toBeGreaterThan(0);
+        const ended = once(client, 'exit');
+        client.kill('SIGKILL');
+        await ended;
+        while (layerDirectories().length > 0) await new Promise((resolve) => setImmediate(resolve));
+        expect(await json('/images/json')).toEqual([]);
+        watched.fault = () => false;
+        await daemon.dockerOk('pull', '-q', `${watched.host}/app:latest`);
+        await removeAll();
+      });
     });
 
     it('leaves nothing when the daemon is killed before the image is written', async () => {

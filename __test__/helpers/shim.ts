@@ -5,7 +5,6 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { packageRoot } from '../../ts/packageRoot.ts';
 import type {
   ClientStream,
   ContainerConfig,
@@ -14,6 +13,7 @@ import type {
   RuntimeEvent,
   SpawnOptions,
 } from '../../ts/engine/native/index.ts';
+import { packageRoot } from '../../ts/packageRoot.ts';
 import { busyboxTar } from './image.ts';
 
 export interface LogRecord {
@@ -172,7 +172,8 @@ export class ShimLab implements AsyncDisposable {
     for (const id of this.#ids) await this.destroy(id);
     for (const controller of readdirSync('/sys/fs/cgroup')) {
       for (const path of [`${this.cgroup}/shims`, this.cgroup])
-        if (existsSync(`/sys/fs/cgroup/${controller}${path}`)) execFileSync('rmdir', [`/sys/fs/cgroup/${controller}${path}`]);
+        if (existsSync(`/sys/fs/cgroup/${controller}${path}`))
+          execFileSync('rmdir', [`/sys/fs/cgroup/${controller}${path}`]);
     }
     rmSync(this.dir, { recursive: true });
   }

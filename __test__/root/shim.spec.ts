@@ -177,7 +177,9 @@ describe.skipIf(missing('root', 'build', 'busybox'))('the shim', () => {
       ${started ? `await native.startContainer('${id}');` : ''}
       console.log(JSON.stringify(names));
       setInterval(() => {}, 1000);`;
-    const daemon = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const daemon = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const [line] = (await once(daemon.stdout, 'data')) as [Buffer];
     daemon.kill('SIGKILL');
     await once(daemon, 'close');

@@ -5,7 +5,6 @@ import type { Router } from '../router.ts';
 
 const ROUTES: [HTTPMethods, string, string][] = [
   ['POST', '/build', 'building images'],
-  ['POST', '/build/prune', 'pruning the build cache'],
   ['POST', '/build/cancel', 'building images'],
   ['POST', '/session', 'BuildKit sessions'],
   ['POST', '/grpc', 'the BuildKit API'],
@@ -30,6 +29,12 @@ export function unsupportedRoutes(router: Router): void {
       },
     });
   }
+  // Without builds there is no cache, and `docker system prune` ends with this call.
+  router.plain({
+    method: 'POST',
+    path: '/build/prune',
+    handle: () => ({ CachesDeleted: null, SpaceReclaimed: 0 }),
+  });
   router.plain({ method: 'GET', path: '/plugins', handle: () => [] });
   router.plain({
     method: 'GET',
