@@ -14,6 +14,7 @@ use super::config::ContainerConfig;
 use super::container::Container;
 use super::exit::write_whole;
 use super::log::LogWriter;
+use super::ports::Ports;
 use super::process::SpawnedContainer;
 use super::protocol::{self, VERSION};
 use super::server::{Parts, Server};
@@ -61,6 +62,7 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     join_own_cgroup(&config.shim_cgroup)?;
     let netns =
         config.netns_fd.map(inherit::take).transpose().context("fcntl", "descriptor of the network namespace")?;
+    let ports = Ports::open(&config.ports)?;
     let log =
         LogWriter::open(&config.log).context("open log", config.log.path.clone().unwrap_or_default().display())?;
     let socket = state_dir.join("shim.sock");
@@ -77,7 +79,7 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
                 // A size is a wish.
                 let _ = stdio.resize(size.width, size.height);
             }
-            Ok(Parts { config, container, names, stdio, signals, listener, peers: Vec::new() })
+            Ok(Parts { config, container, names, stdio, signals, listener, ports, peers: Vec::new() })
         }
         Err(failure) => {
             container.abort();

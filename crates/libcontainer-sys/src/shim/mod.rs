@@ -18,6 +18,7 @@ pub mod config;
 mod container;
 pub mod exit;
 mod log;
+mod ports;
 pub mod process;
 pub mod protocol;
 pub mod record;

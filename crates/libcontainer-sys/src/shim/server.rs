@@ -11,6 +11,7 @@ use super::client::accept;
 use super::config::{ClientConfig, ContainerConfig, ExecConfig, ResizeConfig};
 use super::container::Container;
 use super::exit::ExitStatus;
+use super::ports::{PortPart, Ports};
 use super::process::SpawnedContainer;
 use super::protocol::{self, Request};
 use super::stdio::{Part, Stdio};
@@ -47,6 +48,7 @@ pub struct Server {
     listener: OwnedFd,
     /// Connections of the daemon; the first is the bootstrap socket for as long as it is open.
     peers: Vec<Option<OwnedFd>>,
+    ports: Ports,
     /// Readable when the container's group was out of memory.
     oom: Option<OwnedFd>,
     started: bool,
@@ -62,6 +64,7 @@ enum Token {
     Oom,
     Stdio(Part),
     Exec(usize, Part),
+    Port(PortPart),
 }
 
 pub struct Parts {
@@ -71,6 +74,7 @@ pub struct Parts {
     pub stdio: Stdio,
     pub signals: OwnedFd,
     pub listener: OwnedFd,
+    pub ports: Ports,
     /// The bootstrap socket.
     pub peers: Vec<Option<OwnedFd>>,
 }
@@ -87,6 +91,7 @@ impl Server {
             signals: parts.signals,
             listener: parts.listener,
             peers: parts.peers,
+            ports: parts.ports,
             oom,
             started: false,
             exit: None,
@@ -120,6 +125,7 @@ impl Server {
             }
             self.stdio.sweep();
             self.execs.iter_mut().for_each(|exec| exec.stdio.sweep());
+            self.ports.sweep();
             self.peers.retain(Option::is_some);
         }
     }
@@ -146,6 +152,9 @@ impl Server {
         for (index, exec) in self.execs.iter().enumerate() {
             exec.stdio.interests(|fd, events, part| add(fd, events, Token::Exec(index, part)));
         }
+        if self.started {
+            self.ports.interests(|fd, events, part| add(fd, events, Token::Port(part)));
+        }
         let waiting = self.exit.is_some() || self.execs.iter().any(|exec| exec.exit.is_some());
         let timeout = waiting.then_some(Timespec { tv_sec: 0, tv_nsec: 250_000_000 });
         if rustix::event::poll(&mut polled, timeout.as_ref()).is_err() {
@@ -169,6 +178,7 @@ impl Server {
                     self.broadcast("detached", &json!({}));
                 }
             }
+            Token::Port(part) => self.ports.handle(part, events, &mut self.buffer),
             Token::Exec(index, part) => {
                 let Some(exec) = self.execs.get_mut(index) else { return };
                 if exec.stdio.handle(part, events, &mut self.buffer) {
@@ -204,6 +214,8 @@ impl Server {
         }
         self.broadcast("exit", &json!(status));
         self.exit = Some((status, Ended { code, since: Instant::now(), acknowledged: false }));
+        // Nobody answers there any more, and the next container may have the ports.
+        self.ports = Ports::default();
         // Execs of a container with the host's pids outlive its init.
         self.container.kill_all();
     }

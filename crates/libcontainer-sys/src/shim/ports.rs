@@ -1,0 +1,411 @@
+//! Published ports: the sockets that reserve them on the host, and the traffic that reaches them. The firewall's table sends
+//! what comes from outside straight to the container; what comes over loopback cannot be sent on by it and arrives here.
+//!
+//! Everything is bounded: connections, flows, and one piece of data under way in each direction.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::config::PortSocket;
+use crate::failure::{Context, Failure, Result};
+use crate::sys::inherit;
+
+/// Two descriptors each, of the 1024 that the shim may have; further clients wait in the listeners' queues.
+const MAX_CONNECTIONS: usize = 384;
+/// One descriptor each; the one that was idle for longest makes room.
+const MAX_FLOWS: usize = 128;
+/// As the kernel's connection tracking forgets a UDP flow that answered.
+const FLOW_TIME: Duration = Duration::from_secs(120);
+const READ: usize = 64 * 1024;
+
+enum Socket {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+    /// Only reserves the port.
+    Held(#[expect(dead_code, reason = "held for as long as the container lives")] OwnedFd),
+}
+
+struct Port {
+    socket: Socket,
+    target: SocketAddr,
+}
+
+/// One direction of a connection.
+#[derive(Default)]
+struct Half {
+    pending: Vec<u8>,
+    /// Its source has ended.
+    eof: bool,
+    /// Its sink knows.
+    shut: bool,
+}
+
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    connecting: bool,
+    up: Half,
+    down: Half,
+    broken: bool,
+}
+
+struct Flow {
+    port: usize,
+    peer: SocketAddr,
+    socket: UdpSocket,
+    used: Instant,
+}
+
+#[derive(Default)]
+pub struct Ports {
+    ports: Vec<Port>,
+    connections: Vec<Connection>,
+    flows: Vec<Flow>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum PortPart {
+    Port(usize),
+    Client(usize),
+    Server(usize),
+    Flow(usize),
+}
+
+impl Ports {
+    pub fn open(configs: &[PortSocket]) -> Result<Self> {
+        let mut ports = Vec::new();
+        for config in configs {
+            let fd = inherit::take(config.fd).context("fcntl", "descriptor of a published port")?;
+            rustix::io::ioctl_fionbio(&fd, true).context("FIONBIO", "published port")?;
+            let ip: IpAddr = config
+                .container_ip
+                .parse()
+                .map_err(|_| Failure::invalid("ports", format!("{:?} is no address", config.container_ip)))?;
+            let socket = match config.proto.as_str() {
+                "tcp" => Socket::Tcp(fd.into()),
+                "udp" => Socket::Udp(fd.into()),
+                _ => Socket::Held(fd),
+            };
+            ports.push(Port { socket, target: SocketAddr::new(ip, config.container_port) });
+        }
+        Ok(Self { ports, ..Self::default() })
+    }
+
+    pub fn interests<'a>(&'a self, mut add: impl FnMut(BorrowedFd<'a>, PollFlags, PortPart)) {
+        for (index, port) in self.ports.iter().enumerate() {
+            match &port.socket {
+                Socket::Tcp(listener) if self.connections.len() < MAX_CONNECTIONS => {
+                    add(listener.as_fd(), PollFlags::IN, PortPart::Port(index));
+                }
+                Socket::Udp(socket) => add(socket.as_fd(), PollFlags::IN, PortPart::Port(index)),
+                _ => {}
+            }
+        }
+        for (index, connection) in self.connections.iter().enumerate() {
+            if connection.connecting {
+                add(connection.server.as_fd(), PollFlags::OUT, PortPart::Server(index));
+                continue;
+            }
+            let Connection { client, server, up, down, .. } = connection;
+            // Where both directions are over, poll would report a hang-up again and again.
+            if !(up.eof && down.shut) {
+                add(client.as_fd(), events(up, down), PortPart::Client(index));
+            }
+            if !(down.eof && up.shut) {
+                add(server.as_fd(), events(down, up), PortPart::Server(index));
+            }
+        }
+        for (index, flow) in self.flows.iter().enumerate() {
+            add(flow.socket.as_fd(), PollFlags::IN, PortPart::Flow(index));
+        }
+    }
+
+    /// What was dropped since poll is passed over.
+    pub fn handle(&mut self, part: PortPart, events: PollFlags, buffer: &mut Vec<u8>) {
+        buffer.resize(READ, 0);
+        match part {
+            PortPart::Port(index) => match self.ports.get(index).map(|port| &port.socket) {
+                Some(Socket::Tcp(_)) => self.accept(index),
+                Some(Socket::Udp(_)) => self.receive(index, buffer),
+                Some(Socket::Held(_)) | None => {}
+            },
+            PortPart::Client(index) => {
+                if let Some(connection) = self.connections.get_mut(index) {
+                    connection.carry(true, events, buffer);
+                }
+            }
+            PortPart::Server(index) => {
+                if let Some(connection) = self.connections.get_mut(index) {
+                    connection.carry(false, events, buffer);
+                }
+            }
+            PortPart::Flow(index) => self.answer(index, buffer),
+        }
+    }
+
+    /// Forgets what is over. Between two rounds of poll: a `PortPart` holds an index.
+    pub fn sweep(&mut self) {
+        self.connections.retain(|connection| !(connection.broken || connection.up.shut && connection.down.shut));
+        self.flows.retain(|flow| flow.used.elapsed() < FLOW_TIME);
+    }
+
+    fn accept(&mut self, index: usize) {
+        let Port { socket: Socket::Tcp(listener), target } = &self.ports[index] else { return };
+        let Ok((client, _)) = listener.accept() else { return };
+        // Without a container that answers, the client sees its connection closed.
+        let Ok((server, connecting)) = connect(target) else { return };
+        if client.set_nonblocking(true).is_err() {
+            return;
+        }
+        for stream in [&client, &server] {
+            // Whether to wait for more is for the two ends to say.
+            let _ = stream.set_nodelay(true);
+        }
+        let (up, down) = (Half::default(), Half::default());
+        self.connections.push(Connection { client, server, connecting, up, down, broken: false });
+    }
+
+    fn receive(&mut self, port: usize, buffer: &mut [u8]) {
+        let Port { socket: Socket::Udp(socket), target } = &self.ports[port] else { return };
+        let Ok((length, peer)) = socket.recv_from(buffer) else { return };
+        let known = self.flows.iter_mut().find(|flow| flow.port == port && flow.peer == peer);
+        if let Some(flow) = known {
+            flow.used = Instant::now();
+            // A datagram that cannot be delivered is lost, as everywhere.
+            let _ = flow.socket.send(&buffer[..length]);
+            return;
+        }
+        let Ok(socket) = connect_udp(target) else { return };
+        let _ = socket.send(&buffer[..length]);
+        if self.flows.len() >= MAX_FLOWS {
+            // Replaced in its place: others' indices of this round stay right.
+            if let Some(oldest) = self.flows.iter_mut().min_by_key(|flow| flow.used) {
+                *oldest = Flow { port, peer, socket, used: Instant::now() };
+            }
+            return;
+        }
+        self.flows.push(Flow { port, peer, socket, used: Instant::now() });
+    }
+
+    fn answer(&mut self, index: usize, buffer: &mut [u8]) {
+        let Some(flow) = self.flows.get_mut(index) else { return };
+        let Socket::Udp(port) = &self.ports[flow.port].socket else { return };
+        // An error is the container's "port unreachable": reading it clears it.
+        if let Ok(length) = flow.socket.recv(buffer) {
+            flow.used = Instant::now();
+            let _ = port.send_to(&buffer[..length], flow.peer);
+        }
+    }
+}
+
+/// What a socket is polled for: it is the source of one direction and the sink of the other.
+fn events(source_of: &Half, sink_of: &Half) -> PollFlags {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::IN, !source_of.eof && source_of.pending.is_empty());
+    events.set(PollFlags::OUT, !sink_of.pending.is_empty());
+    events
+}
+
+impl Connection {
+    fn carry(&mut self, is_client: bool, events: PollFlags, buffer: &mut [u8]) {
+        if self.connecting {
+            if matches!(self.server.take_error(), Ok(None)) {
+                self.connecting = false;
+            } else {
+                self.broken = true;
+            }
+            return;
+        }
+        let Self { client, server, up, down, .. } = self;
+        let (socket, other, source_of, sink_of) =
+            if is_client { (client, server, up, down) } else { (server, client, down, up) };
+        let mut result = Ok(());
+        if events.contains(PollFlags::OUT) {
+            result = sink_of.flush(socket);
+        }
+        if result.is_ok() && events.intersects(PollFlags::IN | PollFlags::HUP) && source_of.pending.is_empty() {
+            result = source_of.pump(socket, other, buffer);
+        }
+        if result.is_err() || events.contains(PollFlags::ERR) {
+            self.broken = true;
+        }
+    }
+}
+
+impl Half {
+    fn pump(&mut self, source: &mut TcpStream, sink: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+        if self.eof {
+            return Ok(());
+        }
+        match source.read(buffer) {
+            Ok(0) => {
+                self.eof = true;
+                self.flush(sink)
+            }
+            Ok(length) => {
+                let written = written(sink.write(&buffer[..length]))?;
+                self.pending.extend_from_slice(&buffer[written..length]);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn flush(&mut self, sink: &mut TcpStream) -> io::Result<()> {
+        while !self.pending.is_empty() {
+            match written(sink.write(&self.pending))? {
+                0 => return Ok(()),
+                length => drop(self.pending.drain(..length)),
+            }
+        }
+        self.pending.shrink_to(0);
+        if self.eof && !self.shut {
+            self.shut = true;
+            // One that has closed already needs no telling.
+            let _ = sink.shutdown(Shutdown::Write);
+        }
+        Ok(())
+    }
+}
+
+fn written(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        result => result,
+    }
+}
+
+/// A connection under way; true while it is not made yet.
+fn connect(target: &SocketAddr) -> io::Result<(TcpStream, bool)> {
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, target) {
+        Ok(()) => Ok((socket.into(), false)),
+        Err(rustix::io::Errno::INPROGRESS) => Ok((socket.into(), true)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn connect_udp(target: &SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(target)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, Timespec, poll};
+    use std::os::fd::IntoRawFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, mpsc};
+
+    /// Runs the ports in a thread until dropped.
+    struct Running(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+    impl Running {
+        fn new(mut ports: Ports) -> Self {
+            let stop = Arc::new(AtomicBool::new(false));
+            let told = Arc::clone(&stop);
+            let thread = std::thread::spawn(move || {
+                let mut buffer = Vec::new();
+                while !told.load(Ordering::Relaxed) {
+                    let mut parts = Vec::new();
+                    let mut polled = Vec::new();
+                    ports.interests(|fd, events, part| {
+                        parts.push(part);
+                        polled.push(PollFd::from_borrowed_fd(fd, events));
+                    });
+                    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 })).unwrap();
+                    let ready: Vec<_> = parts.into_iter().zip(polled.iter().map(PollFd::revents)).collect();
+                    for (part, events) in ready.into_iter().filter(|(_, events)| !events.is_empty()) {
+                        ports.handle(part, events, &mut buffer);
+                    }
+                    ports.sweep();
+                }
+            });
+            Self(stop, Some(thread))
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+            self.1.take().unwrap().join().unwrap();
+        }
+    }
+
+    fn config(fd: i32, proto: &str, target: SocketAddr) -> PortSocket {
+        PortSocket { fd, proto: proto.into(), container_ip: target.ip().to_string(), container_port: target.port() }
+    }
+
+    #[test]
+    fn tcp_is_carried_both_ways_with_its_half_closes() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let front = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = front.local_addr().unwrap();
+        let ports = Ports::open(&[config(front.into_raw_fd(), "tcp", server.local_addr().unwrap())]).unwrap();
+        let _running = Running::new(ports);
+        let data: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let sent = data.clone();
+        let (counted, count) = mpsc::channel();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            counted.send(all.len()).unwrap();
+            // After the client's half has ended: its other half still takes everything.
+            stream.write_all(&all).unwrap();
+        });
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(&sent).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut echoed = Vec::new();
+        client.read_to_end(&mut echoed).unwrap();
+        served.join().unwrap();
+        assert_eq!(count.recv().unwrap(), data.len());
+        assert!(echoed == data);
+    }
+
+    #[test]
+    fn a_container_that_does_not_listen_ends_the_connection() {
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let front = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = front.local_addr().unwrap();
+        let _running = Running::new(Ports::open(&[config(front.into_raw_fd(), "tcp", unused)]).unwrap());
+        let mut client = TcpStream::connect(address).unwrap();
+        assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
+    }
+
+    #[test]
+    fn udp_answers_find_their_way_back() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = front.local_addr().unwrap();
+        let _running =
+            Running::new(Ports::open(&[config(front.into_raw_fd(), "udp", server.local_addr().unwrap())]).unwrap());
+        let clients: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for (number, client) in clients.iter().enumerate() {
+            client.connect(address).unwrap();
+            client.send(format!("from {number}").as_bytes()).unwrap();
+        }
+        let mut buffer = [0; 100];
+        for _ in 0..clients.len() {
+            let (length, peer) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(&[b"re: ", &buffer[..length]].concat(), peer).unwrap();
+        }
+        for (number, client) in clients.iter().enumerate() {
+            let length = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], format!("re: from {number}").as_bytes());
+        }
+    }
+}
