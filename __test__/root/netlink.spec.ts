@@ -84,19 +84,19 @@ describe.skipIf(missing('root', 'build', 'ip', 'nft'))('the network in the addon
     });
   });
 
-  test('reserves all ports or none, and names the holder', () => {
-    const seen = apart<{ fds: number[]; chosen: number; listening: string; clash: { message: string }; pid: number }>(`
+  test('reserves all ports or none, and says who has one', () => {
+    const seen = apart<{ fds: number[]; chosen: number; listening: string; clash: object }>(`
       const ask = (proto, hostIp, hostPort) => ({ proto, hostIp, hostPort });
       const ports = await native.reservePorts([ask('tcp', '0.0.0.0', 8080), ask('tcp', '::', 8080), ask('udp', '0.0.0.0', 0)]);
       const clash = await failure(native.reservePorts([ask('tcp', '0.0.0.0', 9000), ask('tcp', '127.0.0.1', 8080)]));
       const listening = shell('cat /proc/net/tcp');
-      return { fds: ports.map(({ fd }) => fd), chosen: ports[2].hostPort, clash, listening, pid: process.pid };`);
+      return { fds: ports.map(({ fd }) => fd), chosen: ports[2].hostPort, clash, listening };`);
     expect(new Set(seen.fds).size).toBe(3);
     expect(seen.chosen).toBeGreaterThanOrEqual(32768);
     expect(seen.listening).toContain(':1F90 ');
     expect(seen.listening, '9000 was given back').not.toContain(':2328 ');
     expect(seen.clash).toMatchObject({ kind: 'conflict', errno: 98 });
-    expect(seen.clash.message).toContain(`address already in use (held by pid ${seen.pid}, `);
+    expect(seen.clash).toMatchObject({ message: 'Bind for 127.0.0.1:8080 failed: port is already allocated' });
   });
 
   test('an option that is missing is named', () => {

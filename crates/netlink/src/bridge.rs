@@ -15,7 +15,7 @@ const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const ALIAS: &str = "caisson";
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BridgeOptions {
     pub name: String,
     pub address: String,

@@ -17,9 +17,6 @@ const OP: &str = "reserve port";
 /// Docker's range for ports that it chooses.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 const BACKLOG: i32 = 4096;
-/// The program that holds sockets of ours: a port that it has is allocated, not merely in use.
-const OUR_HOLDER: &str = "caisson-shim";
-
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortRequest {
@@ -97,7 +94,7 @@ fn explain(step: &'static str, errno: Errno, proto: Proto, address: SocketAddr) 
     match errno {
         Errno::ADDRINUSE => {
             let holder = holder::find(proto, address);
-            let ours = holder.as_ref().is_some_and(|holder| holder.command == OUR_HOLDER);
+            let ours = holder.as_ref().is_some_and(|holder| holder.ours);
             let held = holder.map_or_else(String::new, |one| format!(" (held by pid {}, {})", one.pid, one.command));
             let reason = if ours {
                 format!("Bind for {address} failed: port is already allocated")
@@ -143,14 +140,27 @@ mod tests {
     }
 
     #[test]
-    fn names_the_holder_of_a_taken_port() {
+    fn a_port_of_ours_is_allocated() {
         for proto in [Proto::Tcp, Proto::Udp] {
             let first = reserve(&request(proto, 0)).unwrap();
             let error = reserve(&request(proto, first.host_port)).unwrap_err();
             assert_eq!(error.kind(), "conflict");
-            let pid = format!("held by pid {}, ", std::process::id());
-            assert!(error.to_string().contains(&pid), "{error}");
+            let wanted = format!("Bind for 127.0.0.1:{} failed: port is already allocated", first.host_port);
+            assert_eq!(error.to_string(), wanted);
         }
+    }
+
+    #[test]
+    fn names_the_program_that_has_a_port() {
+        let ReservedPort { fd, host_port } = reserve(&request(Proto::Tcp, 0)).unwrap();
+        // The socket goes on as the standard input of a program.
+        let mut other = std::process::Command::new("sleep").arg("60").stdin(fd).spawn().unwrap();
+        let error = reserve(&request(Proto::Tcp, host_port)).unwrap_err();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        let holder = format!("(held by pid {}, sleep)", other.id());
+        assert!(error.to_string().contains(&holder), "{error}");
+        assert!(error.to_string().starts_with("failed to bind host port 127.0.0.1:"), "{error}");
     }
 
     #[test]

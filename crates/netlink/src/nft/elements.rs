@@ -1,6 +1,6 @@
 //! Published ports as elements of the two maps: a port costs one element and never a rule.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::abi::*;
 use super::batch::{Table, comment_bytes};
@@ -65,10 +65,15 @@ impl<'a> Element<'a> {
     }
 }
 
-/// Loopback is the business of the socket that reserves the port: no element, so that 127.0.0.1 is never routed outward.
+/// Loopback and IPv6 are the business of the sockets that reserve the ports, and have no element: 127.0.0.1 is never
+/// routed outward, and containers have no IPv6 address that could be translated to.
 pub fn elements(ports: &[PublishedPort]) -> Result<Vec<Element<'_>>> {
-    let loopback = |port: &&PublishedPort| port.host_ip.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    ports.iter().filter(|port| !loopback(port)).map(Element::new).collect()
+    let by_socket = |port: &&PublishedPort| match port.host_ip.parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback(),
+        Ok(IpAddr::V6(_)) => true,
+        Err(_) => false,
+    };
+    ports.iter().filter(|port| !by_socket(port)).map(Element::new).collect()
 }
 
 pub fn add_messages(table: &Table, elements: &[Element<'_>]) -> Vec<Message> {

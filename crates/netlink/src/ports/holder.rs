@@ -5,9 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::nft::ruleset::Proto;
 
+/// The program that holds sockets of ours.
+const SHIM: &str = "caisson-shim";
+
 pub struct Holder {
     pub pid: u32,
     pub command: String,
+    /// A container of ours has the port, or will have it in a moment.
+    pub ours: bool,
 }
 
 /// The process that has a socket on this port and address. None when it cannot be told, as for a socket of the kernel.
@@ -18,7 +23,9 @@ pub fn find(proto: Proto, wanted: SocketAddr) -> Option<Holder> {
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let pid = pids.into_iter().find(|pid| has_link(*pid, &link))?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
-    Some(Holder { pid, command })
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let ours = pid == std::process::id() || program.file_name().is_some_and(|name| name == SHIM);
+    Some(Holder { pid, command, ours })
 }
 
 fn has_link(pid: u32, link: &str) -> bool {
