@@ -79,14 +79,16 @@ function spellOut(command: Command, argv: readonly string[], passThrough: boolea
     const arg = argv[i] ?? '';
     if (arg === '--' || (passThrough && (!arg.startsWith('-') || arg === '-'))) return [...out, ...argv.slice(i)];
     const [, name = '', value] = /^(--[^=]+)(?:=(.*))?$/s.exec(arg) ?? [];
-    const option = command.options.find(({ long }) => long === name);
-    if (option?.isBoolean() && value !== undefined) {
-      const on = /^(?:1|t|true)$/i.test(value);
-      const negative = `--no-${name.slice(2)}`;
-      if (on) out.push(name);
-      else if (!/^(?:0|f|false)$/i.test(value))
+    const negative = `--no-${name.slice(2)}`;
+    const has = (long: string): boolean => command.options.some((option) => option.long === long && option.isBoolean());
+    const negatable = name !== '' && command.options.some((option) => option.long === negative);
+    if (negatable || (value !== undefined && has(name))) {
+      const on = value === undefined || /^(?:1|t|true)$/i.test(value);
+      if (!on && !/^(?:0|f|false)$/i.test(value ?? ''))
         throw new CommanderError(1, 'caisson.boolean', `invalid argument "${value}" for "${name}" flag`);
-      else if (command.options.some(({ long }) => long === negative)) out.push(negative);
+      // What can be negated is on unless it is: commander knows the negative only.
+      if (negatable && !on) out.push(negative);
+      if (!negatable && on) out.push(name);
     } else {
       out.push(arg);
       if (takesNext(command, arg, value)) out.push(...argv.slice(i + 1, ++i + 1));

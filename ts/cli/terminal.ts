@@ -1,4 +1,5 @@
 /** This process's terminal while it stands for one in a container. */
+import { spawnSync } from 'node:child_process';
 import { CaissonError } from '../client/index.ts';
 
 export interface TerminalSize {
@@ -50,6 +51,8 @@ export class DetachWatch {
 export function rawMode(): () => void {
   if (!process.stdin.isTTY) return () => undefined;
   process.stdin.setRawMode(true);
+  // Node leaves output processing on: a full-screen program's bare line feed would become a carriage return as well.
+  spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
   const restore = (): void => void process.stdin.setRawMode(false);
   process.once('exit', restore);
   return () => {

@@ -12,7 +12,6 @@ const SHAPE: CommandShape = {
     ['--detach-keys <keys>', 'Keys that detach (ctrl-p,ctrl-q)'],
     ['--no-stdin', 'Do not pass input on'],
     ['--no-sig-proxy', 'Do not pass signals on'],
-    ['--sig-proxy', 'Pass signals on (default)'],
   ],
   examples: ['caisson attach web'],
   usageCode: 1,

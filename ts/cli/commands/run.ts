@@ -13,7 +13,6 @@ const SHAPE: CommandShape = {
     ['-d, --detach', "Run in the background and print the container's id"],
     ['--detach-keys <keys>', 'Keys that detach (ctrl-p,ctrl-q)'],
     ['--no-sig-proxy', 'Do not pass signals on to the container'],
-    ['--sig-proxy', 'Pass signals on to the container (default)'],
     ...CONTAINER_FLAGS,
   ],
   examples: [
