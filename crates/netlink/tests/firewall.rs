@@ -316,3 +316,22 @@ fn a_udp_flow_ends_with_its_port() {
         firewall.remove_ports(TABLE, &[udp(ip)]).unwrap();
     }
 }
+
+#[test]
+fn siblings_without_icc_reach_published_ports_only() {
+    let mut world = World::new();
+    let mut rules = ruleset(FirewallMode::Open);
+    rules.bridges[0].icc = false;
+    let firewall = world.firewall.as_mut().unwrap();
+    let (host, sibling) = (&world.host, &world.sibling);
+    host.shell(&format!("[ ! -e {BRIDGED} ] || echo 0 > {BRIDGED}"));
+    let error = host.run(|| firewall.apply(&rules)).unwrap_err();
+    assert_eq!((error.kind(), error.object()), ("unsupported", "br0"));
+    assert!(error.to_string().contains("br_netfilter"), "{error}");
+    if host.shell(&format!("[ -e {BRIDGED} ] && echo 1 > {BRIDGED} && echo yes || echo no")) == "yes\n" {
+        host.run(|| firewall.apply(&rules)).unwrap();
+        assert_eq!(sibling.connect("172.30.0.2:80"), Closed);
+        assert_eq!(sibling.connect(&format!("{HOST}:8080")), Open);
+        assert!(host.shell(&format!("nft list set inet {TABLE} bridges")).contains("\"br0\""));
+    }
+}
