@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod, fchown,
@@ -59,7 +60,7 @@ struct Extractor {
 }
 
 /// The stage: all of `input` into the directory `root`.
-pub(super) fn run(input: impl BufRead, root: OwnedFd, layer: &str) -> Result<Totals> {
+pub(super) fn run(input: impl BufRead, root: OwnedFd, layer: &str, cancelled: &AtomicBool) -> Result<Totals> {
     let root = Rc::new(root);
     let mut extractor = Extractor {
         dirs: Dirs::new(root.clone()),
@@ -76,11 +77,17 @@ pub(super) fn run(input: impl BufRead, root: OwnedFd, layer: &str) -> Result<Tot
         if extractor.totals.entries > MAX_ENTRIES {
             return Err(corrupt("extract", layer.as_bytes(), format!("more than {MAX_ENTRIES} entries")));
         }
+        // Also here: a hostile archive has many slow entries in one chunk.
+        stop_if(cancelled, layer)?;
         extractor.entry(entry, &mut reader)?;
     }
     reader.drain().map_err(archive)?;
-    extractor.finish()?;
+    extractor.finish(cancelled)?;
     Ok(extractor.totals)
+}
+
+fn stop_if(cancelled: &AtomicBool, layer: &str) -> Result<()> {
+    if cancelled.load(Ordering::Relaxed) { Err(LayerError::Stopped { path: layer.into() }) } else { Ok(()) }
 }
 
 fn failure(error: TarError, path: &[u8], layer: &str) -> LayerError {
@@ -369,8 +376,9 @@ impl Extractor {
     }
 
     /// Attributes of the directories, the deeper ones after their parents: nothing is made any more, so times stay.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, cancelled: &AtomicBool) -> Result<()> {
         for (path, attributes) in std::mem::take(&mut self.deferred) {
+            stop_if(cancelled, &self.layer)?;
             let components: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
             self.dirs.enter(&components, Missing::Fail)?;
             let dir = open_beneath(&self.dirs.top(), b".", OFlags::RDONLY | OFlags::DIRECTORY)

@@ -113,6 +113,18 @@ fn symlinks() {
     check("loop", &|_| vec![Raw::link(b'2', "a", "b"), Raw::link(b'2', "b", "a"), Raw::file("a/x", "x")], &Refused);
     check("loop with growth", &|_| vec![Raw::link(b'2', "a", "a/a/a"), Raw::file("a/x", "x")], &Refused);
     check(
+        "a long way",
+        &|_| {
+            let target = "d/../".repeat(800) + "d";
+            let chain = (0..9).flat_map(|index| {
+                let path = format!("{target}/../l{}", index + 1);
+                [Raw::pax(&[("linkpath", path.as_bytes())]), Raw::link(b'2', format!("l{index}"), "x")]
+            });
+            [vec![Raw::dir("d"), Raw::dir("l9")], chain.collect(), vec![Raw::file("l0/x", "x")]].concat()
+        },
+        &Refused,
+    );
+    check(
         "dangling parent",
         &|_| vec![Raw::link(b'2', "etc/here", "/not/there"), Raw::file("etc/here/x", "x")],
         &Works(|root| reads(root.join("not/there/x"), "x")),

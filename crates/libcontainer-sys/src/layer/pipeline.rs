@@ -237,7 +237,7 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Fi
                 shared.input.close(error.clone());
                 error
             })?;
-        let extracted = extract::run(tar_out, root, layer);
+        let extracted = extract::run(tar_out, root, layer, &shared.cancelled);
         // A failure here leaves the others waiting for input; one further up has already reached this thread.
         if let Err(error) = &extracted
             && !matches!(error, LayerError::Stopped { .. })
