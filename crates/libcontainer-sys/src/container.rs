@@ -123,6 +123,14 @@ pub fn start_parked(path: &Path) -> Result<()> {
     }
 }
 
+/// How a child gets into the cgroup: by joining as its first step, or by being born there.
+fn membership(cgroup: &dyn Cgroup) -> Result<(Vec<OwnedFd>, Option<OwnedFd>)> {
+    Ok(match cgroup.birthplace()? {
+        Some(directory) => (Vec::new(), Some(directory)),
+        None => (cgroup.join_files()?, None),
+    })
+}
+
 /// A socket's address holds 107 bytes: it is named through its directory's descriptor, which must live as long.
 pub(crate) fn short_address(path: &Path) -> rustix::io::Result<(OwnedFd, SocketAddrUnix)> {
     let (dir, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
@@ -135,12 +143,12 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
     let spec = options.spec;
     spec.refuse_unsupported()?;
     let filter = filter(spec)?;
-    let joins = options.cgroup.join_files()?;
+    let (joins, birthplace) = membership(options.cgroup)?;
     let (ours, theirs) = Control::pair()?;
     let flags = clone_flags(spec, options.netns.is_some())?;
     let home = OwnPidNamespace::remember()?;
     join_pid_namespace(spec)?;
-    let cloned = clone3(flags, None).context("clone3", "init");
+    let cloned = clone3(flags, birthplace.as_ref().map(AsFd::as_fd)).context("clone3", "init");
     if !matches!(cloned, Ok(Cloned::Child)) {
         home.restore()?;
     }
@@ -172,7 +180,7 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
 pub fn exec(options: &ExecOptions) -> Result<Pending> {
     options.process.refuse_unsupported()?;
     let filter = if options.privileged { None } else { filter(options.spec)? };
-    let joins = options.cgroup.join_files()?;
+    let (joins, birthplace) = membership(options.cgroup)?;
     let (ours, theirs) = Control::pair()?;
     let home = OwnPidNamespace::remember()?;
     // concerns children only; the creator itself stays where it is
@@ -180,7 +188,7 @@ pub fn exec(options: &ExecOptions) -> Result<Pending> {
         rustix::io::Errno::SRCH => Failure::new(Kind::Gone, "setns", "the container is not running"),
         error => Failure::io("setns", "pid namespace of the container", error),
     })?;
-    let cloned = clone3(0, None).context("clone3", "exec");
+    let cloned = clone3(0, birthplace.as_ref().map(AsFd::as_fd)).context("clone3", "exec");
     if !matches!(cloned, Ok(Cloned::Child)) {
         home.restore()?;
     }

@@ -3,15 +3,18 @@
 //! Lifecycle: `create` makes the directories, `set` writes limits, a child joins through `join_files` by itself, `remove`
 //! takes the directories away when the last process has gone.
 
+mod devices;
 pub mod v1;
+pub mod v2;
+mod v2_devices;
 mod values;
 
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
 use crate::spec::Resources;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub trait Cgroup {
     fn create(&self) -> Result<()>;
@@ -19,6 +22,10 @@ pub trait Cgroup {
     /// Open files into which a single-threaded process writes `0` to join. Moving *oneself* through `tasks` costs 0.07 ms;
     /// any other way waits for a grace period of the kernel (11 ms).
     fn join_files(&self) -> Result<Vec<OwnedFd>>;
+    /// The directory in which a child is to be born (CLONE_INTO_CGROUP) in place of joining; None where there is no such way.
+    fn birthplace(&self) -> Result<Option<OwnedFd>> {
+        Ok(None)
+    }
     /// What a container sees below /sys/fs/cgroup: (name, host directory); one with an empty name is the whole (v2).
     fn mounts(&self) -> Vec<(String, PathBuf)>;
     fn freeze(&self, frozen: bool) -> Result<()>;
@@ -26,8 +33,12 @@ pub trait Cgroup {
     fn stats(&self) -> Result<Stats>;
     /// Number of processes here that the kernel has killed for want of memory.
     fn oom_kills(&self) -> u64;
-    /// Becomes readable at each such event.
+    /// Becomes readable at each such event, and on v2 at others: `oom_happened` tells. Read 4096 bytes before waiting again.
     fn oom_event(&self) -> Result<Option<OwnedFd>>;
+    /// Whether the event was an OOM; `seen` is the number of kills known so far. On v1 it always is.
+    fn oom_happened(&self, _seen: &mut u64) -> bool {
+        true
+    }
     /// Idempotent. Fails while processes are inside.
     fn remove(&self) -> Result<()>;
 
@@ -48,12 +59,9 @@ pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
             format!("{path:?}: a cgroup path is absolute, without .. and not the root"),
         ));
     }
-    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return Err(Failure::new(
-            Kind::Unsupported,
-            "cgroup",
-            "this host has only cgroup v2, which this version of caisson does not drive yet",
-        ));
+    let mountpoint = Path::new("/sys/fs/cgroup");
+    if mountpoint.join("cgroup.controllers").exists() {
+        return Ok(Box::new(v2::V2::new(mountpoint, path)));
     }
     Ok(Box::new(v1::V1::new(path)))
 }

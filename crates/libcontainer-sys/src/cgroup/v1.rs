@@ -4,8 +4,8 @@
 //! /sys/fs/cgroup/<hierarchy>/<parent>/<id>/     hierarchy: cpu, memory, …, or co-mounted ones, `cpu,cpuacct`
 //! ```
 
-use super::values::{parse, read, read_map, read_u64, write};
-use super::{BlkioEntry, Cgroup, CpuStats, MemoryStats, PidsStats, Stats};
+use super::values::{parse, pids_below, read, read_map, read_u64, remove_directory, write};
+use super::{BlkioEntry, Cgroup, CpuStats, MemoryStats, PidsStats, Stats, devices};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
 use rustix::event::{EventfdFlags, eventfd};
@@ -35,22 +35,6 @@ const HIERARCHIES: [&str; 16] = [
     "perf_event",
     "rdma",
     "systemd",
-];
-
-/// What every container may do whatever its rules say, as with runc: make nodes (to open them is another matter), use the
-/// default devices, terminals and tun.
-const ALWAYS_ALLOWED: [&str; 11] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-    "c 10:200 rwm",
 ];
 
 pub struct V1 {
@@ -232,29 +216,20 @@ impl Cgroup for V1 {
 }
 
 impl V1 {
-    fn set_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+    fn set_devices(&self, asked: &[DeviceRule]) -> Result<()> {
+        let rules = devices::effective(asked)?;
         if rules.is_empty() {
             return Ok(());
         }
         let dir = self.need("devices", "device rules")?;
         for rule in rules {
             let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            let kind = rule.kind.as_deref().unwrap_or("a");
-            let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
-            let text = if kind == "a" {
-                "a".to_owned()
-            } else {
-                let access = rule.access.as_deref().unwrap_or("rwm");
-                format!("{kind} {}:{} {access}", number(rule.major), number(rule.minor))
+            let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+            let text = match rule.is_everything() {
+                true => "a".to_owned(),
+                false => format!("{} {}:{} {}", rule.kind, number(rule.major), number(rule.minor), rule.access),
             };
             write(dir, file, text)?;
-        }
-        let everything =
-            rules.last().is_some_and(|rule| rule.allow && matches!(rule.kind.as_deref(), None | Some("a")));
-        if !everything {
-            for rule in ALWAYS_ALLOWED {
-                write(dir, "devices.allow", rule)?;
-            }
         }
         Ok(())
     }
@@ -396,23 +371,6 @@ fn write_memory(dir: &Path, file: &str, value: i64) -> Result<()> {
     })
 }
 
-/// Of the group and of those that the container has made below it.
-fn pids_below(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
-    match fs::read_to_string(dir.join("cgroup.procs")) {
-        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
-    }
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.context("read", dir.display())?,
-    };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        pids_below(&entry.path(), found)?;
-    }
-    Ok(())
-}
-
 /// A new cpuset has neither cpus nor memory nodes, and nothing can join it before it has: it takes its parent's.
 fn inherit_cpuset(dir: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -426,27 +384,6 @@ fn inherit_cpuset(dir: &Path) -> Result<()> {
         write(dir, file, read(parent, file)?.trim())?;
     }
     Ok(())
-}
-
-/// Directories that the container made below go first. EBUSY lasts for a moment after the last process has been reaped.
-fn remove_directory(path: &Path) -> Result<()> {
-    for attempt in 0..100 {
-        match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                let children = fs::read_dir(path).context("read", path.display())?;
-                for child in children.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-                    remove_directory(&child.path())?;
-                }
-                if attempt > 0 {
-                    std::thread::sleep(std::time::Duration::from_millis(attempt.min(10)));
-                }
-            }
-            Err(error) => return Err(Failure::io("rmdir", path.display(), error)),
-        }
-    }
-    Err(Failure::io("rmdir", path.display(), io::Error::from_raw_os_error(libc::EBUSY)))
 }
 
 fn cpu_stats(cpuacct: &Path, cpu: &Path) -> Result<CpuStats> {

@@ -1,9 +1,10 @@
 //! Reading and writing the small text files of cgroupfs.
 
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 pub fn write(dir: &Path, file: &str, value: impl Display) -> Result<()> {
@@ -36,4 +37,42 @@ pub fn read_map(dir: &Path, file: &str) -> Result<BTreeMap<String, u64>> {
         .lines()
         .filter_map(|line| line.split_once(' ').map(|(key, value)| (key.to_owned(), parse(value))))
         .collect())
+}
+
+/// Of the group and of those that the container has made below it.
+pub fn pids_below(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
+    match fs::read_to_string(dir.join("cgroup.procs")) {
+        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
+    }
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.context("read", dir.display())?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        pids_below(&entry.path(), found)?;
+    }
+    Ok(())
+}
+
+/// Directories that the container made below go first. EBUSY lasts for a moment after the last process has been reaped.
+pub fn remove_directory(path: &Path) -> Result<()> {
+    for attempt in 0..100 {
+        match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                let children = fs::read_dir(path).context("read", path.display())?;
+                for child in children.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                    remove_directory(&child.path())?;
+                }
+                if attempt > 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(attempt.min(10)));
+                }
+            }
+            Err(error) => return Err(Failure::io("rmdir", path.display(), error)),
+        }
+    }
+    Err(Failure::io("rmdir", path.display(), io::Error::from_raw_os_error(libc::EBUSY)))
 }

@@ -122,6 +122,11 @@ impl Container {
         self.cgroup.oom_event().ok().flatten()
     }
 
+    /// Whether the watch has fired for an OOM that `seen` does not count yet.
+    pub fn oom_happened(&self, seen: &mut u64) -> bool {
+        self.cgroup.oom_happened(seen)
+    }
+
     pub fn oom_kills(&self) -> u64 {
         self.cgroup.oom_kills()
     }

@@ -51,6 +51,8 @@ pub struct Server {
     ports: Ports,
     /// Readable when the container's group was out of memory.
     oom: Option<OwnedFd>,
+    /// Kills that were told already.
+    oom_kills: u64,
     started: bool,
     exit: Option<(ExitStatus, Ended)>,
     buffer: Vec<u8>,
@@ -93,6 +95,7 @@ impl Server {
             peers: parts.peers,
             ports: parts.ports,
             oom,
+            oom_kills: 0,
             started: false,
             exit: None,
             buffer: Vec::new(),
@@ -250,13 +253,16 @@ impl Server {
 
     fn out_of_memory(&mut self) {
         let Some(oom) = &self.oom else { return };
-        let mut value = [0; 8];
+        // 8 bytes of an eventfd (v1) or whole inotify events (v2)
+        let mut events = [0; 4096];
         // When its cgroup is removed the watch fires too, or breaks: neither tells anything.
-        if rustix::io::read(oom, &mut value).is_err() || self.exit.is_some() {
+        if rustix::io::read(oom, &mut events).is_err() || self.exit.is_some() {
             self.oom = None;
             return;
         }
-        self.broadcast("oom", &json!({}));
+        if self.container.oom_happened(&mut self.oom_kills) {
+            self.broadcast("oom", &json!({}));
+        }
     }
 
     // ------------------------------------------------------------------------------------------------------ messages

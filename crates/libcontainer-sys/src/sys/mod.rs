@@ -1,5 +1,6 @@
 //! The only place with `unsafe`: one family of system calls a file, each with a safe face. What rustix wraps is used from there.
 
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod inherit;

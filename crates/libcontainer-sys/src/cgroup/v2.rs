@@ -1,0 +1,384 @@
+//! cgroup v2: one directory in the one hierarchy.
+//!
+//! ```text
+//! /sys/fs/cgroup/<parent>/<id>/     controllers are switched on in every group above (cgroup.subtree_control)
+//! ```
+
+use super::values::{parse, pids_below, read, read_map, read_u64, remove_directory, write};
+use super::{BlkioEntry, Cgroup, CpuStats, MemoryStats, PidsStats, Stats, devices, v2_devices};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Those that limits and counters need; a host need not have them all.
+const CONTROLLERS: [&str; 7] = ["cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma"];
+
+/// What v1 shows for a group without a memory limit; clients know it.
+const UNLIMITED: u64 = 0x7fff_ffff_ffff_f000;
+
+pub struct V2 {
+    mountpoint: PathBuf,
+    dir: PathBuf,
+}
+
+impl V2 {
+    pub fn new(mountpoint: &Path, path: &str) -> Self {
+        Self { mountpoint: mountpoint.to_owned(), dir: mountpoint.join(path.trim_start_matches('/')) }
+    }
+
+    /// Writes a limit that was asked for; without its file the controller is missing, which is an error, never silence.
+    fn limit(&self, file: &str, value: impl std::fmt::Display, asked: &str) -> Result<()> {
+        if !self.dir.join(file).exists() {
+            let controller = file.split('.').next().unwrap_or(file);
+            let message = format!("{asked}: this host has no {controller} cgroup controller with {file}");
+            return Err(Failure::new(Kind::Unsupported, "cgroup", message));
+        }
+        write(&self.dir, file, value)
+    }
+
+    fn open(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, &self.dir, flags, Mode::empty()).context("open", self.dir.display())
+    }
+
+    fn set_devices(&self, asked: &[DeviceRule]) -> Result<()> {
+        let rules = devices::effective(asked)?;
+        match rules.as_slice() {
+            [] => Ok(()),
+            [only] if only.allow && only.is_everything() => Ok(()),
+            rules => v2_devices::attach(&self.dir, &self.open()?, rules),
+        }
+    }
+
+    fn set_memory(&self, memory: &Memory) -> Result<()> {
+        let unsupported =
+            |what: &str| Err(Failure::new(Kind::Unsupported, "cgroup", format!("{what}: cgroup v2 has no such limit")));
+        let text = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
+        let limit = memory.limit.filter(|v| *v != 0);
+        match (limit, memory.swap.filter(|v| *v != 0)) {
+            (_, None) => {}
+            (_, Some(-1)) => self.limit("memory.swap.max", "max", "memory+swap limit")?,
+            // the specification counts memory and swap together, v2 swap alone
+            (Some(limit), Some(swap)) if limit > 0 && swap >= limit => {
+                self.limit("memory.swap.max", swap - limit, "memory+swap limit")?;
+            }
+            (_, Some(swap)) => {
+                let message = format!("memory+swap limit {swap} needs a memory limit that is not larger");
+                return Err(Failure::invalid("cgroup", message));
+            }
+        }
+        if let Some(limit) = limit {
+            self.limit("memory.max", text(limit), "memory limit")?;
+        }
+        if let Some(reservation) = memory.reservation.filter(|v| *v != 0) {
+            self.limit("memory.low", text(reservation), "memory reservation")?;
+        }
+        if memory.kernel.is_some_and(|v| v != 0) {
+            return unsupported("kernel memory limit");
+        }
+        if memory.swappiness.is_some() {
+            return unsupported("memory swappiness");
+        }
+        if memory.disable_oom_killer == Some(true) {
+            return unsupported("oom kill disable");
+        }
+        Ok(())
+    }
+
+    fn set_cpu(&self, cpu: &Cpu) -> Result<()> {
+        if let Some(shares) = cpu.shares.filter(|v| *v != 0) {
+            self.limit("cpu.weight", cpu_weight(shares), "cpu shares")?;
+        }
+        let (quota, period) = (cpu.quota.filter(|v| *v != 0), cpu.period.filter(|v| *v != 0));
+        if quota.is_some() || period.is_some() {
+            let quota = quota.filter(|v| *v > 0).map_or("max".to_owned(), |v| v.to_string());
+            self.limit("cpu.max", format!("{quota} {}", period.unwrap_or(100_000)), "cpu quota")?;
+        }
+        if cpu.realtime_period.is_some_and(|v| v != 0) || cpu.realtime_runtime.is_some_and(|v| v != 0) {
+            let message = "cpu realtime limits: cgroup v2 has none";
+            return Err(Failure::new(Kind::Unsupported, "cgroup", message));
+        }
+        if !cpu.cpus.is_empty() {
+            self.limit("cpuset.cpus", &cpu.cpus, "cpuset cpus")?;
+        }
+        if !cpu.mems.is_empty() {
+            self.limit("cpuset.mems", &cpu.mems, "cpuset mems")?;
+        }
+        Ok(())
+    }
+
+    fn set_io(&self, io: &BlockIo) -> Result<()> {
+        let bfq = self.dir.join("io.bfq.weight").exists();
+        let (file, convert) = if bfq { ("io.bfq.weight", false) } else { ("io.weight", true) };
+        let scaled = |weight: u16| if convert { io_weight(weight.into()) } else { weight.into() };
+        if let Some(weight) = io.weight.filter(|v| *v != 0) {
+            self.limit(file, scaled(weight), "blkio weight")?;
+        }
+        for device in &io.weight_device {
+            if let Some(weight) = device.weight {
+                let value = format!("{}:{} {}", device.major, device.minor, scaled(weight));
+                self.limit(file, value, "blkio weight device")?;
+            }
+        }
+        let throttles = [
+            (&io.throttle_read_bps_device, "rbps"),
+            (&io.throttle_write_bps_device, "wbps"),
+            (&io.throttle_read_iops_device, "riops"),
+            (&io.throttle_write_iops_device, "wiops"),
+        ];
+        for (devices, key) in throttles {
+            for device in devices {
+                let value = format!("{}:{} {key}={}", device.major, device.minor, device.rate);
+                self.limit("io.max", value, "blkio throttle")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 2…262144 of v1 to 1…10000, as runc and systemd convert.
+fn cpu_weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// 10…1000 of v1 to 1…10000.
+fn io_weight(weight: u64) -> u64 {
+    1 + (weight.clamp(10, 1000) - 10) * 9999 / 990
+}
+
+impl Cgroup for V2 {
+    fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.dir).context("mkdir", self.dir.display())?;
+        let mut above: Vec<&Path> = self.dir.ancestors().skip(1).collect();
+        above.retain(|dir| dir.starts_with(&self.mountpoint));
+        for dir in above.into_iter().rev() {
+            let (have, on) = (read(dir, "cgroup.controllers")?, read(dir, "cgroup.subtree_control")?);
+            let listed = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
+            for name in CONTROLLERS.into_iter().filter(|name| listed(&have, name) && !listed(&on, name)) {
+                // one that cannot be had is missed when a limit asks for it
+                let _ = write(dir, "cgroup.subtree_control", format!("+{name}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, resources: &Resources) -> Result<()> {
+        self.set_devices(&resources.devices)?;
+        self.set_memory(&resources.memory)?;
+        self.set_cpu(&resources.cpu)?;
+        if let Some(pids) = resources.pids.as_ref().filter(|pids| pids.limit != 0) {
+            let limit = if pids.limit > 0 { pids.limit.to_string() } else { "max".into() };
+            self.limit("pids.max", limit, "pids limit")?;
+        }
+        self.set_io(&resources.block_io)?;
+        for page in &resources.hugepage_limits {
+            self.limit(&format!("hugetlb.{}.max", page.page_size), page.limit, "huge page limit")?;
+        }
+        for (file, value) in &resources.unified {
+            if file.contains('/') || !file.contains('.') {
+                return Err(Failure::invalid("cgroup", format!("/linux/resources/unified: {file:?} is not a file")));
+            }
+            self.limit(file, value, "unified")?;
+        }
+        Ok(())
+    }
+
+    fn join_files(&self) -> Result<Vec<OwnedFd>> {
+        let path = self.dir.join("cgroup.procs");
+        let file = openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        Ok(vec![file.context("open", path.display())?])
+    }
+
+    fn birthplace(&self) -> Result<Option<OwnedFd>> {
+        self.open().map(Some)
+    }
+
+    fn mounts(&self) -> Vec<(String, PathBuf)> {
+        vec![(String::new(), self.dir.clone())]
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<()> {
+        write(&self.dir, "cgroup.freeze", u8::from(frozen))?;
+        for _ in 0..1000 {
+            let state = read_map(&self.dir, "cgroup.events")?;
+            if state.get("frozen").copied().unwrap_or(0) == u64::from(frozen) {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if frozen {
+            // never left half frozen
+            write(&self.dir, "cgroup.freeze", 0)?;
+        }
+        let message = format!("{}: the kernel did not freeze or thaw it within 1 s", self.dir.display());
+        Err(Failure::new(Kind::System, "freezer", message))
+    }
+
+    fn pids(&self) -> Result<Vec<i32>> {
+        let mut found = Vec::new();
+        pids_below(&self.dir, &mut found)?;
+        Ok(found)
+    }
+
+    fn kill(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL && self.dir.join("cgroup.kill").exists() {
+            // 5.14: all at once, also those that are being forked
+            return write(&self.dir, "cgroup.kill", 1);
+        }
+        for pid in self.pids()? {
+            // it may have ended meanwhile
+            let _ = crate::sys::signal::kill(pid, signal);
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        let dir = self.dir.as_path();
+        let cpu = read_map(dir, "cpu.stat")?;
+        let microseconds = |key: &str| cpu.get(key).copied().unwrap_or(0) * 1000;
+        let count = |key: &str| cpu.get(key).copied().unwrap_or(0);
+        let optional = |file: &str| read_u64(dir, file).unwrap_or(0);
+        let events = read_map(dir, "memory.events").unwrap_or_default();
+        let limit = read(dir, "memory.max").map_or(0, |text| text.trim().parse().unwrap_or(UNLIMITED));
+        Ok(Stats {
+            cpu: CpuStats {
+                total_usage: microseconds("usage_usec"),
+                percpu_usage: Vec::new(),
+                kernel_usage: microseconds("system_usec"),
+                user_usage: microseconds("user_usec"),
+                periods: count("nr_periods"),
+                throttled_periods: count("nr_throttled"),
+                throttled_time: microseconds("throttled_usec"),
+            },
+            memory: MemoryStats {
+                usage: optional("memory.current"),
+                max_usage: optional("memory.peak"),
+                limit,
+                failcnt: events.get("max").copied().unwrap_or(0),
+                stats: read_map(dir, "memory.stat").unwrap_or_default(),
+            },
+            pids: PidsStats {
+                current: optional("pids.current"),
+                limit: read(dir, "pids.max").map_or(0, |text| parse(&text)),
+            },
+            blkio: [("io_service_bytes_recursive", ["rbytes", "wbytes"]), ("io_serviced_recursive", ["rios", "wios"])]
+                .into_iter()
+                .map(|(name, keys)| (name.to_owned(), io_entries(&read(dir, "io.stat").unwrap_or_default(), keys)))
+                .collect(),
+        })
+    }
+
+    fn oom_kills(&self) -> u64 {
+        read_map(&self.dir, "memory.events").ok().and_then(|map| map.get("oom_kill").copied()).unwrap_or(0)
+    }
+
+    /// An inotify descriptor: readable at every change of memory.events, of which only some are kills.
+    fn oom_event(&self) -> Result<Option<OwnedFd>> {
+        let path = self.dir.join("memory.events");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let watch = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("inotify", "")?;
+        add_watch(&watch, &path, WatchFlags::MODIFY).context("watch", path.display())?;
+        Ok(Some(watch))
+    }
+
+    fn oom_happened(&self, seen: &mut u64) -> bool {
+        let before = std::mem::replace(seen, self.oom_kills());
+        *seen > before
+    }
+
+    fn remove(&self) -> Result<()> {
+        remove_directory(&self.dir)
+    }
+}
+
+/// Lines of `8:0 rbytes=1 wbytes=2 rios=3 wios=4`.
+fn io_entries(text: &str, keys: [&str; 2]) -> Vec<BlkioEntry> {
+    let mut entries = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else { continue };
+        for word in words {
+            let Some((key, value)) = word.split_once('=') else { continue };
+            for (wanted, op) in keys.into_iter().zip(["read", "write"]) {
+                if key == wanted {
+                    let (major, minor) = (parse(major), parse(minor));
+                    entries.push(BlkioEntry { major, minor, op: op.to_owned(), value: parse(value) });
+                }
+            }
+        }
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, getpid};
+
+    #[test]
+    fn weights_keep_their_ends() {
+        assert_eq!([2, 1024, 262_144].map(cpu_weight), [1, 39, 10_000]);
+        assert_eq!([10, 500, 1000].map(io_weight), [1, 4950, 10_000]);
+    }
+
+    #[test]
+    fn reads_io_lines() {
+        let entries = io_entries("8:0 rbytes=4096 wbytes=1 rios=2 wios=3\n", ["rios", "wios"]);
+        assert_eq!(entries.iter().map(|e| (e.op.as_str(), e.value)).collect::<Vec<_>>(), [("read", 2), ("write", 3)]);
+    }
+
+    /// Where v2 is mounted beside v1 as here, or alone.
+    fn mountpoint() -> Option<PathBuf> {
+        let found = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.join("cgroup.controllers").exists());
+        found.filter(|_| rustix::process::geteuid().is_root())
+    }
+
+    #[test]
+    fn freezes_kills_and_goes_on_the_real_kernel() {
+        let Some(mountpoint) = mountpoint() else {
+            assert!(std::env::var_os("CAISSON_REQUIRE").is_none(), "needs root and a cgroup2 mount");
+            return;
+        };
+        let group = V2::new(&mountpoint, &format!("/caisson-unit-{}/inner", Pid::as_raw(Some(getpid()))));
+        group.create().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(group.dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+        assert_eq!(group.pids().unwrap(), [child.id() as i32]);
+        group.freeze(true).unwrap();
+        group.freeze(false).unwrap();
+        let missing = group.limit("memory.nothing", 1, "a limit").unwrap_err();
+        assert!(missing.message.starts_with("a limit: this host has no memory"), "{}", missing.message);
+        group.kill(libc::SIGKILL).unwrap();
+        child.wait().unwrap();
+        group.remove().unwrap();
+        group.remove().unwrap();
+        fs::remove_dir(group.dir.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_device_program_is_accepted_and_asked_by_the_kernel() {
+        let Some(mountpoint) = mountpoint() else { return };
+        let group = V2::new(&mountpoint, &format!("/caisson-unit-dev-{}", Pid::as_raw(Some(getpid()))));
+        group.create().unwrap();
+        let deny = DeviceRule { allow: false, kind: None, major: None, minor: None, access: None };
+        group.set_devices(&[deny]).unwrap();
+        let script = format!(
+            "echo $$ > {}/cgroup.procs; head -c 1 /dev/zero | wc -c; head -c 1 /dev/kmsg 2>&1 | wc -c; : < /dev/kmsg",
+            group.dir.display()
+        );
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        group.remove().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("1\n"), "{output:?}");
+        assert!(errors.contains("Operation not permitted"), "{errors}");
+    }
+}
