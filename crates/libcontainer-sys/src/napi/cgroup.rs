@@ -1,7 +1,8 @@
 //! `cgroupUpdate`, `cgroupFreeze`, `cgroupKill`, `cgroupPids`, `cgroupStats`, `compileSeccomp`, `signalProcess`.
 
-use super::promise::{Failure, on_thread};
+use super::promise::on_thread;
 use crate::container::start_time;
+use crate::failure::Failure;
 use crate::failure::{Context, Kind};
 use crate::spec::Resources;
 use crate::{cgroup, seccomp};
@@ -12,47 +13,30 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
 use serde_json::Value;
 
-impl From<crate::failure::Failure> for Failure {
-    fn from(failure: crate::failure::Failure) -> Self {
-        let kind = match failure.kind {
-            Kind::Invalid => "invalid",
-            Kind::NotFound => "notFound",
-            Kind::Conflict => "conflict",
-            Kind::Unsupported => "unsupported",
-            Kind::Corrupt => "corrupt",
-            Kind::Cancelled => "cancelled",
-            Kind::Gone => "gone",
-            Kind::Exec => "exec",
-            Kind::System => "system",
-        };
-        Self { kind, op: failure.op, path: failure.path, errno: failure.errno, message: failure.message }
-    }
-}
-
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_update(env: &Env, cgroup: String, resources: Value) -> napi::Result<Object<'_>> {
     let resources: Resources = serde_json::from_value(resources)?;
-    on_thread(env, "cgroup", move || Ok(cgroup::open(&cgroup)?.set(&resources)?))
+    on_thread(env, "cgroup", move || cgroup::open(&cgroup)?.set(&resources))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_freeze(env: &Env, cgroup: String, frozen: bool) -> napi::Result<Object<'_>> {
-    on_thread(env, "cgroup", move || Ok(cgroup::open(&cgroup)?.freeze(frozen)?))
+    on_thread(env, "cgroup", move || cgroup::open(&cgroup)?.freeze(frozen))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_kill(env: &Env, cgroup: String, signal: i32) -> napi::Result<Object<'_>> {
-    on_thread(env, "cgroup", move || Ok(cgroup::open(&cgroup)?.kill(signal)?))
+    on_thread(env, "cgroup", move || cgroup::open(&cgroup)?.kill(signal))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_pids(env: &Env, cgroup: String) -> napi::Result<Object<'_>> {
-    on_thread(env, "cgroup", move || Ok(cgroup::open(&cgroup)?.pids()?))
+    on_thread(env, "cgroup", move || cgroup::open(&cgroup)?.pids())
 }
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_stats(env: &Env, cgroup: String) -> napi::Result<Object<'_>> {
-    on_thread(env, "cgroup", move || Ok(cgroup::open(&cgroup)?.stats()?))
+    on_thread(env, "cgroup", move || cgroup::open(&cgroup)?.stats())
 }
 
 #[derive(Deserialize)]
@@ -66,7 +50,7 @@ pub fn compile_seccomp(env: &Env, options: Value) -> napi::Result<Object<'_>> {
     let options: SeccompOptions = serde_json::from_value(options)?;
     on_thread(env, "seccomp", move || {
         let program = seccomp::compile(&options.seccomp, seccomp::Architecture::NATIVE)?;
-        Ok(seccomp::save(&program, options.path.as_ref())?)
+        seccomp::save(&program, options.path.as_ref())
     })
 }
 
@@ -85,17 +69,17 @@ pub fn signal_process(env: &Env, process: Value) -> napi::Result<Object<'_>> {
     on_thread(env, "signal", move || {
         let gone = || {
             let message = format!("process {} has ended", target.pid);
-            crate::failure::Failure::new(Kind::Gone, "signal", message)
+            Failure::new(Kind::Gone, "signal", message)
         };
         let pid = Pid::from_raw(target.pid).ok_or_else(gone)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
         if start_time(target.pid).map_err(|_| gone())? != target.start_time {
-            return Err(gone().into());
+            return Err(gone());
         }
         let signal = Signal::from_named_raw(target.signal)
-            .ok_or_else(|| crate::failure::Failure::invalid("signal", format!("{} is not a signal", target.signal)))?;
+            .ok_or_else(|| Failure::invalid("signal", format!("{} is not a signal", target.signal)))?;
         match pidfd_send_signal(&pidfd, signal) {
-            Err(rustix::io::Errno::SRCH) => Err(gone().into()),
+            Err(rustix::io::Errno::SRCH) => Err(gone()),
             result => Ok(result.context("signal", target.pid)?),
         }
     })

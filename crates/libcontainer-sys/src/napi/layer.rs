@@ -8,19 +8,20 @@ use napi_derive::napi;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::promise::{Failure, on_thread, promise};
+use super::promise::{on_thread, promise};
+use crate::failure::{Failure, Kind};
 use crate::layer::{self, AppliedLayer, Layer, LayerError};
 
 impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
         let kind = match &error {
-            LayerError::System { op: "mkdir" | "create", errno: Errno::EXIST, .. } => "conflict",
-            LayerError::System { op: "open", errno: Errno::NOENT, .. } => "notFound",
-            LayerError::System { .. } | LayerError::Stopped { .. } => "system",
-            LayerError::Corrupt { .. } => "corrupt",
-            LayerError::Unsupported { .. } => "unsupported",
-            LayerError::Invalid { .. } => "invalid",
-            LayerError::Cancelled { .. } => "cancelled",
+            LayerError::System { op: "mkdir" | "create", errno: Errno::EXIST, .. } => Kind::Conflict,
+            LayerError::System { op: "open", errno: Errno::NOENT, .. } => Kind::NotFound,
+            LayerError::System { .. } | LayerError::Stopped { .. } => Kind::System,
+            LayerError::Corrupt { .. } => Kind::Corrupt,
+            LayerError::Unsupported { .. } => Kind::Unsupported,
+            LayerError::Invalid { .. } => Kind::Invalid,
+            LayerError::Cancelled { .. } => Kind::Cancelled,
         };
         Self {
             kind,

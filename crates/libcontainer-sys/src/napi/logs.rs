@@ -1,6 +1,6 @@
 //! `serveLog` and `endLog`.
 
-use super::promise::{Failure, on_thread};
+use super::promise::on_thread;
 use crate::logs::{Client, LogRequest, Stop, serve};
 use crate::sys::inherit;
 use napi::Env;
@@ -33,7 +33,7 @@ pub fn serve_log(env: &Env, request: Value) -> napi::Result<Object<'_>> {
     on_thread(env, "serve-log", move || {
         let result = serve(&serving.request, client, &stop);
         SERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(&serving.handle);
-        result.map_err(Failure::from)
+        result
     })
 }
 

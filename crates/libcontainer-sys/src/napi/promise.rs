@@ -6,17 +6,7 @@ use napi::bindgen_prelude::Object;
 use napi::{Env, JsDeferred};
 use serde_json::{Value, json};
 
-/// `NativeFailure` of the contract.
-#[derive(Debug, Clone, serde::Serialize)]
-pub(super) struct Failure {
-    pub(super) kind: &'static str,
-    pub(super) op: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) errno: Option<i32>,
-    pub(super) message: String,
-}
+use crate::failure::Failure;
 
 type Resolver = Box<dyn FnOnce(Env) -> napi::Result<Value> + Send>;
 

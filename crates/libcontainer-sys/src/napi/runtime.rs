@@ -11,7 +11,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 
 use super::json::stringify;
-use super::promise::{Failure as Crossing, Settle, on_thread, promise};
+use super::promise::{Settle, on_thread, promise};
 use crate::failure::{Failure, Kind};
 use crate::supervisor::{self, Doomed, Hub, SpawnRequest, SpawnedPort};
 use crate::sys::inherit;
@@ -24,7 +24,7 @@ fn hub() -> Result<Arc<Hub>, Failure> {
 
 /// Answers from the hub's thread; nothing of the answer is passed on.
 fn settle_empty(settle: Settle) -> supervisor::Reply {
-    Box::new(move |result| settle.with(result.map(|_| Value::Null).map_err(Crossing::from)))
+    Box::new(move |result| settle.with(result.map(|_| Value::Null)))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
@@ -43,7 +43,7 @@ pub fn start_runtime<'env>(env: &'env Env, options: Object<'env>) -> napi::Resul
         )?;
         match HUB.set(hub) {
             Ok(()) => Ok(Value::Null),
-            Err(_) => Err(Failure::new(Kind::Conflict, "runtime", "startRuntime was called before").into()),
+            Err(_) => Err(Failure::new(Kind::Conflict, "runtime", "startRuntime was called before")),
         }
     })
 }
@@ -85,7 +85,7 @@ pub fn spawn_shim<'env>(env: &'env Env, options: Object<'env>) -> napi::Result<O
     let config = stringify(env, options)?;
     on_thread(env, "spawn-shim", move || {
         let request = spawn_request(config)?;
-        Ok(supervisor::spawn(&hub()?, request)?)
+        supervisor::spawn(&hub()?, request)
     })
 }
 
@@ -99,7 +99,7 @@ fn forward<'env>(env: &'env Env, id: &str, op: &str, body: Value) -> napi::Resul
     let (settle, promise) = promise(env)?;
     match hub() {
         Ok(hub) => hub.request(id, op, body, &[], settle_empty(settle)),
-        Err(failure) => settle.with::<Value>(Err(failure.into())),
+        Err(failure) => settle.with::<Value>(Err(failure)),
     }
     Ok(promise)
 }
@@ -112,7 +112,7 @@ pub struct AdoptOptions {
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn adopt_shim(env: &Env, options: AdoptOptions) -> napi::Result<Object<'_>> {
-    on_thread(env, "adopt-shim", move || Ok(supervisor::adopt(&hub()?, &options.id, options.state_dir.as_ref())?))
+    on_thread(env, "adopt-shim", move || supervisor::adopt(&hub()?, &options.id, options.state_dir.as_ref()))
 }
 
 #[napi(object)]
@@ -126,7 +126,7 @@ pub struct DestroyOptions {
 pub fn destroy_container(env: &Env, options: DestroyOptions) -> napi::Result<Object<'_>> {
     on_thread(env, "destroy", move || {
         let doomed = Doomed { id: options.id, state_dir: PathBuf::from(options.state_dir), cgroup: options.cgroup };
-        Ok(supervisor::destroy(&hub()?, &doomed)?)
+        supervisor::destroy(&hub()?, &doomed)
     })
 }
 
@@ -165,7 +165,7 @@ pub fn attach(env: &Env, id: String, client: ClientStream) -> napi::Result<Objec
     let (settle, promise) = promise(env)?;
     match hub().and_then(|hub| Ok((hub, client.split()?))) {
         Ok((hub, (fd, body))) => hub.request(&id, "attach", body, &[fd.as_fd()], settle_empty(settle)),
-        Err(failure) => settle.with::<Value>(Err(failure.into())),
+        Err(failure) => settle.with::<Value>(Err(failure)),
     }
     Ok(promise)
 }
@@ -181,10 +181,10 @@ pub fn exec<'env>(env: &'env Env, id: String, options: Object<'env>) -> napi::Re
             let (fd, description) = client.unzip();
             body["client"] = description.unwrap_or(Value::Null);
             let fds: Vec<_> = fd.iter().map(OwnedFd::as_fd).collect();
-            let reply = Box::new(move |result: Result<Value, Failure>| settle.with(result.map_err(Crossing::from)));
+            let reply = Box::new(move |result: Result<Value, Failure>| settle.with(result));
             hub.request(&id, "exec", body, &fds, reply);
         }
-        Err(failure) => settle.with::<Value>(Err(failure.into())),
+        Err(failure) => settle.with::<Value>(Err(failure)),
     }
     Ok(promise)
 }
