@@ -81,6 +81,16 @@ function unfinished(daemon: TestDaemon): unknown {
 }
 const NOTHING_UNFINISHED = { jobs: [], claims: [], leases: [], integrity: 'ok', foreignKeys: [] };
 
+/** The kernel takes a namespace's links away behind the last user's back: the oracle's answer counts within 10 s. */
+async function leaksLeft(daemon: TestDaemon, running: string[], existing: string[]): Promise<string[]> {
+  const deadline = Date.now() + 10_000;
+  for (;;) {
+    const found = leaks(daemon, running, existing);
+    if (found.length === 0 || Date.now() > deadline) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** Containers said to run whose init does not. */
 async function untrue(daemon: TestDaemon, ids: string[]): Promise<string[]> {
   const wrong: string[] = [];
@@ -121,7 +131,7 @@ describe.skipIf(skip)('crash sweep', () => {
     await daemon.start();
     expect(await scenario(daemon, archive)).toEqual([]);
     expect(await containers(daemon)).toEqual([]);
-    expect(leaks(daemon, [], [])).toEqual([]);
+    expect(await leaksLeft(daemon, [], [])).toEqual([]);
     expect(unfinished(daemon)).toEqual(NOTHING_UNFINISHED);
   });
 
@@ -139,14 +149,14 @@ describe.skipIf(skip)('crash sweep', () => {
     const listed = await containers(daemon);
     const running = listed.filter(({ State }) => State === 'running').map(({ Id }) => Id);
     const existing = listed.map(({ Id }) => Id);
-    expect(leaks(daemon, running, existing)).toEqual([]);
+    expect(await leaksLeft(daemon, running, existing)).toEqual([]);
     expect(unfinished(daemon)).toEqual(NOTHING_UNFINISHED);
     expect(await untrue(daemon, running)).toEqual([]);
 
     await clear(daemon);
     expect(await scenario(daemon, archive)).toEqual([]);
     expect(await containers(daemon)).toEqual([]);
-    expect(leaks(daemon, [], [])).toEqual([]);
+    expect(await leaksLeft(daemon, [], [])).toEqual([]);
   });
 
   test.each(points)('failed at %s', async (point) => {
@@ -160,8 +170,8 @@ describe.skipIf(skip)('crash sweep', () => {
     await clear(daemon);
     while (jobs(daemon).length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
     expect(await containers(daemon)).toEqual([]);
-    expect(leaks(daemon, [], [])).toEqual([]);
+    expect(await leaksLeft(daemon, [], [])).toEqual([]);
     expect(await scenario(daemon, archive)).toEqual([]);
-    expect(leaks(daemon, [], [])).toEqual([]);
+    expect(await leaksLeft(daemon, [], [])).toEqual([]);
   });
 });
