@@ -112,8 +112,10 @@ extern "C" fn child(plan: *mut libc::c_void) -> libc::c_int {
 }
 
 fn errno() -> i32 {
+    // SAFETY: has no conditions.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: errno's address is always valid. It is the waiting parent thread's own.
-    unsafe { *libc::__errno_location() }
+    unsafe { *place }
 }
 
 fn exit_now() -> ! {
