@@ -83,6 +83,10 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
 
 fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     leave_creator(plan.joins)?;
+    // from its birth this process is seen in the container: what it holds of the host goes before anything else happens
+    let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
+    let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd(), plan.pidfd.as_raw_fd()]).collect();
+    exec::close_all_but(&kept).context("close", "descriptors of the creator")?;
     limits::set_oom_score_adj(plan.process.oom_score_adj)?;
     move_into_thread_name_spaces(plan.pidfd, plan.namespaces).context("setns", "namespaces of the container")?;
     let console = if plan.process.terminal { Some(own_console()?) } else { None };

@@ -11,6 +11,7 @@ mod exec;
 mod foreground;
 mod inspect;
 mod lifecycle;
+mod seal;
 mod state;
 
 use crate::failure::{Failure, Result};
@@ -40,6 +41,10 @@ caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
 
 /// Runs the command line; the exit code.
 pub fn main(words: Vec<String>) -> i32 {
+    // inherited by what is cloned: nobody in a container may look into a process on its way there (CVE-2016-9962)
+    if let Err(error) = crate::sys::prctl::set_dumpable(false) {
+        return report(None, &Failure::io("prctl", "not dumpable", error));
+    }
     let mut global = match Args::parse_global(words) {
         Ok(global) => global,
         Err(failure) => return report(None, &failure),
@@ -65,6 +70,9 @@ fn dispatch(global: &mut Args) -> Result<i32> {
     };
     let words = words.to_vec();
     let root = global.root();
+    if matches!(command.as_str(), "create" | "run" | "exec") {
+        seal::enter_copy()?;
+    }
     match command.as_str() {
         "create" => create::create(&root, words),
         "run" => create::run(&root, words),

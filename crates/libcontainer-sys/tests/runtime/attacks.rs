@@ -6,6 +6,40 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+/// CVE-2019-5736: the runtime as the container's own program, and written to.
+#[test]
+fn the_runtime_itself_cannot_be_overwritten() {
+    if !able() {
+        return;
+    }
+    let own = env!("CARGO_BIN_EXE_caisson-runtime");
+    let before = fs::read(own).unwrap();
+    let script = "#!/proc/self/exe\n";
+    let mut bundle = Bundle::new("own-exe");
+    fs::write(bundle.rootfs("bin/evil"), script).unwrap();
+    fs::set_permissions(bundle.rootfs("bin/evil"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for args in [json!(["/proc/self/exe"]), json!(["/bin/evil"])] {
+        bundle.config["process"]["args"] = args;
+        bundle.run();
+    }
+    // seen from inside, a joining process has no file of the host as its program
+    bundle.config["process"]["args"] = json!([
+        "sh",
+        "-c",
+        "while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || (echo x > $p/exe) 2>/dev/null && echo written; done; done"
+    ]);
+    bundle.config["process"]["capabilities"]["bounding"].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+    for set in ["effective", "permitted"] {
+        bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+    }
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    for _ in 0..20 {
+        assert!(bundle.call(&["exec", &bundle.id, "true"]).status.success());
+    }
+    assert!(fs::read(own).unwrap() == before, "{own} has changed");
+}
+
 /// CVE-2024-21626: a leaked descriptor of the host as working directory.
 #[test]
 fn a_descriptor_is_no_working_directory() {
