@@ -1,10 +1,10 @@
 //! From the specification's `linux.seccomp` to a program.
 //!
-//! A process of another architecture than the native one (a 32-bit program on x86_64, the x32 interface) gets the filter's
-//! default action for every call.
+//! A process of an architecture that the section does not list gets the default action for every call, as does the x32
+//! interface, which kernels of distributions no longer have.
 
 use super::program::{
-    ARCHITECTURE, Compare, Condition, EQUAL, GREATER_EQUAL, NUMBER, Range, Rule, decide, jump, load, ret, search,
+    ARCHITECTURE, Compare, Condition, EQUAL, GREATER_EQUAL, NUMBER, Range, Rule, decide, jump, load, ret, search, skip,
 };
 use super::table::syscalls;
 use crate::failure::{Failure, Kind, Result};
@@ -16,6 +16,10 @@ use std::collections::BTreeMap;
 pub enum Architecture {
     X86_64,
     Aarch64,
+    /// 32-bit programs on x86_64.
+    I386,
+    /// 32-bit programs on aarch64.
+    Arm,
 }
 
 impl Architecture {
@@ -26,6 +30,17 @@ impl Architecture {
         match self {
             Self::X86_64 => 0xC000_003E,
             Self::Aarch64 => 0xC000_00B7,
+            Self::I386 => 0x4000_0003,
+            Self::Arm => 0x4000_0028,
+        }
+    }
+
+    /// The 32-bit architecture that the same kernel runs, and its name in a section.
+    fn sibling(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::X86_64 => Some((Self::I386, "SCMP_ARCH_X86")),
+            Self::Aarch64 => Some((Self::Arm, "SCMP_ARCH_ARM")),
+            Self::I386 | Self::Arm => None,
         }
     }
 }
@@ -39,7 +54,6 @@ struct Seccomp {
     default_action: String,
     default_errno_ret: Option<u32>,
     #[serde(default)]
-    #[allow(dead_code, reason = "read so that the field is known; the native architecture is the one filtered")]
     architectures: Vec<String>,
     #[serde(default)]
     flags: Vec<String>,
@@ -86,6 +100,35 @@ pub fn compile(section: &serde_json::Value, architecture: Architecture) -> Resul
         return Err(invalid(format!("/linux/seccomp/flags: unknown flag {flag:?}")));
     }
     let default = action(&seccomp.default_action, seccomp.default_errno_ret, "/linux/seccomp/defaultAction")?;
+    let sibling = architecture
+        .sibling()
+        .filter(|(_, name)| seccomp.architectures.iter().any(|listed| listed == name))
+        .map(|(sibling, _)| sibling);
+    let mut program = vec![load(ARCHITECTURE)];
+    for architecture in [Some(architecture), sibling].into_iter().flatten() {
+        let block = assemble(&seccomp, default, architecture)?;
+        // over an unconditional jump: the block is longer than a conditional one reaches
+        program.extend([jump(EQUAL, architecture.audit(), 1, 0), skip(block.len())]);
+        program.extend(block);
+    }
+    program.push(ret(default));
+    if program.len() > MAX_INSTRUCTIONS {
+        let message = format!("/linux/seccomp: {} instructions; the kernel takes {MAX_INSTRUCTIONS}", program.len());
+        return Err(invalid(message));
+    }
+    Ok(program)
+}
+
+/// BPF_MAXINSNS
+const MAX_INSTRUCTIONS: usize = 4096;
+
+const KNOWN_FLAGS: [&str; 3] =
+    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
+
+const ERRNO: u32 = 0x0005_0000;
+
+/// The decisions for one architecture; every way through ends in an answer.
+fn assemble(seccomp: &Seccomp, default: u32, architecture: Architecture) -> Result<Vec<Instruction>> {
     let numbers = syscalls(architecture);
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for (at, syscall) in seccomp.syscalls.iter().enumerate() {
@@ -97,21 +140,6 @@ pub fn compile(section: &serde_json::Value, architecture: Architecture) -> Resul
             rules.extend(alternatives.iter().map(|conditions| Rule { conditions: conditions.clone(), action }));
         }
     }
-    let newest = numbers.values().copied().max().unwrap_or(0);
-    Ok(assemble(rules, default, architecture, newest))
-}
-
-const KNOWN_FLAGS: [&str; 3] =
-    ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];
-
-const ERRNO: u32 = 0x0005_0000;
-
-fn assemble(
-    mut rules: BTreeMap<u32, Vec<Rule>>,
-    default: u32,
-    architecture: Architecture,
-    newest: u32,
-) -> Vec<Instruction> {
     let mut ranges: Vec<Range> = vec![Range { first: 0, code: vec![ret(default)] }];
     let mut push = |first: u32, code: Vec<Instruction>| match ranges.last_mut() {
         Some(last) if last.first == first => last.code = code,
@@ -124,17 +152,21 @@ fn assemble(
         push(*number, decide(rules, default));
         push(*number + 1, vec![ret(default)]);
     }
-    if default & 0xFFFF_0000 == ERRNO {
+    let newest = numbers.values().copied().filter(|number| *number < PRIVATE).max().unwrap_or(0);
+    if default & 0xFFFF_0000 == ERRNO && !rules.keys().any(|number| *number > newest) {
         // calls newer than the table: programs fall back on ENOSYS, but take EPERM for an answer
         push(newest + 1, vec![ret(ERRNO | libc::ENOSYS as u32)]);
     }
-    let mut program = vec![load(ARCHITECTURE), jump(EQUAL, architecture.audit(), 1, 0), ret(default), load(NUMBER)];
+    let mut block = vec![load(NUMBER)];
     if architecture == Architecture::X86_64 {
-        program.extend([jump(GREATER_EQUAL, X32_BIT, 0, 1), ret(default)]);
+        block.extend([jump(GREATER_EQUAL, X32_BIT, 0, 1), ret(default)]);
     }
-    program.extend(search(&ranges));
-    program
+    block.extend(search(&ranges));
+    Ok(block)
 }
+
+/// Arm has a few calls of its own from here on (set_tls, cacheflush).
+const PRIVATE: u32 = 0xF_0000;
 
 /// Conditions on the same argument are alternatives, on different ones all must hold (libseccomp's rule as runc applies it).
 fn alternatives(args: &[Argument], pointer: &str) -> Result<Vec<Vec<Condition>>> {
@@ -248,6 +280,24 @@ mod tests {
             json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]});
         let program = compile(&section, Architecture::X86_64).unwrap();
         assert_eq!(run(&program, 0x4000_0003, 0, [0; 6]), EPERM);
+    }
+
+    #[test]
+    fn a_listed_32_bit_architecture_has_its_own_numbers() {
+        let section = json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+            "syscalls": [{"names": ["read", "chown32"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]});
+        let program = compile(&section, Architecture::X86_64).unwrap();
+        let i386 = |number| run(&program, 0x4000_0003, number, [0; 6]);
+        // read is 3, chown32 212, clone3 435; 0 is read on x86_64 only
+        assert_eq!([3, 212, 435, 0].map(i386), [ALLOW, ALLOW, 0x0005_0026, EPERM]);
+        assert_eq!([0, 3].map(|number| run(&program, 0xC000_003E, number, [0; 6])), [ALLOW, EPERM]);
+        assert_eq!(run(&program, 0xC000_00B7, 0, [0; 6]), EPERM, "not listed");
+        let arm = json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+            "syscalls": [{"names": ["read", "set_tls"], "action": "SCMP_ACT_ALLOW"}]});
+        let program = compile(&arm, Architecture::Aarch64).unwrap();
+        assert_eq!([3, 0xF_0005, 63].map(|n| run(&program, 0x4000_0028, n, [0; 6])), [ALLOW, ALLOW, EPERM]);
+        assert_eq!(run(&program, 0xC000_00B7, 63, [0; 6]), ALLOW);
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
+/// Over the next `count` instructions.
+pub fn skip(count: usize) -> Instruction {
+    Instruction { code: JUMP, jt: 0, jf: 0, k: count as u32 }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
     NotEqual,
@@ -142,10 +147,7 @@ pub fn search(ranges: &[Range]) -> Vec<Instruction> {
             let left = search(left);
             let mut code = match u8::try_from(left.len()) {
                 Ok(far) => vec![jump(GREATER_EQUAL, pivot, far, 0)],
-                Err(_) => vec![
-                    jump(GREATER_EQUAL, pivot, 0, 1),
-                    Instruction { code: JUMP, jt: 0, jf: 0, k: left.len() as u32 },
-                ],
+                Err(_) => vec![jump(GREATER_EQUAL, pivot, 0, 1), skip(left.len())],
             };
             code.extend(left);
             code.extend(search(right));
