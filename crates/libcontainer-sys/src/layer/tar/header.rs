@@ -65,7 +65,7 @@ impl Header<'_> {
             // Some readers take what is here for a prefix, others do not look.
             Format::V7 if self.0[345] != 0 => return Err(format("an old header has a name's prefix")),
             // GNU has atime and ctime here.
-            Format::Gnu if octal(self.field(345, 12)).is_none() && self.0[345] & 0x80 == 0 => {
+            Format::Gnu if octal(self.field(345, 12)).is_none() => {
                 return Err(format("a GNU header has a name's prefix"));
             }
             Format::V7 | Format::Gnu => b"",

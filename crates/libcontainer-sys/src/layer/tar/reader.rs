@@ -307,7 +307,7 @@ fn kind(typeflag: u8, path: &[u8], link: Vec<u8>, (major, minor): (u32, u32)) ->
     Ok(match typeflag {
         // V7 had no type for directories.
         0 if slash => Kind::Directory,
-        b'0' | b'7' if slash => return Err(format("a regular file's name ends in a slash")),
+        other if slash && other != b'5' => return Err(format("the name of what is no directory ends in a slash")),
         0 | b'0' | b'7' | b'S' => Kind::Regular,
         b'1' => Kind::Hardlink(link),
         b'2' => Kind::Symlink(link),
