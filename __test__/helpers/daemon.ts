@@ -1,7 +1,17 @@
 /** A real daemon over roots of its own, driven by the real docker client. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -164,7 +174,7 @@ export class TestDaemon implements AsyncDisposable {
     return result.stdout.trim();
   }
 
-  /** Removes all containers, ends the daemon and deletes its roots. */
+  /** Removes all containers, ends the daemon and deletes its roots and what it left on the host. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       const ids = JSON.parse((await this.http('GET', '/containers/json?all=1')).body) as { Id: string }[];
@@ -174,6 +184,23 @@ export class TestDaemon implements AsyncDisposable {
     }
     await this.kill('SIGTERM');
     rmSync(this.dir, { recursive: true, force: true });
+    this.#leaveHost();
+  }
+
+  /** What a daemon leaves to the next one: its bridge, its table, its cgroup parent. Here there is no next one. */
+  #leaveHost(): void {
+    for (const [command = '', ...args] of [
+      ['ip', 'link', 'delete', this.bridge],
+      ['nft', 'delete', 'table', 'inet', `caisson_${this.bridge}`],
+    ]) {
+      // fails where the daemon made none, or never came up
+      spawnSync(command, args, { stdio: 'ignore' });
+    }
+    for (const hierarchy of ['', ...readdirSync('/sys/fs/cgroup')]) {
+      const parent = join('/sys/fs/cgroup', hierarchy, this.cgroupParent);
+      if (!existsSync(parent)) continue;
+      for (const path of [join(parent, 'shims'), parent]) if (existsSync(path)) rmdirSync(path);
+    }
   }
 }
 
