@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadNative } from '../../ts/engine/native/index.ts';
 import { packageRoot } from '../../ts/packageRoot.ts';
+import { freePort } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
 import { Connection, frames, ShimLab } from '../helpers/shim.ts';
 
@@ -150,6 +151,41 @@ describe.skipIf(missing('root', 'build', 'busybox'))('the shim', () => {
     await expect(exec(['/nowhere'])).rejects.toThrow(/nowhere/);
     await lab.destroy(id);
     expect(lab.leftovers(id)).toEqual([]);
+  });
+
+  test('a published port is reached over loopback', async () => {
+    const options = lab.options(['sh', '-c', 'echo served > /tmp/index.html; exec httpd -f -p 80 -h /tmp']);
+    // The host's own namespace stands in for a bridge: what is tested is the way through the shim.
+    options.spec.linux.namespaces = options.spec.linux.namespaces.filter(({ type }) => type !== 'network');
+    const [reserved] = await lab.native.reservePorts([{ proto: 'tcp', hostIp: '127.0.0.1', hostPort: 0 }]);
+    if (!reserved) throw new Error('no port');
+    const inside = await freePort();
+    options.spec.process.args[2] = `echo served > /tmp/index.html; exec httpd -f -p 127.0.0.1:${inside} -h /tmp`;
+    const { fd, hostPort } = reserved;
+    const port = { fd, hostPort, proto: 'tcp' as const, hostIp: '127.0.0.1' };
+    options.ports = [{ ...port, containerIp: '127.0.0.1', containerPort: inside }];
+    await lab.start(options);
+    const url = `http://127.0.0.1:${hostPort}/`;
+    for (;;) {
+      // Until httpd listens, the connection is closed without an answer.
+      const answer = await fetch(url).then(
+        (response) => response.text(),
+        () => undefined,
+      );
+      if (answer === undefined) continue;
+      expect(answer).toBe('served\n');
+      break;
+    }
+    await lab.destroy(options.id);
+    await expect(fetch(url)).rejects.toThrow();
+  });
+
+  test.skipIf(missing('cgroup1'))('says that memory was short', async () => {
+    const options = lab.options(['sh', '-c', 'x=x; while :; do x=$x$x; done']);
+    options.spec.linux.resources = { memory: { limit: 16 << 20, swap: 16 << 20 } };
+    await lab.start(options);
+    expect(await lab.exit(options.id)).toMatchObject({ exitCode: 137, oomKilled: true });
+    await lab.event(options.id, 'oom');
   });
 
   test('rotation keeps the last files', async () => {
