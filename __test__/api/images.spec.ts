@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -226,6 +227,23 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('imag
       expect(result.stderr).toMatch(/invalid image|archive/);
       expect(layerDirectories()).toEqual([]);
     });
+  });
+
+  it('tells a client what is wrong while it still sends, and serves the next request of its connection', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const send = (path: string, body: Buffer): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const sent = request({ agent, socketPath: daemon.socket, method: 'POST', path }, (response) => {
+          response.resume().on('end', () => resolve(response.statusCode ?? 0));
+        });
+        sent.on('error', reject).end(body);
+      });
+    const wrong = Buffer.concat([Buffer.from('x'.repeat(4096)), Buffer.alloc(8 << 20)]);
+    expect(await send('/images/load', wrong)).toBe(400);
+    expect(await send('/images/create?fromSrc=-', wrong)).toBeGreaterThanOrEqual(400);
+    expect(await send('/build', wrong)).toBe(501);
+    expect(await send('/images/prune', Buffer.alloc(0))).toBe(200);
+    agent.destroy();
   });
 
   it('imports a root filesystem with changes', async () => {

@@ -1,12 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Type from 'typebox';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { streamHead } from '../../ts/engine/api/hijack.ts';
+import { listen } from '../../ts/engine/api/listeners.ts';
 import { registerRoutes } from '../../ts/engine/api/routes.ts';
 import { createApiServer } from '../../ts/engine/api/server.ts';
 import type { Engine } from '../../ts/engine/engine.ts';
@@ -221,6 +223,33 @@ describe('bodies', () => {
     const answer = await post('/things/create', JSON.stringify({ Name: 'x'.repeat(4 * 1024 * 1024) }));
     expect(answer.status).toBe(400);
     expect(message(answer)).toContain('larger than the limit');
+  });
+});
+
+describe('on TCP', () => {
+  const tcp = api.newServer();
+  beforeAll(async () => {
+    await listen(tcp, 'tcp://127.0.0.1:0');
+  });
+
+  const status = async (headers: Record<string, string>): Promise<number> => {
+    const { port } = tcp.address() as AddressInfo;
+    const request = httpRequest({ port, host: '127.0.0.1', path: '/_ping', headers }).end();
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    response.resume();
+    return response.statusCode ?? 0;
+  };
+
+  it('answers clients of this machine only', async () => {
+    expect(await status({})).toBe(200);
+    expect(await status({ host: 'localhost:1' })).toBe(200);
+    expect(await status({ host: 'rebound.example' })).toBe(403);
+    expect(await status({ host: '127.0.0.1.rebound.example' })).toBe(403);
+    expect(await status({ origin: 'https://page.example' })).toBe(403);
+  });
+
+  it.each(['tcp://0.0.0.0:2375', 'tcp://10.0.0.1:2375', 'tcp://[::]:2375'])('does not listen on %s', async (host) => {
+    await expect(listen(api.newServer(), host)).rejects.toThrow('only loopback addresses');
   });
 });
 

@@ -64,6 +64,11 @@ export class Call<Body = unknown> {
     return frontOf(raw).body ?? raw;
   }
 
+  /** The same in pieces. A reader that stops early does not end the connection: the client still has to get its answer. */
+  get chunks(): AsyncIterable<Buffer> {
+    return this.stream.iterator({ destroyOnReturn: false });
+  }
+
   /** The client asked for an upgrade. */
   get wantsUpgrade(): boolean {
     return frontOf(this.request.raw).upgrade !== undefined;

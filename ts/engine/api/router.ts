@@ -1,4 +1,5 @@
 /** Declares routes: how a module of ts/engine/api/routes says which request its handler takes. */
+import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { CaissonError } from '../../errdefs.ts';
 import { Call, type CallContext } from './call.ts';
@@ -59,7 +60,13 @@ export class Router {
   plain(route: PlainRoute): void {
     this.#add(route, async (request, reply) => {
       if (route.body === undefined && hasBody(request)) await readBody(bodyOf(request));
-      return route.handle(new Call(request, reply, undefined, this.#context));
+      const call = new Call(request, reply, undefined, this.#context);
+      try {
+        return await route.handle(call);
+      } finally {
+        // What the handler has not read: the connection can only go on behind it.
+        if (route.body === 'stream' && !call.hijacked) drain(call.stream);
+      }
     });
   }
 
@@ -87,6 +94,12 @@ export class Router {
       },
     });
   }
+}
+
+/** Reads what is left and drops it. A reader that stopped early may still listen, and `resume` does nothing beside it. */
+function drain(stream: Readable): void {
+  stream.removeAllListeners('readable');
+  setImmediate(() => stream.resume());
 }
 
 /**

@@ -3,10 +3,10 @@
  * bounded; layers go to the unpacker as they pass, told by their first bytes, because the manifest that names them may
  * stand behind them. Nothing is extracted by the names of the archive.
  */
+import { once } from 'node:events';
 import { posix } from 'node:path';
-import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { Parser, type ReadEntry } from 'tar';
+import { abortable } from '../../async.ts';
 import { asCaissonError, CaissonError } from '../../errdefs.ts';
 
 /** As containerd limits the JSON of an import; here of the whole archive. */
@@ -21,20 +21,18 @@ export interface ArchiveReader<L> {
 }
 
 export async function readArchive<L>(
-  stream: Readable,
+  stream: AsyncIterable<Buffer>,
   signal: AbortSignal,
   onLayer: (path: string, bytes: AsyncIterable<Buffer>, size: number) => Promise<L>,
 ): Promise<ArchiveReader<L>> {
   const found: ArchiveReader<L> = { documents: new Map(), layers: new Map(), links: new Map() };
+  // The first failure ends everything: the pump, and whoever waits for bytes of an entry that will not come.
+  const failed = new AbortController();
+  const stopped = AbortSignal.any([signal, failed.signal]);
   let kept = 0;
-  let failure: unknown;
-  const onEntry = async (entry: ReadEntry): Promise<void> => {
-    const path = normalise(entry.path);
-    if (entry.type === 'SymbolicLink' && entry.linkpath)
-      found.links.set(path, posix.join(posix.dirname(path), entry.linkpath));
-    if (entry.type === 'Link' && entry.linkpath) found.links.set(path, normalise(entry.linkpath));
-    if (entry.type !== 'File' || failure !== undefined) return void entry.resume();
-    const chunks = entry[Symbol.asyncIterator]() as AsyncGenerator<Buffer>;
+
+  const readEntry = async (entry: ReadEntry, path: string): Promise<void> => {
+    const chunks = entryChunks(entry, stopped);
     const start = await firstBytes(chunks);
     if (isLayer(start.bytes)) {
       found.layers.set(path, await onLayer(path, rest(start, chunks), entry.size));
@@ -45,37 +43,75 @@ export async function readArchive<L>(
       return;
     }
     kept += entry.size;
-    if (kept > JSON_LIMIT)
-      throw new CaissonError('InvalidParameter', `invalid image archive: its JSON is larger than ${JSON_LIMIT} bytes`);
+    if (kept > JSON_LIMIT) throw invalid(`its JSON is larger than ${JSON_LIMIT} bytes`);
     const parts: Buffer[] = [];
     for await (const chunk of rest(start, chunks)) parts.push(chunk);
     found.documents.set(path, Buffer.concat(parts));
   };
-  const ended: Promise<void>[] = [];
+
+  const entries: Promise<void>[] = [];
   const parser = new Parser({
     strict: true,
     onReadEntry: (entry) => {
-      ended.push(
-        onEntry(entry).catch((error: unknown) => {
-          failure ??= error;
-          entry.resume();
-          parser.abort(asCaissonError(error));
-        }),
-      );
+      const path = normalise(entry.path);
+      if (entry.type === 'SymbolicLink' && entry.linkpath)
+        found.links.set(path, posix.join(posix.dirname(path), entry.linkpath));
+      if (entry.type === 'Link' && entry.linkpath) found.links.set(path, normalise(entry.linkpath));
+      if (entry.type === 'File') entries.push(readEntry(entry, path).catch((error: unknown) => failed.abort(error)));
+      else entry.resume();
     },
   });
+  parser.on('error', (error) => failed.abort(invalid(asCaissonError(error).message, error)));
   try {
-    await pipeline(stream, parser as unknown as NodeJS.WritableStream, { signal });
+    await pump(stream, parser, stopped);
+    await abortable(Promise.all(entries), stopped);
   } catch (error) {
-    failure ??= new CaissonError('InvalidParameter', `invalid image archive: ${asCaissonError(error).message}`, {
-      code: 'ARCHIVE_INVALID',
-      cause: error,
-    });
+    failed.abort(error);
+    await Promise.all(entries);
+    throw error;
   }
-  await Promise.all(ended);
-  signal.throwIfAborted();
-  if (failure !== undefined) throw failure;
+  stopped.throwIfAborted();
   return found;
+}
+
+const invalid = (reason: string, cause?: unknown): CaissonError =>
+  new CaissonError('InvalidParameter', `invalid image archive: ${reason}`, { code: 'ARCHIVE_INVALID', cause });
+
+/** By hand, because the parser may throw out of write and end, where a pipe would let it go uncaught. */
+async function pump(stream: AsyncIterable<Buffer>, parser: Parser, stopped: AbortSignal): Promise<void> {
+  const ended = once(parser, 'end');
+  ended.catch(() => undefined);
+  const chunks = stream[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await abortable(chunks.next(), stopped);
+      if (next.done === true) break;
+      if (!attempt(() => parser.write(next.value))) await abortable(once(parser, 'drain'), stopped);
+    }
+  } catch (error) {
+    // Not awaited: it waits for the chunk that was asked for, which may never come.
+    chunks.return?.().catch(() => undefined);
+    throw error;
+  }
+  attempt(() => parser.end());
+  await abortable(ended, stopped);
+}
+
+function attempt<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw invalid(asCaissonError(error).message, error);
+  }
+}
+
+async function* entryChunks(entry: ReadEntry, stopped: AbortSignal): AsyncGenerator<Buffer> {
+  const chunks = entry[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  for (;;) {
+    const next = await abortable(chunks.next(), stopped);
+    if (next.done === true) return;
+    yield next.value;
+  }
 }
 
 interface Start {

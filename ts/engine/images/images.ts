@@ -1,5 +1,4 @@
 /** The images of an engine: what the routes, and the containers, ask for. */
-import type { Readable } from 'node:stream';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
@@ -106,7 +105,7 @@ export class Images {
     return this.#remover.prune(filters);
   }
 
-  load(stream: Readable, emit: Emit, signal: AbortSignal): Promise<void> {
+  load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
     return this.#loader.load(stream, emit, signal);
   }
 

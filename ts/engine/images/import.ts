@@ -1,5 +1,4 @@
 /** `docker import`: the tar of a root file system becomes an image of one layer. */
-import type { Readable } from 'node:stream';
 import { sha256Of } from '../../digest.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageConfig, Platform } from '../../oci.ts';
@@ -11,7 +10,7 @@ import { referenceRow } from './names.ts';
 import type { LayerUnpacker } from './unpack.ts';
 
 export interface ImportRequest {
-  stream: Readable;
+  stream: AsyncIterable<Buffer>;
   /** Absent: an image without a name. */
   reference: Reference | undefined;
   message: string;

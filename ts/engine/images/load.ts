@@ -1,5 +1,4 @@
 /** `docker load`. */
-import type { Readable } from 'node:stream';
 import { chainIds, sha256Of } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
@@ -37,7 +36,7 @@ export class ImageLoader {
     this.#host = host;
   }
 
-  async load(stream: Readable, emit: Emit, signal: AbortSignal): Promise<void> {
+  async load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
     const loaded: LoadedImage[] = [];
     await this.#installer.run(
       {
@@ -58,7 +57,12 @@ export class ImageLoader {
     }
   }
 
-  async #prepare(stream: Readable, lease: string, emit: Emit, signal: AbortSignal): Promise<LoadedImage[]> {
+  async #prepare(
+    stream: AsyncIterable<Buffer>,
+    lease: string,
+    emit: Emit,
+    signal: AbortSignal,
+  ): Promise<LoadedImage[]> {
     const unpacked: Unpacked[] = [];
     try {
       const archive = await readArchive(stream, signal, async (_path, bytes) => {

@@ -73,7 +73,7 @@ async function load(call: Call<undefined>, images: Images): Promise<undefined> {
   const quiet = call.query.bool('quiet');
   await streamed(call, (emit) =>
     images.load(
-      call.stream,
+      call.chunks,
       (line) => {
         if (!quiet || line.stream !== undefined) emit(line);
       },
@@ -88,7 +88,6 @@ async function create(call: Call<undefined>, images: Images): Promise<undefined>
   const source = query.string('fromSrc');
   const platform = parsePlatform(query.string('platform'));
   if (source === '') {
-    call.stream.resume();
     const reference = pullReference(query.string('fromImage'), query.string('tag'));
     const credentials = parseCredentials(call.header('x-registry-auth'));
     return streamed(call, (emit) => images.pull({ reference, platform, credentials }, emit, call.signal));
@@ -97,7 +96,7 @@ async function create(call: Call<undefined>, images: Images): Promise<undefined>
   const repository = query.string('repo');
   const tag = query.string('tag');
   const request = {
-    stream: call.stream,
+    stream: call.chunks,
     reference: repository === '' ? undefined : parseReference(tag === '' ? repository : `${repository}:${tag}`),
     message: query.string('message'),
     changes: query.all('changes'),

@@ -43,8 +43,7 @@ export function swarmRoutes(router: Router): void {
       method,
       path,
       body: 'stream',
-      handle: (call) => {
-        call.stream.resume();
+      handle: () => {
         throw new CaissonError('Unavailable', NOT_A_SWARM_MANAGER, { code: 'NOT_A_SWARM_MANAGER' });
       },
     });

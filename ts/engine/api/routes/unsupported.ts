@@ -23,8 +23,7 @@ export function unsupportedRoutes(router: Router): void {
       method,
       path,
       body: 'stream',
-      handle: (call) => {
-        call.stream.resume();
+      handle: () => {
         throw notImplemented(`${method} ${path}`, what);
       },
     });
