@@ -146,6 +146,14 @@ describe('a run', () => {
     expect(graph.networks.addresses(graph.networks.resolve('bridge').id).size).toBe(0);
   });
 
+  it('that fails with --rm removes the container, which the client waits for', async () => {
+    const id = await create(['absent'], { AutoRemove: true });
+    const removed = containers.wait(id, 'removed', never);
+    await expect(containers.start(id)).rejects.toThrow('executable file not found');
+    expect(await removed).toEqual({ exitCode: 127 });
+    expect(graph.containers.all()).toEqual([]);
+  });
+
   it('on a taken port names it, and undoes what was done', async () => {
     fake.takenPorts.add(8080);
     const id = await create(['run'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } }, 'web');

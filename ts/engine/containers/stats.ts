@@ -93,6 +93,10 @@ function memoryStats({ memory }: CgroupStats, totalBytes: number): object {
   };
 }
 
+/** "No limit" is near 2^63 on cgroup v1 and crosses the boundary as a bigint, which JSON does not have. */
+const asNumbers = (stats: CgroupStats): CgroupStats =>
+  JSON.parse(JSON.stringify(stats, (_key, value: unknown) => (typeof value === 'bigint' ? Number(value) : value)));
+
 interface Sample {
   read: string;
   cpu: object;
@@ -117,7 +121,7 @@ export class StatsReader {
       const times = { read: NEVER, preread: NEVER, pids_stats: {}, blkio_stats: blkio };
       return { ...base, ...times, ...fixed, cpu_stats: NO_CPU, precpu_stats: NO_CPU, memory_stats: {} };
     }
-    const stats = await native.cgroupStats(cgroupOf(this.#ctx, hostConfig, row.id));
+    const stats = asNumbers(await native.cgroupStats(cgroupOf(this.#ctx, hostConfig, row.id)));
     const sample: Sample = { read: nowRfc3339(), cpu: cpuStats(stats, host.cpus) };
     const before = this.#last;
     this.#last = sample;
