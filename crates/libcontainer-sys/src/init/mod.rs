@@ -114,6 +114,7 @@ fn enter_namespaces(plan: &InitPlan) -> Result<()> {
             NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
             NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
             NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
+            NamespaceKind::Time => LinkNameSpaceType::Time,
             // joined by the creator before the clone: it concerns children only
             NamespaceKind::Pid => continue,
             other => {

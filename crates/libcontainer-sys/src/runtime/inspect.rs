@@ -133,7 +133,7 @@ pub fn features() -> Result<i32> {
             "rnosuid", "ro", "rprivate", "rro", "rshared", "rslave", "runbindable", "rw", "shared", "slave",
             "strictatime", "suid", "symfollow", "unbindable"],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
             "capabilities": crate::init::capability_names(),
             "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false},
             "seccomp": {

@@ -199,6 +199,44 @@ fn mount_points_are_made_inside_the_root() {
     bundle.assert_nothing_left();
 }
 
+/// CVE-2021-30465, CVE-2024-45310 as a race: another container exchanges a directory of a shared volume with a link to the
+/// host while mount points below it are made.
+#[test]
+fn mount_points_are_made_inside_the_root_while_links_change() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("mount-race");
+    let (sent, volume) = (bundle.dir.join("sent"), bundle.dir.join("volume"));
+    fs::create_dir(&sent).unwrap();
+    fs::create_dir_all(volume.join("a")).unwrap();
+    symlink(&sent, volume.join("b")).unwrap();
+    fs::write(bundle.dir.join("file"), "").unwrap();
+    let bind = |place: &str, source: &Path| json!({"destination": place, "type": "bind", "source": source, "options": ["rbind"]});
+    bundle.add_mount(bind("/shared", &volume));
+    for number in 0..20 {
+        bundle.add_mount(bind(&format!("/shared/a/{number}/dir"), &volume));
+        bundle.add_mount(bind(&format!("/shared/a/{number}/file"), &bundle.dir.join("file")));
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, volume.join("a"), CWD, volume.join("b"), RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        // each run makes 40 mount points or is refused: both are well
+        for _ in 0..30 {
+            bundle.run();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(tree(&sent).is_empty(), "{:?}", tree(&sent));
+    bundle.assert_nothing_left();
+}
+
 /// CVE-2026-47262: files that are read as root and are not what they should be.
 #[test]
 fn a_hostile_passwd_is_refused_at_once() {

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const APPLETS: [&str; 20] = [
+const APPLETS: [&str; 21] = [
     "sh", "cat", "id", "ls", "mknod", "mount", "umount", "true", "sleep", "grep", "stat", "pwd", "echo", "ps", "head",
-    "env", "ln", "rm", "wc", "touch",
+    "env", "ln", "rm", "wc", "touch", "cut",
 ];
 
 const CGROUP_PARENT: &str = "caisson-runtime-test";

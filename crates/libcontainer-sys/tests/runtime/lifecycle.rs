@@ -183,6 +183,34 @@ fn programs_that_cannot_be_executed_are_named_as_runc_names_them() {
 }
 
 #[test]
+fn every_namespace_is_the_containers_own() {
+    if !able() {
+        return;
+    }
+    const KINDS: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "uts"];
+    let mut bundle =
+        Bundle::shell("namespaces", "for n in cgroup ipc mnt net pid time uts; do stat -c %N /proc/self/ns/$n; done");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.extend([json!({"type": "cgroup"}), json!({"type": "time"})]);
+    let output = bundle.output();
+    for kind in KINDS {
+        let host = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        assert!(output.contains(&format!("'{kind}:[")) && !output.contains(host.to_str().unwrap()), "{kind}: {output}");
+    }
+    // an exec joins them all
+    let mut bundle = Bundle::new("joined");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.extend([json!({"type": "cgroup"}), json!({"type": "time"})]);
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let script = "for n in cgroup ipc mnt net pid time uts; do \
+                  [ $(stat -c %N /proc/self/ns/$n | cut -d: -f2) = $(stat -c %N /proc/1/ns/$n | cut -d: -f2) ] || echo $n; done";
+    let output = bundle.call(&["exec", &bundle.id, "sh", "-c", script]);
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", ""));
+}
+
+#[test]
 fn limits_reach_the_cgroup() {
     if !able() {
         return;
