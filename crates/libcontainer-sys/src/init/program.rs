@@ -62,13 +62,14 @@ fn search(name: &str, env: &[String]) -> Result<String> {
 
 fn check(name: &str, path: &str) -> Result<String> {
     let found = stat(path).map_err(|error| exec_failure_at(name, path, error.into()))?;
+    let refused = |errno: i32| exec_failure(name, errno, &reason(&io::Error::from_raw_os_error(errno)));
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => {}
-        FileType::Directory => return Err(exec_failure_at(name, path, io::Error::from_raw_os_error(libc::EISDIR))),
-        _ => return Err(exec_failure_at(name, path, io::Error::from_raw_os_error(libc::EACCES))),
+        FileType::Directory => return Err(refused(libc::EISDIR)),
+        _ => return Err(refused(libc::EACCES)),
     }
     accessat(rustix::fs::CWD, path, Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)
-        .map_err(|error| exec_failure_at(name, path, error.into()))?;
+        .map_err(|error| refused(error.raw_os_error()))?;
     Ok(path.to_owned())
 }
 

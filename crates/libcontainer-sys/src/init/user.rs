@@ -75,11 +75,16 @@ fn lookup(spec: &UserSpec, passwd: &[PasswdEntry], group: &[GroupEntry]) -> Resu
         gid = find_group(group_word, group)?;
     }
     for word in &spec.additional_groups {
-        let gid = find_group(word, group)?;
-        if !groups.contains(&gid) {
-            groups.push(gid);
-        }
+        groups.push(find_group(word, group)?);
     }
+    // the primary group too: a set-group-id program must not shed what is forbidden to the group (CVE-2022-36109)
+    groups.insert(0, gid);
+    let mut seen = Vec::new();
+    groups.retain(|gid| {
+        let new = !seen.contains(gid);
+        seen.push(*gid);
+        new
+    });
     Ok(Identity { uid, gid, groups, home: entry.map_or_else(|| "/".into(), |entry| entry.home.clone()) })
 }
 
@@ -177,14 +182,14 @@ mod tests {
 
     #[test]
     fn names_and_numbers_as_docker_reads_them() {
-        assert_eq!(who("", &[]), Ok((0, 0, vec![], "/root".into())));
-        assert_eq!(who("user", &[]), Ok((1000, 100, vec![2000, 2001], "/home/user".into())));
-        assert_eq!(who("1", &[]), Ok((1, 1, vec![], "/bin".into())));
-        assert_eq!(who("01", &[]), Ok((1, 1, vec![], "/bin".into())));
-        assert_eq!(who("1:2", &[]), Ok((1, 2, vec![], "/bin".into())));
-        assert_eq!(who(":1", &[]), Ok((0, 1, vec![], "/root".into())));
-        assert_eq!(who("user:root", &["extra", "7"]), Ok((1000, 0, vec![2000, 7], "/home/user".into())));
-        assert_eq!(who("4711", &[]), Ok((4711, 0, vec![], "/".into())));
+        assert_eq!(who("", &[]), Ok((0, 0, vec![0], "/root".into())));
+        assert_eq!(who("user", &[]), Ok((1000, 100, vec![100, 2000, 2001], "/home/user".into())));
+        assert_eq!(who("1", &[]), Ok((1, 1, vec![1], "/bin".into())));
+        assert_eq!(who("01", &[]), Ok((1, 1, vec![1], "/bin".into())));
+        assert_eq!(who("1:2", &[]), Ok((1, 2, vec![2], "/bin".into())));
+        assert_eq!(who(":1", &[]), Ok((0, 1, vec![1], "/root".into())));
+        assert_eq!(who("user:root", &["extra", "7"]), Ok((1000, 0, vec![0, 2000, 7], "/home/user".into())));
+        assert_eq!(who("4711", &[]), Ok((4711, 0, vec![0], "/".into())));
     }
 
     #[test]
