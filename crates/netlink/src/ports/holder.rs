@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::nft::ruleset::Proto;
 
-/// The program that holds sockets of ours.
+/// The name that the program has which holds sockets of ours. It is run from memory: its file has none.
 const SHIM: &str = "caisson-shim";
 
 pub struct Holder {
@@ -23,8 +23,7 @@ pub fn find(proto: Proto, wanted: SocketAddr) -> Option<Holder> {
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let pid = pids.into_iter().find(|pid| has_link(*pid, &link))?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
-    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let ours = pid == std::process::id() || program.file_name().is_some_and(|name| name == SHIM);
+    let ours = pid == std::process::id() || command == SHIM;
     Some(Holder { pid, command, ours })
 }
 
