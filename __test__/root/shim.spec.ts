@@ -33,6 +33,17 @@ describe.skipIf(missing('root', 'build', 'busybox'))('the shim', () => {
     expect(lab.leftovers(id)).toEqual([]);
   });
 
+  test('the same container again and again', async () => {
+    const options = lab.options(['true']);
+    for (let round = 0; round < 10; round++) {
+      await lab.start(options);
+      await lab.event(options.id, 'exit');
+      await lab.destroy(options.id);
+      lab.events.splice(0);
+    }
+    expect(lab.leftovers(options.id)).toEqual([]);
+  });
+
   test('a signal is 128 and its number', async () => {
     const options = lab.options(['sleep', '1000']);
     const names = await lab.native.spawnShim(options);

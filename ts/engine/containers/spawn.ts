@@ -40,7 +40,6 @@ function logConfig({ hostConfig, detail }: ContainerRecord): LogConfig {
     driver: 'json-file',
     path: detail.logPath,
     ...(maxSizeBytes === undefined ? {} : { maxSizeBytes, maxFiles: Number(options['max-file'] ?? '1') }),
-    ...(options['compress'] === 'true' ? { compress: true } : {}),
   };
 }
 

@@ -147,6 +147,9 @@ function checkLog(config: HostConfig): void {
   for (const name of ['labels', 'labels-regex', 'env', 'env-regex', 'tag']) {
     if (options[name]) throw new CaissonError('NotImplemented', `--log-opt ${name} is not supported by caisson`);
   }
+  if (options['compress'] !== undefined && options['compress'] !== 'false') {
+    throw new CaissonError('NotImplemented', '--log-opt compress is not supported by caisson');
+  }
   parseLogSize(options['max-size'] ?? '-1');
   const files = options['max-file'] ?? '1';
   if (!/^\d{1,4}$/.test(files) || Number(files) < 1) throw invalid(`invalid value for log opt max-file: ${files}`);

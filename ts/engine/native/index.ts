@@ -94,13 +94,12 @@ export interface OverlayRootfs {
 
 export interface LogConfig {
   driver: 'json-file' | 'local' | 'none';
-  /** Absolute path of the current log file; rotated ones are `path.1`, `path.2`, … (with `.gz` when compressed). */
+  /** Absolute path of the current log file; rotated ones are `path.1`, `path.2`, …. */
   path?: string;
   /** Rotate before the file grows past this; absent: never. */
   maxSizeBytes?: number;
   /** Number of files kept, the current one included. */
   maxFiles?: number;
-  compress?: boolean;
   /** Extra attributes of each record (json-file `attrs`: labels, env, tag). */
   attrs?: Record<string, string>;
 }

@@ -85,6 +85,10 @@ impl Hub {
     /// Watches a shim. With `on_built` it is a new one, whose container is being built.
     pub fn add(&self, id: &str, socket: OwnedFd, pidfd: OwnedFd, on_built: Option<Reply>) -> Result<()> {
         let mut state = self.state();
+        // One that was given up has ended when its container is started again; its last event may still be on its way.
+        if state.shims.get(id).is_some_and(|shim| shim.socket.is_none() && !shim.announced) {
+            self.forget(&mut state, id);
+        }
         if state.shims.contains_key(id) {
             return Err(Failure::new(Kind::Conflict, "shim", format!("container {id} has a shim already")));
         }
@@ -167,7 +171,7 @@ impl Hub {
                 let Some(id) = self.state().ids.get(&(token / 2)).cloned() else { continue };
                 self.receive(&id);
                 if token % 2 == 1 {
-                    self.shim_ended(&id);
+                    self.shim_ended(&id, token / 2);
                 }
             }
             self.expire();
@@ -236,18 +240,30 @@ impl Hub {
         }
     }
 
-    fn shim_ended(&self, id: &str) {
+    fn shim_ended(&self, id: &str, key: u64) {
         let mut state = self.state();
-        let Some(shim) = state.shims.remove(id) else { return };
-        state.ids.remove(&shim.key);
+        // A new one may have taken the place since the event came.
+        if state.shims.get(id).is_none_or(|shim| shim.key != key) {
+            return;
+        }
+        let Some(shim) = self.forget(&mut state, id) else { return };
         drop(state);
-        // One of an earlier daemon is not our child (ECHILD).
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let _ = rustix::process::waitid(WaitId::PidFd(shim.pidfd.as_fd()), options);
         fail(shim.pending, id);
         if shim.announced {
             (self.on_event)(json!({ "type": "shimGone", "id": id }));
         }
+    }
+
+    /// Reaps a shim that has ended and watches it no longer.
+    fn forget(&self, state: &mut State, id: &str) -> Option<Shim> {
+        let shim = state.shims.remove(id)?;
+        state.ids.remove(&shim.key);
+        // Explicitly: whoever destroys it may hold a duplicate, which would keep the event alive.
+        let _ = epoll::delete(&self.epoll, &shim.pidfd);
+        // One of an earlier daemon is not our child (ECHILD).
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let _ = rustix::process::waitid(WaitId::PidFd(shim.pidfd.as_fd()), options);
+        Some(shim)
     }
 
     /// Answers for shims that don't.
