@@ -252,6 +252,11 @@ fn clone_flags(spec: &Spec, has_netns: bool) -> Result<u64> {
             }
         } as u64;
     }
+    let names = !spec.hostname.is_empty() || !spec.domainname.is_empty();
+    if names && spec.namespace(NamespaceKind::Uts).is_none() {
+        // it would be the host that gets the name
+        return Err(Failure::invalid("namespace", "/hostname: unable to set hostname without a private UTS namespace"));
+    }
     if flags & libc::CLONE_NEWNS as u64 == 0 {
         return Err(Failure::invalid("namespace", "/linux/namespaces: a container needs a mount namespace of its own"));
     }

@@ -76,7 +76,10 @@ export class Containers {
     this.#ctx = ctx;
     this.execs = new Execs(ctx);
     this.#create = registry.register(createKind(ctx));
-    this.#starter = new Starter(ctx, (id) => this.#monitor.started(id));
+    this.#starter = new Starter(ctx, {
+      started: (id) => this.#monitor.started(id),
+      failed: (id) => this.#monitor.startFailed(id),
+    });
     this.#stopper = new Stopper(ctx);
     this.#remover = new Remover(ctx);
     this.#monitor = new Monitor(ctx, this.#starter, this.#remover);

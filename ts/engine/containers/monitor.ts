@@ -158,6 +158,12 @@ export class Monitor {
   }
 
   /** `--rm`: failures are logged, the next start of the daemon tries again. */
+  /** A container of `--rm` that could not be started has ended too: docker's client waits for its removal. */
+  startFailed(id: string): void {
+    const row = this.#ctx.graph.containers.get(id);
+    if (row && !isRunning(row) && readRecord(row).hostConfig.AutoRemove) this.removeEnded(id);
+  }
+
   removeEnded(id: string): void {
     this.#remover.remove(id, { volumes: true, automatic: true }).catch((error: unknown) => {
       if (isKind(error, 'NotFound')) return;

@@ -35,16 +35,22 @@ interface Held {
   ports?: ReservedPorts;
 }
 
+/** Who wants to know how a start went. */
+export interface StartOutcome {
+  started(id: string): void;
+  failed(id: string): void;
+}
+
 export class Starter {
   readonly kind: JobKind<StartPlan, StartState>;
   readonly #ctx: ContainerContext;
   readonly #held = new Map<string, Held>();
   readonly #namespaces: NetnsPool;
-  readonly #onStarted: (id: string) => void;
+  readonly #outcome: StartOutcome;
 
-  constructor(ctx: ContainerContext, onStarted: (id: string) => void) {
+  constructor(ctx: ContainerContext, outcome: StartOutcome) {
     this.#ctx = ctx;
-    this.#onStarted = onStarted;
+    this.#outcome = outcome;
     this.#namespaces = new NetnsPool(ctx.native, ctx.log);
     this.kind = {
       kind: 'start',
@@ -72,7 +78,7 @@ export class Starter {
     const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], restartCount };
     try {
       await this.#ctx.runner.run(this.kind, plan);
-      this.#onStarted(row.id);
+      this.#outcome.started(row.id);
       setImmediate(() => void this.#namespaces.fill());
     } catch (thrown) {
       if (isKind(thrown, 'NotModified')) throw thrown;
@@ -82,6 +88,7 @@ export class Starter {
       }
       this.#closePending(row.id);
       live.of(row.id).notify(['next-exit', 'not-running'], { exitCode: exitCodeOf(error), error: error.message });
+      this.#outcome.failed(row.id);
       throw error;
     }
   }

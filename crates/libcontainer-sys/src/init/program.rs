@@ -144,14 +144,11 @@ fn interpreter(head: &[u8]) -> Option<String> {
     None
 }
 
-/// Makes a missing directory, as Docker does, and goes there; then what the kernel calls it must lie below the root: a leaked
-/// descriptor of the host would not (CVE-2024-21626).
+/// Goes to the working directory; then what the kernel calls it must lie below the root: a leaked descriptor of the host
+/// would not (CVE-2024-21626).
 pub fn enter_directory(path: &str) -> Result<()> {
     if path.is_empty() || path == "/" {
         return rustix::process::chdir("/").context("chdir", "/");
-    }
-    if std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        std::fs::create_dir_all(path).context("mkdir", path)?;
     }
     rustix::process::chdir(path).map_err(|error| Failure {
         message: format!("chdir to cwd ({path:?}) set in config.json failed: {}", reason(&error.into())),

@@ -55,6 +55,8 @@ pub fn enter(spec: &Spec, rootfs: &Rootfs, cgroup: &dyn Cgroup, terminal: bool) 
     write_sysctls(root.as_fd(), spec)?;
     masks::read_only(root.as_fd(), &spec.linux.readonly_paths)?;
     masks::mask(root.as_fd(), &spec.linux.masked_paths)?;
+    // made now, while the root can be written; what cannot be made is told by whoever goes there
+    let _ = make_target(root.as_fd(), &spec.process.cwd, Want::Directory);
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         mount_setattr(root.as_fd(), false, &MountAttr { set: RDONLY, ..MountAttr::default() })
             .context("make read-only", "/")?;
