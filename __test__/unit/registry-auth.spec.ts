@@ -163,7 +163,8 @@ describe('redirects', () => {
     const source = client.repository(parseReference(`${registry.host}/app`), USER);
     await source.resolve({ platform, signal });
     await expect(source.fetchBlob(layer, { signal }).next()).rejects.toMatchObject({ kind: 'Unauthorized' });
-    expect(other.seen.length).toBeGreaterThan(0);
+    // Once: its 401 is an answer, not a question that the registry's credentials would be an answer to.
+    expect(other.seen).toHaveLength(1);
     for (const { headers } of other.seen) expect(headers).not.toHaveProperty('authorization');
     other.fault = () => false;
     other.blobs.set(layer.digest, Buffer.from('layer'));

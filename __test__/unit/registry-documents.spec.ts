@@ -79,6 +79,7 @@ describe('platforms', () => {
   it.each([
     ['linux/amd64', ['unknown/unknown', 'linux/arm64', 'linux/amd64'], 2],
     ['linux/amd64', ['unknown/unknown'], undefined],
+    ['unknown/unknown', ['unknown/unknown'], undefined],
     ['linux/amd64', ['linux/386', 'linux/amd64'], 1],
     ['linux/amd64', ['linux/386'], 0],
     ['linux/amd64', ['linux/amd64/v3', 'windows/amd64'], undefined],

@@ -85,16 +85,30 @@ describe('blobs', () => {
   });
 
   it.each([
-    ['one bit flipped', (data: Buffer) => Buffer.concat([Buffer.from([(data[0] ?? 0) ^ 1]), data.subarray(1)])],
-    ['one byte less', (data: Buffer) => data.subarray(0, -1)],
-    ['one byte more', (data: Buffer) => Buffer.concat([data, Buffer.from([0])])],
-  ])('with %s are refused by their digest', async (_what, spoil) => {
+    [
+      'one bit flipped',
+      (data: Buffer) => Buffer.concat([Buffer.from([(data[0] ?? 0) ^ 1]), data.subarray(1)]),
+      'what came',
+    ],
+    ['one byte less', (data: Buffer) => data.subarray(0, -1), '599999 bytes in place of 600000'],
+    ['one byte more', (data: Buffer) => Buffer.concat([data, Buffer.from([0])]), '600001 bytes in place of 600000'],
+  ])('with %s are refused by their digest', async (_what, spoil, why) => {
     const [layer] = registry.addImage([LAYER]).layers;
     registry.blobs.set(layer?.digest ?? '', spoil(LAYER));
-    await expect(pull()).rejects.toMatchObject({
-      kind: 'DataLoss',
-      message: expect.stringContaining(layer?.digest ?? ''),
-    });
+    const failed = await pull().catch((error: unknown) => error);
+    expect(failed).toMatchObject({ kind: 'DataLoss', message: expect.stringContaining(why) });
+    expect(failed).toMatchObject({ message: expect.stringContaining(layer?.digest ?? '') });
+  });
+
+  it('that go on without end are left at their size', async () => {
+    registry.addImage([LAYER]);
+    registry.fault = (request, response) => {
+      if (!isBlob(request.url)) return false;
+      const more = (error?: Error | null): void => void (error ?? response.write(LAYER, more));
+      more();
+      return true;
+    };
+    await expect(pull()).rejects.toMatchObject({ kind: 'DataLoss', message: expect.stringContaining('more than its') });
   });
 
   it.each(['bytes 0-599999/600000', 'bytes 50001-599999/600000', 'bytes 50000-599999/700000', 'nonsense'])(
@@ -196,6 +210,9 @@ describe('answers', () => {
   });
 
   it('of errors are read up to a limit', async () => {
+    await client.close();
+    client = new RegistryClient({ timing: { responseMs: 3_600_000 } });
+    source = client.repository(parseReference(`${registry.host}/app`));
     registry.fault = (_request, response) => {
       response.writeHead(404);
       const more = (): void => void response.write(Buffer.alloc(65_536, 'x'), (error) => error ?? more());
