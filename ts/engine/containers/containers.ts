@@ -110,14 +110,7 @@ export class Containers {
   async start(idOrName: string): Promise<void> {
     const { id } = this.find(idOrName);
     this.#ctx.live.of(id).restartDelayMs = 0;
-    try {
-      await this.#starter.start(id);
-    } catch (error) {
-      // the docker client waits for this removal before it reports the failure
-      const row = this.#ctx.graph.containers.get(id);
-      if (row && !isRunning(row) && readRecord(row).hostConfig.AutoRemove) this.#monitor.removeEnded(id);
-      throw error;
-    }
+    await this.#starter.start(id);
   }
 
   stop(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {

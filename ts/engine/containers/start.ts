@@ -73,7 +73,7 @@ export class Starter {
 
   /** Runs the job; a failure is kept in the row, as inspect and `ps` show it. */
   async start(id: string, restartCount = 0): Promise<void> {
-    const { graph, paths, live } = this.#ctx;
+    const { graph, paths } = this.#ctx;
     const row = graph.containers.resolve(id);
     const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], restartCount };
     try {
@@ -87,7 +87,6 @@ export class Starter {
         graph.containers.updateState(row.id, { exitCode: exitCodeOf(error), error: error.message });
       }
       this.#closePending(row.id);
-      live.of(row.id).notify(['next-exit', 'not-running'], { exitCode: exitCodeOf(error), error: error.message });
       this.#outcome.failed(row.id);
       throw error;
     }
@@ -145,7 +144,29 @@ export class Starter {
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
     if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
     if (netnsResult.status === 'rejected') throw netnsResult.reason;
-    if (portsResult.status === 'rejected') throw portFailure(portsResult.reason, this.#record(plan.id), endpoint);
+    if (portsResult.status === 'rejected') throw this.#portFailure(portsResult.reason, plan);
+  }
+
+  /** Docker's sentence; the hint names the container that has the port, if it is one of ours. */
+  #portFailure(error: unknown, { id, endpoint, ports }: StartPlan): unknown {
+    if (!(error instanceof CaissonError) || error.kind !== 'Conflict') return error;
+    const { graph } = this.#ctx;
+    const { row } = this.#record(id);
+    const where = `driver failed programming external connectivity on endpoint ${row.name} (${endpoint?.endpointId ?? ''})`;
+    const holder = graph.networks
+      .ports()
+      .find((port) => ports.some(({ proto, hostPorts: [from] }) => proto === port.proto && from === port.hostPort));
+    if (!holder) return new CaissonError('System', `${where}: ${error.message}`, { code: 'PORT_IN_USE', cause: error });
+    const name = graph.containers.get(holder.containerId)?.name ?? holder.containerId;
+    return new CaissonError(
+      'System',
+      `${where}: Bind for ${holder.hostIp}:${holder.hostPort} failed: port is already allocated`,
+      {
+        code: 'PORT_IN_USE',
+        hint: `Container ${name} publishes ${holder.hostPort}/${holder.proto}.`,
+        cause: error,
+      },
+    );
   }
 
   #unprepare({ id }: StartPlan): void {
@@ -253,12 +274,6 @@ function checkNetwork({ graph, network }: ContainerContext, mode: string): void 
 
 function ignoreMissing(error: unknown): void {
   if (!isKind(error, 'NotFound')) throw error;
-}
-
-function portFailure(error: unknown, { row }: ContainerRecord, endpoint: EndpointPlan | undefined): unknown {
-  if (!(error instanceof CaissonError) || error.kind !== 'Conflict') return error;
-  const where = `driver failed programming external connectivity on endpoint ${row.name} (${endpoint?.endpointId ?? ''})`;
-  return new CaissonError('System', `${where}: ${error.message}`, { code: 'PORT_IN_USE', cause: error });
 }
 
 /** 127: no such program; 126: it cannot be executed; 128: anything else that went wrong before it ran. */
