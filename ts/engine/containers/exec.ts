@@ -7,7 +7,7 @@ import type { ExecBody } from '../api/schemas/containers.ts';
 import { type ClientStream, NativeError } from '../native/index.ts';
 import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
-import { buildEnv, capabilitiesOf, capabilitySets } from '../runtime/spec.ts';
+import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/spec.ts';
 import type { ContainerContext } from './context.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { parseDetachKeys, writeMessage } from './streams.ts';
@@ -171,6 +171,7 @@ export class Execs {
       }),
       cwd: config.workingDir || containerConfig.WorkingDir || '/',
       capabilities: capabilitySets(capabilities),
+      ...rlimitsOf(hostConfig),
       noNewPrivileges: config.privileged ? false : security.noNewPrivileges,
       ...(security.apparmor && security.apparmor !== 'unconfined' ? { apparmorProfile: security.apparmor } : {}),
       oomScoreAdj: hostConfig.OomScoreAdj,

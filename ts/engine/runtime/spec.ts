@@ -83,6 +83,14 @@ export function buildEnv(config: Pick<ContainerConfig, 'Env' | 'Hostname' | 'Tty
   return [...merged.values()];
 }
 
+/** Of init and of every exec. Without a wish of the user init sets nofile 1024:524288, as far as the host's hard limit allows. */
+export function rlimitsOf({ Ulimits }: HostConfig): Pick<RuntimeProcess, 'rlimits'> {
+  if (!Ulimits?.length) return {};
+  return {
+    rlimits: Ulimits.map(({ Name, Soft, Hard }) => ({ type: `RLIMIT_${Name.toUpperCase()}`, soft: Soft, hard: Hard })),
+  };
+}
+
 function buildProcess(input: SpecInput, host: SpecHost): RuntimeProcess {
   const { config, hostConfig, security } = input;
   const [height, width] = hostConfig.ConsoleSize;
@@ -94,16 +102,7 @@ function buildProcess(input: SpecInput, host: SpecHost): RuntimeProcess {
     env: buildEnv(config),
     cwd: config.WorkingDir || '/',
     capabilities: capabilitySets(capabilitiesOf(hostConfig, host.bounded)),
-    // without a wish of the user the shim gives nofile 1024:524288, as far as the host's hard limit allows
-    ...(hostConfig.Ulimits?.length
-      ? {
-          rlimits: hostConfig.Ulimits.map(({ Name, Soft, Hard }) => ({
-            type: `RLIMIT_${Name.toUpperCase()}`,
-            soft: Soft,
-            hard: Hard,
-          })),
-        }
-      : {}),
+    ...rlimitsOf(hostConfig),
     noNewPrivileges: security.noNewPrivileges,
     ...(security.apparmor && security.apparmor !== 'unconfined' ? { apparmorProfile: security.apparmor } : {}),
     oomScoreAdj: hostConfig.OomScoreAdj,
