@@ -286,8 +286,8 @@ fn sysctls_of_the_host_stay_the_hosts() {
     {
         refused(key, None);
     }
-    refused("net.ipv4.ip_forward", Some(json!([{"type": "mount"}, {"type": "pid"}])));
-    refused("kernel.msgmax", Some(json!([{"type": "mount"}, {"type": "pid"}])));
+    refused("net.ipv4.ip_forward", Some(json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}])));
+    refused("kernel.msgmax", Some(json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}])));
     assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), pattern);
     let mut bundle =
         Bundle::shell("sysctl-own", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax");
