@@ -102,7 +102,7 @@ export class Snapshotter {
 
   /** Removes layers whose rows have been deleted. */
   async removeLayers(cacheIds: readonly string[]): Promise<void> {
-    for (const cacheId of cacheIds) await this.#removeTree(this.#directory(cacheId));
+    await Promise.all(cacheIds.map((cacheId) => this.#removeTree(this.#directory(cacheId))));
   }
 
   /**
