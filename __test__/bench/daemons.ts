@@ -1,7 +1,16 @@
 /** The daemons that the bench compares, each with roots of its own: dockerd (unpacked by scripts/bench-peers) and ours. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, globSync, mkdirSync, openSync, readFileSync, readlinkSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../ts/packageRoot.ts';
 
@@ -61,9 +70,11 @@ async function start(
   };
 }
 
-/** dockerd in a network namespace of its own would be another host: it shares ours, with a bridge of its own. */
-export const startDockerd = (dir: string, registry: string): Promise<Daemon> =>
-  start(
+/** Both daemons run in the bench's own network namespace, each with a bridge of its own. */
+export function startDockerd(dir: string, registry: string): Promise<Daemon> {
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(`${dir}/daemon.json`, '{}'); // not the host's
+  return start(
     'dockerd',
     dir,
     join(peers, 'usr/sbin/dockerd'),
@@ -87,6 +98,7 @@ export const startDockerd = (dir: string, registry: string): Promise<Daemon> =>
     ],
     { ...process.env, PATH: `${peers}/usr/sbin:${peers}/usr/bin:${process.env['PATH']}` },
   );
+}
 
 export const startCaisson = (dir: string, registry: string): Promise<Daemon> =>
   start(

@@ -40,7 +40,7 @@ for (const [name, out] of [
   execFileSync('gcc', ['-O2', '-static', '-o', out, join(import.meta.dirname, `${name}.c`)]);
 }
 const rows: Row[] = [];
-const wanted = (id: string): boolean => !only || only.includes(id);
+const wanted = (id: string): boolean => !only || only.some((prefix) => id.startsWith(prefix));
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const clientUs = (...args: string[]): number =>
   Number(execFileSync(client, args, { encoding: 'utf8' }).trim().split(' ').at(-1));
@@ -242,7 +242,7 @@ function mean(values: number[]): number {
 
 /** The runtimes alone, on one bundle of a true-only program, beside the floor. */
 async function runtimes(): Promise<void> {
-  if (only && !only.some((id) => id.startsWith('runtime'))) return;
+  if (only && !only.some((prefix) => prefix.startsWith('runtime'))) return;
   const bundle = join(dir, 'bundle');
   mkdirSync(join(bundle, 'rootfs/bin'), { recursive: true });
   cpSync(
