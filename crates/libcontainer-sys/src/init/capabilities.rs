@@ -71,7 +71,11 @@ impl Sets {
             effective: mask(&capabilities.effective)? & own,
             permitted: mask(&capabilities.permitted)? & own,
             inheritable: mask(&capabilities.inheritable)? & own,
-            ambient: mask(&capabilities.ambient)? & own,
+            // the kernel takes only what is permitted and inheritable too; runc passes over the rest as well
+            ambient: mask(&capabilities.ambient)?
+                & mask(&capabilities.inheritable)?
+                & mask(&capabilities.permitted)?
+                & own,
         })
     }
 
