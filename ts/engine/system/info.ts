@@ -69,7 +69,7 @@ export function systemInfo(engine: Engine): object {
       Volume: ['local'],
       Network: ['bridge', 'host', 'null'],
       Authorization: null,
-      Log: ['json-file', 'local', 'none'],
+      Log: ['json-file', 'none'],
     },
     MemoryLimit: host.memoryLimit,
     SwapLimit: host.swapLimit,
