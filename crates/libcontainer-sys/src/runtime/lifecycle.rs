@@ -192,8 +192,8 @@ pub fn update(root: &Path, words: Vec<String>) -> Result<i32> {
         "-" => std::io::stdin().read_to_string(&mut text).context("read", "stdin")?,
         path => fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)).context("read", path)?,
     };
-    let resources: Resources =
-        serde_json::from_str(&text).map_err(|error| Failure::invalid("update", format!("{path}: {error}")))?;
+    let resources: Resources = serde_json::from_slice(text.as_bytes())
+        .map_err(|error| Failure::invalid("update", format!("{path}: {error}")))?;
     state.group()?.set(&resources)?;
     Ok(0)
 }

@@ -115,3 +115,10 @@ pub struct ResizeConfig {
     pub width: u16,
     pub height: u16,
 }
+
+/// The end that the daemon knows of: an exec's, or the container's.
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct AckConfig {
+    pub exec_id: Option<String>,
+}

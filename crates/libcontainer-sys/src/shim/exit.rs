@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::timestamp;
+use super::clock::{now, timestamp};
 
 /// `ExitStatus` of the contract.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -23,8 +22,7 @@ pub struct ExitStatus {
 
 impl ExitStatus {
     pub fn now(exit_code: i32, signal: Option<i32>, oom_killed: bool) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { exit_code, signal, oom_killed, exited_at: timestamp(now), reason: None }
+        Self { exit_code, signal, oom_killed, exited_at: timestamp(now()), reason: None }
     }
 
     /// The status of a container whose shim was killed, so that nobody can know its own.

@@ -14,6 +14,7 @@
 
 pub mod bootstrap;
 mod client;
+mod clock;
 pub mod config;
 mod container;
 pub mod exit;
@@ -21,6 +22,5 @@ mod log;
 mod ports;
 pub mod process;
 pub mod protocol;
-pub mod record;
 mod server;
 mod stdio;

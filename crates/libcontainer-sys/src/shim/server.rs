@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::accept;
-use super::config::{ClientConfig, ContainerConfig, ExecConfig, ResizeConfig};
+use super::config::{AckConfig, ClientConfig, ContainerConfig, ExecConfig, ResizeConfig};
 use super::container::Container;
 use super::exit::ExitStatus;
 use super::ports::{PortPart, Ports};
@@ -23,6 +23,8 @@ use crate::sys::{signal, signalfd};
 const ACK_TIME: Duration = Duration::from_secs(2);
 /// How long a client of an ended container may take for what is pending.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long the buffers are kept after their last use.
+const WARM: Duration = Duration::from_secs(1);
 
 struct Exec {
     id: String,
@@ -55,6 +57,7 @@ pub struct Server {
     oom_kills: u64,
     started: bool,
     exit: Option<(ExitStatus, Ended)>,
+    /// Empty while nothing happens.
     buffer: Vec<u8>,
 }
 
@@ -123,7 +126,8 @@ impl Server {
                 self.container.remove_cgroups();
                 return;
             }
-            for (token, events) in self.wait() {
+            let ready = self.wait();
+            for (token, events) in ready {
                 self.handle(token, events);
             }
             self.stdio.sweep();
@@ -133,7 +137,23 @@ impl Server {
         }
     }
 
-    fn wait(&self) -> Vec<(Token, PollFlags)> {
+    fn wait(&mut self) -> Vec<(Token, PollFlags)> {
+        let timeout = self.timeout();
+        let ready = self.poll(timeout);
+        if ready.is_empty() && timeout.is_some_and(|timeout| timeout >= WARM) {
+            self.buffer = Vec::new();
+            self.stdio.rest();
+        }
+        ready
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        let waiting = self.exit.is_some() || self.execs.iter().any(|exec| exec.exit.is_some());
+        let warm = (self.buffer.capacity() > 0).then_some(WARM);
+        [self.stdio.pause(), waiting.then_some(Duration::from_millis(250)), warm].into_iter().flatten().min()
+    }
+
+    fn poll(&self, timeout: Option<Duration>) -> Vec<(Token, PollFlags)> {
         let mut tokens = vec![Token::Signals, Token::Listener];
         let mut polled = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
@@ -158,8 +178,7 @@ impl Server {
         if self.started {
             self.ports.interests(|fd, events, part| add(fd, events, Token::Port(part)));
         }
-        let waiting = self.exit.is_some() || self.execs.iter().any(|exec| exec.exit.is_some());
-        let timeout = waiting.then_some(Timespec { tv_sec: 0, tv_nsec: 250_000_000 });
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         if rustix::event::poll(&mut polled, timeout.as_ref()).is_err() {
             return Vec::new();
         }
@@ -292,7 +311,7 @@ impl Server {
     fn answer(&mut self, index: usize, packet: &[u8], fds: Vec<OwnedFd>) {
         let Ok(request) = serde_json::from_slice::<Request>(packet) else { return };
         let result = if request.v == protocol::VERSION {
-            self.perform(&request.op, request.body, fds)
+            self.perform(request.op, request.body.get(), fds)
         } else {
             let message = format!("the shim of {} speaks version {}", self.config.id, protocol::VERSION);
             Err(Failure::new(Kind::Unsupported, "shim", message))
@@ -303,7 +322,7 @@ impl Server {
         }
     }
 
-    fn perform(&mut self, op: &str, body: Value, fds: Vec<OwnedFd>) -> Result<Value, Failure> {
+    fn perform(&mut self, op: &str, body: &str, fds: Vec<OwnedFd>) -> Result<Value, Failure> {
         match op {
             "start" => self.start(),
             "attach" => {
@@ -314,7 +333,8 @@ impl Server {
             "resize" => self.resize(&parse(op, body)?),
             "state" => Ok(self.state()),
             "ack" => {
-                self.acknowledge(body["execId"].as_str());
+                let target = parse::<AckConfig>(op, body)?;
+                self.acknowledge(target.exec_id.as_deref());
                 Ok(Value::Null)
             }
             _ => Err(Failure::new(Kind::Unsupported, op, format!("the shim knows no operation {op:?}"))),
@@ -403,8 +423,9 @@ impl Server {
     }
 }
 
-fn parse<T: DeserializeOwned>(op: &str, body: Value) -> Result<T, Failure> {
-    serde_json::from_value(body).map_err(|error| Failure::new(Kind::Invalid, op, format!("{op}: {error}")))
+/// From bytes, as everything here: each kind of source is a parser of its own in the program.
+fn parse<T: DeserializeOwned>(op: &str, body: &str) -> Result<T, Failure> {
+    serde_json::from_slice(body.as_bytes()).map_err(|error| Failure::new(Kind::Invalid, op, format!("{op}: {error}")))
 }
 
 fn one(op: &str, fds: Vec<OwnedFd>) -> Result<OwnedFd, Failure> {

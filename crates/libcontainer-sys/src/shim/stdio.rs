@@ -1,6 +1,7 @@
 //! The streams of a container or an exec: one reader for each, which feeds the log and the attached clients.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -12,6 +13,12 @@ use crate::failure::{Failure, Kind};
 
 /// Bytes of one read, and so the most that waits for a client: what a pipe holds.
 const READ: usize = 64 * 1024;
+/// What is taken out of a stream before others have their turn.
+const TURN: usize = 1 << 20;
+/// A busy stream that gives less than this at once is left alone for `PAUSE`, so that a program that writes line by line
+/// neither wakes us nor waits for us at each of them.
+const SMALL: usize = 16 * 1024;
+const PAUSE: Duration = Duration::from_millis(1);
 /// What is still taken out of a stream when its process has ended, however busy others write to it: what a pipe can hold
 /// when it was enlarged.
 const DRAIN: usize = 1 << 20;
@@ -41,6 +48,10 @@ pub struct Stdio {
     console: Option<OwnedFd>,
     clients: Vec<Client>,
     log: Option<LogWriter>,
+    /// The stream that was read last, and when.
+    last: Option<(StreamName, Instant)>,
+    /// A stream that is not waited for until then.
+    paused: Option<(StreamName, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +88,8 @@ impl Stdio {
             console: streams.console,
             clients: Vec::new(),
             log,
+            last: None,
+            paused: None,
         })
     }
 
@@ -105,7 +118,9 @@ impl Stdio {
     /// Names what is to be waited for.
     pub fn interests<'a>(&'a self, mut add: impl FnMut(BorrowedFd<'a>, PollFlags, Part)) {
         for (index, output) in self.outputs.iter().enumerate() {
-            if !self.clients.iter().any(|client| client.wants(output.name) && client.is_full()) {
+            if !self.paused.is_some_and(|(name, _)| name == output.name)
+                && !self.clients.iter().any(|client| client.wants(output.name) && client.is_full())
+            {
                 add(output.fd.as_fd(), PollFlags::IN, Part::Output(index));
             }
         }
@@ -132,7 +147,7 @@ impl Stdio {
     pub fn handle(&mut self, part: Part, events: PollFlags, buffer: &mut Vec<u8>) -> bool {
         match part {
             Part::Output(index) => {
-                self.read_output(index, buffer);
+                self.take_output(index, buffer);
                 false
             }
             Part::Stdin => {
@@ -218,9 +233,59 @@ impl Stdio {
         }
     }
 
+    /// How long the loop may wait before it asks again for `interests`.
+    pub fn pause(&mut self) -> Option<Duration> {
+        let (_, until) = self.paused?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.paused = None;
+        }
+        Some(left)
+    }
+
+    /// Takes what a stream has, up to `TURN`.
+    fn take_output(&mut self, index: usize, buffer: &mut Vec<u8>) {
+        let Some(name) = self.outputs.get(index).map(|output| output.name) else { return };
+        // What another stream was paused with was written before.
+        if let Some((paused, _)) = self.paused.take()
+            && paused != name
+            && let Some(other) = self.outputs.iter().position(|output| output.name == paused)
+        {
+            self.read_output(other, buffer);
+        }
+        let Some(index) = self.outputs.iter().position(|output| output.name == name) else { return };
+        let mut total = 0;
+        loop {
+            let count = self.read_output(index, buffer);
+            total += count;
+            let waits = self.clients.iter().any(|client| client.wants(name) && client.is_full());
+            if count < READ || waits || total >= TURN {
+                break;
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        self.pace(name, total);
+    }
+
+    fn pace(&mut self, name: StreamName, total: usize) {
+        let now = Instant::now();
+        let busy = self.last.is_some_and(|(last, then)| last == name && now.duration_since(then) < 2 * PAUSE);
+        self.last = Some((name, now));
+        // An attached client may answer what it reads: it must not wait.
+        if busy && total < SMALL && self.log.is_some() && self.clients.is_empty() {
+            self.paused = Some((name, now + PAUSE));
+        }
+    }
+
     /// One read of a stream, given to the log and to each client. The stream is closed at its end.
     fn read_output(&mut self, index: usize, buffer: &mut Vec<u8>) -> usize {
         let Some(output) = self.outputs.get(index) else { return 0 };
+        if buffer.capacity() < READ {
+            // zeroed by the kernel, page by page when they are used
+            *buffer = vec![0; READ];
+        }
         buffer.resize(READ, 0);
         match rustix::io::retry_on_intr(|| rustix::io::read(&output.fd, &mut buffer[..])) {
             Ok(count @ 1..) => {
@@ -242,6 +307,13 @@ impl Stdio {
                 }
                 0
             }
+        }
+    }
+
+    /// Gives back the memory that only busy streams need.
+    pub fn rest(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.rest();
         }
     }
 

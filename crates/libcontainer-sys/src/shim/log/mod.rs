@@ -1,23 +1,24 @@
-//! The log writer: lines in, json-file records out, in batches, with rotation.
-//!
-//! ```text
-//! path        being written
-//! path.1      the one before, path.2 the one before that, … up to maxFiles - 1
-//! ```
+//! The log writer: what the container writes in, records out, many in one write.
 //!
 //! A log that cannot be written never stops the container: what is lost is counted, and a record says so as soon as
 //! records can be written again.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+mod encoder;
+mod file;
+mod json;
 
+use std::io;
+use std::time::Duration;
+
+use super::clock::now;
 use super::config::{LogConfig, LogDriver};
-use super::record::{MAX_LINE, attributes, escape, timestamp};
+use encoder::Encoder;
+use file::LogFile;
+use json::JsonFile;
 
-/// Records are collected up to this size before they are written.
+/// A longer line is cut into records of this size, its newline included; only the last of them ends a line.
+const MAX_LINE: usize = 16 * 1024;
+/// Records are collected up to this size before they are written. Small enough to stay in the second-level cache.
 const BATCH: usize = 256 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,192 +45,153 @@ impl StreamName {
 }
 
 pub struct LogWriter {
-    path: PathBuf,
-    file: Option<File>,
-    /// Bytes in the current file.
-    size: u64,
-    max_size: Option<u64>,
-    max_files: u32,
-    attrs: Vec<u8>,
+    file: LogFile,
+    encoder: Box<dyn Encoder>,
     /// Beginning of a line whose end has not come yet.
     partial: [Vec<u8>; 2],
+    /// Records that are still to be written: the first `filled` bytes. Empty while nothing is logged.
     batch: Vec<u8>,
-    /// Bytes of the container's output that the records in `batch` carry.
-    batch_payload: u64,
+    filled: usize,
+    /// Bytes of the container's output that those records carry.
+    payload: u64,
     lost: u64,
+    stream: StreamName,
+    time: Duration,
 }
 
 impl LogWriter {
     /// `None` when this container has no log.
     pub fn open(config: &LogConfig) -> io::Result<Option<Self>> {
         let Some(path) = config.path.clone() else { return Ok(None) };
-        if config.driver == LogDriver::None {
-            return Ok(None);
-        }
-        let file = open_append(&path)?;
-        let size = file.metadata()?.len();
+        let encoder: Box<dyn Encoder> = match config.driver {
+            LogDriver::None => return Ok(None),
+            LogDriver::JsonFile | LogDriver::Local => Box::new(JsonFile::new(&config.attrs)),
+        };
         Ok(Some(Self {
-            path,
-            file: Some(file),
-            size,
-            max_size: config.max_size_bytes,
-            max_files: config.max_files.unwrap_or(1).max(1),
-            attrs: attributes(&config.attrs),
+            file: LogFile::open(path, config.max_size_bytes, config.max_files.unwrap_or(1))?,
+            encoder,
             partial: [Vec::new(), Vec::new()],
             batch: Vec::new(),
-            batch_payload: 0,
+            filled: 0,
+            payload: 0,
             lost: 0,
+            stream: StreamName::Stdout,
+            time: Duration::ZERO,
         }))
     }
 
-    /// Takes what was read in one go. One time for all of its records: they came in one read.
+    /// Takes what was read in one go. One time for all of its records: they came in one read. The last of them are in the
+    /// file only after `flush`.
     pub fn write(&mut self, stream: StreamName, mut data: &[u8]) {
-        let tail = self.tail(stream);
+        self.begin(stream);
         let index = stream as usize;
         if !self.partial[index].is_empty() {
-            let missing = MAX_LINE - self.partial[index].len();
-            let end = memchr::memchr(b'\n', &data[..data.len().min(missing)]).map(|at| at + 1);
-            let taken = end.unwrap_or(data.len().min(missing));
+            let window = &data[..data.len().min(MAX_LINE - self.partial[index].len())];
+            let end = memchr::memchr(b'\n', window);
             let mut line = std::mem::take(&mut self.partial[index]);
-            line.extend_from_slice(&data[..taken]);
-            data = &data[taken..];
+            line.extend_from_slice(&window[..end.unwrap_or(window.len())]);
+            data = &data[end.map_or(window.len(), |end| end + 1)..];
             if end.is_none() && line.len() < MAX_LINE {
                 self.partial[index] = line;
                 return;
             }
-            self.push(&line, &tail);
+            self.push(&line, end.is_some());
+            line.clear();
+            self.partial[index] = line;
         }
         while !data.is_empty() {
             let window = &data[..data.len().min(MAX_LINE)];
-            let end = match memchr::memchr(b'\n', window) {
-                Some(at) => at + 1,
-                None if window.len() == MAX_LINE => MAX_LINE,
+            match memchr::memchr(b'\n', window) {
+                Some(end) => {
+                    self.push(&data[..end], true);
+                    data = &data[end + 1..];
+                }
+                None if window.len() == MAX_LINE => {
+                    self.push(window, false);
+                    data = &data[MAX_LINE..];
+                }
                 None => {
-                    self.partial[index] = window.to_vec();
+                    self.partial[index].extend_from_slice(window);
                     break;
                 }
-            };
-            self.push(&data[..end], &tail);
-            data = &data[end..];
+            }
         }
-        self.flush();
     }
 
     /// The stream has ended: a line without an end becomes a record without a newline.
     pub fn end(&mut self, stream: StreamName) {
         let line = std::mem::take(&mut self.partial[stream as usize]);
         if !line.is_empty() {
-            let tail = self.tail(stream);
-            self.push(&line, &tail);
+            self.begin(stream);
+            self.push(&line, false);
         }
         self.flush();
     }
 
-    /// What follows the text in each record of this moment.
-    fn tail(&self, stream: StreamName) -> Vec<u8> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut tail = format!("\",\"stream\":\"{}\",", stream.name()).into_bytes();
-        tail.extend_from_slice(&self.attrs);
-        tail.extend_from_slice(format!("\"time\":\"{}\"}}\n", timestamp(now)).as_bytes());
-        tail
+    /// Gives back the memory that only a busy log needs.
+    pub fn rest(&mut self) {
+        self.flush();
+        self.batch = Vec::new();
+        self.partial.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    fn push(&mut self, line: &[u8], tail: &[u8]) {
-        let before = self.batch.len();
-        self.batch.extend_from_slice(b"{\"log\":\"");
-        escape(line, &mut self.batch);
-        self.batch.extend_from_slice(tail);
-        if let Some(max) = self.max_size
-            && self.size + self.batch.len() as u64 > max
-            && self.size + before as u64 > 0
-        {
-            let record = self.batch.split_off(before);
-            self.flush();
-            self.rotate();
-            self.batch.extend_from_slice(&record);
-        }
-        self.batch_payload += line.len() as u64;
-        if self.batch.len() >= BATCH {
-            self.flush();
-        }
+    fn begin(&mut self, stream: StreamName) {
+        self.stream = stream;
+        self.time = now();
+        self.encoder.begin(stream, self.time);
     }
 
-    fn flush(&mut self) {
-        if self.batch.is_empty() {
+    fn push(&mut self, text: &[u8], ends_line: bool) {
+        let room = self.encoder.worst_case(text.len());
+        if self.batch.len() < self.filled + room {
+            self.flush();
+            if self.batch.len() < room {
+                // zeroed by the kernel, page by page when they are used
+                self.batch = vec![0; room.max(BATCH)];
+            }
+        }
+        let start = self.filled;
+        let length = self.encoder.record(text, ends_line, &mut self.batch[start..]);
+        if self.file.is_full(start, length) {
+            self.flush();
+            self.file.rotate();
+            self.batch.copy_within(start..start + length, 0);
+        }
+        self.filled += length;
+        self.payload += text.len() as u64 + u64::from(ends_line);
+    }
+
+    /// Writes what was collected.
+    pub fn flush(&mut self) {
+        if self.filled == 0 {
             return;
         }
-        let payload = std::mem::take(&mut self.batch_payload);
+        let payload = std::mem::take(&mut self.payload);
         if self.append().is_err() {
             self.lost += payload;
         }
-        self.batch.clear();
-        if self.batch.capacity() > 2 * BATCH {
-            self.batch.shrink_to(BATCH);
-        }
+        self.filled = 0;
     }
 
     fn append(&mut self) -> io::Result<()> {
-        if self.file.is_none() {
-            let file = open_append(&self.path)?;
-            self.size = file.metadata()?.len();
-            self.file = Some(file);
-        }
         if self.lost > 0 {
-            let notice = format!("{{\"log\":\"{} bytes lost\\n", self.lost).into_bytes();
-            let record = [notice, self.tail(StreamName::Stderr)].concat();
-            self.append_whole(&record)?;
+            let text = format!("{} bytes lost", self.lost);
+            let mut record = vec![0; self.encoder.worst_case(text.len())];
+            self.encoder.begin(StreamName::Stderr, self.time);
+            let length = self.encoder.record(text.as_bytes(), true, &mut record);
+            self.encoder.begin(self.stream, self.time);
+            self.file.append(&record[..length], self.time)?;
             self.lost = 0;
         }
-        let batch = std::mem::take(&mut self.batch);
-        let result = self.append_whole(&batch);
-        self.batch = batch;
-        result
+        self.file.append(&self.batch[..self.filled], self.time)
     }
-
-    /// All of `records` or nothing: a torn record would hide those behind it from readers.
-    fn append_whole(&mut self, records: &[u8]) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        match file.write_all(records) {
-            Ok(()) => {
-                self.size += records.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                // Best effort: a reader skips a torn line too.
-                let _ = file.set_len(self.size);
-                Err(error)
-            }
-        }
-    }
-
-    fn rotate(&mut self) {
-        self.file = None;
-        for number in (1..self.max_files).rev() {
-            let from = if number == 1 { self.path.clone() } else { numbered(&self.path, number - 1) };
-            // One that is not there yet has nothing to be moved.
-            let _ = std::fs::rename(from, numbered(&self.path, number));
-        }
-        if self.max_files == 1 {
-            // A new file and not a truncated one: who reads the old one can read it to its end.
-            let _ = std::fs::remove_file(&self.path);
-        }
-        self.size = 0;
-    }
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
-}
-
-fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::file::numbered;
     use super::*;
+    use std::path::{Path, PathBuf};
 
     fn writer(dir: &Path, max_size_bytes: Option<u64>, max_files: u32) -> LogWriter {
         let config = LogConfig {
@@ -280,6 +242,7 @@ mod tests {
         line.push(b'\n');
         log.write(StreamName::Stdout, &line[..10_000]);
         log.write(StreamName::Stdout, &line[10_000..]);
+        log.flush();
         let records = logs(&dir.join("x-json.log"));
         let lengths: Vec<usize> = records.iter().map(|record| record.len() - "stdout:".len()).collect();
         assert_eq!(lengths, [16_384, 16_384, 7_233]);
@@ -293,7 +256,11 @@ mod tests {
         let mut log = writer(&dir, Some(1000), 3);
         for number in 0..100 {
             log.write(StreamName::Stdout, format!("line {number}\n").as_bytes());
+            if number % 7 == 0 {
+                log.flush();
+            }
         }
+        log.flush();
         let path = dir.join("x-json.log");
         let all: Vec<String> =
             [numbered(&path, 2), numbered(&path, 1), path.clone()].iter().flat_map(|file| logs(file)).collect();
@@ -308,13 +275,18 @@ mod tests {
     #[test]
     fn says_what_was_lost_once_it_can_write_again() {
         let dir = scratch("lost");
+        let path = dir.join("x-json.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
         let mut log = writer(&dir, None, 1);
-        log.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        log.write(StreamName::Stdout, b"gone\n");
-        log.write(StreamName::Stdout, b"gone too\n");
-        log.file = None;
+        for line in ["gone\n", "gone too\n"] {
+            log.write(StreamName::Stdout, line.as_bytes());
+            log.flush();
+        }
+        std::fs::remove_file(&path).unwrap();
+        log.file.replace(None);
         log.write(StreamName::Stdout, b"here\n");
-        assert_eq!(logs(&dir.join("x-json.log")), ["stderr:14 bytes lost\n", "stdout:here\n"]);
+        log.flush();
+        assert_eq!(logs(&path), ["stderr:14 bytes lost\n", "stdout:here\n"]);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
