@@ -1,0 +1,38 @@
+/** `caisson registry serve`: a registry that runs until a signal ends it. */
+import { createLogger } from '../../log.ts';
+import { loadRegistryConfig, SETTINGS } from './config.ts';
+import { startRegistry } from './server.ts';
+
+/** Flags without the command's name. */
+export async function serve(argv: readonly string[]): Promise<number> {
+  const config = loadRegistryConfig(argv);
+  const log = createLogger(config.logLevel);
+  const running = await startRegistry(config, log);
+  const { addresses, metricsAddress } = running;
+  log.info({ root: config.root, addresses, ...(metricsAddress && { metricsAddress }) }, 'registry is served');
+  process.on('SIGHUP', () => {
+    try {
+      running.reload();
+      log.info('certificate read again');
+    } catch (error) {
+      log.error({ err: error }, 'certificate not read again');
+    }
+  });
+  const signal = await new Promise<string>((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT']) process.once(name, () => resolve(name));
+  });
+  log.info({ signal }, 'registry ends');
+  await running.close();
+  return 0;
+}
+
+/** Its flags, for `--help`. */
+export function flagsHelp(): string {
+  const lines = Object.entries(SETTINGS).flatMap(([name, { kind, help }]) => {
+    if (kind === 'objects') return [];
+    const flag = `--${name}${kind === 'switch' ? '' : ` ${kind.toUpperCase()}`}`;
+    return [`  ${flag.padEnd(26)}  ${help}`];
+  });
+  const file = `  ${'--config FILE'.padEnd(26)}  The same settings as JSON; there also "rights" and "retention"`;
+  return [file, ...lines].join('\n');
+}

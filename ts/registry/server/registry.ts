@@ -1,0 +1,60 @@
+/** Everything a registry is made of, without its HTTP side. */
+import { mkdirSync } from 'node:fs';
+import type { Logger } from '../../log.ts';
+import { Collector } from './collector.ts';
+import type { RegistryConfig } from './config.ts';
+import { FilesystemStorage } from './filesystem.ts';
+import { Blobs } from './metadata/blobs.ts';
+import { RegistryDatabase } from './metadata/database.ts';
+import { Manifests } from './metadata/manifests.ts';
+import { Repositories } from './metadata/repositories.ts';
+import { UploadSessions } from './metadata/uploads.ts';
+import { Pins } from './pins.ts';
+import type { BlobStorage } from './storage.ts';
+import { Uploads } from './uploads.ts';
+
+export class Registry {
+  readonly config: RegistryConfig;
+  readonly log: Logger;
+  readonly db: RegistryDatabase;
+  readonly storage: BlobStorage;
+  readonly repositories: Repositories;
+  readonly blobs: Blobs;
+  readonly manifests: Manifests;
+  readonly uploads: Uploads;
+  readonly collector: Collector;
+
+  /** Kind Conflict when another process serves the root. */
+  constructor(config: RegistryConfig, log: Logger) {
+    this.config = config;
+    this.log = log;
+    mkdirSync(config.root, { recursive: true, mode: 0o700 });
+    this.db = new RegistryDatabase(config.root);
+    this.storage = new FilesystemStorage(config.root);
+    this.repositories = new Repositories(this.db);
+    this.blobs = new Blobs(this.db, this.repositories);
+    this.manifests = new Manifests(this.db, this.repositories);
+    const pins = new Pins();
+    this.uploads = new Uploads({
+      storage: this.storage,
+      sessions: new UploadSessions(this.db),
+      blobs: this.blobs,
+      pins,
+    });
+    this.collector = new Collector({
+      config,
+      log,
+      db: this.db,
+      storage: this.storage,
+      repositories: this.repositories,
+      blobs: this.blobs,
+      uploads: this.uploads,
+      pins,
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.collector.close();
+    this.db.close();
+  }
+}
