@@ -37,7 +37,11 @@ describe.each(STORAGES)('%s storage', (_name, open) => {
     return digest;
   }
 
-  const all = async <T>(list: AsyncIterable<T>): Promise<T[]> => Array.fromAsync(list);
+  async function all<T>(list: AsyncIterable<T>): Promise<T[]> {
+    const found: T[] = [];
+    for await (const one of list) found.push(one);
+    return found;
+  }
 
   it('gives back what was committed, whole and in parts', async () => {
     const digest = await stored('0123456789');

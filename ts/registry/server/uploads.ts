@@ -22,6 +22,8 @@ export interface ChunkRange {
 interface Live {
   hash: Hash | undefined;
   offset: number;
+  /** Beyond `offset` while a request is being received: what a client is told that asks. */
+  received: number;
   /** Ends what an earlier request is still sending; resolves when it has ended. */
   interrupt: (() => Promise<void>) | undefined;
 }
@@ -59,14 +61,14 @@ export class Uploads {
     const id = randomUUID();
     this.#sessions.add({ id, repository, algorithm, startedMs: Date.now() });
     await this.#storage.createUpload(id);
-    this.#live.set(id, { hash: createHash(algorithm), offset: 0, interrupt: undefined });
+    this.#live.set(id, { hash: createHash(algorithm), offset: 0, received: 0, interrupt: undefined });
     return id;
   }
 
   /** Bytes received so far. */
   async offset(repository: string, id: string): Promise<number> {
     this.#session(repository, id);
-    return (await this.#state(id)).offset;
+    return (await this.#state(id)).received;
   }
 
   /**
@@ -76,7 +78,14 @@ export class Uploads {
   async append(repository: string, id: string, body: Readable, range: ChunkRange | undefined): Promise<number> {
     const { algorithm } = this.#session(repository, id);
     const live = await this.#state(id);
+    const before = live.offset;
+    const interrupted = live.interrupt !== undefined;
     while (live.interrupt !== undefined) await live.interrupt();
+    // The client was told less than had come by the time its old request was ended.
+    if (interrupted && range !== undefined && range.start >= before && range.start < live.offset) {
+      live.offset = range.start;
+      live.hash = undefined;
+    }
     if (range !== undefined && range.start !== live.offset)
       throw new RegistryError(
         'BLOB_UPLOAD_INVALID',
@@ -170,7 +179,7 @@ export class Uploads {
     }
     const again = this.#live.get(id);
     if (again !== undefined) return again;
-    const live: Live = { hash: undefined, offset, interrupt: undefined };
+    const live: Live = { hash: undefined, offset, received: offset, interrupt: undefined };
     this.#live.set(id, live);
     return live;
   }
@@ -189,6 +198,7 @@ export class Uploads {
           throw new RegistryError('SIZE_INVALID', `more bytes came than the range of ${limit} bytes holds`);
         hash.update(chunk);
         offset += chunk.length;
+        live.received = offset;
         await writer.write(chunk);
       }
       if (limit !== Infinity && offset - start !== limit)
@@ -200,9 +210,11 @@ export class Uploads {
       await writer.close();
     } catch (error) {
       // How much of it is on the disk is unknown: none of this request counts.
+      live.received = start;
       throw new RegistryError('UNAVAILABLE', 'the registry cannot store the upload', { status: 507, cause: error });
     }
     live.offset = offset;
+    live.received = offset;
     live.hash = hash;
     if (failure !== undefined) throw failure;
   }
