@@ -5,6 +5,14 @@
 import { COMMANDS } from './commands.ts';
 import { reportFailure } from './failure.ts';
 
+// package.json says so too, but npm only warns of it
+if (Number.parseInt(process.versions.node, 10) < 22) {
+  process.stderr.write(
+    `caisson: Node.js ${process.versions.node} is too old. caisson needs Node.js 22 or newer on the PATH.\n`,
+  );
+  process.exit(125);
+}
+
 const GLOBAL_FLAGS = new Set(['-H', '--host']);
 
 async function main(argv: string[]): Promise<number> {

@@ -13,7 +13,7 @@ import { GarbageCollector } from '../graph/gc.ts';
 import { Graph } from '../graph/graph.ts';
 import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
-import { packageRoot } from '../packageRoot.ts';
+import { nativeFile } from '../nativeFiles.ts';
 import { RegistryClient } from '../registry/client/client.ts';
 import { isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
@@ -112,7 +112,7 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
   const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
   const shared = { config, paths, log, native, host, graph };
   const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
-  await native.startRuntime({ shimPath: shimPath(), onEvent: (event) => containers.onEvent(event) });
+  await native.startRuntime({ shimPath: nativeFile('caisson-shim'), onEvent: (event) => containers.onEvent(event) });
   return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers };
 }
 
@@ -180,6 +180,3 @@ function stopSignal(engine: Engine): Promise<string> {
 
 /** The boot that this is: pids and kernel objects of another one are void. */
 const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-
-/** Beside the addon in the package. */
-const shimPath = (): string => join(packageRoot, 'build/caisson-shim');

@@ -6,10 +6,9 @@
  * File descriptors cross as numbers. A call that takes one says whether it consumes it (closes it, also on failure).
  */
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { CaissonError, type ErrorKind } from '../../errdefs.ts';
+import { ADDON, nativeFile } from '../../nativeFiles.ts';
 import type { Resources, RuntimeProcess, RuntimeSpec } from '../../oci.ts';
-import { packageRoot } from '../../packageRoot.ts';
 
 // ---------------------------------------------------------------------------------------------------------- failures
 
@@ -425,7 +424,7 @@ const DIRECT = new Set<keyof Native>(['endLog', 'closeFd', 'dupFd', 'openLayer']
 
 /** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */
 export function loadNative(): Native {
-  const raw = createRequire(import.meta.url)(join(packageRoot, 'build/addon.cjs')) as Raw;
+  const raw = createRequire(import.meta.url)(nativeFile(ADDON)) as Raw;
   const wrapped: Record<string, unknown> = {};
   for (const name of Object.keys(raw) as (keyof Native)[]) {
     const call = raw[name] as (...args: unknown[]) => Promise<NativeResult<unknown>>;
