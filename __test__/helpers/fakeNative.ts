@@ -198,8 +198,9 @@ export class FakeNative {
   async ensureBridge(): Promise<void> {}
   async deleteLink(): Promise<void> {}
   async applyRuleset(): Promise<object> {
-    return { owned: true, droppedBy: [] };
+    return { owned: true, droppedBy: [], legacyDroppedBy: [] };
   }
+  async watchFirewall(): Promise<void> {}
   async listRoutes(): Promise<object[]> {
     return [];
   }

@@ -20,10 +20,10 @@ function apart<T>(body: string): T {
   return JSON.parse(execFileSync('unshare', argv, { encoding: 'utf8' })) as T;
 }
 
-const BRIDGE = `await native.ensureBridge({ name: 'br0', address: '172.30.0.1/16', mtu: 1400 });`;
+const BRIDGE = `await native.ensureBridge({ name: 'br0', addresses: ['172.30.0.1/16'], mtu: 1400 });`;
 const ENDPOINT = `{ bridge: 'br0', hostName: 'veth0', containerName: 'eth0', mac: '02:42:ac:1e:00:02',
-  address: '172.30.0.2/16', gateway: '172.30.0.1', mtu: 1400 }`;
-const RULES = `{ table: 'caisson_spec', bridges: [{ bridge: 'br0', subnet: '172.30.0.0/16', icc: true, masquerade: true }],
+  addresses: ['172.30.0.2/16'], gateways: ['172.30.0.1'], mtu: 1400 }`;
+const RULES = `{ table: 'caisson_spec', bridges: [{ bridge: 'br0', subnets: ['172.30.0.0/16'], icc: true, masquerade: true }],
   ports: [], firewall: 'open' }`;
 const PORT = `{ owner: 'one', proto: 'tcp', hostIp: '0.0.0.0', hostPort: 8080, containerIp: '172.30.0.2', containerPort: 80 }`;
 
@@ -61,7 +61,7 @@ describe.skipIf(missing('root', 'build', 'ip', 'nft'))('the network in the addon
     const seen = apart<{ report: object; forwarding: boolean[]; lists: string[]; taken: object }>(`
       ${BRIDGE}
       shell('echo 0 > /proc/sys/net/ipv4/ip_forward'); // a new namespace has the value of the machine's
-      const forwarding = [await native.enableForwarding(), await native.enableForwarding()];
+      const forwarding = [await native.enableForwarding(false), await native.enableForwarding(false)];
       const report = await native.applyRuleset(${RULES});
       const lists = [];
       await native.addPorts('caisson_spec', [${PORT}]);

@@ -124,7 +124,9 @@ describe('a run', () => {
     const id = await create(['run'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } });
     await containers.start(id);
     expect((await inspected(id)).NetworkSettings.IPAddress).toBe('172.17.0.2');
-    expect(fake.endpoints).toMatchObject([{ address: '172.17.0.2/16', gateway: '172.17.0.1', bridge: 'caisson0' }]);
+    expect(fake.endpoints).toMatchObject([
+      { addresses: ['172.17.0.2/16'], gateways: ['172.17.0.1'], bridge: 'caisson0' },
+    ]);
     expect(fake.ports).toMatchObject([
       { hostIp: '0.0.0.0', hostPort: 8080, containerIp: '172.17.0.2', containerPort: 80 },
     ]);

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use crate::address::{self, Cidr};
+use crate::address::{self, Cidr, octets};
 use crate::error::{NetError, Result};
 use crate::link::{self, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU};
 use crate::message::{Attrs, Message};
@@ -18,7 +18,8 @@ const ALIAS: &str = "caisson";
 #[serde(rename_all = "camelCase")]
 pub struct BridgeOptions {
     pub name: String,
-    pub address: String,
+    /// The host's own, each with a prefix length: the gateway's of each family, or none.
+    pub addresses: Vec<String>,
     #[serde(default)]
     pub mtu: Option<u32>,
 }
@@ -27,9 +28,10 @@ pub struct BridgeOptions {
 pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
     let name = options.name.as_str();
     link::check_name("create bridge", name)?;
-    let cidr = Cidr::parse("create bridge", &options.address)?;
+    let addresses =
+        options.addresses.iter().map(|text| Cidr::parse("create bridge", text)).collect::<Result<Vec<_>>>()?;
     let mut socket = Socket::route()?;
-    let created = match socket.run(vec![create_message(name, cidr)]) {
+    let created = match socket.run(vec![create_message(name, &addresses)]) {
         Err(error) if error.is(Errno::EXIST) => false,
         result => result.map(|()| true)?,
     };
@@ -45,9 +47,8 @@ pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
         let reason = format!("the link '{name}' exists and is not a bridge");
         return Err(NetError::Conflict { op: "create bridge", object: name.into(), errno: Errno::EXIST, reason });
     }
-    // IPv6 is off before the link is up: no duplicate address detection, no link-local address.
-    link::disable_ipv6(name)?;
-    let mut messages = addresses(&mut socket, found.index, cidr, found.alias == ALIAS, name)?;
+    link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
+    let mut messages = changes(&mut socket, found.index, &addresses, found.alias == ALIAS, name)?;
     let mut up = up_message(name, found.index, options.mtu.filter(|mtu| *mtu > 0));
     if created {
         up.string(IFLA_IFALIAS, ALIAS);
@@ -61,12 +62,14 @@ fn settings(data: &mut Attrs) {
     data.number(IFLA_BR_STP_STATE, 0).attr(IFLA_BR_MCAST_SNOOPING, &[0]);
 }
 
-fn create_message(name: &str, cidr: Cidr) -> Message {
+fn create_message(name: &str, addresses: &[Cidr]) -> Message {
     let mut message = link::create_message("create bridge", name, "bridge", settings);
     // A bridge without an address of its own takes its lowest port's, which changes as containers come and go and
     // leaves the others with a stale ARP entry for their gateway.
-    let [a, b, c, d] = cidr.address.octets();
-    message.attr(IFLA_ADDRESS, &[0x02, 0x42, a, b, c, d]);
+    let bytes = addresses.first().map_or_else(|| random().to_vec(), |cidr| octets(cidr.address));
+    let mut mac = vec![0x02, 0x42];
+    mac.extend_from_slice(&bytes[bytes.len() - 4..]);
+    message.attr(IFLA_ADDRESS, &mac);
     message
 }
 
@@ -81,13 +84,17 @@ fn up_message(name: &str, index: u32, mtu: Option<u32>) -> Message {
     message
 }
 
-/// The messages that give the bridge its address and, when it is ours, take others away.
-fn addresses(socket: &mut Socket, index: u32, cidr: Cidr, ours: bool, name: &str) -> Result<Vec<Message>> {
+fn random() -> [u8; 4] {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(0) as u32).to_ne_bytes()
+}
+
+/// The messages that give the bridge its addresses and, when it is ours, take others away.
+fn changes(socket: &mut Socket, index: u32, wanted: &[Cidr], ours: bool, name: &str) -> Result<Vec<Message>> {
     let present = address::list(socket, index, name)?;
-    let stale = present.iter().filter(|other| ours && **other != cidr);
+    let stale = present.iter().filter(|other| ours && !wanted.contains(other));
     let mut messages: Vec<_> = stale.map(|other| address::remove_message(index, *other, name)).collect();
-    if !present.contains(&cidr) {
-        messages.push(address::add_message(index, cidr, name));
-    }
+    let missing = wanted.iter().filter(|cidr| !present.contains(cidr));
+    messages.extend(missing.map(|cidr| address::add_message(index, *cidr, name)));
     Ok(messages)
 }

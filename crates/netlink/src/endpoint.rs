@@ -1,11 +1,11 @@
 //! A container's attachment to a bridge: both ends of a veth pair, addresses, routes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use serde::Deserialize;
 
-use crate::address::{self, Cidr, parse_ipv4, parse_mac};
+use crate::address::{self, Cidr, parse_ip, parse_mac};
 use crate::error::Result;
 use crate::link::{
     self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
@@ -26,8 +26,11 @@ pub struct EndpointOptions {
     pub host_name: String,
     pub container_name: String,
     pub mac: String,
-    pub address: String,
-    pub gateway: String,
+    /// With prefix lengths: one of each family that the network has.
+    pub addresses: Vec<String>,
+    /// Where the default routes lead; empty when another endpoint has them, or nothing leads out.
+    #[serde(default)]
+    pub gateways: Vec<String>,
     #[serde(default)]
     pub mtu: Option<u32>,
 }
@@ -35,8 +38,8 @@ pub struct EndpointOptions {
 struct Plan<'a> {
     options: &'a EndpointOptions,
     mac: [u8; 6],
-    cidr: Cidr,
-    gateway: Ipv4Addr,
+    addresses: Vec<Cidr>,
+    gateways: Vec<IpAddr>,
     mtu: Option<u32>,
 }
 
@@ -49,8 +52,8 @@ pub fn create_endpoint(options: &EndpointOptions, netns: BorrowedFd<'_>) -> Resu
     let plan = Plan {
         options,
         mac: parse_mac(op, &options.mac)?,
-        cidr: Cidr::parse(op, &options.address)?,
-        gateway: parse_ipv4(op, &options.gateway)?,
+        addresses: options.addresses.iter().map(|text| Cidr::parse(op, text)).collect::<Result<_>>()?,
+        gateways: parse_gateways(op, &options.gateways)?,
         mtu: options.mtu.filter(|mtu| *mtu > 0),
     };
     let mut host = Socket::route()?;
@@ -83,7 +86,7 @@ fn pair_message(plan: &Plan, bridge: u32, netns: BorrowedFd<'_>) -> Message {
 
 fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()> {
     let name = plan.options.host_name.as_str();
-    link::disable_ipv6(name)?;
+    link::set_ipv6(name, false)?;
     let index = link::index_of(host, name)?;
     let mut up = link::set_message("set veth up", name, index, true);
     up.nest(IFLA_LINKINFO, |info| {
@@ -96,15 +99,34 @@ fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()
     in_netns(netns, || inside(plan))
 }
 
-/// Address, link up and default route, in one go: the kernel takes them in this order.
+/// Addresses, link up and default routes, in one go: the kernel takes them in this order.
 fn inside(plan: &Plan) -> Result<()> {
     let name = plan.options.container_name.as_str();
-    link::disable_ipv6(name)?;
+    link::set_ipv6(name, plan.addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
     let mut socket = Socket::route()?;
     let index = link::index_of(&mut socket, name)?;
-    socket.run(vec![
-        address::add_message(index, plan.cidr, name),
-        link::set_message("set link up", name, index, true),
-        route::default_message(index, plan.gateway, name),
-    ])
+    let mut messages: Vec<_> = plan.addresses.iter().map(|cidr| address::add_message(index, *cidr, name)).collect();
+    messages.push(link::set_message("set link up", name, index, true));
+    messages.extend(plan.gateways.iter().map(|gateway| route::default_message(index, *gateway, name)));
+    socket.run(messages)
+}
+
+fn parse_gateways(op: &'static str, texts: &[String]) -> Result<Vec<IpAddr>> {
+    texts.iter().map(|text| parse_ip(op, text)).collect()
+}
+
+/// Makes this device the one that leads out, in place of whichever was: an endpoint has come or gone.
+pub fn set_default_routes(netns: BorrowedFd<'_>, device: &str, gateways: &[String]) -> Result<()> {
+    let op = "set default route";
+    let gateways = parse_gateways(op, gateways)?;
+    in_netns(netns, || {
+        let mut socket = Socket::route()?;
+        route::remove_defaults(&mut socket)?;
+        if gateways.is_empty() {
+            return Ok(());
+        }
+        link::check_name(op, device)?;
+        let index = link::index_of(&mut socket, device)?;
+        socket.run(gateways.iter().map(|gateway| route::default_message(index, *gateway, device)).collect())
+    })
 }

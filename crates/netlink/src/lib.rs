@@ -16,12 +16,13 @@ mod socket;
 mod sys;
 
 pub use bridge::{BridgeOptions, ensure_bridge};
-pub use endpoint::{EndpointOptions, create_endpoint};
+pub use endpoint::{EndpointOptions, create_endpoint, set_default_routes};
 pub use error::{NetError, Result};
 pub use link::delete_link;
 pub use netns::{create_netns, in_netns};
 pub use nft::firewall::Firewall;
 pub use nft::ruleset::{BridgeRules, FirewallMode, Proto, PublishedPort, Ruleset, RulesetReport};
+pub use nft::watch::{Change, Watch};
 pub use ports::{PortRequest, ReservedPort, reserve_ports};
 pub use route::{RouteInfo, enable_forwarding, list_routes};
 

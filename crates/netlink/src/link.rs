@@ -103,21 +103,38 @@ pub fn delete_link(name: &str) -> Result<()> {
     Socket::route()?.run(vec![message])
 }
 
-/// Writes a sysctl of one link, in the calling thread's network namespace. IPv6 may be absent from the kernel: then
-/// there is nothing to switch off.
-pub fn disable_ipv6(name: &str) -> Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-    // Reading costs nothing; a write takes the kernel's network lock.
-    if std::fs::read(&path).is_ok_and(|value| value.starts_with(b"1")) {
-        return Ok(());
+/// Switches IPv6 off or on for one link, before it is up, in the calling thread's network namespace. Our addresses are
+/// given, so the link neither asks its neighbours about them nor takes others from a router.
+pub fn set_ipv6(name: &str, enabled: bool) -> Result<()> {
+    if !enabled {
+        return write_ipv6(name, "disable_ipv6", "1").map(|_| ());
     }
-    match std::fs::write(&path, "1") {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(NetError::System {
+    if !write_ipv6(name, "disable_ipv6", "0")? {
+        return Err(NetError::Unsupported {
+            op: "enable IPv6",
+            object: name.into(),
+            reason: "this kernel has no IPv6".into(),
+        });
+    }
+    write_ipv6(name, "accept_dad", "0")?;
+    write_ipv6(name, "accept_ra", "0").map(|_| ())
+}
+
+/// False where the kernel has no IPv6.
+fn write_ipv6(name: &str, setting: &str, value: &str) -> Result<bool> {
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/{setting}");
+    // Reading costs nothing; a write takes the kernel's network lock.
+    if std::fs::read(&path).is_ok_and(|present| present.starts_with(value.as_bytes())) {
+        return Ok(true);
+    }
+    match std::fs::write(&path, value) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(NetError::System {
             op: "write",
             object: path,
             errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
             detail: String::new(),
         }),
-        _ => Ok(()),
     }
 }

@@ -128,6 +128,8 @@ pub struct Incoming<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
+    /// Netlink port of who sent the request; of an event, of who made the change.
+    pub sender: u32,
     pub payload: &'a [u8],
 }
 
@@ -136,8 +138,13 @@ pub fn incoming(mut bytes: &[u8]) -> impl Iterator<Item = Incoming<'_>> {
     std::iter::from_fn(move || {
         let length = u32_at(bytes, 0)? as usize;
         let payload = bytes.get(HEADER_LEN..length)?;
-        let message =
-            Incoming { kind: u16_at(bytes, 4)?, flags: u16_at(bytes, 6)?, sequence: u32_at(bytes, 8)?, payload };
+        let message = Incoming {
+            kind: u16_at(bytes, 4)?,
+            flags: u16_at(bytes, 6)?,
+            sequence: u32_at(bytes, 8)?,
+            sender: u32_at(bytes, 12)?,
+            payload,
+        };
         bytes = bytes.get(align(length)..).unwrap_or_default();
         Some(message)
     })

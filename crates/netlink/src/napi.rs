@@ -6,7 +6,8 @@
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use napi::bindgen_prelude::Object;
+use napi::bindgen_prelude::{Function, Object};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,10 @@ use serde_json::{Value, json};
 
 use crate::error::{NetError, Result, invalid};
 use crate::sys;
-use crate::{BridgeOptions, EndpointOptions, Firewall, PortRequest, PublishedPort, Ruleset};
+use crate::{
+    BridgeOptions, BridgeRules, Change, EndpointOptions, Firewall, FirewallMode, PortRequest, PublishedPort, Ruleset,
+    Watch,
+};
 
 type Resolver = Box<dyn FnOnce(Env) -> napi::Result<Value> + Send>;
 
@@ -96,11 +100,82 @@ pub fn create_endpoint(env: &Env, options: Value) -> napi::Result<Object<'_>> {
     })
 }
 
+/// Tells of what others do to the table (`ours`) and to their own chains (`foreign`), for as long as the process lives.
+#[napi(ts_return_type = "Promise<object>")]
+pub fn watch_firewall<'env>(
+    env: &'env Env,
+    table: String,
+    on_change: Function<'env, Value, ()>,
+) -> napi::Result<Object<'env>> {
+    // Weak: events alone keep no process alive.
+    let on_change = on_change.build_threadsafe_function().weak::<true>().build()?;
+    on_thread(env, "watch-firewall", move || {
+        let mut watch = Watch::open(&table, firewall(|firewall| firewall.port_id())?)?;
+        let follow = move || {
+            while let Ok(change) = watch.wait() {
+                let name = if change == Change::Ours { "ours" } else { "foreign" };
+                if on_change.call(name.into(), ThreadsafeFunctionCallMode::NonBlocking) != napi::Status::Ok {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("nft-watch".into())
+            .stack_size(256 * 1024)
+            .spawn(follow)
+            .map(|_| ())
+            .map_err(|error| invalid("watch firewall", &table, error.to_string()))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DefaultRoutesCall {
+    netns_fd: RawFd,
+    device: String,
+    gateways: Vec<String>,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn set_default_routes(env: &Env, options: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "default-routes", || {
+        let call: DefaultRoutesCall = read("set default route", options)?;
+        if call.netns_fd < 0 {
+            return Err(invalid("set default route", &call.netns_fd.to_string(), "not a file descriptor"));
+        }
+        crate::set_default_routes(sys::borrow(call.netns_fd), &call.device, &call.gateways)
+    })
+}
+
 #[napi(ts_return_type = "Promise<object>")]
 pub fn apply_ruleset(env: &Env, ruleset: Value) -> napi::Result<Object<'_>> {
     on_thread(env, "apply-ruleset", || {
         let ruleset: Ruleset = read("apply ruleset", ruleset)?;
         firewall(|firewall| firewall.apply(&ruleset))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn refresh_foreign(env: &Env, table: String, mode: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "refresh-foreign", move || {
+        let mode: FirewallMode = read("apply ruleset", mode)?;
+        firewall(|firewall| firewall.refresh_foreign(&table, mode))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn add_bridge_rules(env: &Env, table: String, rules: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "add-bridge-rules", move || {
+        let rules: BridgeRules = read("add bridge to firewall", rules)?;
+        firewall(|firewall| firewall.add_bridge(&table, &rules))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn remove_bridge_rules(env: &Env, table: String, rules: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "remove-bridge-rules", move || {
+        let rules: BridgeRules = read("remove bridge from firewall", rules)?;
+        firewall(|firewall| firewall.remove_bridge(&table, &rules))
     })
 }
 
@@ -141,9 +216,9 @@ pub fn list_routes(env: &Env) -> napi::Result<Object<'_>> {
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn enable_forwarding(env: &Env) -> napi::Result<Object<'_>> {
-    on_thread(env, "forwarding", || {
-        let switched_on = crate::enable_forwarding()?;
+pub fn enable_forwarding(env: &Env, ipv6: bool) -> napi::Result<Object<'_>> {
+    on_thread(env, "forwarding", move || {
+        let switched_on = crate::enable_forwarding(ipv6)?;
         if switched_on {
             firewall(|firewall| {
                 firewall.drop_foreign();

@@ -16,7 +16,7 @@ pub fn create_netns() -> Result<OwnedFd> {
     on_thread(|| {
         sys::unshare_network().map_err(system("unshare", "network namespace"))?;
         let namespace = current()?;
-        link::disable_ipv6("default")?;
+        link::set_ipv6("default", false)?;
         let mut socket = Socket::route()?;
         // lo is the first device of every namespace: index 1, always.
         socket.run(vec![link::set_message("set link up", "lo", 1, true)])?;

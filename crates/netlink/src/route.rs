@@ -1,14 +1,15 @@
 //! Routes, and whether the host forwards.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::address::{self, Cidr};
 use crate::error::{Result, system};
 use crate::link;
 use crate::message::{Message, attribute, attributes, u32_at};
-use crate::socket::Socket;
+use crate::socket::{Reply, Socket};
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -19,7 +20,9 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNICAST: u8 = 1;
+const RTN_UNREACHABLE: u8 = 7;
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const FORWARDING6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,25 +31,87 @@ pub struct RouteInfo {
     pub device: String,
 }
 
-pub fn default_message(index: u32, gateway: Ipv4Addr, object: &str) -> Message {
+pub fn default_message(index: u32, gateway: IpAddr, object: &str) -> Message {
     let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
     let mut message = Message::new(libc::RTM_NEWROUTE, flags, "add default route", format!("{gateway} {object}"));
     let mut header = [0; RTMSG_LEN];
-    header[0] = libc::AF_INET as u8;
+    header[0] = address::family(gateway);
     header[4..8].copy_from_slice(&[RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST]);
-    message.put(&header).attr(RTA_GATEWAY, &gateway.octets()).number(RTA_OIF, index);
+    message.put(&header).attr(RTA_GATEWAY, &address::octets(gateway)).number(RTA_OIF, index);
     message
 }
 
-/// IPv4 routes of the main table.
+/// Takes the default routes of the calling thread's namespace away, of both families.
+pub fn remove_defaults(socket: &mut Socket) -> Result<()> {
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for reply in dump(socket, family as u8)? {
+            if !is_default(&reply.payload) {
+                continue;
+            }
+            let mut message = Message::new(libc::RTM_DELROUTE, 0, "remove default route", "");
+            message.put(&reply.payload);
+            socket.lookup(vec![message], Errno::SRCH)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of the main table, to everywhere, by a device: IPv6 keeps one of its own that leads nowhere.
+fn is_default(payload: &[u8]) -> bool {
+    payload.get(1) == Some(&0)
+        && payload.get(4) == Some(&RT_TABLE_MAIN)
+        && payload.get(7) == Some(&RTN_UNICAST)
+        && attribute(payload, RTMSG_LEN, RTA_GATEWAY).is_some()
+}
+
+fn dump(socket: &mut Socket, family: u8) -> Result<Vec<Reply>> {
+    let mut message = Message::new(libc::RTM_GETROUTE, 0, "list routes", "main");
+    let mut header = [0; RTMSG_LEN];
+    header[0] = family;
+    message.put(&header);
+    match socket.dump(message) {
+        // A kernel without IPv6.
+        Err(error) if error.is(Errno::OPNOTSUPP) || error.is(Errno::AFNOSUPPORT) => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// "Nobody lives there", for a network, in a table of our own.
+pub fn unreachable_message(kind: u16, network: Cidr, table: u32) -> Message {
+    let add = kind == libc::RTM_NEWROUTE;
+    let flags = if add { (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16 } else { 0 };
+    let object = format!("{}/{} table {table}", network.first(), network.prefix);
+    let mut message = Message::new(kind, flags, if add { "add route" } else { "remove route" }, object);
+    let mut header = [0; RTMSG_LEN];
+    header[0] = address::family(network.address);
+    header[1] = network.prefix;
+    header[5..8].copy_from_slice(&[RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE]);
+    message.put(&header).attr(RTA_DST, &address::octets(network.first())).number(RTA_TABLE, table);
+    message
+}
+
+/// Networks that a table of our own says to be unreachable.
+pub fn unreachable(socket: &mut Socket, table: u32) -> Result<Vec<Cidr>> {
+    let mut found = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for reply in dump(socket, family as u8)? {
+            let payload = &reply.payload;
+            let of_table = attribute(payload, RTMSG_LEN, RTA_TABLE).and_then(|value| u32_at(value, 0)) == Some(table);
+            let network = attribute(payload, RTMSG_LEN, RTA_DST).and_then(address::from_octets);
+            if let (true, Some(address), Some(prefix)) = (of_table, network, payload.get(1)) {
+                found.push(Cidr { address, prefix: *prefix });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Routes of the main table, of both families.
 pub fn list_routes() -> Result<Vec<RouteInfo>> {
     let mut socket = Socket::route()?;
     let names = link::names(&mut socket)?;
-    let mut message = Message::new(libc::RTM_GETROUTE, 0, "list routes", "main");
-    let mut header = [0; RTMSG_LEN];
-    header[0] = libc::AF_INET as u8;
-    message.put(&header);
-    let replies = socket.dump(message)?;
+    let mut replies = dump(&mut socket, libc::AF_INET as u8)?;
+    replies.extend(dump(&mut socket, libc::AF_INET6 as u8)?);
     Ok(replies.iter().filter_map(|reply| route_of(&reply.payload, &names)).collect())
 }
 
@@ -55,11 +120,15 @@ fn route_of(payload: &[u8], names: &[(u32, String)]) -> Option<RouteInfo> {
     if table.unwrap_or(u32::from(*payload.get(4)?)) != u32::from(RT_TABLE_MAIN) {
         return None;
     }
-    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let mut destination = if i32::from(*payload.first()?) == libc::AF_INET {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let mut device = String::new();
     for (kind, value) in attributes(payload, RTMSG_LEN) {
         match kind {
-            RTA_DST => destination = <[u8; 4]>::try_from(value).ok()?.into(),
+            RTA_DST => destination = address::from_octets(value)?,
             RTA_OIF => {
                 let index = u32_at(value, 0)?;
                 device = names.iter().find(|(one, _)| *one == index)?.1.clone();
@@ -70,13 +139,22 @@ fn route_of(payload: &[u8], names: &[(u32, String)]) -> Option<RouteInfo> {
     Some(RouteInfo { destination: format!("{destination}/{}", payload.get(1)?), device })
 }
 
-/// Switches IPv4 forwarding on if it is off; true when it was.
-pub fn enable_forwarding() -> Result<bool> {
-    let failed = |op| move |error: std::io::Error| system(op, FORWARDING)(errno(&error));
-    if std::fs::read_to_string(FORWARDING).map_err(failed("read"))?.trim() != "0" {
+/// Switches forwarding on if it is off; true when it was. `ipv6`: of IPv6 as well, which the host then does not take its
+/// own default route from a router's announcement any more, unless told so (accept_ra 2).
+pub fn enable_forwarding(ipv6: bool) -> Result<bool> {
+    let mut was_off = switch_on(FORWARDING)?;
+    if ipv6 && std::fs::exists(FORWARDING6).unwrap_or(false) {
+        was_off |= switch_on(FORWARDING6)?;
+    }
+    Ok(was_off)
+}
+
+fn switch_on(path: &str) -> Result<bool> {
+    let failed = |op| move |error: std::io::Error| system(op, path)(errno(&error));
+    if std::fs::read_to_string(path).map_err(failed("read"))?.trim() != "0" {
         return Ok(false);
     }
-    std::fs::write(FORWARDING, "1").map_err(failed("write"))?;
+    std::fs::write(path, "1").map_err(failed("write"))?;
     Ok(true)
 }
 

@@ -17,12 +17,23 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// errno and the header of the request (NETLINK_CAP_ACK leaves the rest of it out).
 const ERROR_LEN: usize = 20;
+/// Events that wait to be read: a large ruleset that is loaded at once.
+const EVENT_ROOM: usize = 4 * 1024 * 1024;
 /// How often a dump is begun anew because its table changed meanwhile.
 const DUMP_ATTEMPTS: usize = 16;
 
 /// A message of an answer, owned.
 #[derive(Debug)]
 pub struct Reply {
+    pub payload: Vec<u8>,
+}
+
+/// A change that the kernel tells of.
+#[derive(Debug)]
+pub struct Event {
+    pub kind: u16,
+    /// `Socket::port_id` of who made it.
+    pub sender: u32,
     pub payload: Vec<u8>,
 }
 
@@ -51,6 +62,8 @@ impl Socket {
         rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.fd, room)
             .and_then(|()| rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket.fd, room))
             .map_err(system("setsockopt", "nfnetlink"))?;
+        // A socket without a port of its own is not told of events, and has no name that its changes could be known by.
+        rustix::net::bind(&socket.fd, &netlink::SocketAddrNetlink::new(0, 0)).map_err(system("bind", "nfnetlink"))?;
         Ok(socket)
     }
 
@@ -64,8 +77,43 @@ impl Socket {
         Ok(Self { fd, sequence: 0, buffer: vec![0; 64 * 1024] })
     }
 
+    /// Also told of every change to nftables, from now on.
+    pub fn nftables_events() -> Result<Self> {
+        let socket = Self::netfilter(EVENT_ROOM)?;
+        sys::set_netlink_option(&socket.fd, libc::NETLINK_ADD_MEMBERSHIP, libc::NFNLGRP_NFTABLES)
+            .map_err(system("setsockopt", "nftables events"))?;
+        Ok(socket)
+    }
+
+    /// The kernel's name of this socket: changes are signed with it.
+    pub fn port_id(&self) -> Result<u32> {
+        let name = rustix::net::getsockname(&self.fd).map_err(system("getsockname", "netlink"))?;
+        let name = netlink::SocketAddrNetlink::try_from(name).map_err(system("getsockname", "netlink"))?;
+        Ok(name.pid())
+    }
+
+    /// Waits for the next events. None when some were lost because there were too many.
+    pub fn events(&mut self) -> Result<Option<Vec<Event>>> {
+        let (length, _) = loop {
+            match rustix::net::recv(&self.fd, &mut self.buffer[..], RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS) => return Ok(None),
+                result => break result.map_err(system("recv", "netlink"))?,
+            }
+        };
+        let events = incoming(&self.buffer[..length]).map(|message| Event {
+            kind: message.kind,
+            sender: message.sender,
+            payload: message.payload.to_vec(),
+        });
+        Ok(Some(events.collect()))
+    }
+
     /// Sends all in one go and waits for every acknowledgement; the first failure counts.
     pub fn run(&mut self, mut messages: Vec<Message>) -> Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
         for message in &mut messages {
             message.flag(libc::NLM_F_ACK as u16);
         }

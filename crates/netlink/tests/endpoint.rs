@@ -8,7 +8,7 @@ use netlink::{BridgeOptions, create_endpoint, delete_link, ensure_bridge, list_r
 use world::{Node, container, endpoint};
 
 fn bridge(name: &str, address: &str) -> BridgeOptions {
-    BridgeOptions { name: name.into(), address: address.into(), mtu: None }
+    BridgeOptions { name: name.into(), addresses: vec![address.into()], mtu: None }
 }
 
 #[test]

@@ -110,7 +110,7 @@ export class Monitor {
     const cgroup = cgroupOf(this.#ctx, hostConfig, row.id);
     try {
       await Promise.all([
-        published.length > 0 && network.ready ? native.removePorts(network.table, published) : undefined,
+        network.firewall.removePorts(published),
         native.destroyContainer({ id: row.id, stateDir: paths.stateDir(row.id), cgroup }),
       ]);
     } catch (error) {

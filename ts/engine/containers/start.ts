@@ -185,7 +185,7 @@ export class Starter {
       const own = native.dupFd(held.netnsFd);
       work.push(network.attach(plan.endpoint, own).finally(() => native.closeFd(own)));
     }
-    if (held.ports?.published.length) work.push(native.addPorts(network.table, held.ports.published));
+    if (held.ports?.published.length) work.push(network.firewall.addPorts(held.ports.published));
     // spawnShim consumes the descriptors, also when it fails
     const netnsFd = held.netnsFd;
     const sockets = held.ports?.sockets ?? [];
@@ -203,7 +203,7 @@ export class Starter {
     await native.destroyContainer({ id, stateDir, cgroup });
     const published = this.#held.get(id)?.ports?.published ?? [];
     // after a restart of the daemon the whole table is written anew from the rows
-    if (published.length > 0) await native.removePorts(network.table, published);
+    await network.firewall.removePorts(published);
     if (endpoint) await native.deleteLink(endpoint.hostName).catch(ignoreMissing);
   }
 

@@ -275,8 +275,8 @@ export interface LayerSink {
 
 export interface BridgeOptions {
   name: string;
-  /** Gateway with prefix length, for example `172.17.0.1/16`. */
-  address: string;
+  /** The host's own with prefix length, for example `172.17.0.1/16`: one of each family, or none. */
+  addresses: string[];
   mtu?: number;
 }
 
@@ -289,9 +289,10 @@ export interface EndpointOptions {
   /** Name inside, `eth0`. */
   containerName: string;
   mac: string;
-  /** With prefix length. */
-  address: string;
-  gateway: string;
+  /** With prefix lengths. */
+  addresses: string[];
+  /** Where the default routes lead; empty when another endpoint has them. */
+  gateways: string[];
   mtu?: number;
 }
 
@@ -308,11 +309,13 @@ export interface PublishedPort {
 
 export interface BridgeRules {
   bridge: string;
-  /** `172.17.0.0/16`. */
-  subnet: string;
+  /** `172.17.0.0/16`, `fd00::/64`: one of each family that the network has. */
+  subnets: string[];
   /** Containers on it may talk to each other. */
   icc: boolean;
   masquerade: boolean;
+  /** Nothing leads in or out but from the host itself. */
+  internal: boolean;
 }
 
 export interface Ruleset {
@@ -320,7 +323,7 @@ export interface Ruleset {
   table: string;
   bridges: BridgeRules[];
   ports: PublishedPort[];
-  /** `open`: two commented accept rules at the head of foreign forward chains that drop; `respect`: nothing foreign is touched. */
+  /** `open`: one commented accept rule at the head of foreign forward chains that drop; `respect`: nothing foreign is touched. */
   firewall: 'open' | 'respect';
 }
 
@@ -329,6 +332,8 @@ export interface RulesetReport {
   owned: boolean;
   /** Foreign chains that drop forwarded traffic, as `family table chain`. */
   droppedBy: string[];
+  /** The same of iptables-legacy, which only its own program can change. */
+  legacyDroppedBy: string[];
 }
 
 export interface RouteInfo {
@@ -398,6 +403,12 @@ export interface Native {
   createEndpoint(options: EndpointOptions): Promise<void>;
   /** Replaces our table in one transaction. */
   applyRuleset(ruleset: Ruleset): Promise<RulesetReport>;
+  /** Brings our rules in others' chains to the mode; nothing else is touched. */
+  refreshForeign(table: string, mode: Ruleset['firewall']): Promise<RulesetReport>;
+  /** Tells of changes that others make: to our table, or to their own chains. Once, after applyRuleset. */
+  watchFirewall(table: string, onChange: (change: 'ours' | 'foreign') => void): Promise<void>;
+  addBridgeRules(table: string, rules: BridgeRules): Promise<void>;
+  removeBridgeRules(table: string, rules: BridgeRules): Promise<void>;
   addPorts(table: string, ports: PublishedPort[]): Promise<void>;
   removePorts(table: string, ports: PublishedPort[]): Promise<void>;
   deleteRuleset(table: string): Promise<void>;
@@ -406,8 +417,10 @@ export interface Native {
     ports: { proto: 'tcp' | 'udp' | 'sctp'; hostIp: string; hostPort: number }[],
   ): Promise<{ fd: number; hostPort: number }[]>;
   listRoutes(): Promise<RouteInfo[]>;
-  /** IPv4 forwarding of the host: switched on if it was off; true when it was. */
-  enableForwarding(): Promise<boolean>;
+  /** Forwarding of the host (`ipv6`: of both families): switched on if it was off; true when it was. */
+  enableForwarding(ipv6: boolean): Promise<boolean>;
+  /** Which of a container's devices leads out, in place of whichever did. `netnsFd` is not consumed. */
+  setDefaultRoutes(options: { netnsFd: number; device: string; gateways: string[] }): Promise<void>;
 }
 
 // ----------------------------------------------------------------------------------------------------------- loading

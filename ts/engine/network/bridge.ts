@@ -12,6 +12,7 @@ import type { DaemonConfig } from '../config.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { Native, PublishedPort } from '../native/index.ts';
 import { formatIpv4, formatSubnet, freeSubnet, nextAddress, parseIpv4, parseSubnet, randomMac } from './addresses.ts';
+import { Firewall } from './firewall.ts';
 
 /** An attachment with everything chosen in advance. */
 export interface EndpointPlan {
@@ -37,28 +38,20 @@ export class BridgeNetwork {
   readonly #log: Logger;
   /** Address given out last: the next search starts behind it. */
   #last: number | undefined;
-  #ready = false;
+  readonly firewall: Firewall;
 
   constructor(graph: Graph, native: Native, config: DaemonConfig, log: Logger) {
     this.#graph = graph;
     this.#native = native;
     this.#config = config;
     this.#log = log;
+    const table = this.device === DEFAULT_BRIDGE ? 'caisson' : `caisson_${this.device}`;
+    this.firewall = new Firewall(native, config, log, table);
   }
 
   /** Name of the bridge device. */
   get device(): string {
     return this.#config.bridge || DEFAULT_BRIDGE;
-  }
-
-  /** The nftables table; one per bridge, so that two daemons do not share one. */
-  get table(): string {
-    return this.device === DEFAULT_BRIDGE ? 'caisson' : `caisson_${this.device}`;
-  }
-
-  /** Bridge and table are there. */
-  get ready(): boolean {
-    return this.#ready;
   }
 
   get enabled(): boolean {
@@ -83,23 +76,13 @@ export class BridgeNetwork {
       throw new CaissonError('DataLoss', 'network bridge: its row has no subnet');
     await this.#native.ensureBridge({
       name: this.device,
-      address: `${gateway}/${parseSubnet(subnet).prefix}`,
+      addresses: [`${gateway}/${parseSubnet(subnet).prefix}`],
       mtu: this.#config.mtu,
     });
-    if (await this.#native.enableForwarding()) this.#log.info('IPv4 forwarding of the host was off and is on now');
-    const report = await this.#native.applyRuleset({
-      table: this.table,
-      bridges: [{ bridge: this.device, subnet, icc: this.#config.icc, masquerade: true }],
-      ports,
-      firewall: this.#config.firewall,
-    });
-    this.#ready = true;
-    if (report.droppedBy.length > 0 && this.#config.firewall === 'respect') {
-      this.#log.warn(
-        { chains: report.droppedBy },
-        'chains of the host drop forwarded traffic: published ports are closed',
-      );
-    }
+    if (await this.#native.enableForwarding(false)) this.#log.info('IPv4 forwarding of the host was off and is on now');
+    const { icc } = this.#config;
+    const rules = { bridge: this.device, subnets: [subnet], icc, masquerade: true, internal: false };
+    await this.firewall.open([rules], ports);
   }
 
   async #insertRows(): Promise<void> {
@@ -207,8 +190,8 @@ export class BridgeNetwork {
       hostName: plan.hostName,
       containerName: 'eth0',
       mac: plan.mac,
-      address: `${plan.address}/${plan.prefixLength}`,
-      gateway: plan.gateway,
+      addresses: [`${plan.address}/${plan.prefixLength}`],
+      gateways: [plan.gateway],
       mtu: this.#config.mtu,
     });
   }

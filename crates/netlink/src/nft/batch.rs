@@ -98,13 +98,26 @@ impl Table {
         let mut message = message(NEWSET, libc::NLM_F_CREATE, self.family, "create set", self.object(set.name));
         message.string(SET_TABLE, &self.name).string(SET_NAME, set.name).be32(SET_ID, id);
         message.be32(SET_KEY_TYPE, concatenation(set.key)).be32(SET_KEY_LEN, length(set.key));
-        if set.key == [TYPE_IFNAME] {
+        if set.key.first() == Some(&TYPE_IFNAME) {
             // Only for listings: names are kept in the order that the host has them.
             let byte_order = [SET_UDATA_KEY_BYTEORDER, 4].into_iter().chain(BYTEORDER_HOST.to_ne_bytes());
             message.attr(SET_USERDATA, &byte_order.collect::<Vec<_>>());
         }
         let is_map = !set.data.is_empty();
-        message.be32(SET_FLAGS, if is_map { SET_F_MAP } else { 0 });
+        let mut flags = if is_map { SET_F_MAP } else { 0 };
+        if set.interval {
+            flags |= SET_F_INTERVAL | SET_F_CONCAT;
+            message.nest(SET_DESC, |desc| {
+                desc.nest(SET_DESC_CONCAT, |fields| {
+                    for one in set.key {
+                        fields.nest(LIST_ELEM, |field| {
+                            field.be32(SET_FIELD_LEN, length(&[*one]));
+                        });
+                    }
+                });
+            });
+        }
+        message.be32(SET_FLAGS, flags);
         if is_map {
             message.be32(SET_DATA_TYPE, concatenation(set.data)).be32(SET_DATA_LEN, length(set.data));
         }
@@ -131,6 +144,8 @@ pub struct Set {
     pub name: &'static str,
     pub key: &'static [u32],
     pub data: &'static [u32],
+    /// An element is everything between two keys.
+    pub interval: bool,
 }
 
 fn concatenation(types: &[u32]) -> u32 {
@@ -139,7 +154,7 @@ fn concatenation(types: &[u32]) -> u32 {
 
 /// Each member of a concatenation takes whole four-byte registers.
 fn length(types: &[u32]) -> u32 {
-    types.iter().map(|one| if *one == TYPE_IFNAME { 16 } else { 4 }).sum()
+    types.iter().map(|one| if matches!(*one, TYPE_IFNAME | TYPE_IP6ADDR) { 16 } else { 4 }).sum()
 }
 
 /// User data with a comment in it, as `nft` writes it.

@@ -1,47 +1,49 @@
 //! Published ports as elements of the two maps: a port costs one element and never a rule.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::abi::*;
 use super::batch::{Table, comment_bytes};
 use super::ruleset::{Proto, PublishedPort};
-use crate::address::parse_ipv4;
+use crate::address::{octets, parse_ip};
 use crate::error::{Result, invalid};
 use crate::message::{Attrs, Message};
 
-/// Map for ports of one host address, and map for ports of all of them.
+/// Maps for ports of one host address, and maps for ports of all of them.
 pub const BY_ADDRESS: &str = "ports_by_address";
 pub const BY_PORT: &str = "ports";
-/// An attribute's length has 16 bits; an element with its comment takes some 150 bytes.
+pub const BY_ADDRESS_V6: &str = "ports_by_address_v6";
+pub const BY_PORT_V6: &str = "ports_v6";
+/// An attribute's length has 16 bits; an element with its comment takes some 160 bytes.
 const PER_MESSAGE: usize = 200;
 
 /// A port with its addresses read.
 pub struct Element<'a> {
     pub map: &'static str,
     pub key: Vec<u8>,
-    data: [u8; 8],
+    data: Vec<u8>,
     pub port: &'a PublishedPort,
 }
 
 impl<'a> Element<'a> {
-    pub fn new(port: &'a PublishedPort) -> Result<Self> {
+    /// None for what the sockets that reserve the ports serve: loopback, which is never routed outward, and an address
+    /// of a family that the container has no address of.
+    fn new(port: &'a PublishedPort) -> Result<Option<Self>> {
         let op = "publish port";
-        let host = parse_ipv4(op, &port.host_ip)?;
-        let container = parse_ipv4(op, &port.container_ip)?;
+        let host = parse_ip(op, &port.host_ip)?;
+        let container = parse_ip(op, &port.container_ip)?;
         if port.owner.is_empty() || port.owner.len() > 128 {
             return Err(invalid(op, &port.owner, "the owner's id has 1 to 128 bytes"));
         }
-        let mut key = Vec::with_capacity(12);
-        if host != Ipv4Addr::UNSPECIFIED {
-            key.extend_from_slice(&host.octets());
+        if host.is_loopback() || host.is_ipv4() != container.is_ipv4() {
+            return Ok(None);
         }
+        let mut key = if host.is_unspecified() { Vec::new() } else { octets(host) };
         key.extend_from_slice(&[port.proto.number(), 0, 0, 0]);
         key.extend_from_slice(&port_bytes(port.host_port));
-        let map = if host == Ipv4Addr::UNSPECIFIED { BY_PORT } else { BY_ADDRESS };
-        let mut data = [0; 8];
-        data[..4].copy_from_slice(&container.octets());
-        data[4..].copy_from_slice(&port_bytes(port.container_port));
-        Ok(Self { map, key, data, port })
+        let mut data = octets(container);
+        data.extend_from_slice(&port_bytes(port.container_port));
+        Ok(Some(Self { map: map_of(host), key, data, port }))
     }
 
     fn write_key(&self, list: &mut Attrs) {
@@ -65,15 +67,17 @@ impl<'a> Element<'a> {
     }
 }
 
-/// Loopback and IPv6 are the business of the sockets that reserve the ports, and have no element: 127.0.0.1 is never
-/// routed outward, and containers have no IPv6 address that could be translated to.
+fn map_of(host: IpAddr) -> &'static str {
+    match (host.is_ipv4(), host.is_unspecified()) {
+        (true, true) => BY_PORT,
+        (true, false) => BY_ADDRESS,
+        (false, true) => BY_PORT_V6,
+        (false, false) => BY_ADDRESS_V6,
+    }
+}
+
 pub fn elements(ports: &[PublishedPort]) -> Result<Vec<Element<'_>>> {
-    let by_socket = |port: &&PublishedPort| match port.host_ip.parse() {
-        Ok(IpAddr::V4(address)) => address.is_loopback(),
-        Ok(IpAddr::V6(_)) => true,
-        Err(_) => false,
-    };
-    ports.iter().filter(|port| !by_socket(port)).map(Element::new).collect()
+    ports.iter().filter_map(|port| Element::new(port).transpose()).collect()
 }
 
 pub fn add_messages(table: &Table, elements: &[Element<'_>]) -> Vec<Message> {
@@ -96,7 +100,7 @@ pub fn get_messages(table: &Table, elements: &[Element<'_>]) -> Vec<Message> {
 
 fn messages(table: &Table, kind: u16, elements: &[&Element], write: fn(&Element, &mut Attrs)) -> Vec<Message> {
     let mut messages = Vec::new();
-    for map in [BY_ADDRESS, BY_PORT] {
+    for map in [BY_ADDRESS, BY_PORT, BY_ADDRESS_V6, BY_PORT_V6] {
         let of_map: Vec<_> = elements.iter().filter(|element| element.map == map).collect();
         for some in of_map.chunks(PER_MESSAGE) {
             let mut list = Attrs::default();

@@ -1,10 +1,9 @@
 //! A rule's expressions. Each method adds what the sentence says; registers are chosen here.
 
-use std::net::Ipv4Addr;
-
 use super::abi::*;
 use crate::message::Attrs;
 
+const META_MARK: u32 = 3;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const META_IIFNAME: u32 = 6;
@@ -15,20 +14,46 @@ const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
 const PAYLOAD_NETWORK: u32 = 1;
 const PAYLOAD_TRANSPORT: u32 = 2;
-const IPV4_SOURCE: u32 = 12;
-const IPV4_DESTINATION: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const CT_STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 /// IPS_DST_NAT
 const CT_STATUS_DNAT: u32 = 1 << 5;
-const XT_CONNTRACK_STATE: u16 = 1;
-const XT_STATES_ESTABLISHED_RELATED_DNAT: u16 = 2 | 4 | 128;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
 const NAT_DNAT: u32 = 1;
 const IFNAMSIZ: usize = 16;
+
+/// What differs between the families of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn protocol(self) -> u8 {
+        if self == Self::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
+    }
+
+    fn source(self) -> u32 {
+        if self == Self::V4 { 12 } else { 8 }
+    }
+
+    fn destination(self) -> u32 {
+        if self == Self::V4 { 16 } else { 24 }
+    }
+
+    fn length(self) -> u32 {
+        if self == Self::V4 { 4 } else { 16 }
+    }
+
+    /// Registers that an address fills.
+    fn registers(self) -> u32 {
+        self.length() / 4
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 pub struct Expressions(Attrs);
@@ -76,13 +101,17 @@ impl Expressions {
     }
 
     fn masked(self, mask: &[u8; 4]) -> Self {
+        self.bitwise(mask, &[0; 4])
+    }
+
+    fn bitwise(self, mask: &[u8; 4], xor: &[u8; 4]) -> Self {
         self.add("bitwise", |data| {
             data.be32(1, REG32_00).be32(2, REG32_00).be32(3, 4);
             data.nest(4, |inner| {
                 inner.attr(DATA_VALUE, mask);
             });
             data.nest(5, |inner| {
-                inner.attr(DATA_VALUE, &[0; 4]);
+                inner.attr(DATA_VALUE, xor);
             });
         })
     }
@@ -121,20 +150,8 @@ impl Expressions {
         self.verdict(JUMP, Some(chain))
     }
 
-    pub fn ipv4(self) -> Self {
-        self.meta(META_NFPROTO, REG32_00).compare(CMP_EQ, &[NFPROTO_IPV4])
-    }
-
-    pub fn in_device(self, name: &str) -> Self {
-        self.meta(META_IIFNAME, REG32_00).compare(CMP_EQ, &device(name))
-    }
-
-    pub fn out_device(self, name: &str) -> Self {
-        self.meta(META_OIFNAME, REG32_00).compare(CMP_EQ, &device(name))
-    }
-
-    pub fn out_device_other_than(self, name: &str) -> Self {
-        self.meta(META_OIFNAME, REG32_00).compare(CMP_NEQ, &device(name))
+    pub fn family(self, family: Family) -> Self {
+        self.meta(META_NFPROTO, REG32_00).compare(CMP_EQ, &[family.protocol()])
     }
 
     pub fn in_device_of(self, set: &str) -> Self {
@@ -145,6 +162,42 @@ impl Expressions {
         self.meta(META_OIFNAME, REG32_00).lookup(set, None)
     }
 
+    /// In by one device and out by the other, as a pair in the set.
+    pub fn devices_in(self, set: &str) -> Self {
+        self.meta(META_IIFNAME, REG32_00).meta(META_OIFNAME, REG32_00 + 4).lookup(set, None)
+    }
+
+    /// The source's network is that of the device that the packet leaves by. Where bridged packets pass here, the device
+    /// that they came by is not known any more.
+    pub fn stays_in(self, family: Family, set: &str) -> Self {
+        self.family(family)
+            .payload(PAYLOAD_NETWORK, family.source(), family.length(), REG32_00)
+            .meta(META_OIFNAME, REG32_00 + family.registers())
+            .lookup(set, None)
+    }
+
+    /// Sets a bit of the mark and leaves the others, which are other people's.
+    pub fn set_mark(self, bit: u32) -> Self {
+        self.meta(META_MARK, REG32_00).bitwise(&(!bit).to_ne_bytes(), &bit.to_ne_bytes()).add("meta", |data| {
+            data.be32(2, META_MARK).be32(3, REG32_00);
+        })
+    }
+
+    pub fn marked(self, bit: u32) -> Self {
+        self.meta(META_MARK, REG32_00).masked(&bit.to_ne_bytes()).compare(CMP_NEQ, &[0; 4])
+    }
+
+    /// The same in the words of `iptables -m mark --mark BIT/BIT`.
+    pub fn xt_marked(self, bit: u32) -> Self {
+        // struct xt_mark_mtinfo1: mark, mask, invert.
+        let mut info = [0; 16];
+        info[..4].copy_from_slice(&bit.to_ne_bytes());
+        info[4..8].copy_from_slice(&bit.to_ne_bytes());
+        self.add("match", |data| {
+            data.string(1, "mark").be32(2, 1).attr(3, &info);
+        })
+    }
+
     pub fn established(self) -> Self {
         self.ct(CT_STATE).masked(&CT_STATE_ESTABLISHED_RELATED.to_ne_bytes()).compare(CMP_NEQ, &[0; 4])
     }
@@ -152,17 +205,6 @@ impl Expressions {
     /// The flow's destination was translated: it came in by a published port.
     pub fn published(self) -> Self {
         self.ct(CT_STATUS).masked(&CT_STATUS_DNAT.to_ne_bytes()).compare(CMP_NEQ, &[0; 4])
-    }
-
-    /// Both of the above in the words of `iptables -m conntrack --ctstate ESTABLISHED,RELATED,DNAT`.
-    pub fn xt_published_or_established(self) -> Self {
-        // struct xt_conntrack_mtinfo3, aligned to 8 bytes: match_flags at 146, state_mask at 150.
-        let mut info = [0; 168];
-        info[146..148].copy_from_slice(&XT_CONNTRACK_STATE.to_ne_bytes());
-        info[150..152].copy_from_slice(&XT_STATES_ESTABLISHED_RELATED_DNAT.to_ne_bytes());
-        self.add("match", |data| {
-            data.string(1, "conntrack").be32(2, 3).attr(3, &info);
-        })
     }
 
     /// Neither end is a bridge: no engine's containers are meant, the host would be a router.
@@ -179,35 +221,38 @@ impl Expressions {
         fib.compare(CMP_EQ, &RTN_LOCAL.to_ne_bytes())
     }
 
-    pub fn not_to_loopback(self) -> Self {
-        self.payload(PAYLOAD_NETWORK, IPV4_DESTINATION, 4, REG32_00)
-            .masked(&[255, 0, 0, 0])
-            .compare(CMP_NEQ, &[127, 0, 0, 0])
-    }
-
-    pub fn source_in(self, network: Ipv4Addr, mask: Ipv4Addr) -> Self {
-        self.payload(PAYLOAD_NETWORK, IPV4_SOURCE, 4, REG32_00)
-            .masked(&mask.octets())
-            .compare(CMP_EQ, &network.octets())
+    pub fn not_to_loopback(self, family: Family) -> Self {
+        let destination = self.family(family).payload(PAYLOAD_NETWORK, family.destination(), family.length(), REG32_00);
+        match family {
+            Family::V4 => destination.masked(&[255, 0, 0, 0]).compare(CMP_NEQ, &[127, 0, 0, 0]),
+            Family::V6 => destination.compare(CMP_NEQ, &std::net::Ipv6Addr::LOCALHOST.octets()),
+        }
     }
 
     /// `ip daddr . meta l4proto . th dport` → address and port in `map`.
-    pub fn dnat_by_address(self, map: &str) -> Self {
-        self.payload(PAYLOAD_NETWORK, IPV4_DESTINATION, 4, REG32_00)
-            .meta(META_L4PROTO, REG32_01)
-            .payload(PAYLOAD_TRANSPORT, 2, 2, REG32_02)
+    pub fn dnat_by_address(self, family: Family, map: &str) -> Self {
+        let next = REG32_00 + family.registers();
+        self.family(family)
+            .payload(PAYLOAD_NETWORK, family.destination(), family.length(), REG32_00)
+            .meta(META_L4PROTO, next)
+            .payload(PAYLOAD_TRANSPORT, 2, 2, next + 1)
             .lookup(map, Some(REG32_00))
-            .dnat()
+            .dnat(family)
     }
 
     /// `meta l4proto . th dport` → address and port in `map`.
-    pub fn dnat_by_port(self, map: &str) -> Self {
-        self.meta(META_L4PROTO, REG32_00).payload(PAYLOAD_TRANSPORT, 2, 2, REG32_01).lookup(map, Some(REG32_00)).dnat()
+    pub fn dnat_by_port(self, family: Family, map: &str) -> Self {
+        self.family(family)
+            .meta(META_L4PROTO, REG32_00)
+            .payload(PAYLOAD_TRANSPORT, 2, 2, REG32_00 + 1)
+            .lookup(map, Some(REG32_00))
+            .dnat(family)
     }
 
-    fn dnat(self) -> Self {
+    fn dnat(self, family: Family) -> Self {
         self.add("nat", |data| {
-            data.be32(1, NAT_DNAT).be32(2, u32::from(NFPROTO_IPV4)).be32(3, REG32_00).be32(5, REG32_01);
+            data.be32(1, NAT_DNAT).be32(2, u32::from(family.protocol()));
+            data.be32(3, REG32_00).be32(5, REG32_00 + family.registers());
         })
     }
 

@@ -4,10 +4,14 @@ use rustix::io::Errno;
 
 use super::abi::*;
 use super::batch::{Table, comment_of};
+use super::bridges;
 use super::conntrack;
 use super::elements;
 use super::foreign;
-use super::ruleset::{self, FirewallMode, PublishedPort, Ruleset, RulesetReport};
+use super::legacy;
+use super::lock;
+use super::ruleset::{self, BridgeRules, FirewallMode, PublishedPort, Ruleset, RulesetReport, Situation};
+use crate::address::{Cidr, parse_ip};
 use crate::error::{NetError, Result, invalid};
 use crate::message::{attribute, attributes};
 use crate::socket::Socket;
@@ -21,12 +25,26 @@ const NFGENMSG_LEN: usize = 4;
 pub struct Firewall {
     socket: Socket,
     drop_foreign: bool,
+    ownable: bool,
+    /// The table is there and cannot be owned.
+    locked: bool,
 }
 
 impl Firewall {
     /// In the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter(BATCH_ROOM)?, drop_foreign: false })
+        Ok(Self { socket: Socket::netfilter(BATCH_ROOM)?, drop_foreign: false, ownable: true, locked: false })
+    }
+
+    /// As on a kernel before 6.9: the table can be flushed by anybody, and routes close its networks meanwhile.
+    pub fn without_ownership(mut self) -> Self {
+        self.ownable = false;
+        self
+    }
+
+    /// The netlink port of the socket: who watches knows our own changes by it.
+    pub fn port_id(&self) -> Result<u32> {
+        self.socket.port_id()
     }
 
     /// Traffic that is not ours is no longer forwarded by this host: said once, when forwarding has been switched on.
@@ -41,22 +59,57 @@ impl Firewall {
         let exists = self.socket.lookup(vec![table.get()], Errno::NOENT)?.iter().any(Option::is_some);
         // The decision outlives a restart of the daemon as a chain of the table that is about to be replaced.
         self.drop_foreign |= exists && foreign::has_chain(&mut self.socket, &table, ruleset::FOREIGN)?;
-        let contents = ruleset::messages(&table, ruleset, self.drop_foreign)?;
-        let mut owned = true;
-        let replace = |flags| {
-            let old = exists.then(|| table.delete());
-            old.into_iter().chain([table.create(flags)]).chain(contents.iter().cloned()).collect::<Vec<_>>()
-        };
-        match self.socket.batch(replace(TABLE_F_OWNER | TABLE_F_PERSIST)) {
-            Err(error) if is_unknown_flag(&error) => {
-                owned = false;
-                self.socket.batch(replace(0))?;
+        if self.ownable {
+            match self.replace(&table, exists, ruleset, TABLE_F_OWNER | TABLE_F_PERSIST) {
+                Err(error) if is_unknown_flag(&error) => self.ownable = false,
+                result => result.map_err(|error| foreign_owner(error, &ruleset.table))?,
             }
-            result => result.map_err(|error| foreign_owner(error, &ruleset.table))?,
         }
-        let devices: Vec<_> = ruleset.bridges.iter().map(|rules| rules.bridge.as_str()).collect();
-        let dropped_by = foreign::update(&mut self.socket, &table, &devices, ruleset.firewall == FirewallMode::Open)?;
-        Ok(RulesetReport { owned, dropped_by })
+        if !self.ownable {
+            // Before the table: while it is replaced the routes stand.
+            lock::set(&ruleset.table, &networks(&ruleset.bridges)?)?;
+            let exists = self.socket.lookup(vec![table.get()], Errno::NOENT)?.iter().any(Option::is_some);
+            self.replace(&table, exists, ruleset, 0).map_err(|error| foreign_owner(error, &ruleset.table))?;
+        } else if exists {
+            // Left by a process on an older kernel.
+            lock::set(&ruleset.table, &[])?;
+        }
+        self.locked = !self.ownable;
+        self.refresh_foreign(&ruleset.table, ruleset.firewall)
+    }
+
+    fn replace(&mut self, table: &Table, exists: bool, ruleset: &Ruleset, flags: u32) -> Result<()> {
+        let situation = Situation { drop_foreign: self.drop_foreign, locked: flags == 0 };
+        let mut messages: Vec<_> = exists.then(|| table.delete()).into_iter().collect();
+        messages.push(table.create(flags));
+        messages.extend(ruleset::messages(table, ruleset, situation)?);
+        self.socket.batch(messages)
+    }
+
+    /// Brings what stands in others' chains to the mode; nothing else is touched.
+    pub fn refresh_foreign(&mut self, table: &str, mode: FirewallMode) -> Result<RulesetReport> {
+        check_table(table)?;
+        let dropped_by = foreign::update(&mut self.socket, &Table::inet(table), mode == FirewallMode::Open)?;
+        Ok(RulesetReport { owned: self.ownable, dropped_by, legacy_dropped_by: legacy::dropping() })
+    }
+
+    /// Adding what is there already is no failure.
+    pub fn add_bridge(&mut self, table: &str, rules: &BridgeRules) -> Result<()> {
+        check_table(table)?;
+        if self.locked {
+            lock::add(table, &networks(std::slice::from_ref(rules))?)?;
+        }
+        self.socket.batch(bridges::add_messages(&Table::inet(table), std::slice::from_ref(rules))?)
+    }
+
+    /// Removing what has gone is no failure.
+    pub fn remove_bridge(&mut self, table: &str, rules: &BridgeRules) -> Result<()> {
+        check_table(table)?;
+        bridges::remove(&mut self.socket, &Table::inet(table), rules)?;
+        if self.locked {
+            lock::remove(table, &networks(std::slice::from_ref(rules))?)?;
+        }
+        Ok(())
     }
 
     /// Adding what is there already is no failure; kind `conflict` when the port leads elsewhere.
@@ -104,19 +157,29 @@ impl Firewall {
             return Ok(());
         }
         self.socket.batch(elements::remove_messages(&table, &owned))?;
-        conntrack::forget(&mut self.socket, &owned.iter().map(|element| element.port).collect::<Vec<_>>())
+        let addresses = owned.iter().map(|element| parse_ip("forget flows", &element.port.container_ip));
+        let mut addresses = addresses.collect::<Result<Vec<_>>>()?;
+        addresses.sort();
+        addresses.dedup();
+        conntrack::forget(&mut self.socket, &addresses)
     }
 
     /// With what was put into foreign chains. Idempotent.
     pub fn delete(&mut self, table: &str) -> Result<()> {
         check_table(table)?;
         let table = Table::inet(table);
-        foreign::update(&mut self.socket, &table, &[], false)?;
+        foreign::update(&mut self.socket, &table, false)?;
+        lock::set(&table.name, &[])?;
         match self.socket.batch(vec![table.delete()]) {
             Err(error) if error.is(Errno::NOENT) => Ok(()),
             result => result,
         }
     }
+}
+
+fn networks(bridges: &[BridgeRules]) -> Result<Vec<Cidr>> {
+    let lists = bridges.iter().map(|rules| bridges::subnets("lock networks", rules));
+    Ok(lists.collect::<Result<Vec<_>>>()?.concat())
 }
 
 fn check_table(name: &str) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Chains of others that drop forwarded traffic. An accept in our table cannot overrule them: either two commented rules
-//! go to their head (mode `open`), or they are only named (mode `respect`).
+//! Chains of others that drop forwarded traffic. An accept in our table cannot overrule them: either one commented rule
+//! goes to their head that accepts what our table has marked as allowed (mode `open`), or they are only named (`respect`).
 
 use rustix::io::Errno;
 
@@ -13,6 +13,8 @@ use crate::socket::{Reply, Socket};
 const NFGENMSG_LEN: usize = 4;
 /// Docker's chain for the administrator's rules, jumped to before its own: rules put at its head survive Docker's restart.
 const DOCKER_USER: &str = "DOCKER-USER";
+/// Our rules' comments begin so; the table's name follows.
+const COMMENT: &str = "caisson ";
 
 struct Chain {
     table: Table,
@@ -26,23 +28,33 @@ struct Chain {
 impl Chain {
     /// Made by the `iptables` program, which refuses a whole table in which one rule is not of its own kind.
     fn is_iptables(&self) -> bool {
-        self.table.family == NFPROTO_IPV4 && self.table.name == "filter"
+        matches!(self.table.family, NFPROTO_IPV4 | NFPROTO_IPV6) && self.table.name == "filter"
     }
 }
 
-/// Brings the rules in foreign chains to what is asked for and names the chains that drop, as `family table chain`.
-pub fn update(socket: &mut Socket, ours: &Table, bridges: &[&str], open: bool) -> Result<Vec<String>> {
+/// Brings the rules in foreign chains to what is asked for and names the chains that drop, as `family table chain`. What is
+/// right already is left alone: who watches these chains is not woken for nothing.
+pub fn update(socket: &mut Socket, ours: &Table, open: bool) -> Result<Vec<String>> {
     let all = chains(socket)?;
-    let comment = format!("caisson {}", ours.name);
-    let mut removed = Vec::new();
-    for chain in all.iter().filter(|chain| chain.forwards || chain.name == DOCKER_USER) {
-        removed.extend(removals(socket, chain, &comment)?);
-    }
+    let comment = format!("{COMMENT}{}", ours.name);
     let dropping: Vec<_> = all.iter().filter(|chain| chain.drops && chain.table != *ours).collect();
     let targets = if open { targets(&all, &dropping) } else { Vec::new() };
+    let (mut removed, mut lacking) = (Vec::new(), Vec::new());
+    for chain in all.iter().filter(|chain| chain.forwards || chain.name == DOCKER_USER) {
+        let is_target = targets.iter().any(|target| std::ptr::eq(*target, chain));
+        let rules = rules(socket, chain)?;
+        if is_target && is_right(&rules, &comment) {
+            continue;
+        }
+        let stale = rules.iter().filter(|rule| rule.comment.as_deref() == Some(&comment));
+        removed.extend(stale.map(|rule| chain.table.delete_rule(&chain.name, &rule.handle)));
+        if is_target {
+            lacking.push(chain);
+        }
+    }
     let change = |xtables: bool| {
-        let rules_of = |chain: &&Chain| accept_rules(chain, bridges, &comment, xtables && chain.is_iptables());
-        removed.iter().cloned().chain(targets.iter().flat_map(rules_of)).collect::<Vec<_>>()
+        let rule_of = |chain: &&Chain| accept_rule(chain, &comment, xtables && chain.is_iptables());
+        removed.iter().cloned().chain(lacking.iter().map(rule_of)).collect::<Vec<_>>()
     };
     let messages = change(true);
     if !messages.is_empty() {
@@ -53,6 +65,13 @@ pub fn update(socket: &mut Socket, ours: &Table, bridges: &[&str], open: bool) -
         }
     }
     Ok(dropping.iter().map(|chain| shown(chain)).collect())
+}
+
+/// There is exactly one, and nothing stands before it but rules of the same kind: two daemons don't fight for the head.
+fn is_right(rules: &[Rule], comment: &str) -> bool {
+    let own: Vec<_> = (0..).zip(rules).filter(|(_, rule)| rule.comment.as_deref() == Some(comment)).collect();
+    let [(at, _)] = own[..] else { return false };
+    rules[..at].iter().all(|rule| rule.comment.as_ref().is_some_and(|other| other.starts_with(COMMENT)))
 }
 
 /// The table has a chain of this name.
@@ -69,34 +88,32 @@ fn targets<'a>(all: &'a [Chain], dropping: &[&'a Chain]) -> Vec<&'a Chain> {
     dropping.iter().map(of).collect()
 }
 
-fn accept_rules(chain: &Chain, bridges: &[&str], comment: &str, xtables: bool) -> Vec<Message> {
-    let inbound = |bridge: &str| {
-        let out = Expressions::new().out_device(bridge);
-        if xtables {
-            return vec![out.xt_published_or_established().accept()];
-        }
-        vec![out.clone().published().accept(), out.established().accept()]
-    };
-    let of_bridge = |bridge: &&str| {
-        let mut rules = inbound(bridge);
-        rules.push(Expressions::new().in_device(bridge).accept());
-        rules
-    };
-    let rules = bridges.iter().flat_map(of_bridge);
-    rules.map(|rule| chain.table.insert_rule(&chain.name, &rule, comment)).collect()
+fn accept_rule(chain: &Chain, comment: &str, xtables: bool) -> Message {
+    let packet = Expressions::new();
+    let allowed = if xtables { packet.xt_marked(MARK_ALLOWED) } else { packet.marked(MARK_ALLOWED) };
+    chain.table.insert_rule(&chain.name, &allowed.accept(), comment)
 }
 
-fn removals(socket: &mut Socket, chain: &Chain, comment: &str) -> Result<Vec<Message>> {
+struct Rule {
+    handle: Vec<u8>,
+    comment: Option<String>,
+}
+
+/// In the order that packets meet them.
+fn rules(socket: &mut Socket, chain: &Chain) -> Result<Vec<Rule>> {
     let object = format!("{} {}", chain.table.name, chain.name);
     let mut request = message(GETRULE, 0, chain.table.family, "list rules", object);
     request.string(RULE_TABLE, &chain.table.name).string(RULE_CHAIN, &chain.name);
-    let replies = socket.dump(request)?;
-    let ours = replies.iter().filter(|reply| {
-        let userdata = attribute(&reply.payload, NFGENMSG_LEN, RULE_USERDATA);
-        userdata.and_then(comment_of).as_deref() == Some(comment)
-    });
-    let handles = ours.filter_map(|reply| attribute(&reply.payload, NFGENMSG_LEN, RULE_HANDLE));
-    Ok(handles.map(|handle| chain.table.delete_rule(&chain.name, handle)).collect())
+    let replies = match socket.dump(request) {
+        // It went while we looked.
+        Err(error) if error.is(Errno::NOENT) => return Ok(Vec::new()),
+        result => result?,
+    };
+    let rule_of = |reply: &Reply| {
+        let get = |kind| attribute(&reply.payload, NFGENMSG_LEN, kind);
+        Some(Rule { handle: get(RULE_HANDLE)?.to_vec(), comment: get(RULE_USERDATA).and_then(comment_of) })
+    };
+    Ok(replies.iter().filter_map(rule_of).collect())
 }
 
 fn chains(socket: &mut Socket) -> Result<Vec<Chain>> {
@@ -110,7 +127,7 @@ fn chain_of(reply: &Reply) -> Option<Chain> {
     let number = |value: &[u8]| Some(u32::from_be_bytes(value.try_into().ok()?));
     let hook = get(CHAIN_HOOK).and_then(|hook| number(attribute(hook, 0, HOOK_NUMBER)?));
     let policy = get(CHAIN_POLICY).and_then(number);
-    let forwards = matches!(family, NFPROTO_INET | NFPROTO_IPV4) && hook == Some(INET_FORWARD);
+    let forwards = matches!(family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) && hook == Some(INET_FORWARD);
     Some(Chain {
         table: Table { family, name: text(get(CHAIN_TABLE)?) },
         name: text(get(CHAIN_NAME)?),
@@ -120,6 +137,10 @@ fn chain_of(reply: &Reply) -> Option<Chain> {
 }
 
 fn shown(chain: &Chain) -> String {
-    let family = if chain.table.family == NFPROTO_INET { "inet" } else { "ip" };
+    let family = match chain.table.family {
+        NFPROTO_INET => "inet",
+        NFPROTO_IPV6 => "ip6",
+        _ => "ip",
+    };
     format!("{family} {} {}", chain.table.name, chain.name)
 }

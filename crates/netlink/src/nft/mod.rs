@@ -2,9 +2,13 @@
 
 mod abi;
 mod batch;
+mod bridges;
 mod conntrack;
 mod elements;
 mod expr;
 pub mod firewall;
 mod foreign;
+mod legacy;
+mod lock;
 pub mod ruleset;
+pub mod watch;

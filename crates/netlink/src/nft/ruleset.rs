@@ -2,34 +2,42 @@
 //!
 //! ```text
 //! prerouting, output:  to an address of this host        → publish: look the port up, translate the destination
-//! forward:             out to a bridge of ours           → inbound: established, published, same bridge if allowed; else drop
-//!                      in from a bridge of ours          → accept
-//! postrouting:         from a subnet to elsewhere        → masquerade
-//!                      published, back into its own net  → masquerade (hairpin)
+//! expected:            published, or an answer           → marked, for the routes of `lock` (tables that can be flushed)
+//! forward:             within a bridge that allows it    → allow
+//!                      in or out of an internal bridge   → drop
+//!                      out to a bridge of ours           → inbound: established, published; else drop
+//!                      in from a bridge of ours          → allow
+//! allow:               marked, for foreign chains that drop; accept
+//! postrouting:         published, back into its own net  → masquerade (hairpin)
+//!                      within its own net                → as it is
+//!                      in from a bridge that asks for it → masquerade
 //! ```
-//! The address of a container is closed to everything that is neither an answer nor translated by a published port, so
-//! a neighbour that routes to it directly gets nowhere, whether the port is published or not.
+//! The rules never change: a bridge or a port is an element of sets. The address of a container is closed to everything
+//! that is neither an answer nor translated by a published port, so a neighbour that routes to it directly gets nowhere,
+//! whether the port is published or not.
 
 use serde::{Deserialize, Serialize};
 
 use super::abi::*;
 use super::batch::{Hook, Set, Table};
-use super::elements::{self, BY_ADDRESS, BY_PORT};
-use super::expr::{Expressions, device};
-use crate::address::Cidr;
-use crate::error::{NetError, Result};
-use crate::link;
-use crate::message::{Attrs, Message};
+use super::bridges::{self, BRIDGES, INTERNAL, MASQUERADED, SIBLINGS, SUBNETS, SUBNETS_V6};
+use super::elements::{self, BY_ADDRESS, BY_ADDRESS_V6, BY_PORT, BY_PORT_V6};
+use super::expr::{Expressions, Family};
+use crate::error::Result;
+use crate::message::Message;
 
-const BRIDGES: &str = "bridges";
 const PUBLISH: &str = "publish";
 const INBOUND: &str = "inbound";
 const FORWARD: &str = "forward";
+const ALLOW: &str = "allow";
 /// Its presence says that it was we who switched forwarding on, also to the next process.
 pub const FOREIGN: &str = "foreign";
 const PREROUTING: &str = "prerouting";
+const EXPECTED: &str = "expected";
 const OUTPUT: &str = "output";
 const POSTROUTING: &str = "postrouting";
+/// Behind the connection tracking, before others' chains: they see the mark.
+const FORWARD_PRIORITY: i32 = -175;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,9 +62,14 @@ pub struct PublishedPort {
 #[serde(rename_all = "camelCase")]
 pub struct BridgeRules {
     pub bridge: String,
-    pub subnet: String,
+    /// One of each family that the network has.
+    pub subnets: Vec<String>,
+    /// Containers on it may talk to each other.
     pub icc: bool,
     pub masquerade: bool,
+    /// Nothing leads in or out but from the host itself.
+    #[serde(default)]
+    pub internal: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -78,49 +91,72 @@ pub struct Ruleset {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RulesetReport {
+    /// The table is owned and persistent: a foreign flush leaves it alone.
     pub owned: bool,
+    /// Foreign chains that drop forwarded traffic, as `family table chain`.
     pub dropped_by: Vec<String>,
+    /// The same of iptables-legacy, which nobody but its own program can change.
+    pub legacy_dropped_by: Vec<String>,
 }
 
-const SETS: [Set; 3] = [
-    Set { name: BRIDGES, key: &[TYPE_IFNAME], data: &[] },
-    Set {
-        name: BY_ADDRESS,
-        key: &[TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE],
-        data: &[TYPE_IPADDR, TYPE_INET_SERVICE],
-    },
-    Set { name: BY_PORT, key: &[TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], data: &[TYPE_IPADDR, TYPE_INET_SERVICE] },
+const SETS: [Set; 10] = [
+    set(BRIDGES, &[TYPE_IFNAME]),
+    set(SIBLINGS, &[TYPE_IFNAME, TYPE_IFNAME]),
+    set(INTERNAL, &[TYPE_IFNAME]),
+    set(MASQUERADED, &[TYPE_IFNAME]),
+    Set { interval: true, ..set(SUBNETS, &[TYPE_IPADDR, TYPE_IFNAME]) },
+    Set { interval: true, ..set(SUBNETS_V6, &[TYPE_IP6ADDR, TYPE_IFNAME]) },
+    map(BY_ADDRESS, &[TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IPADDR, TYPE_INET_SERVICE]),
+    map(BY_PORT, &[TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IPADDR, TYPE_INET_SERVICE]),
+    map(BY_ADDRESS_V6, &[TYPE_IP6ADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IP6ADDR, TYPE_INET_SERVICE]),
+    map(BY_PORT_V6, &[TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IP6ADDR, TYPE_INET_SERVICE]),
 ];
 
+const fn set(name: &'static str, key: &'static [u32]) -> Set {
+    map(name, key, &[])
+}
+
+const fn map(name: &'static str, key: &'static [u32], data: &'static [u32]) -> Set {
+    Set { name, key, data, interval: false }
+}
+
+/// What the host, not the user, decides about the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation {
+    /// It was we who switched forwarding on.
+    pub drop_foreign: bool,
+    /// The table cannot be owned.
+    pub locked: bool,
+}
+
 /// Everything in the table, in an order that the kernel takes: sets and chains before the rules that name them.
-pub fn messages(table: &Table, ruleset: &Ruleset, drop_foreign: bool) -> Result<Vec<Message>> {
+pub fn messages(table: &Table, ruleset: &Ruleset, situation: Situation) -> Result<Vec<Message>> {
     let mut messages: Vec<_> = (1..).zip(&SETS).map(|(id, set)| table.set(set, id)).collect();
     messages.extend(chains(table));
     messages.extend(publish_rules(table));
-    messages.push(table.append_rule(FORWARD, &Expressions::new().out_device_of(BRIDGES).jump(INBOUND)));
-    messages.push(table.append_rule(FORWARD, &Expressions::new().in_device_of(BRIDGES).accept()));
-    messages.push(table.append_rule(INBOUND, &Expressions::new().established().accept()));
-    messages.push(table.append_rule(INBOUND, &Expressions::new().published().accept()));
-    for bridge in &ruleset.bridges {
-        messages.extend(bridge_rules(table, bridge)?);
-    }
-    messages.push(table.append_rule(INBOUND, &Expressions::new().drop()));
-    if drop_foreign {
+    messages.extend(forward_rules(table));
+    messages.extend(postrouting_rules(table));
+    if situation.drop_foreign {
         messages.extend(foreign_rules(table));
     }
-    if !ruleset.bridges.is_empty() {
-        messages.push(table.elements(NEWSETELEM, BRIDGES, &bridge_elements(&ruleset.bridges)));
+    if situation.locked {
+        messages.extend(expected_rules(table));
     }
+    messages.extend(bridges::add_messages(table, &ruleset.bridges)?);
     messages.extend(elements::add_messages(table, &elements::elements(&ruleset.ports)?));
     Ok(messages)
 }
 
+fn hook(kind: &'static str, number: u32, priority: i32) -> Hook {
+    Hook { kind, number, priority }
+}
+
 fn chains(table: &Table) -> Vec<Message> {
-    let hook = |kind, number, priority| Hook { kind, number, priority };
     vec![
         table.chain(PUBLISH, None),
         table.chain(INBOUND, None),
-        table.chain(FORWARD, Some(&hook("filter", INET_FORWARD, 0))),
+        table.chain(ALLOW, None),
+        table.chain(FORWARD, Some(&hook("filter", INET_FORWARD, FORWARD_PRIORITY))),
         table.chain(PREROUTING, Some(&hook("nat", INET_PRE_ROUTING, -100))),
         table.chain(OUTPUT, Some(&hook("nat", INET_LOCAL_OUT, -100))),
         table.chain(POSTROUTING, Some(&hook("nat", INET_POST_ROUTING, 100))),
@@ -128,7 +164,7 @@ fn chains(table: &Table) -> Vec<Message> {
 }
 
 /// Forwarding was off before we switched it on: the host does not become a router between its neighbours by that. What
-/// has to do with a bridge is left to whoever made the bridge, another engine or a hypervisor.
+/// one end of is a bridge is left alone: it belongs to an engine or a hypervisor.
 fn foreign_rules(table: &Table) -> Vec<Message> {
     let drop = Expressions::new().between_plain_devices().drop();
     vec![
@@ -139,56 +175,52 @@ fn foreign_rules(table: &Table) -> Vec<Message> {
 }
 
 fn publish_rules(table: &Table) -> Vec<Message> {
-    let to_host = || Expressions::new().ipv4().local_destination();
+    let to_host = || Expressions::new().local_destination();
+    // A packet that was sent to loopback can't leave by another device: the socket that reserves the port takes it.
+    let from_host = |family| Expressions::new().not_to_loopback(family).local_destination();
     vec![
         table.append_rule(PREROUTING, &to_host().jump(PUBLISH)),
-        // A packet that was sent to 127.0.0.0/8 can't leave by another device: the socket that reserves the port takes it.
-        table.append_rule(OUTPUT, &to_host().not_to_loopback().jump(PUBLISH)),
-        table.append_rule(PUBLISH, &Expressions::new().ipv4().dnat_by_address(BY_ADDRESS)),
-        table.append_rule(PUBLISH, &Expressions::new().ipv4().dnat_by_port(BY_PORT)),
+        table.append_rule(OUTPUT, &from_host(Family::V4).jump(PUBLISH)),
+        table.append_rule(OUTPUT, &from_host(Family::V6).jump(PUBLISH)),
+        table.append_rule(PUBLISH, &Expressions::new().dnat_by_address(Family::V4, BY_ADDRESS)),
+        table.append_rule(PUBLISH, &Expressions::new().dnat_by_port(Family::V4, BY_PORT)),
+        table.append_rule(PUBLISH, &Expressions::new().dnat_by_address(Family::V6, BY_ADDRESS_V6)),
+        table.append_rule(PUBLISH, &Expressions::new().dnat_by_port(Family::V6, BY_PORT_V6)),
     ]
 }
 
-fn bridge_rules(table: &Table, rules: &BridgeRules) -> Result<Vec<Message>> {
-    let op = "apply ruleset";
-    let name = rules.bridge.as_str();
-    link::check_name(op, name)?;
-    let subnet = Cidr::parse(op, &rules.subnet)?;
-    let from_subnet = || Expressions::new().ipv4().source_in(subnet.network(), subnet.mask());
+fn forward_rules(table: &Table) -> Vec<Message> {
+    vec![
+        // Within a bridge: seen here only where bridged packets are passed to the IP firewall (br_netfilter).
+        table.append_rule(FORWARD, &Expressions::new().devices_in(SIBLINGS).jump(ALLOW)),
+        table.append_rule(FORWARD, &Expressions::new().in_device_of(INTERNAL).drop()),
+        table.append_rule(FORWARD, &Expressions::new().out_device_of(INTERNAL).drop()),
+        table.append_rule(FORWARD, &Expressions::new().out_device_of(BRIDGES).jump(INBOUND)),
+        table.append_rule(FORWARD, &Expressions::new().in_device_of(BRIDGES).jump(ALLOW)),
+        table.append_rule(INBOUND, &Expressions::new().established().jump(ALLOW)),
+        table.append_rule(INBOUND, &Expressions::new().published().jump(ALLOW)),
+        table.append_rule(INBOUND, &Expressions::new().drop()),
+        table.append_rule(ALLOW, &Expressions::new().set_mark(MARK_ALLOWED).accept()),
+    ]
+}
+
+fn postrouting_rules(table: &Table) -> Vec<Message> {
     let mut messages = Vec::new();
-    if !rules.icc && !bridged_packets_are_filtered() {
-        return Err(NetError::Unsupported {
-            op,
-            object: name.into(),
-            reason: "icc=false needs the kernel to pass bridged packets to the firewall: load br_netfilter and set \
-                     net.bridge.bridge-nf-call-iptables to 1"
-                .into(),
-        });
+    for (family, subnets) in [(Family::V4, SUBNETS), (Family::V6, SUBNETS_V6)] {
+        // The answer must come back through this host to have its source put right.
+        let hairpin = Expressions::new().published().stays_in(family, subnets).masquerade();
+        messages.push(table.append_rule(POSTROUTING, &hairpin));
+        messages.push(table.append_rule(POSTROUTING, &Expressions::new().stays_in(family, subnets).accept()));
     }
-    if rules.icc {
-        // Seen here only where bridged packets are passed to the IP firewall (br_netfilter).
-        messages.push(table.append_rule(INBOUND, &Expressions::new().in_device(name).out_device(name).accept()));
-    }
-    if rules.masquerade {
-        messages.push(table.append_rule(POSTROUTING, &from_subnet().out_device_other_than(name).masquerade()));
-    }
-    // The answer must come back through this host to have its source put right.
-    messages.push(table.append_rule(POSTROUTING, &from_subnet().out_device(name).published().masquerade()));
-    Ok(messages)
+    messages.push(table.append_rule(POSTROUTING, &Expressions::new().in_device_of(MASQUERADED).masquerade()));
+    messages
 }
 
-fn bridged_packets_are_filtered() -> bool {
-    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.starts_with(b"1"))
-}
-
-fn bridge_elements(bridges: &[BridgeRules]) -> Attrs {
-    let mut list = Attrs::default();
-    for rules in bridges {
-        list.nest(LIST_ELEM, |element| {
-            element.nest(ELEM_KEY, |key| {
-                key.attr(DATA_VALUE, &device(&rules.bridge));
-            });
-        });
-    }
-    list
+/// Behind the translation, before the route is looked up.
+fn expected_rules(table: &Table) -> Vec<Message> {
+    vec![
+        table.chain(EXPECTED, Some(&hook("filter", INET_PRE_ROUTING, -90))),
+        table.append_rule(EXPECTED, &Expressions::new().published().set_mark(MARK_EXPECTED)),
+        table.append_rule(EXPECTED, &Expressions::new().established().set_mark(MARK_EXPECTED)),
+    ]
 }

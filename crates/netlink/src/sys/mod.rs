@@ -1,5 +1,7 @@
 //! The calls that rustix does not have or cannot make safe.
 
+pub mod xtables;
+
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;

@@ -40,7 +40,8 @@ impl Node {
 
     /// A server that says `hi` to everybody, for as long as the test runs.
     pub fn serve(&self, port: u16) {
-        let listener = self.run(|| TcpListener::bind(("0.0.0.0", port)).unwrap());
+        // Of both families.
+        let listener = self.run(|| TcpListener::bind(("::", port)).unwrap());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let _ = stream.and_then(|mut stream| stream.write_all(b"hi"));
@@ -50,7 +51,8 @@ impl Node {
 
     pub fn connect(&self, to: &str) -> Seen {
         let address: SocketAddr = to.parse().unwrap();
-        let limit = Duration::from_millis(400);
+        // Long enough for a second attempt of the kernel's on a machine that is busy.
+        let limit = Duration::from_millis(2500);
         self.run(|| {
             let Ok(mut stream) = TcpStream::connect_timeout(&address, limit) else { return Seen::Closed };
             stream.set_read_timeout(Some(limit)).unwrap();
@@ -75,22 +77,23 @@ pub fn cable(name: &str, left: (&Node, &str), right: (&Node, &str)) {
     right.0.shell(&format!("ip addr add {} dev {b}; ip link set {b} up", right.1));
 }
 
-/// A container on a bridge of the host.
-pub fn container(host: &Node, bridge: &str, number: u8, address: &str, gateway: &str) -> Node {
+/// A container on a bridge of the host; addresses and gateways are lists with blanks between.
+pub fn container(host: &Node, bridge: &str, number: u8, addresses: &str, gateways: &str) -> Node {
     let node = Node::new();
-    let options = endpoint(bridge, number, address, gateway);
+    let options = endpoint(bridge, number, addresses, gateways);
     host.run(|| create_endpoint(&options, node.0.as_fd())).unwrap();
     node
 }
 
-pub fn endpoint(bridge: &str, number: u8, address: &str, gateway: &str) -> EndpointOptions {
+pub fn endpoint(bridge: &str, number: u8, addresses: &str, gateways: &str) -> EndpointOptions {
+    let list = |text: &str| text.split(' ').map(str::to_owned).collect();
     EndpointOptions {
         bridge: bridge.into(),
         host_name: format!("veth{bridge}{number}"),
         container_name: "eth0".into(),
         mac: format!("02:42:00:00:00:{number:02x}"),
-        address: address.into(),
-        gateway: gateway.into(),
+        addresses: list(addresses),
+        gateways: list(gateways),
         mtu: None,
     }
 }

@@ -1,0 +1,113 @@
+//! Bridges of ours as elements of sets: a network costs a handful of them and never a rule.
+
+use rustix::io::Errno;
+
+use super::abi::*;
+use super::batch::Table;
+use super::expr::device;
+use super::ruleset::BridgeRules;
+use crate::address::{Cidr, octets};
+use crate::error::{NetError, Result};
+use crate::link;
+use crate::message::{Attrs, Message};
+use crate::socket::Socket;
+
+pub const BRIDGES: &str = "bridges";
+/// A bridge beside itself: what comes in and goes out by it is traffic among its containers.
+pub const SIBLINGS: &str = "siblings";
+pub const INTERNAL: &str = "internal";
+pub const MASQUERADED: &str = "masqueraded";
+/// A network's addresses and its bridge.
+pub const SUBNETS: &str = "subnets";
+pub const SUBNETS_V6: &str = "subnets_v6";
+
+struct Element {
+    set: &'static str,
+    key: Vec<u8>,
+    /// The end of an interval.
+    end: Option<Vec<u8>>,
+}
+
+impl Element {
+    fn list(&self) -> Attrs {
+        let mut list = Attrs::default();
+        list.nest(LIST_ELEM, |element| {
+            element.nest(ELEM_KEY, |key| {
+                key.attr(DATA_VALUE, &self.key);
+            });
+            if let Some(end) = &self.end {
+                element.nest(ELEM_KEY_END, |key| {
+                    key.attr(DATA_VALUE, end);
+                });
+            }
+        });
+        list
+    }
+}
+
+pub fn subnets(op: &'static str, rules: &BridgeRules) -> Result<Vec<Cidr>> {
+    rules.subnets.iter().map(|text| Cidr::parse(op, text)).collect()
+}
+
+fn elements(rules: &BridgeRules) -> Result<Vec<Element>> {
+    let op = "add bridge to firewall";
+    link::check_name(op, &rules.bridge)?;
+    let name = device(&rules.bridge).to_vec();
+    let plain = |set, key| Element { set, key, end: None };
+    let mut elements = vec![plain(BRIDGES, name.clone())];
+    if rules.icc {
+        elements.push(plain(SIBLINGS, [name.clone(), name.clone()].concat()));
+    }
+    if rules.internal {
+        elements.push(plain(INTERNAL, name.clone()));
+    }
+    if rules.masquerade && !rules.internal {
+        elements.push(plain(MASQUERADED, name.clone()));
+    }
+    for subnet in subnets(op, rules)? {
+        let edge = |address| [octets(address), name.clone()].concat();
+        let set = if subnet.address.is_ipv4() { SUBNETS } else { SUBNETS_V6 };
+        elements.push(Element { set, key: edge(subnet.first()), end: Some(edge(subnet.last())) });
+    }
+    Ok(elements)
+}
+
+pub fn add_messages(table: &Table, bridges: &[BridgeRules]) -> Result<Vec<Message>> {
+    let mut messages = Vec::new();
+    for rules in bridges {
+        check_icc(rules)?;
+        let elements = elements(rules)?;
+        messages.extend(elements.iter().map(|element| table.elements(NEWSETELEM, element.set, &element.list())));
+    }
+    Ok(messages)
+}
+
+/// Whatever settings it had. One transaction for each element: one that is not there ends the whole of its transaction.
+pub fn remove(socket: &mut Socket, table: &Table, rules: &BridgeRules) -> Result<()> {
+    let every = BridgeRules { icc: true, internal: true, ..rules.clone() };
+    let masqueraded = BridgeRules { internal: false, masquerade: true, ..rules.clone() };
+    for element in elements(&every)?.into_iter().chain(elements(&masqueraded)?) {
+        match socket.batch(vec![table.elements(DELSETELEM, element.set, &element.list())]) {
+            Err(error) if error.is(Errno::NOENT) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn check_icc(rules: &BridgeRules) -> Result<()> {
+    if rules.icc || bridged_packets_are_filtered() {
+        return Ok(());
+    }
+    Err(NetError::Unsupported {
+        op: "apply ruleset",
+        object: rules.bridge.clone(),
+        reason: "icc=false needs the kernel to pass bridged packets to the firewall: load br_netfilter and set \
+                 net.bridge.bridge-nf-call-iptables to 1"
+            .into(),
+    })
+}
+
+fn bridged_packets_are_filtered() -> bool {
+    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.starts_with(b"1"))
+}
