@@ -17,6 +17,10 @@ const NEEDS = {
   nft: () => has('nft'),
   ip: () => has('ip'),
   runc: () => has('runc'),
+  buildah: () => has('buildah'),
+  umoci: () => has('umoci'),
+  skopeo: () => has('skopeo'),
+  openssl: () => has('openssl'),
   cgroup1: () => existsSync('/sys/fs/cgroup/memory/tasks'),
 } as const;
 
