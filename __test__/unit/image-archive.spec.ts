@@ -132,7 +132,7 @@ describe('an index', () => {
     const annotations = { 'io.containerd.image.name': 'docker.io/library/a:b' };
     const documents = layout({ manifests: [{ digest: digest(inner), annotations }] }, [inner, manifest, config]);
     expect(readBundles(documents, PLATFORM)).toMatchObject([
-      { names: ['docker.io/library/a:b'], manifestDigest: digest(manifest), layerPaths: [] },
+      { names: ['docker.io/library/a:b'], manifest: { digest: digest(manifest) }, layerPaths: [] },
     ]);
     expect(() => readBundles(documents, { os: 'linux', architecture: 's390x' })).toThrow('no image for linux/s390x');
   });

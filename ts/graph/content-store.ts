@@ -1,5 +1,5 @@
 /**
- * Blobs by digest: manifests, indexes, configs, and compressed layers where they are kept.
+ * Blobs by digest: manifests, indexes, configs and compressed layers.
  *
  *   <data>/content/
  *     blobs/sha256/<64 hex>    committed: complete, verified, synced, and never changed
@@ -11,7 +11,7 @@
  * Whoever needs a blob for longer than one transaction holds a lease on its digest *before* looking for it: see gc.ts.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { createReadStream, mkdirSync, type ReadStream, readdirSync, renameSync, rmSync } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkDigest } from '../digest.ts';
@@ -28,6 +28,7 @@ export interface ExpectedBlob {
 
 /** Manifests and configs are read whole; a larger one is refused (security.md row 43). */
 const MAX_READ_BYTES = 8 * 1024 * 1024;
+const CHUNK_BYTES = 256 * 1024;
 
 export class ContentStore {
   readonly #blobs: BlobStore;
@@ -86,6 +87,11 @@ export class ContentStore {
 
   has(digest: string): boolean {
     return this.#blobs.get(digest) !== undefined;
+  }
+
+  /** The bytes of a large blob, not checked: whoever takes them does. */
+  stream(digest: string, offset = 0): ReadStream {
+    return createReadStream(this.path(digest), { start: offset, highWaterMark: CHUNK_BYTES });
   }
 
   /** The whole blob, up to 8 MiB. Kind NotFound; kind DataLoss when the file is not what the row promises. */

@@ -98,10 +98,52 @@ export class Call<Body = unknown> {
     return this.#taken;
   }
 
+  /** A body of bytes; its head is sent with the first ones, so an error before that keeps its status. */
+  bytes(contentType: string): ByteBody {
+    return new ByteBody(this.reply, contentType);
+  }
+
   /** A stream of JSON lines; its head is sent with the first line, so an error before that keeps its status. */
   lines(): JsonLines {
     return new JsonLines(this.reply);
   }
+}
+
+/** Bytes as they come; an error behind the head breaks the answer off. */
+export class ByteBody {
+  readonly #reply: FastifyReply;
+  readonly #contentType: string;
+
+  constructor(reply: FastifyReply, contentType: string) {
+    this.#reply = reply;
+    this.#contentType = contentType;
+  }
+
+  /** Resolves when there is room for more, or when the client has gone. */
+  async write(bytes: Uint8Array): Promise<void> {
+    const { raw } = this.#reply;
+    if (!this.#reply.sent) {
+      this.#reply.hijack();
+      raw.writeHead(200, { 'Content-Type': this.#contentType });
+    }
+    if (!raw.write(bytes)) await drained(raw);
+  }
+
+  end(): void {
+    this.#reply.raw.end();
+  }
+}
+
+/** Also resolves when the connection has gone. */
+function drained(raw: FastifyReply['raw']): Promise<void> {
+  if (!raw.writableNeedDrain || raw.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      raw.off('drain', done).off('close', done);
+      resolve();
+    };
+    raw.on('drain', done).on('close', done);
+  });
 }
 
 /** Newline-ended JSON objects, each sent at once. */
@@ -135,15 +177,7 @@ export class JsonLines {
   }
 
   drained(): Promise<void> {
-    const { raw } = this.#reply;
-    if (!raw.writableNeedDrain || raw.destroyed) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = (): void => {
-        raw.off('drain', done).off('close', done);
-        resolve();
-      };
-      raw.on('drain', done).on('close', done);
-    });
+    return drained(this.#reply.raw);
   }
 
   /** An error behind a head that is already out: Docker's `errorDetail` line, whose own `code` would have to be a number. */

@@ -1,7 +1,7 @@
 /** What an archive says it holds: the images of `docker save`'s manifest.json, or of an OCI layout's index.json. */
-import { isDigest } from '../../digest.ts';
+import { isDigest, sha256Of } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
-import type { Descriptor, ImageIndex, ImageManifest, Platform } from '../../oci.ts';
+import { type Descriptor, type ImageIndex, type ImageManifest, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { parseJson } from '../api/json.ts';
 
 export interface Bundle {
@@ -10,9 +10,8 @@ export interface Bundle {
   config: Buffer;
   /** Paths in the archive, the base layer first. */
   layerPaths: string[];
-  /** Digests of the compressed layers, where the archive tells. */
-  layers: (Descriptor | undefined)[];
-  manifestDigest: string | null;
+  /** The image's manifest, where the archive has it: its exact bytes, and the layers that it names. */
+  manifest: { digest: string; mediaType: string; bytes: Buffer; layers: Descriptor[] } | undefined;
 }
 
 const invalid = (reason: string): CaissonError =>
@@ -29,28 +28,63 @@ export function readBundles(documents: ReadonlyMap<string, Buffer>, platform: Pl
 function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>): Bundle[] {
   const list = parse<unknown>(manifest, 'manifest.json');
   if (!Array.isArray(list)) throw invalid('manifest.json is not a list');
+  const described = manifestsByConfig(documents);
   return list.map((item: unknown) => {
     const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
     if (typeof Config !== 'string' || !isStrings(Layers) || !(RepoTags == null || isStrings(RepoTags)))
       throw invalid('an entry of manifest.json needs Config, RepoTags and Layers');
     const config = documents.get(Config);
     if (config === undefined) throw invalid(`${Config} is missing`);
-    return { names: RepoTags ?? [], config, layerPaths: Layers, layers: [], manifestDigest: null };
+    const found = described.get(sha256Of(config));
+    return {
+      names: RepoTags ?? [],
+      config,
+      layerPaths: Layers,
+      manifest: found?.layers.length === Layers.length ? found : undefined,
+    };
   });
 }
+
+/** Docker's archives have been OCI layouts as well since 25: what the index names, by the digest of its config. */
+function manifestsByConfig(documents: ReadonlyMap<string, Buffer>): Map<string, NonNullable<Bundle['manifest']>> {
+  const found = new Map<string, NonNullable<Bundle['manifest']>>();
+  const text = documents.get('index.json');
+  const index = text === undefined ? undefined : parse<ImageIndex>(text, 'index.json');
+  for (const descriptor of Array.isArray(index?.manifests) ? index.manifests : []) {
+    const bytes = documents.get(blobPath(descriptor));
+    const document = bytes && parse<ImageManifest & Partial<ImageIndex>>(bytes, descriptor.digest);
+    if (bytes === undefined || document === undefined || document.manifests !== undefined) continue;
+    if (isDigest(document.config?.digest) && Array.isArray(document.layers))
+      found.set(document.config.digest, known(descriptor.digest, document, bytes));
+  }
+  return found;
+}
+
+const known = (
+  digest: string,
+  { mediaType, layers }: ImageManifest,
+  bytes: Buffer,
+): NonNullable<Bundle['manifest']> => ({
+  digest,
+  mediaType: mediaType ?? MEDIA_TYPES.ociManifest,
+  bytes,
+  layers,
+});
 
 function layoutBundles(index: ImageIndex, documents: ReadonlyMap<string, Buffer>, platform: Platform): Bundle[] {
   if (!Array.isArray(index.manifests)) throw invalid('index.json has no manifests');
   return index.manifests.map((descriptor) => {
     const name = nameOf(descriptor);
-    const { manifest, digest } = manifestOf(descriptor, documents, platform, 0);
+    const { manifest, bytes, digest } = manifestOf(descriptor, documents, platform, 0);
     if (!Array.isArray(manifest.layers)) throw invalid(`manifest ${digest} has no layers`);
+    const config = blob(manifest.config, documents);
+    if (sha256Of(config) !== manifest.config.digest)
+      throw invalid(`the config of manifest ${digest} is not ${manifest.config.digest}`);
     return {
       names: name === undefined ? [] : [name],
-      config: blob(manifest.config, documents),
+      config,
       layerPaths: manifest.layers.map(blobPath),
-      layers: manifest.layers,
-      manifestDigest: digest,
+      manifest: known(digest, manifest, bytes),
     };
   });
 }
@@ -60,11 +94,12 @@ function manifestOf(
   documents: ReadonlyMap<string, Buffer>,
   platform: Platform,
   depth: number,
-): { manifest: ImageManifest; digest: string } {
-  const document = parse<ImageManifest & Partial<ImageIndex>>(blob(descriptor, documents), descriptor.digest);
+): { manifest: ImageManifest; bytes: Buffer; digest: string } {
+  const bytes = blob(descriptor, documents);
+  const document = parse<ImageManifest & Partial<ImageIndex>>(bytes, descriptor.digest);
   if (document.manifests !== undefined && document.layers !== undefined)
     throw invalid(`${descriptor.digest} is both an index and a manifest`);
-  if (document.manifests === undefined) return { manifest: document, digest: descriptor.digest };
+  if (document.manifests === undefined) return { manifest: document, bytes, digest: descriptor.digest };
   const fits = ({ platform: p }: Descriptor): boolean =>
     p !== undefined && p.os === platform.os && p.architecture === platform.architecture;
   const child = Array.isArray(document.manifests) ? document.manifests.find(fits) : undefined;

@@ -18,6 +18,7 @@ import { hostPlatform } from './platform.ts';
 import type { Emit } from './progress.ts';
 import { ImagePuller, type PullRequest } from './pull.ts';
 import { ImageRemover, parseTag, type Removed } from './remove.ts';
+import { ImageSaver, type Sink } from './save.ts';
 import { LayerUnpacker } from './unpack.ts';
 import { type HistoryItem, history, type ImageSummary, inspect } from './views.ts';
 
@@ -43,16 +44,17 @@ export class Images {
   readonly #loader: ImageLoader;
   readonly #puller: ImagePuller;
   readonly #remover: ImageRemover;
+  readonly #saver: ImageSaver;
 
   constructor(options: ImagesOptions) {
     this.#options = options;
-    const { graph, snapshotter, content, native, runner, registry, bootId, gc, host, remote } = options;
+    const { graph, content, native, gc, host, remote } = options;
     this.#names = new ImageNames(graph);
-    const installer = new Installer(graph, runner, registry, bootId);
-    const unpacker = new LayerUnpacker(graph, snapshotter, native, options.maxConcurrentDownloads);
+    const installer = new Installer(options, ['pull', 'layers'], { durable: true });
+    const unpacker = new LayerUnpacker(options, native, options.maxConcurrentDownloads);
     this.#installer = installer;
     this.#unpacker = unpacker;
-    this.#loader = new ImageLoader(graph, installer, unpacker, host);
+    this.#loader = new ImageLoader(options, installer, unpacker);
     this.#puller =
       remote &&
       new ImagePuller({
@@ -64,6 +66,7 @@ export class Images {
         hostPlatform: hostPlatform(host),
       });
     this.#remover = new ImageRemover(graph, this.#names, gc);
+    this.#saver = new ImageSaver(options, this.#names, new Installer(options, ['save', 'send'], { durable: false }));
   }
 
   /** By reference, id or the beginning of an id. Kind NotFound with `No such image: NAME:TAG`. */
@@ -107,6 +110,11 @@ export class Images {
 
   load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
     return this.#loader.load(stream, emit, signal);
+  }
+
+  /** An archive of the images; see save.ts. */
+  save(names: readonly string[], platform: Platform | undefined, sink: Sink, signal: AbortSignal): Promise<void> {
+    return this.#saver.save(names, platform, sink, signal);
   }
 
   /** What images are made for when nothing else is said. */

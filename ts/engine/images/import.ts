@@ -33,7 +33,7 @@ export async function importImage(
         const unpacked = await unpacker.unpack(request.stream, {}, aborted);
         const { diffId } = unpacked.applied;
         graph.leases.add(lease, 'layer', diffId);
-        await unpacker.commit(unpacked, { chainId: diffId, parent: null, blob: null });
+        await unpacker.commit(unpacked, { chainId: diffId, parent: null }, lease);
         const created = new Date().toISOString();
         const config: ImageConfig = {
           created,

@@ -1,6 +1,7 @@
 /**
- * The job behind pull, load and import. Its one step makes the layers and writes the image, its names and the event in
- * the transaction that ends the job: before that nothing is seen, after it everything is.
+ * The job behind pull, load and import, and behind save and push, which read under a lease what those wrote. Its one step
+ * makes the layers and writes the image, its names and the event in the transaction that ends the job: before that nothing
+ * is seen, after it everything is.
  *
  * Directories of a step that was cut off by a crash have no row, so the snapshotter's sweep at start removes them. Layers
  * already committed stay: the lease goes with the job, and the garbage collector takes what no image uses.
@@ -26,17 +27,22 @@ export class Installer {
   readonly #kind: JobKind<InstallPlan, object>;
   readonly #live = new Map<string, Installation>();
 
-  constructor(graph: Graph, runner: JobRunner, registry: KindRegistry, bootId: string) {
+  /** `kind`: a verb, and the name of the job's one step. */
+  constructor(
+    { graph, runner, registry, bootId }: { graph: Graph; runner: JobRunner; registry: KindRegistry; bootId: string },
+    [kind, step]: readonly [string, string],
+    { durable }: { durable: boolean },
+  ) {
     this.#runner = runner;
     const { leases } = graph;
     this.#kind = registry.register({
-      kind: 'pull',
+      kind,
       subject: (plan) => plan.subject,
       claims: () => [],
       begin: (plan) => {
         leases.insert({
           id: plan.id,
-          purpose: `pull ${plan.subject}`,
+          purpose: `${kind} ${plan.subject}`,
           bootId,
           createdMs: Date.now(),
           expiresMs: null,
@@ -45,11 +51,11 @@ export class Installer {
       rollback: (plan) => leases.delete(plan.id),
       steps: [
         {
-          name: 'layers',
+          name: step,
           medium: 'disk',
           do: async (plan, _state, { signal }) => {
             const installation = this.#live.get(plan.id);
-            if (installation === undefined) throw new Error(`pull of ${plan.subject} belongs to an earlier daemon`);
+            if (installation === undefined) throw new Error(`${kind} of ${plan.subject} belongs to an earlier daemon`);
             const write = await installation.prepare(plan.id, signal);
             return {
               rows: () => {
@@ -61,7 +67,7 @@ export class Installer {
         },
       ],
       commitPoint: 1,
-      durable: true,
+      durable,
     });
   }
 

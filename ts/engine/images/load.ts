@@ -1,7 +1,9 @@
 /** `docker load`. */
-import { chainIds, sha256Of } from '../../digest.ts';
+import { chainIds } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
+import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
+import { MEDIA_TYPES } from '../../oci.ts';
 import { familiarString, parseReference, withDefaultTag } from '../../reference.ts';
 import type { HostInfo } from '../native/index.ts';
 import { type ArchiveReader, readArchive } from './archive.ts';
@@ -13,24 +15,28 @@ import { hostPlatform } from './platform.ts';
 import { type Emit, shortId } from './progress.ts';
 import type { LayerUnpacker, Unpacked } from './unpack.ts';
 
-/** The tar without entries that builders write for instructions without files; it may stand several times in one image. */
-const EMPTY_TAR = Buffer.alloc(1024);
-const EMPTY_DIFF_ID = sha256Of(EMPTY_TAR);
-
 interface LoadedImage {
   bundle: Bundle;
   checked: CheckedConfig;
   chain: string[];
+  /** Blobs that stay with the image; none when its manifest names bytes that are not kept. */
+  blobs: string[];
 }
 
 export class ImageLoader {
   readonly #graph: Graph;
   readonly #installer: Installer;
   readonly #unpacker: LayerUnpacker;
+  readonly #content: ContentStore;
   readonly #host: Pick<HostInfo, 'architecture'>;
 
-  constructor(graph: Graph, installer: Installer, unpacker: LayerUnpacker, host: Pick<HostInfo, 'architecture'>) {
+  constructor(
+    { graph, content, host }: { graph: Graph; content: ContentStore; host: Pick<HostInfo, 'architecture'> },
+    installer: Installer,
+    unpacker: LayerUnpacker,
+  ) {
     this.#graph = graph;
+    this.#content = content;
     this.#installer = installer;
     this.#unpacker = unpacker;
     this.#host = host;
@@ -74,8 +80,8 @@ export class ImageLoader {
       for (const bundle of readBundles(archive.documents, hostPlatform(this.#host))) {
         for (const name of bundle.names) parseReference(name);
         const checked = checkConfig(bundle.config);
-        const chain = await this.#layers(bundle, checked, archive, unpacked, lease, emit);
-        images.push({ bundle, checked, chain });
+        const chain = await this.#layers(bundle, checked, archive, { unpacked, lease, emit, signal });
+        images.push({ bundle, checked, chain, blobs: await this.#keepDocuments(bundle, checked, lease, signal) });
       }
       return images;
     } finally {
@@ -89,9 +95,7 @@ export class ImageLoader {
     bundle: Bundle,
     { config }: CheckedConfig,
     archive: ArchiveReader<Unpacked>,
-    unpacked: Unpacked[],
-    lease: string,
-    emit: Emit,
+    { unpacked, lease, emit, signal }: { unpacked: Unpacked[]; lease: string; emit: Emit; signal: AbortSignal },
   ): Promise<string[]> {
     const diffIds = config.rootfs.diff_ids;
     if (diffIds.length !== bundle.layerPaths.length)
@@ -102,56 +106,82 @@ export class ImageLoader {
     const chain = chainIds(diffIds);
     for (const [i, chainId] of chain.entries()) {
       this.#graph.leases.add(lease, 'layer', chainId);
-      if (this.#graph.layers.get(chainId) !== undefined) continue;
       const diffId = diffIds[i] as string;
-      const layer = await this.#take(bundle.layerPaths[i] as string, diffId, archive, unpacked);
-      const { digest, sizeBytes } = layer.applied;
-      const described = bundle.layers[i];
-      const blob = described && { digest, sizeBytes, mediaType: described.mediaType };
-      await this.#unpacker.commit(layer, { chainId, parent: chain[i - 1] ?? null, blob: blob ?? null });
+      const found = this.#find(bundle.layerPaths[i] as string, diffId, archive);
+      const described = bundle.manifest?.layers[i];
+      // What the manifest calls the blob counts only when it is this blob.
+      const named = described?.digest === found?.applied.blob?.digest ? { mediaType: described?.mediaType ?? '' } : {};
+      if (this.#graph.layers.get(chainId) !== undefined) {
+        if (found !== undefined) await this.#unpacker.commitBlob(found, lease, named.mediaType);
+        continue;
+      }
+      const layer = await this.#take(bundle.layerPaths[i] as string, diffId, found, unpacked, signal);
+      await this.#unpacker.commit(layer, { chainId, parent: chain[i - 1] ?? null, ...named }, lease);
+      const { sizeBytes } = layer.applied;
       emit({ status: 'Loading layer', progressDetail: { current: sizeBytes, total: sizeBytes }, id: shortId(diffId) });
     }
     return chain;
   }
 
-  async #take(path: string, diffId: string, archive: ArchiveReader<Unpacked>, unpacked: Unpacked[]): Promise<Unpacked> {
+  #find(path: string, diffId: string, archive: ArchiveReader<Unpacked>): Unpacked | undefined {
     const layer = archive.layers.get(followLinks(path, archive.links));
-    if (layer === undefined)
-      throw new CaissonError('InvalidParameter', `invalid image archive: the layer ${path} is missing`);
-    if (layer.applied.diffId !== diffId)
+    if (layer !== undefined && layer.applied.diffId !== diffId)
       throw new CaissonError(
         'DataLoss',
         `invalid image archive: the layer ${path} is ${layer.applied.diffId}, but the config names ${diffId}`,
       );
+    return layer;
+  }
+
+  async #take(
+    path: string,
+    diffId: string,
+    layer: Unpacked | undefined,
+    unpacked: Unpacked[],
+    signal: AbortSignal,
+  ): Promise<Unpacked> {
+    if (layer === undefined)
+      throw new CaissonError('InvalidParameter', `invalid image archive: the layer ${path} is missing`);
     const at = unpacked.indexOf(layer);
     if (at >= 0) {
       unpacked.splice(at, 1);
       return layer;
     }
-    if (diffId !== EMPTY_DIFF_ID)
-      throw new CaissonError(
-        'NotImplemented',
-        `the layer ${diffId} stands on different layers in this archive, which load does not support`,
-        { hint: 'push the image to a registry and pull it from there' },
-      );
-    return this.#unpacker.unpack(onlyChunk(EMPTY_TAR), { diffId }, new AbortController().signal);
+    // It stands in a second place, on other layers: builders write the layer without files again and again.
+    return this.#unpacker.unpack(this.#content.stream(layer.applied.blob?.digest ?? ''), { diffId }, signal);
   }
 
-  #write({ bundle, checked, chain }: LoadedImage): void {
+  /** Manifest and config, so that a push or save gives what came; only if all blobs are those that the manifest names. */
+  async #keepDocuments(
+    { manifest }: Bundle,
+    checked: CheckedConfig,
+    lease: string,
+    signal: AbortSignal,
+  ): Promise<string[]> {
+    if (manifest === undefined || !manifest.layers.every(({ digest }) => this.#content.has(digest))) return [];
+    const config = { digest: checked.id, mediaType: MEDIA_TYPES.ociConfig, bytes: Buffer.from(checked.text) };
+    for (const { digest, mediaType, bytes } of [manifest, config]) {
+      this.#graph.leases.add(lease, 'blob', digest);
+      await this.#content.ingest(bytes, { mediaType, digest, sizeBytes: bytes.length, signal });
+    }
+    return [manifest.digest, checked.id, ...manifest.layers.map(({ digest }) => digest)];
+  }
+
+  #write({ bundle, checked, chain, blobs }: LoadedImage): void {
     const { images, layers, events } = this.#graph;
     const now = Date.now();
     images.insert({
       image: {
         id: checked.id,
         config: checked.text,
-        manifestDigest: bundle.manifestDigest,
+        manifestDigest: blobs.length > 0 ? (bundle.manifest?.digest ?? null) : null,
         sizeBytes: chain.reduce((sum, chainId) => sum + (layers.get(chainId)?.sizeBytes ?? 0), 0),
         parent: null,
         createdMs: now,
         taggedMs: null,
       },
       layers: chain,
-      blobs: [],
+      blobs,
     });
     for (const name of bundle.names) images.setReference(referenceRow(parseReference(name), checked.id), now);
     events.append({ type: 'image', action: 'load', actorId: checked.id, attributes: { name: checked.id } });
@@ -162,8 +192,4 @@ function followLinks(path: string, links: ReadonlyMap<string, string>): string {
   let at = path;
   for (let i = 0; i < 8; i++) at = links.get(at) ?? at;
   return at;
-}
-
-async function* onlyChunk(chunk: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield chunk;
 }

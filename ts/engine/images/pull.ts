@@ -90,6 +90,7 @@ export class ImagePuller {
     const diffIds = remote.checked.config.rootfs.diff_ids;
     const chain = chainIds(diffIds);
     for (const chainId of chain) this.#graph.leases.add(lease, 'layer', chainId);
+    for (const { digest } of remote.resolved.manifest.layers) this.#graph.leases.add(lease, 'blob', digest);
     const stop = new AbortController();
     const either = AbortSignal.any([signal, stop.signal]);
     let failure: unknown;
@@ -104,7 +105,8 @@ export class ImagePuller {
         sizeBytes: descriptor.size,
         mediaType: descriptor.mediaType,
       };
-      const arrival = this.#layer(remote.source, descriptor, wanted, emit, below, either).catch((error: unknown) => {
+      const turn = { below, lease, signal: either };
+      const arrival = this.#layer(remote.source, descriptor, wanted, emit, turn).catch((error: unknown) => {
         failure ??= error;
         stop.abort(error);
         throw error;
@@ -121,22 +123,33 @@ export class ImagePuller {
     descriptor: Descriptor,
     wanted: WantedLayer,
     emit: Emit,
-    below: Promise<unknown>,
-    signal: AbortSignal,
+    { below, lease, signal }: { below: Promise<unknown>; lease: string; signal: AbortSignal },
   ): Promise<void> {
     const progress = new LayerProgress(emit, shortId(descriptor.digest), descriptor.size);
     const fetch: Fetch = {
       // The addon checks digest and size of what it unpacks.
-      open: (aborted) => source.fetchBlob(descriptor, { signal: aborted, verify: false }),
+      // A blob that is there already came for another place in another image.
+      open: (aborted) =>
+        this.#content.has(descriptor.digest)
+          ? this.#content.stream(descriptor.digest)
+          : source.fetchBlob(descriptor, { signal: aborted, verify: false }),
       onWaiting: () => progress.status('Pulling fs layer'),
       onChunk: (bytes) => progress.downloaded(bytes),
       onReceived: () => progress.received(),
     };
-    const arrival = await this.#unpacker.ensure(wanted, fetch, below, signal);
+    const arrival = await this.#unpacker.ensure(wanted, fetch, below, lease, signal);
+    // The same layer may have come compressed otherwise: the manifest names this blob, and a push will want it.
+    if (!this.#content.has(descriptor.digest))
+      await this.#content.ingest(source.fetchBlob(descriptor, { signal, verify: false }), {
+        mediaType: descriptor.mediaType,
+        digest: descriptor.digest,
+        sizeBytes: descriptor.size,
+        signal,
+      });
     progress.status(arrival === 'present' ? 'Already exists' : 'Pull complete');
   }
 
-  /** Manifest, index and config stay, so that a push sends the same bytes. */
+  /** Manifest, index, config and the layers' blobs stay, so that a push sends the same bytes. */
   async #keepDocuments({ resolved, checked }: Remote, lease: string, signal: AbortSignal): Promise<string[]> {
     const kept: string[] = [];
     const config = {
@@ -150,6 +163,7 @@ export class ImagePuller {
         await this.#content.ingest(bytes, { mediaType, digest, sizeBytes: bytes.length, signal });
       kept.push(digest);
     }
+    for (const { digest } of resolved.manifest.layers) kept.push(digest);
     return kept;
   }
 

@@ -1,10 +1,16 @@
 /**
  * Makes layers of the graph out of archives: each on threads of the addon, all of an image at once. Operations that need
  * the same layer at the same time share one unpacking; when that fails, each who waited tries for itself.
+ *
+ * The compressed blob is kept beside the unpacked layer, so that push and save give the bytes that came. A layer that came
+ * uncompressed is compressed on the way.
  */
+import { rm } from 'node:fs/promises';
 import { abortable, Semaphore } from '../../async.ts';
+import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
+import { MEDIA_TYPES } from '../../oci.ts';
 import { type AppliedLayer, type Native, unwrap } from '../native/index.ts';
 
 /** What a layer's bytes must turn out to be; absent: whatever they are. */
@@ -17,6 +23,8 @@ export interface ExpectedLayer {
 /** Unpacked, but not yet a layer of the graph. */
 export interface Unpacked {
   cacheId: string;
+  /** Where its blob is until it is committed. */
+  blobPath: string;
   applied: AppliedLayer;
 }
 
@@ -41,26 +49,41 @@ export interface Fetch {
   onReceived(): void;
 }
 
+/** What a blob of ours is called. */
+export const LAYER_TYPES = { gzip: MEDIA_TYPES.ociLayerGzip, zstd: MEDIA_TYPES.ociLayerZstd } as const;
+
 export class LayerUnpacker {
   readonly #graph: Graph;
   readonly #snapshotter: Snapshotter;
+  readonly #content: ContentStore;
   readonly #native: Pick<Native, 'openLayer'>;
   readonly #underWay = new Map<string, Promise<void>>();
   readonly #downloads: Semaphore;
 
   /** `concurrency`: downloads at a time, of all operations together. */
-  constructor(graph: Graph, snapshotter: Snapshotter, native: Pick<Native, 'openLayer'>, concurrency: number) {
+  constructor(
+    { graph, snapshotter, content }: { graph: Graph; snapshotter: Snapshotter; content: ContentStore },
+    native: Pick<Native, 'openLayer'>,
+    concurrency: number,
+  ) {
     this.#graph = graph;
     this.#snapshotter = snapshotter;
+    this.#content = content;
     this.#native = native;
     this.#downloads = new Semaphore(concurrency);
   }
 
   /**
-   * The layer's row is there when this resolves. `parentReady` resolves when the parent's is. The caller holds a lease on
-   * the chainId.
+   * The layer's row is there when this resolves. `parentReady` resolves when the parent's is. `lease` holds the chainId and
+   * the blob's digest.
    */
-  async ensure(layer: WantedLayer, fetch: Fetch, parentReady: Promise<unknown>, signal: AbortSignal): Promise<Arrival> {
+  async ensure(
+    layer: WantedLayer,
+    fetch: Fetch,
+    parentReady: Promise<unknown>,
+    lease: string,
+    signal: AbortSignal,
+  ): Promise<Arrival> {
     for (let shared = false; ; shared = true) {
       signal.throwIfAborted();
       if (this.#graph.layers.get(layer.chainId) !== undefined) return shared ? 'shared' : 'present';
@@ -69,7 +92,7 @@ export class LayerUnpacker {
       if (!shared) fetch.onWaiting();
       await abortable(other, signal);
     }
-    const own = this.#fetch(layer, fetch, parentReady, signal);
+    const own = this.#fetch(layer, fetch, parentReady, lease, signal);
     this.#underWay.set(
       layer.chainId,
       own.catch(() => undefined),
@@ -91,9 +114,11 @@ export class LayerUnpacker {
   ): Promise<Unpacked> {
     const cacheId = this.#snapshotter.newCacheId();
     const targetDir = await this.#snapshotter.prepareLayer(cacheId);
+    const blobPath = this.#content.newIngest();
     const { digest, sizeBytes, diffId } = expected;
     const sink = this.#native.openLayer({
       targetDir,
+      blobPath,
       ...(digest === undefined ? {} : { expectedDigest: digest }),
       ...(sizeBytes === undefined ? {} : { expectedSize: sizeBytes }),
       ...(diffId === undefined ? {} : { expectedDiffId: diffId }),
@@ -104,7 +129,7 @@ export class LayerUnpacker {
         unwrap(await sink.write(chunk));
         onChunk(chunk.byteLength);
       }
-      return { cacheId, applied: unwrap(await sink.end()) };
+      return { cacheId, blobPath, applied: unwrap(await sink.end()) };
     } catch (error) {
       await sink.abort();
       await this.#snapshotter.discardLayer(cacheId);
@@ -112,15 +137,26 @@ export class LayerUnpacker {
     }
   }
 
+  /** Keeps the blob alone, of a layer that is there already. */
+  async commitBlob({ blobPath, applied }: Unpacked, lease: string, mediaType?: string): Promise<void> {
+    const { blob } = applied;
+    if (blob === null) return;
+    this.#graph.leases.add(lease, 'blob', blob.digest);
+    if (this.#content.has(blob.digest)) return;
+    const { digest, sizeBytes } = blob;
+    await this.#content.commit(blobPath, { digest, sizeBytes, mediaType: mediaType ?? LAYER_TYPES[blob.compression] });
+  }
+
   /** Makes it a layer of the graph, or drops it when that layer has come to be there meanwhile. */
   async commit(
-    { cacheId, applied }: Unpacked,
-    layer: {
-      chainId: string;
-      parent: string | null;
-      blob: { digest: string; sizeBytes: number; mediaType: string } | null;
-    },
+    unpacked: Unpacked,
+    layer: { chainId: string; parent: string | null; mediaType?: string },
+    lease: string,
   ): Promise<void> {
+    const { cacheId, blobPath, applied } = unpacked;
+    const { blob } = applied;
+    await this.commitBlob(unpacked, lease, layer.mediaType);
+    await rm(blobPath, { force: true });
     await this.#snapshotter.commitLayer(cacheId);
     const inserted = this.#graph.db.transaction(() =>
       this.#graph.layers.insert({
@@ -129,20 +165,27 @@ export class LayerUnpacker {
         parent: layer.parent,
         cacheId,
         sizeBytes: applied.unpackedBytes,
-        blobDigest: layer.blob?.digest ?? null,
-        blobSizeBytes: layer.blob?.sizeBytes ?? null,
-        blobMediaType: layer.blob?.mediaType ?? null,
+        blobDigest: blob?.digest ?? null,
+        blobSizeBytes: blob?.sizeBytes ?? null,
+        blobMediaType: blob === null ? null : (layer.mediaType ?? LAYER_TYPES[blob.compression]),
         createdMs: Date.now(),
       }),
     );
-    if (!inserted) await this.discard({ cacheId });
+    if (!inserted) await this.#snapshotter.discardLayer(cacheId);
   }
 
-  discard({ cacheId }: Pick<Unpacked, 'cacheId'>): Promise<void> {
-    return this.#snapshotter.discardLayer(cacheId);
+  async discard({ cacheId, blobPath }: Pick<Unpacked, 'cacheId' | 'blobPath'>): Promise<void> {
+    await this.#snapshotter.discardLayer(cacheId);
+    await rm(blobPath, { force: true });
   }
 
-  async #fetch(layer: WantedLayer, fetch: Fetch, parentReady: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  async #fetch(
+    layer: WantedLayer,
+    fetch: Fetch,
+    parentReady: Promise<unknown>,
+    lease: string,
+    signal: AbortSignal,
+  ): Promise<void> {
     fetch.onWaiting();
     const unpacked = await this.#downloads.run(async () => {
       signal.throwIfAborted();
@@ -157,6 +200,6 @@ export class LayerUnpacker {
       await this.discard(unpacked);
       throw error;
     }
-    await this.commit(unpacked, { ...layer, blob: layer });
+    await this.commit(unpacked, layer, lease);
   }
 }

@@ -245,7 +245,8 @@ export interface CgroupStats {
 export interface LayerOptions {
   /** Directory that receives the files; it must not exist; made with the layer's root attributes. Removed on failure. */
   targetDir: string;
-  /** When given, the compressed bytes are also written to this file (made, synced; removed on failure). */
+  /** When given, the compressed layer is kept in this file (made, synced; removed on failure): as it comes, or compressed
+   * on the way when it comes uncompressed. */
   blobPath?: string;
   /** Digest and size that the received bytes must have; a mismatch fails with kind `corrupt`. */
   expectedDigest?: string;
@@ -260,6 +261,17 @@ export interface AppliedLayer {
   /** Sum of the regular files' sizes. */
   unpackedBytes: number;
   entries: number;
+  /** What `blobPath` holds. */
+  blob: { digest: string; sizeBytes: number; compression: 'gzip' | 'zstd' } | null;
+}
+
+export interface PackOptions {
+  /** The upper directory of a container's overlay. */
+  upper: string;
+  /** Paths in it that are left out while nothing but an empty file or directory is there: made to mount on. */
+  mountPoints: string[];
+  targetDir: string;
+  blobPath: string;
 }
 
 /** One layer on its own threads: sha256 → inflate (gzip, zstd, none: told by its first bytes) → sha256 → tar → files. */
@@ -387,6 +399,11 @@ export interface Native {
   closeFd(fd: number): void;
 
   openLayer(options: LayerOptions): LayerSink;
+  /** A layer of what a container changed: archived with whiteouts, hashed, compressed and unpacked in one pass. */
+  packLayer(options: PackOptions): Promise<AppliedLayer>;
+  /** Sends layers (the top one first), seen over each other, to a client as a tar: the head, then a chunked body. Resolves
+   * when the client has it all or has left. Consumes `fd`. */
+  exportTree(options: { layers: string[]; fd: number; head: string }): Promise<void>;
   /** Copies a directory of an image (seen through its overlay) into an empty volume: owners, modes, xattrs, links. */
   copyUp(options: { lower: string[]; upper?: string; source: string; target: string }): Promise<void>;
   /** Removes a tree below a directory of ours, whatever a container put into it. */

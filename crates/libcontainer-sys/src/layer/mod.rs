@@ -6,6 +6,8 @@
 //! Layer::write ─ input ─► receive (sha256, blob) ─► inflate (sha256 = diffID) ─► tar ─► extract ─► targetDir
 //! ```
 //!
+//! *Pack* is the way back: a container's own layer as an archive, through the same threads into a layer of its own.
+//!
 //! Every layer goes to a directory of its own, so all layers of an image can be applied at once. Whiteouts are written
 //! in overlay's form: character device 0:0, and `trusted.overlay.opaque=y` on a directory.
 //!
@@ -26,6 +28,8 @@ mod faults;
 mod hostile;
 mod inflate;
 mod input;
+mod kept;
+mod pack;
 mod pipeline;
 mod remove;
 mod size;
@@ -37,6 +41,8 @@ mod xattr;
 
 pub use copy_up::{CopyUpOptions, copy_up};
 pub use error::LayerError;
+pub use kept::KeptBlob;
+pub use pack::{PackOptions, export, pack};
 pub use pipeline::{AppliedLayer, Layer, LayerOptions};
 pub use remove::remove_tree;
 pub use size::tree_size;

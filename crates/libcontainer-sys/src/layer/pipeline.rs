@@ -1,10 +1,7 @@
 //! One layer being applied: its threads, its failure, its end.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +15,7 @@ use super::chunks::{self, ChunkSender};
 use super::digest::Hasher;
 use super::error::{LayerError, Result, corrupt, system};
 use super::input::{Input, OnRoom, Popped};
+use super::kept::{Keeper, KeptBlob};
 use super::remove::remove_tree;
 use super::{extract, inflate};
 
@@ -25,6 +23,7 @@ use super::{extract, inflate};
 pub struct LayerOptions {
     /// Must not exist.
     pub target_dir: PathBuf,
+    /// Keeps the compressed layer in a new file: as it comes, or compressed here when it comes uncompressed.
     pub blob_path: Option<PathBuf>,
     pub expected_digest: Option<String>,
     pub expected_size: Option<u64>,
@@ -39,6 +38,8 @@ pub struct AppliedLayer {
     /// Sum of the regular files' sizes.
     pub unpacked_bytes: u64,
     pub entries: u64,
+    /// What `blob_path` holds.
+    pub blob: Option<KeptBlob>,
 }
 
 type OnEnd = Box<dyn FnOnce(Result<AppliedLayer>) + Send>;
@@ -207,22 +208,17 @@ fn make_target(target: &Path) -> Result<OwnedFd> {
     })
 }
 
-fn make_blob(options: &LayerOptions) -> Result<Option<File>> {
-    let Some(path) = &options.blob_path else { return Ok(None) };
-    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
-    made.map(Some).map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        system("create", path.as_os_str().as_bytes())(errno)
-    })
+fn make_blob(options: &LayerOptions) -> Result<Option<Keeper>> {
+    options.blob_path.as_deref().map(Keeper::create).transpose()
 }
 
-fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<File>) -> Result<AppliedLayer> {
+fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Keeper>) -> Result<AppliedLayer> {
     let layer = label(options);
     let target = options.target_dir.as_path();
     let sync_fd = root.try_clone().map_err(|error| thread_error(&error, target))?;
     let (raw_in, raw_out) = chunks::channel(shared.cancelled.clone());
     let (tar_in, tar_out) = chunks::channel(shared.cancelled.clone());
-    let (digest, size_bytes, diff_id, totals) = thread::scope(|scope| {
+    let (received, diff_id, totals) = thread::scope(|scope| {
         let spawn_failed = |error| thread_error(&error, target);
         let layer = layer.as_str();
         let receiver = Builder::new()
@@ -264,24 +260,32 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Fi
     }
     // One sync for all files instead of one for each; the engine's rename into place comes after it.
     syncfs(&sync_fd).map_err(system("sync", target.as_os_str().as_bytes()))?;
-    Ok(AppliedLayer { digest, size_bytes, diff_id, unpacked_bytes: totals.bytes, entries: totals.entries })
+    let Received { digest, size_bytes, blob } = received;
+    Ok(AppliedLayer { digest, size_bytes, diff_id, unpacked_bytes: totals.bytes, entries: totals.entries, blob })
 }
 
 fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>, target: &Path) -> Result<T> {
     handle.join().unwrap_or_else(|_| Err(panicked(target)))
 }
 
-type Stages = (String, u64, String, extract::Totals);
+/// What the first stage knows.
+struct Received {
+    digest: String,
+    size_bytes: u64,
+    blob: Option<KeptBlob>,
+}
+
+type Stages = (Received, String, extract::Totals);
 
 /// The failure nearest to the input is the cause; `Stopped` is never a cause while another is there.
 fn first_failure(
-    received: Result<(String, u64)>,
+    received: Result<Received>,
     inflated: Result<String>,
     extracted: Result<extract::Totals>,
 ) -> Result<Stages> {
     let stopped = |error: &LayerError| matches!(error, LayerError::Stopped { .. });
     match (received, inflated, extracted) {
-        (Ok((digest, size)), Ok(diff_id), Ok(totals)) => Ok((digest, size, diff_id, totals)),
+        (Ok(received), Ok(diff_id), Ok(totals)) => Ok((received, diff_id, totals)),
         (received, inflated, extracted) => {
             let errors: Vec<_> = [received.err(), inflated.err(), extracted.err()].into_iter().flatten().collect();
             let cause = errors.iter().find(|error| !stopped(error)).unwrap_or(&errors[0]);
@@ -291,20 +295,9 @@ fn first_failure(
 }
 
 /// The stage at the input: digest and size of what came, and the blob.
-fn receive(
-    shared: &Shared,
-    options: &LayerOptions,
-    sink: ChunkSender,
-    mut blob: Option<File>,
-) -> Result<(String, u64)> {
+fn receive(shared: &Shared, options: &LayerOptions, sink: ChunkSender, mut blob: Option<Keeper>) -> Result<Received> {
     let layer = label(options);
     let stopped = || LayerError::Stopped { path: layer.clone() };
-    let blob_error = |op: &'static str| {
-        let path = options.blob_path.clone().unwrap_or_default();
-        move |error: std::io::Error| {
-            system(op, path.as_os_str().as_bytes())(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        }
-    };
     let mut hasher = Hasher::new();
     let mut size = 0u64;
     loop {
@@ -324,7 +317,7 @@ fn receive(
         }
         hasher.update(&chunk);
         if let Some(blob) = &mut blob {
-            blob.write_all(&chunk).map_err(blob_error("write"))?;
+            blob.write(&chunk)?;
         }
         let len = chunk.len();
         sink.send(chunk, len).map_err(|_| stopped())?;
@@ -342,10 +335,8 @@ fn receive(
         return Err(corrupt("verify", layer.as_bytes(), format!("its content has the digest {digest}")));
     }
     sink.end().map_err(|_| stopped())?;
-    if let Some(blob) = blob {
-        blob.sync_all().map_err(blob_error("sync"))?;
-    }
-    Ok((digest, size))
+    let blob = blob.map(|blob| blob.finish(&digest, size)).transpose()?;
+    Ok(Received { digest, size_bytes: size, blob })
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod record;
 mod serve;
 
 pub use serve::{Client, Stop, serve};
+#[cfg(feature = "layer")]
+pub(crate) use serve::{send, write_all};
 
 use serde::Deserialize;
 

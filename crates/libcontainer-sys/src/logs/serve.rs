@@ -115,7 +115,7 @@ fn wait(client: &OwnedFd, watch: Option<&OwnedFd>, stop: &Stop, selection: &Sele
 }
 
 /// One chunk of the body; `out` is empty afterwards. False: the client has gone.
-fn send(fd: &OwnedFd, out: &mut Vec<u8>) -> Result<bool> {
+pub(crate) fn send(fd: &OwnedFd, out: &mut Vec<u8>) -> Result<bool> {
     let mut chunk = format!("{:x}\r\n", out.len()).into_bytes();
     chunk.append(out);
     chunk.extend_from_slice(b"\r\n");
@@ -123,7 +123,7 @@ fn send(fd: &OwnedFd, out: &mut Vec<u8>) -> Result<bool> {
 }
 
 /// The connection is non-blocking (Node made it so). A client that does not read holds up this thread and nothing else.
-fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<bool> {
+pub(crate) fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<bool> {
     while !bytes.is_empty() {
         match rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL) {
             Ok(sent) => bytes = &bytes[sent..],

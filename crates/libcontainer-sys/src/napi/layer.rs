@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::promise::{on_thread, promise};
 use crate::failure::{Failure, Kind};
 use crate::layer::{self, AppliedLayer, Layer, LayerError};
+use crate::logs::Client;
+use crate::sys::inherit;
 
 impl From<LayerError> for Failure {
     fn from(error: LayerError) -> Self {
@@ -62,6 +64,11 @@ fn applied(layer: &AppliedLayer) -> Value {
         "diffId": layer.diff_id,
         "unpackedBytes": layer.unpacked_bytes,
         "entries": layer.entries,
+        "blob": layer.blob.as_ref().map(|blob| json!({
+            "digest": blob.digest,
+            "sizeBytes": blob.size_bytes,
+            "compression": blob.compression,
+        })),
     })
 }
 
@@ -99,6 +106,40 @@ impl LayerSink {
 #[napi]
 pub fn open_layer(options: LayerOptions) -> LayerSink {
     LayerSink(Layer::open(options.into()))
+}
+
+#[napi(object)]
+pub struct PackOptions {
+    pub upper: String,
+    pub mount_points: Vec<String>,
+    pub target_dir: String,
+    pub blob_path: String,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn pack_layer(env: &Env, options: PackOptions) -> napi::Result<Object<'_>> {
+    let layer = layer::LayerOptions {
+        target_dir: options.target_dir.into(),
+        blob_path: Some(options.blob_path.into()),
+        ..layer::LayerOptions::default()
+    };
+    let mount_points = options.mount_points.into_iter().map(PathBuf::from).collect();
+    let options = layer::PackOptions { upper: options.upper.into(), mount_points, layer };
+    on_thread(env, "pack-layer", move || Ok(applied(&layer::pack(&options)?)))
+}
+
+#[napi(object)]
+pub struct ExportOptions {
+    pub layers: Vec<String>,
+    pub fd: i32,
+    pub head: String,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn export_tree(env: &Env, options: ExportOptions) -> napi::Result<Object<'_>> {
+    let client = Client { fd: inherit::take(options.fd)?, head: options.head };
+    let layers: Vec<PathBuf> = options.layers.into_iter().map(PathBuf::from).collect();
+    on_thread(env, "export-tree", move || Ok(layer::export(&layers, client)?))
 }
 
 #[napi(object)]

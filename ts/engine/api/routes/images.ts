@@ -31,12 +31,17 @@ export function imageRoutes(router: Router, images: Images): void {
   });
   router.plain({
     method: 'GET',
+    path: '/images/get',
+    handle: (call) => save(call, images, call.query.all('names')),
+  });
+  router.plain({
+    method: 'GET',
     path: '/images/*',
     handle: (call) => {
       const { name, operation } = split(call);
       if (operation === 'json') return images.inspect(name);
       if (operation === 'history') return images.history(name);
-      if (operation === 'get') throw notImplemented('GET /images/{name}/get', 'saving images');
+      if (operation === 'get') return save(call, images, [name]);
       throw pageNotFound();
     },
   });
@@ -67,6 +72,15 @@ function split(call: Call): { name: string; operation: string } {
   const slash = path.lastIndexOf('/');
   if (slash < 1) throw pageNotFound();
   return { name: path.slice(0, slash), operation: path.slice(slash + 1) };
+}
+
+async function save(call: Call<undefined>, images: Images, names: readonly string[]): Promise<undefined> {
+  const body = call.bytes('application/x-tar');
+  const platforms = call.query.all('platform');
+  if (platforms.length > 1)
+    throw new CaissonError('NotImplemented', 'platform: an image here has one platform; give at most one');
+  await images.save(names, parsePlatform(platforms[0] ?? ''), (bytes) => body.write(bytes), call.signal);
+  body.end();
 }
 
 async function load(call: Call<undefined>, images: Images): Promise<undefined> {

@@ -10,7 +10,6 @@ const ROUTES: [HTTPMethods, string, string][] = [
   ['POST', '/grpc', 'the BuildKit API'],
   ['POST', '/commit', 'committing a container'],
   ['GET', '/images/search', 'searching a registry'],
-  ['GET', '/images/get', 'saving images'],
   ['GET', '/distribution/*', 'inspecting an image in its registry'],
   ['GET', '/plugins/privileges', 'managed plugins'],
   ['POST', '/plugins/pull', 'managed plugins'],

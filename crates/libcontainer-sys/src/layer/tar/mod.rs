@@ -7,9 +7,11 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
 pub(super) use reader::Reader;
 pub(super) use sparse::Region;
+pub(super) use writer::Writer;
 
 /// Bytes of a block; headers and data are padded to it.
 pub(super) const BLOCK: usize = 512;

@@ -1,0 +1,187 @@
+/**
+ * `docker save`: an archive that is an OCI layout and has Docker's manifest.json beside it, as Docker writes it since 25.
+ *
+ *   blobs/sha256/<hex>   manifests, configs and layers, each once; layers compressed, as they were pulled
+ *   index.json           one descriptor a name, or one for an image asked for by its id
+ *   manifest.json        for `docker load`
+ *   oci-layout, repositories
+ */
+import { Header } from 'tar';
+import { CaissonError } from '../../errdefs.ts';
+import type { ContentStore } from '../../graph/content-store.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
+import { type Descriptor, MEDIA_TYPES, type Platform } from '../../oci.ts';
+import { parseReference, repositoryOf } from '../../reference.ts';
+import { parseConfig } from './config.ts';
+import type { Installer } from './install.ts';
+import { type StoredManifest, storedManifest } from './manifest.ts';
+import { familiarRow, type ImageNames } from './names.ts';
+
+/** Takes the archive; resolves when there is room for more. */
+export type Sink = (bytes: Uint8Array) => Promise<void> | void;
+
+interface Chosen {
+  image: ImageRow;
+  tags: ReferenceRow[];
+}
+
+interface Entry {
+  path: string;
+  size: number;
+  bytes(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+}
+
+export class ImageSaver {
+  readonly #graph: Graph;
+  readonly #content: ContentStore;
+  readonly #names: ImageNames;
+  readonly #job: Installer;
+
+  constructor({ graph, content }: { graph: Graph; content: ContentStore }, names: ImageNames, job: Installer) {
+    this.#graph = graph;
+    this.#content = content;
+    this.#names = names;
+    this.#job = job;
+  }
+
+  /** Rejects before the first byte when a name is not known. */
+  async save(names: readonly string[], platform: Platform | undefined, sink: Sink, signal: AbortSignal): Promise<void> {
+    if (names.length === 0) throw new CaissonError('InvalidParameter', 'no image is named to be saved');
+    await this.#job.run(
+      {
+        subject: names.join(' '),
+        prepare: async (lease, aborted) => {
+          const images = this.#choose(names, platform);
+          const stored = new Map<string, StoredManifest>();
+          for (const { image } of images) stored.set(image.id, await storedManifest(this.#stores, image, lease));
+          for (const entry of this.#entries(images, stored)) {
+            aborted.throwIfAborted();
+            await writeEntry(entry, sink, aborted);
+          }
+          await sink(Buffer.alloc(1024));
+          return () => undefined;
+        },
+      },
+      signal,
+    );
+  }
+
+  get #stores(): { graph: Graph; content: ContentStore } {
+    return { graph: this.#graph, content: this.#content };
+  }
+
+  /** A name without a tag stands for all tags of the repository; an id for the image without its names. */
+  #choose(names: readonly string[], platform: Platform | undefined): Chosen[] {
+    const chosen = new Map<string, Chosen>();
+    const add = (image: ImageRow, tags: readonly ReferenceRow[]): void => {
+      const known = chosen.get(image.id) ?? { image, tags: [] };
+      for (const tag of tags) if (!known.tags.some(({ name }) => name === tag.name)) known.tags.push(tag);
+      chosen.set(image.id, known);
+    };
+    for (const name of names) {
+      const tags = this.#tagsOf(name);
+      const found = tags.length > 0 ? tags : [this.#names.resolve(name).reference];
+      for (const reference of found) {
+        const { image } = this.#names.resolve(reference?.imageId ?? name);
+        checkPlatform(name, image, platform);
+        add(image, reference?.tag == null ? [] : [reference]);
+      }
+    }
+    return [...chosen.values()];
+  }
+
+  /** Of a bare repository name, all tags. */
+  #tagsOf(name: string): ReferenceRow[] {
+    if (/^(sha256:)?[0-9a-f]{64}$/.test(name)) return [];
+    const { tag, digest, ...reference } = parseReference(name);
+    if (tag !== undefined || digest !== undefined) return [];
+    const repository = repositoryOf(reference);
+    return this.#graph.images.references().filter((row) => row.repository === repository && row.tag !== null);
+  }
+
+  *#entries(images: readonly Chosen[], stored: ReadonlyMap<string, StoredManifest>): Generator<Entry> {
+    const written = new Set<string>();
+    const blobs: Entry[] = [];
+    const add = ({ digest, size }: Descriptor, bytes: Entry['bytes']): void => {
+      if (written.has(digest)) return;
+      written.add(digest);
+      blobs.push({ path: blobPath(digest), size, bytes });
+    };
+    for (const { descriptor, bytes, config, layers } of stored.values()) {
+      for (const layer of layers) add(layer, () => this.#content.stream(layer.digest));
+      add(config.descriptor, () => [config.bytes]);
+      add(descriptor, () => [bytes]);
+    }
+    yield* blobs;
+    const all = images.map((chosen) => ({ ...chosen, manifest: stored.get(chosen.image.id) as StoredManifest }));
+    yield json('index.json', {
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPES.ociIndex,
+      manifests: all.flatMap(({ tags, manifest: { descriptor } }) =>
+        tags.length === 0 ? [descriptor] : tags.map((tag) => ({ ...descriptor, annotations: annotations(tag) })),
+      ),
+    });
+    yield json(
+      'manifest.json',
+      all.map(({ image, tags, manifest }) => ({
+        Config: blobPath(image.id),
+        RepoTags: tags.length === 0 ? null : tags.map(familiarRow),
+        Layers: manifest.layers.map(({ digest }) => blobPath(digest)),
+        LayerSources: Object.fromEntries(manifest.layers.map((layer, i) => [manifest.diffIds[i], layer])),
+      })),
+    );
+    yield json('oci-layout', { imageLayoutVersion: '1.0.0' });
+    yield json('repositories', repositories(all));
+  }
+}
+
+function checkPlatform(name: string, image: ImageRow, platform: Platform | undefined): void {
+  const { os, architecture } = parseConfig(image.config);
+  if (platform === undefined || (platform.os === os && platform.architecture === architecture)) return;
+  const wanted = `${platform.os}/${platform.architecture}`;
+  throw new CaissonError('NotFound', `image ${name} is made for ${os}/${architecture}, not for ${wanted}`);
+}
+
+const blobPath = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
+
+function annotations({ name, tag }: ReferenceRow): Record<string, string> {
+  return { 'io.containerd.image.name': name, 'org.opencontainers.image.ref.name': tag ?? '' };
+}
+
+/** What Docker before 1.10 read. */
+function repositories(
+  images: readonly { tags: ReferenceRow[]; manifest: StoredManifest }[],
+): Record<string, Record<string, string>> {
+  const found: Record<string, Record<string, string>> = {};
+  for (const { tags, manifest } of images)
+    for (const tag of tags) {
+      const name = familiarRow({ ...tag, tag: '' }).slice(0, -1);
+      found[name] = { ...found[name], [tag.tag ?? '']: manifest.layers.at(-1)?.digest.slice(7) ?? '' };
+    }
+  return found;
+}
+
+function json(path: string, value: unknown): Entry {
+  const bytes = Buffer.from(JSON.stringify(value));
+  return { path, size: bytes.length, bytes: () => [bytes] };
+}
+
+const BLOCK = 512;
+
+async function writeEntry({ path, size, bytes }: Entry, sink: Sink, signal: AbortSignal): Promise<void> {
+  // The same images always give the same archive.
+  const header = new Header({ path, mode: 0o644, uid: 0, gid: 0, size, mtime: new Date(0), type: 'File' });
+  const block = Buffer.alloc(BLOCK);
+  if (header.encode(block)) throw new CaissonError('System', `the tar entry ${path} of ${size} bytes is too large`);
+  await sink(block);
+  let written = 0;
+  for await (const chunk of bytes()) {
+    signal.throwIfAborted();
+    written += chunk.length;
+    await sink(chunk);
+  }
+  if (written !== size) throw new CaissonError('DataLoss', `${path} has ${written} bytes in the store, not ${size}`);
+  const rest = (BLOCK - (size % BLOCK)) % BLOCK;
+  if (rest > 0) await sink(Buffer.alloc(rest));
+}
