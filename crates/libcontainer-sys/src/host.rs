@@ -76,8 +76,8 @@ pub fn probe() -> HostInfo {
         pids_limit: has("pids"),
         controllers,
         seccomp: fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").is_ok(),
-        apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')),
-        selinux: file("/sys/fs/selinux/enforce"),
+        apparmor: apparmor(),
+        selinux: selinux(),
         user_namespaces: file("/proc/self/ns/user"),
         time_namespaces: file("/proc/self/ns/time"),
         overlay_lowerdir_plus: lowerdir_plus(),
@@ -86,6 +86,14 @@ pub fn probe() -> HostInfo {
         total_memory_bytes: sysinfo.totalram as u64 * u64::from(sysinfo.mem_unit),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
     }
+}
+
+pub fn apparmor() -> bool {
+    fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+pub fn selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Linux 6.1 takes the key and fails only at create: so it is created, over two directories that every host has.

@@ -5,6 +5,7 @@
 pub mod cgroup;
 pub mod container;
 pub mod failure;
+mod hooks;
 pub mod host;
 mod init;
 pub mod logs;
@@ -24,3 +25,4 @@ pub mod napi;
 pub mod supervisor;
 
 pub mod sys;
+mod user_namespace;

@@ -1,58 +1,24 @@
 //! Containers on the real kernel, as root. One process, one test function: the creator must be single-threaded, so that each
 //! case runs in a copy of this program of its own (`CASE`), started by the harness below.
 
+mod config;
+
 use libcontainer_sys::cgroup;
-use libcontainer_sys::container::{CreateOptions, ExecOptions, Stdio, create, exec};
-use libcontainer_sys::spec::{Overlay, Process, Rootfs, Spec, UserSpec};
+use libcontainer_sys::container::{CreateOptions, ExecOptions, Manner, Stdio, create, exec};
+use libcontainer_sys::spec::{Identity, Overlay, Process, Rootfs, Spec, UserSpec};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-/// Docker's defaults, as the engine writes them.
 fn spec(args: &[&str], id: &str) -> Value {
-    let caps = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FSETID",
-        "FOWNER",
-        "MKNOD",
-        "NET_RAW",
-        "SETGID",
-        "SETUID",
-        "SETFCAP",
-        "SETPCAP",
-        "NET_BIND_SERVICE",
-        "SYS_CHROOT",
-        "KILL",
-        "AUDIT_WRITE",
-    ]
-    .map(|name| format!("CAP_{name}"));
-    let namespaces = ["mount", "pid", "ipc", "uts", "network"].map(|kind| json!({"type": kind}));
-    json!({
-        "ociVersion": "1.2.0", "hostname": "inside",
-        "process": {"terminal": false, "user": {}, "args": args, "cwd": "/", "noNewPrivileges": false,
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps, "inheritable": [], "ambient": []}},
-        "root": {"path": "", "readonly": false},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]}
-        ],
-        "linux": {"namespaces": namespaces, "cgroupsPath": format!("/caisson-crate-test/{id}"),
-            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
-            "maskedPaths": ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-            "resources": {"memory": {"limit": 67108864, "swap": 67108864}, "pids": {"limit": 64},
-                "devices": [{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
-                    {"allow": true, "type": "c", "access": "m"}, {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"}]}}
-    })
+    let mut spec = config::docker_defaults(&format!("/caisson-crate-test/{id}"));
+    spec["process"]["args"] = json!(args);
+    spec["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "0"});
+    spec["linux"]["resources"]["memory"] = json!({"limit": 67108864, "swap": 67108864});
+    spec["linux"]["resources"]["pids"] = json!({"limit": 64});
+    spec
 }
 
 struct Ended {
@@ -114,6 +80,8 @@ fn run(
         stdio: Stdio::Descriptors([null.as_fd(), writer.as_fd(), writer.as_fd()]),
         reaper,
         cgroup: cgroup.as_ref(),
+        identity: &Identity::default(),
+        how: Manner::default(),
     })
     .and_then(|pending| pending.start());
     drop(writer);
@@ -189,12 +157,13 @@ fn case(name: &str) {
             );
         }
         "reaper" => {
-            let mut config = spec(&["sh", "-c", "echo $$; sleep 0 & exit 3"], name);
+            let mut config = spec(&["sh", "-c", "echo $$; sleep 0 & cat /proc/1/cmdline; exit 3"], name);
             // as Docker's filter has it
             config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
                 "syscalls": [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]});
             let ended = run(name, &config, None, true, |_| {}).unwrap();
-            assert_eq!((ended.output.as_str(), ended.code), ("2\n", 3));
+            let command = "sh\0-c\0echo $$; sleep 0 & cat /proc/1/cmdline; exit 3\0";
+            assert_eq!((ended.output, ended.code), (format!("2\n/sbin/docker-init\0--\0{command}"), 3));
         }
         "missing-program" => {
             let error = run(name, &spec(&["nothing-there"], name), None, false, |_| {}).err().unwrap();
@@ -254,6 +223,8 @@ fn exec_case(name: &str) {
         stdio: stdio(),
         reaper: false,
         cgroup: cgroup.as_ref(),
+        identity: &Identity::default(),
+        how: Manner::default(),
     })
     .and_then(|pending| pending.start())
     .unwrap();
@@ -270,6 +241,8 @@ fn exec_case(name: &str) {
         stdio: Stdio::Descriptors([null.as_fd(), writer.as_fd(), writer.as_fd()]),
         privileged: false,
         cgroup: cgroup.as_ref(),
+        identity: &Identity::default(),
+        preserved_fds: 0,
     })
     .and_then(|pending| pending.start())
     .unwrap();

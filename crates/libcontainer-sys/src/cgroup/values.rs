@@ -43,7 +43,8 @@ pub fn read_map(dir: &Path, file: &str) -> Result<BTreeMap<String, u64>> {
 pub fn pids_below(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
     match fs::read_to_string(dir.join("cgroup.procs")) {
         Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // it went away before it was opened, or after
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
         Err(error) => return Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
     }
     let entries = match fs::read_dir(dir) {

@@ -22,6 +22,19 @@ pub fn set_rlimits(limits: &[Rlimit]) -> Result<()> {
     Ok(())
 }
 
+/// The hard limits alone, while the process still may raise them: in a user namespace it may not.
+pub fn raise_rlimits(limits: &[Rlimit]) -> Result<()> {
+    for limit in limits {
+        let resource = resource(&limit.kind)?;
+        let now = getrlimit(resource);
+        if now.maximum.is_some_and(|maximum| limit.hard > maximum) {
+            let value = KernelRlimit { current: now.current, maximum: finite(limit.hard) };
+            setrlimit(resource, value).context("set limit", format!("{} {}:{}", limit.kind, limit.soft, limit.hard))?;
+        }
+    }
+    Ok(())
+}
+
 fn finite(value: u64) -> Option<u64> {
     (value != u64::MAX).then_some(value)
 }

@@ -7,22 +7,25 @@ mod capabilities;
 mod limits;
 mod program;
 mod reaper;
+mod scheduling;
+mod security;
 pub mod user;
 
 use crate::cgroup::Cgroup;
-use crate::container::{Control, Message};
+use crate::container::{Control, Manner, Message, namespaces};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::rootfs;
-use crate::seccomp::Instruction;
-use crate::spec::{NamespaceKind, Process, Rootfs, Spec, UserSpec};
-use crate::sys::{clone::exit_now, exec, prctl, signal};
+use crate::seccomp::Filter;
+use crate::spec::{Hook, Identity, NamespaceKind, Personality, Process, Rootfs, Spec, UserSpec};
+use crate::sys::{clone::exit_now, exec, prctl, signal, title::Layout};
+use crate::{hooks, rootfs, rootfs::Sources};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
+use rustix::thread::move_into_thread_name_spaces;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub struct InitPlan<'a> {
     pub spec: &'a Spec,
     pub rootfs: &'a Rootfs,
+    pub sources: &'a Sources,
     pub netns: Option<BorrowedFd<'a>>,
     pub user: Option<&'a UserSpec>,
     /// stdin, stdout, stderr; None with a terminal.
@@ -30,20 +33,25 @@ pub struct InitPlan<'a> {
     pub reaper: bool,
     pub cgroup: &'a dyn Cgroup,
     pub joins: &'a [OwnedFd],
-    pub seccomp: Option<&'a [Instruction]>,
+    pub seccomp: Option<&'a Filter>,
     /// Where to wait for the release in place of the control socket.
     pub listener: Option<BorrowedFd<'a>>,
+    /// `CLONE_*` of the process that stays, when this one is only between.
+    pub born_into: Option<u64>,
+    pub identity: &'a Identity,
+    pub how: Manner,
 }
 
 pub struct JoinPlan<'a> {
     pub process: &'a Process,
     /// Of the container's init.
     pub pidfd: BorrowedFd<'a>,
-    pub namespaces: ThreadNameSpaceType,
+    pub spec: &'a Spec,
     pub user: Option<&'a UserSpec>,
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
     pub joins: &'a [OwnedFd],
-    pub seccomp: Option<&'a [Instruction]>,
+    pub seccomp: Option<&'a Filter>,
+    pub preserved_fds: u32,
 }
 
 /// Never returns: the program runs, or the failure has been told.
@@ -61,82 +69,118 @@ pub fn run_joining_process(plan: &JoinPlan, control: Control) -> ! {
 
 /// `Ok` carries the failure of execve: on success there is nobody to return to.
 fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
-    leave_creator(plan.joins)?;
-    enter_namespaces(plan)?;
     let spec = plan.spec;
+    leave_creator(plan.joins)?;
+    limits::set_oom_score_adj(spec.process.oom_score_adj)?;
+    namespaces::join_by_path(spec, plan.netns)?;
+    if let Some(flags) = plan.born_into {
+        limits::raise_rlimits(&spec.process.rlimits)?;
+        control.continue_in_child(flags)?;
+    }
+    rustix::process::setsid().context("setsid", "")?;
+    if spec.has_new(NamespaceKind::User) {
+        control.ask(&Message::MapIds)?;
+    }
+    if spec.namespace(NamespaceKind::User).is_some() {
+        become_root()?;
+    }
+    if plan.netns.is_none() && spec.has_new(NamespaceKind::Network) {
+        prctl::loopback_up().context("set up", "lo")?;
+    }
+    if spec.has_new(NamespaceKind::Cgroup) {
+        // after joining: the cgroup of this moment becomes the root that the container sees
+        prctl::unshare_cgroup_namespace().context("unshare", "cgroup namespace")?;
+    }
     if !spec.hostname.is_empty() {
         rustix::system::sethostname(spec.hostname.as_bytes()).context("sethostname", &spec.hostname)?;
     }
     if !spec.domainname.is_empty() {
         rustix::system::setdomainname(spec.domainname.as_bytes()).context("setdomainname", &spec.domainname)?;
     }
-    prctl::new_session_keyring(c"_ses.caisson").context("keyctl", "session keyring")?;
-    limits::set_oom_score_adj(spec.process.oom_score_adj)?;
-    let console = rootfs::enter(spec, plan.rootfs, plan.cgroup, spec.process.terminal)?;
-    let channel = Channel { control, listener: plan.listener };
-    let prepared = prepare(&spec.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
-    if plan.reaper {
-        return Ok(reaper::run(|| prepared.execute()));
+    if !plan.how.keep_keyring {
+        prctl::new_session_keyring(c"_ses.caisson").context("keyctl", "session keyring")?;
     }
-    Ok(prepared.execute())
+    let layout = if plan.reaper { Layout::read() } else { None };
+    let (rootfs, sources, cgroup, no_pivot) = (plan.rootfs, plan.sources, plan.cgroup, plan.how.no_pivot);
+    let entry = rootfs::Entry { spec, rootfs, sources, cgroup, no_pivot };
+    let console = rootfs::enter(&entry, || run_creation_hooks(plan, control))?;
+    let channel = Channel { control, listener: plan.listener, preserved_fds: plan.how.preserved_fds };
+    let mut prepared = prepare(&spec.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
+    prepared.personality = spec.linux.personality.as_ref();
+    prepared.hooks = Some((&spec.hooks.start_container, plan.identity));
+    if plan.reaper {
+        let command = prepared.command();
+        return Ok(reaper::run(layout, &command, || prepared.execute(control)));
+    }
+    Ok(prepared.execute(control))
 }
 
+/// Everything of the container stands but the step into its root.
+fn run_creation_hooks(plan: &InitPlan, control: &Control) -> Result<()> {
+    let hooks = &plan.spec.hooks;
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        control.ask(&Message::RuntimeHooks)?;
+    }
+    let state = || plan.identity.state("creating", own_pid());
+    if hooks.create_container.is_empty() {
+        Ok(())
+    } else {
+        hooks::run("createContainer", &hooks.create_container, &state())
+    }
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// A process in the container's pid namespace is seen by the container, which may be allowed to trace. So the one that comes
+/// in is a child of this one, which has entered everything else and has let go of what is the host's (CVE-2016-9962).
 fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
+    let affinity = plan.process.exec_cpu_affinity.as_ref();
+    if let Some(affinity) = affinity.filter(|affinity| !affinity.initial.is_empty()) {
+        scheduling::set_affinity(&affinity.initial, "/process/execCPUAffinity/initial")?;
+    }
     leave_creator(plan.joins)?;
-    // from its birth this process is seen in the container: what it holds of the host goes before anything else happens
-    let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
-    let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd(), plan.pidfd.as_raw_fd()]).collect();
-    exec::close_all_but(&kept).context("close", "descriptors of the creator")?;
     limits::set_oom_score_adj(plan.process.oom_score_adj)?;
-    move_into_thread_name_spaces(plan.pidfd, plan.namespaces).context("setns", "namespaces of the container")?;
+    limits::raise_rlimits(&plan.process.rlimits)?;
+    move_into_thread_name_spaces(plan.pidfd, namespaces::joined(plan.spec)).map_err(|error| match error {
+        rustix::io::Errno::SRCH => Failure::new(Kind::Gone, "setns", "the container is not running"),
+        error => Failure::io("setns", "namespaces of the container", error),
+    })?;
+    let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
+    let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd()]).chain(preserved(plan.preserved_fds)).collect();
+    exec::close_all_but(&kept).context("close", "descriptors of the creator")?;
+    control.continue_in_child(0)?;
+    rustix::process::setsid().context("setsid", "")?;
+    if plan.spec.namespace(NamespaceKind::User).is_some() {
+        become_root()?;
+    }
     let console = if plan.process.terminal { Some(own_console()?) } else { None };
-    let channel = Channel { control, listener: None };
-    let prepared = prepare(plan.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
-    Ok(prepared.execute())
+    let channel = Channel { control, listener: None, preserved_fds: plan.preserved_fds };
+    let mut prepared = prepare(plan.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
+    prepared.personality = plan.spec.linux.personality.as_ref();
+    if let Some(affinity) = affinity.filter(|affinity| !affinity.last.is_empty()) {
+        scheduling::set_affinity(&affinity.last, "/process/execCPUAffinity/final")?;
+    }
+    Ok(prepared.execute(control))
 }
 
-/// Nothing of the creator stays: signals, session, cgroup; and nobody in the container may look into what is still ours.
+/// Of a user namespace.
+fn become_root() -> Result<()> {
+    prctl::set_ids(0, 0, &[]).map_err(|(op, error)| Failure::io(op, "0:0 in the user namespace", error))
+}
+
+fn preserved(count: u32) -> impl Iterator<Item = RawFd> {
+    3..3 + count as RawFd
+}
+
+/// Nothing of the creator stays: signals, cgroup; and nobody in the container may look into what is still ours.
 fn leave_creator(joins: &[OwnedFd]) -> Result<()> {
     prctl::set_dumpable(false).context("prctl", "not dumpable")?;
     signal::reset();
-    rustix::process::setsid().context("setsid", "")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     for file in joins {
         rustix::io::write(file, b"0").context("join cgroup", "")?;
-    }
-    Ok(())
-}
-
-fn enter_namespaces(plan: &InitPlan) -> Result<()> {
-    for namespace in plan.spec.linux.namespaces.iter().filter(|ns| !ns.path.is_empty()) {
-        let kind = match namespace.kind {
-            NamespaceKind::Network => LinkNameSpaceType::Network,
-            NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
-            NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-            NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
-            NamespaceKind::Time => LinkNameSpaceType::Time,
-            // joined by the creator before the clone: it concerns children only
-            NamespaceKind::Pid => continue,
-            other => {
-                return Err(Failure::new(
-                    Kind::Unsupported,
-                    "namespace",
-                    format!("joining a {other:?} namespace by path is not supported"),
-                ));
-            }
-        };
-        let fd = openat(CWD, namespace.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .context("open namespace", &namespace.path)?;
-        move_into_link_name_space(fd.as_fd(), Some(kind)).context("setns", &namespace.path)?;
-    }
-    if let Some(netns) = plan.netns {
-        move_into_link_name_space(netns, Some(LinkNameSpaceType::Network)).context("setns", "network")?;
-    } else if plan.spec.namespace(NamespaceKind::Network).is_some_and(|ns| ns.path.is_empty()) {
-        prctl::loopback_up().context("set up", "lo")?;
-    }
-    if plan.spec.namespace(NamespaceKind::Cgroup).is_some_and(|ns| ns.path.is_empty()) {
-        // after joining: the cgroup of this moment becomes the root that the container sees
-        prctl::unshare_cgroup_namespace().context("unshare", "cgroup namespace")?;
     }
     Ok(())
 }
@@ -151,12 +195,16 @@ fn own_console() -> Result<rootfs::Console> {
 struct Channel<'a> {
     control: &'a Control,
     listener: Option<BorrowedFd<'a>>,
+    preserved_fds: u32,
 }
 
 struct Prepared<'a> {
     program: program::Program,
-    seccomp: Option<&'a [Instruction]>,
-    no_new_privileges: bool,
+    /// To be loaded at the last moment; None: there is none, or it stands already.
+    seccomp: Option<&'a Filter>,
+    hooks: Option<(&'a [Hook], &'a Identity)>,
+    personality: Option<&'a Personality>,
+    preserved_fds: u32,
 }
 
 /// From inside the container's root to the moment before execve; parks there until the creator says go.
@@ -166,7 +214,7 @@ fn prepare<'a>(
     stdio: Option<[BorrowedFd; 3]>,
     console: Option<rootfs::Console>,
     channel: &Channel,
-    seccomp: Option<&'a [Instruction]>,
+    seccomp: Option<&'a Filter>,
 ) -> Result<Prepared<'a>> {
     let control = channel.control;
     let identity = user::resolve(&process.user, user)?;
@@ -180,14 +228,16 @@ fn prepare<'a>(
         control.send(&Message::Console, Some(console.master.as_fd()));
     }
     place_stdio(stdio, console, process, &identity)?;
-    let kept = [Some(control.as_fd()), channel.listener];
-    exec::close_all_but(&kept.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())))
+    let kept = [Some(control.as_fd()), channel.listener].map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd()));
+    exec::close_all_but(&kept.into_iter().chain(preserved(channel.preserved_fds)).collect::<Vec<_>>())
         .context("close", "descriptors of the creator")?;
+    scheduling::apply(process)?;
+    security::set_exec_label(process)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context("prctl", "no_new_privs")?;
     } else if let Some(filter) = seccomp {
         // needs CAP_SYS_ADMIN, which is about to go
-        crate::sys::seccomp::load(filter, 0).context("load", "seccomp filter")?;
+        load_filter(filter, control)?;
     }
     let wanted = capabilities::Sets::parse(process.capabilities.as_ref())?;
     wanted.drop_bounding()?;
@@ -210,19 +260,46 @@ fn prepare<'a>(
     if !control.wait_for_go() {
         exit_now(125); // the creator has gone or wants no more
     }
-    Ok(Prepared { program, seccomp, no_new_privileges: process.no_new_privileges })
+    Ok(Prepared {
+        program,
+        seccomp: seccomp.filter(|_| process.no_new_privileges),
+        hooks: None,
+        personality: None,
+        preserved_fds: channel.preserved_fds,
+    })
 }
 
 impl Prepared<'_> {
-    fn execute(&self) -> Failure {
-        if self.no_new_privileges
-            && let Some(filter) = self.seccomp
-            && let Err(error) = crate::sys::seccomp::load(filter, 0)
-        {
-            return Failure::io("load", "seccomp filter", error);
-        }
-        self.program.execute()
+    /// As it is written in the configuration.
+    fn command(&self) -> Vec<String> {
+        self.program.words().to_vec()
     }
+
+    fn execute(&self, control: &Control) -> Failure {
+        match self.last_steps(control) {
+            Ok(()) => self.program.execute(),
+            Err(failure) => failure,
+        }
+    }
+
+    fn last_steps(&self, control: &Control) -> Result<()> {
+        if let Some((hooks, identity)) = self.hooks.filter(|(hooks, _)| !hooks.is_empty()) {
+            hooks::run("startContainer", hooks, &identity.state("created", own_pid()))?;
+        }
+        if let Some(personality) = self.personality {
+            scheduling::set_personality(personality)?;
+        }
+        exec::keep_over_exec(preserved(self.preserved_fds)).context("fcntl", "preserved descriptors")?;
+        self.seccomp.map_or(Ok(()), |filter| load_filter(filter, control))
+    }
+}
+
+fn load_filter(filter: &Filter, control: &Control) -> Result<()> {
+    let listener = crate::sys::seccomp::load(&filter.program, filter.flags).context("load", "seccomp filter")?;
+    if let Some(listener) = listener {
+        control.send(&Message::SeccompListener, Some(listener.as_fd()));
+    }
+    Ok(())
 }
 
 /// A pipe belongs to whoever writes into it, so that /dev/stdout can be opened again by a user other than root. Nothing

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub struct Program {
+    words: Vec<String>,
     name: String,
     path: CString,
     args: CStrings,
@@ -26,11 +27,16 @@ impl Program {
             CStrings::new(list).map_err(|_| Failure::invalid("exec", format!("{what} must not contain NUL")))
         };
         Ok(Self {
+            words: args.to_vec(),
             name: name.clone(),
             path: CString::new(path).map_err(|_| Failure::invalid("exec", "the command must not contain NUL"))?,
             args: strings(args, "an argument")?,
             env: strings(env, "the environment")?,
         })
+    }
+
+    pub fn words(&self) -> &[String] {
+        &self.words
     }
 
     /// Gives why it failed; on success this process is the program.

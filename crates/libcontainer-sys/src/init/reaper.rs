@@ -3,10 +3,14 @@
 
 use crate::failure::Failure;
 use crate::sys::clone::{exit_now, fork};
+use crate::sys::title::Layout;
 use crate::sys::{prctl, signal};
 
+/// What Docker's is called in its containers.
+const NAME: [&str; 2] = ["/sbin/docker-init", "--"];
+
 /// Comes back only with the program's failure to execute, in the child, where it is reported.
-pub fn run(execute: impl FnOnce() -> Failure) -> Failure {
+pub fn run(layout: Option<Layout>, command: &[String], execute: impl FnOnce() -> Failure) -> Failure {
     signal::block_all();
     // the container's seccomp filter stands already, and Docker's answers clone3 with ENOSYS
     match fork() {
@@ -20,6 +24,10 @@ pub fn run(execute: impl FnOnce() -> Failure) -> Failure {
         }
         Ok(Some(pid)) => {
             prctl::set_name(c"docker-init");
+            let words: Vec<String> =
+                NAME.iter().map(|word| (*word).to_owned()).chain(command.iter().cloned()).collect();
+            // where the kernel does not take it the shim's own words stay: a name is no reason to fail
+            let _ = layout.map(|layout| layout.set_command_line(&words));
             // the report socket belongs to the child alone now: its end must tell that the program runs
             let _ = crate::sys::exec::close_from(3);
             forward_and_reap(pid)

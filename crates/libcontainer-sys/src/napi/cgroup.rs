@@ -49,8 +49,8 @@ struct SeccompOptions {
 pub fn compile_seccomp(env: &Env, options: Value) -> napi::Result<Object<'_>> {
     let options: SeccompOptions = serde_json::from_value(options)?;
     on_thread(env, "seccomp", move || {
-        let program = seccomp::compile(&options.seccomp, seccomp::Architecture::NATIVE)?;
-        seccomp::save(&program, options.path.as_ref())
+        let filter = seccomp::compile(&options.seccomp, seccomp::Architecture::NATIVE)?;
+        seccomp::save(&filter, options.path.as_ref())
     })
 }
 

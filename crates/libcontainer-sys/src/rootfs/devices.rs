@@ -9,6 +9,7 @@ use crate::spec::Device;
 use crate::sys::mount::clone_tree;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, openat, statat, symlinkat};
 use rustix::io::Errno;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 
 const DEFAULT_NODES: [(&str, u32, u32); 6] =
@@ -24,7 +25,7 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Everything goes through the descriptor of the container's /dev, resolved in the root: a /dev that is a symlink leads
 /// nowhere on the host (CVE-2026-41579).
-pub fn make_all(root: BorrowedFd, asked: &[Device], console: Option<&Console>) -> Result<()> {
+pub fn make_all(root: BorrowedFd, asked: &[Device], console: Option<&Console>, by_bind: bool) -> Result<()> {
     let dev = match open_in_root(root, "/dev") {
         Ok(fd) => fd,
         Err(Errno::NOENT) => super::make_target(root, "/dev", super::Want::Directory)?,
@@ -32,7 +33,10 @@ pub fn make_all(root: BorrowedFd, asked: &[Device], console: Option<&Console>) -
     };
     let umask = rustix::process::umask(Mode::empty());
     for (name, major, minor) in DEFAULT_NODES {
-        node(dev.as_fd(), name, FileType::CharacterDevice, 0o666, (major, minor), (0, 0))?;
+        match by_bind {
+            true => bind(dev.as_fd(), name, &format!("/dev/{name}"))?,
+            false => node(dev.as_fd(), name, FileType::CharacterDevice, 0o666, (major, minor), (0, 0))?,
+        }
     }
     for device in asked {
         let kind = match device.kind.as_str() {
@@ -42,6 +46,10 @@ pub fn make_all(root: BorrowedFd, asked: &[Device], console: Option<&Console>) -
             other => return Err(Failure::invalid("device", format!("{}: unknown device type {other:?}", device.path))),
         };
         let (parent, name) = make_parent(root, &device.path)?;
+        if by_bind && kind != FileType::Fifo {
+            bind(parent.as_fd(), &name, &device.path)?;
+            continue;
+        }
         let mode = device.file_mode.unwrap_or(0o666);
         node(parent.as_fd(), &name, kind, mode, (device.major, device.minor), (device.uid, device.gid))?;
     }
@@ -88,6 +96,17 @@ fn node(
     }
     let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
     chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context("chown", name)
+}
+
+/// The host's own node, where the kernel lets nobody make one.
+fn bind(dir: BorrowedFd, name: &str, source: &str) -> Result<()> {
+    let path = CString::new(source).context("device", source)?;
+    let device = clone_tree(None, &path, false).context("open device", source)?;
+    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
+    openat(dir, name, flags, Mode::from_raw_mode(0o666)).context("create", source)?;
+    let target =
+        openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).context("open", source)?;
+    attach(device.as_fd(), target.as_fd()).context("mount", source)
 }
 
 /// /dev/console is the terminal itself, bound by descriptor.

@@ -1,19 +1,20 @@
 //! The root filesystem of a container, built inside its own new mount namespace: nothing of it is ever mounted on the host.
 //!
-//! Order: sources of binds are opened while the namespace still is the host's copy; then everything is made private, the root
-//! is attached, the mounts follow in the order of the configuration, then devices, sysctls, masks, and pivot_root.
+//! Order: sources of binds are opened by the creator; then, in the new namespace, everything is made private, the root is attached, the mounts follow in the order of the configuration, then devices, sysctls, masks, and pivot_root.
 
 mod cgroups;
+mod copy_up;
 mod devices;
 mod masks;
 pub mod options;
 pub mod overlay;
+mod sources;
 pub mod target;
 
 use crate::cgroup::Cgroup;
 use crate::failure::{Context, Failure, Result};
 use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
-use crate::sys::mount::{MountAttr, RDONLY, clone_tree, mount_setattr};
+use crate::sys::mount::{MountAttr, RDONLY, mount_setattr};
 use options::MountOptions;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::mount::{
@@ -21,7 +22,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use std::ffi::CString;
+pub use sources::Sources;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use target::{Want, make_target, open_in_root, open_ordinary};
 
@@ -31,70 +32,75 @@ pub struct Console {
     pub peer: OwnedFd,
 }
 
-/// Builds the root and moves into it. Gives the terminal's ends when one was asked for.
-pub fn enter(spec: &Spec, rootfs: &Rootfs, cgroup: &dyn Cgroup, terminal: bool) -> Result<Option<Console>> {
-    let binds = open_binds(&spec.mounts)?;
+/// What the caller of `enter` decides.
+pub struct Entry<'a> {
+    pub spec: &'a Spec,
+    pub rootfs: &'a Rootfs,
+    pub sources: &'a Sources,
+    pub cgroup: &'a dyn Cgroup,
+    pub no_pivot: bool,
+}
+
+/// Builds the root and moves into it; `before_pivot` is called when everything stands and the host's files can still be
+/// reached. Gives the terminal's ends when one was asked for.
+pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result<Option<Console>> {
+    let spec = entry.spec;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make private", "/")?;
-    let root = attach_root(rootfs)?;
+    let root = attach_root(entry)?;
     let mut dev_is_bind = false;
-    for (mount, bind) in spec.mounts.iter().zip(binds) {
+    for (mount, bind) in spec.mounts.iter().zip(&entry.sources.binds) {
         let options = MountOptions::parse(&mount.options)?;
         dev_is_bind |= mount.destination.trim_end_matches('/') == "/dev" && bind.is_some();
         match bind {
             Some(source) => attach_bind(root.as_fd(), mount, &options, source)?,
             None if mount.kind == "cgroup" || mount.kind == "cgroup2" => {
-                cgroups::mount(root.as_fd(), mount, &options, cgroup)?;
+                cgroups::mount(root.as_fd(), mount, &options, entry.cgroup)?;
             }
-            None => attach_filesystem(root.as_fd(), mount, &options)?,
+            None => attach_filesystem(root.as_fd(), mount, &options, &spec.linux.mount_label)?,
         }
     }
-    let console = if terminal { Some(open_console(root.as_fd())?) } else { None };
+    let console = if spec.process.terminal { Some(open_console(root.as_fd())?) } else { None };
     if !dev_is_bind {
-        devices::make_all(root.as_fd(), &spec.linux.devices, console.as_ref())?;
+        // nodes cannot be made in a user namespace
+        let by_bind = spec.namespace(NamespaceKind::User).is_some();
+        devices::make_all(root.as_fd(), &spec.linux.devices, console.as_ref(), by_bind)?;
     }
     write_sysctls(root.as_fd(), spec)?;
     masks::read_only(root.as_fd(), &spec.linux.readonly_paths)?;
     masks::mask(root.as_fd(), &spec.linux.masked_paths)?;
     // made now, while the root can be written; what cannot be made is told by whoever goes there
     let _ = make_target(root.as_fd(), &spec.process.cwd, Want::Directory);
+    before_pivot()?;
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         mount_setattr(root.as_fd(), false, &MountAttr { set: RDONLY, ..MountAttr::default() })
             .context("make read-only", "/")?;
     }
-    pivot(root.as_fd())?;
+    if entry.no_pivot {
+        move_over(root.as_fd())?
+    } else {
+        pivot(root.as_fd())?
+    }
     set_root_propagation(&spec.linux.rootfs_propagation)?;
     Ok(console)
 }
 
-/// Detached copies of the host's trees, taken before propagation is cut: `rslave` and `rshared` need the tie to the host.
-fn open_binds(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>> {
-    mounts
-        .iter()
-        .map(|mount| {
-            let options = MountOptions::parse(&mount.options)?;
-            if !options.bind && mount.kind != "bind" {
-                return Ok(None);
-            }
-            let source = CString::new(mount.source.as_str()).context("bind source", &mount.source)?;
-            clone_tree(None, &source, options.recursive).context("open bind source", &mount.source).map(Some)
-        })
-        .collect()
-}
-
-fn attach_root(rootfs: &Rootfs) -> Result<OwnedFd> {
-    let (root, place) = match rootfs {
-        Rootfs::Overlay(overlay) => (overlay::make(overlay)?, overlay.upper.as_str()),
-        Rootfs::Path(path) => {
-            let source = CString::new(path.as_str()).context("root", path)?;
-            (clone_tree(None, &source, true).context("open root", path)?, path.as_str())
-        }
+fn attach_root(entry: &Entry) -> Result<OwnedFd> {
+    let (root, place) = match (entry.rootfs, &entry.sources.root) {
+        (Rootfs::Overlay(overlay), _) => (overlay::make(overlay)?, overlay.upper.as_str()),
+        (Rootfs::Path(path), Some(root)) => (rustix::io::dup(root).context("dup", "root")?, path.as_str()),
+        (Rootfs::Path(path), None) => return Err(Failure::invalid("root", format!("{path}: was not opened"))),
     };
-    // any directory does: the namespace is the container's own, and pivot_root leaves the place behind
-    let target =
-        openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", place)?;
-    attach(root.as_fd(), target.as_fd()).context("attach root at", place)?;
+    // Any directory does: the namespace is the container's own, and pivot_root leaves the place behind. Hooks of the
+    // container's namespace look for the root where its path says.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = match openat(CWD, place, flags, Mode::empty()) {
+        // out of a user namespace not every path can be walked
+        Err(rustix::io::Errno::ACCESS) => openat(CWD, "/", flags, Mode::empty()),
+        target => target,
+    };
+    attach(root.as_fd(), target.context("open", place)?.as_fd()).context("attach root at", place)?;
     mount_setattr(root.as_fd(), true, &MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() })
-        .context("make private", place)?;
+        .context("make private", "root")?;
     Ok(root)
 }
 
@@ -104,8 +110,8 @@ fn attach(mount: BorrowedFd, target: BorrowedFd) -> rustix::io::Result<()> {
     move_mount(mount, "", target, "", flags)
 }
 
-fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: OwnedFd) -> Result<()> {
-    let kind = FileType::from_raw_mode(fstat(&source).context("stat", &mount.source)?.st_mode);
+fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: &OwnedFd) -> Result<()> {
+    let kind = FileType::from_raw_mode(fstat(source).context("stat", &mount.source)?.st_mode);
     let want = if kind == FileType::Directory { Want::Directory } else { Want::File };
     if let Some((propagation, recursive)) = options.propagation.or(Some((libc::MS_PRIVATE, true))) {
         mount_setattr(source.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
@@ -130,7 +136,7 @@ fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: 
             ),
         ));
     }
-    check_proc(&source, &target, mount)?;
+    check_proc(source, &target, mount)?;
     attach(source.as_fd(), target.as_fd()).context("mount", &mount.destination)
 }
 
@@ -169,14 +175,7 @@ fn check_proc(source: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
     Err(Failure::invalid("mount", format!("{:?} cannot be mounted because it is inside /proc", mount.destination)))
 }
 
-fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions) -> Result<()> {
-    if options.copy_up {
-        return Err(Failure::new(
-            crate::failure::Kind::Unsupported,
-            "mount",
-            "tmpcopyup is not supported by this version of caisson",
-        ));
-    }
+fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, label: &str) -> Result<()> {
     let target = if mount.kind == "proc" || mount.kind == "sysfs" {
         if open_in_root(root, &mount.destination).is_err() {
             make_target(root, &mount.destination, Want::Directory)?;
@@ -197,8 +196,21 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions) ->
         let mode = fstat(&target).context("stat", &mount.destination)?.st_mode & 0o7777;
         options.data.push(("mode".into(), Some(format!("{mode:o}"))));
     }
-    let made = make_filesystem(&mount.kind, &mount.source, &options)?;
+    if !label.is_empty() && mount.kind != "proc" && mount.kind != "sysfs" {
+        options.data.push(("context".into(), Some(label.to_owned())));
+    }
+    let below = options.copy_up.then(|| copy_up::open(&target, mount)).transpose()?;
+    let writable = MountAttr { set: options.attr.set & !RDONLY, ..options.attr };
+    let first = MountOptions { attr: if below.is_some() { writable } else { options.attr }, ..options.clone() };
+    let made = make_filesystem(&mount.kind, &mount.source, &first)?;
     attach(made.as_fd(), target.as_fd()).context("mount", &mount.destination)?;
+    if let Some(below) = below {
+        copy_up::copy(below.as_fd(), made.as_fd()).context("copy what lies below", &mount.destination)?;
+        mount_setattr(made.as_fd(), false, &options.attr).context("set attributes of", &mount.destination)?;
+    }
+    if options.recursive_attr != MountAttr::default() {
+        mount_setattr(made.as_fd(), true, &options.recursive_attr).context("set attributes of", &mount.destination)?;
+    }
     if let Some((propagation, recursive)) = options.propagation {
         mount_setattr(made.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
             .context("set propagation of", &mount.destination)?;
@@ -290,6 +302,13 @@ fn sysctl_path(key: &str, spec: &Spec) -> Result<String> {
         return Ok(path);
     }
     Err(Failure::invalid("sysctl", format!("sysctl {key:?} is not in a separate kernel namespace")))
+}
+
+/// For a root that cannot be pivoted away from: the new one already lies over it, and the process moves there.
+fn move_over(root: BorrowedFd) -> Result<()> {
+    rustix::process::fchdir(root).context("fchdir", "root")?;
+    rustix::process::chroot(".").context("chroot", "")?;
+    rustix::process::chdir("/").context("chdir", "/")
 }
 
 fn pivot(root: BorrowedFd) -> Result<()> {

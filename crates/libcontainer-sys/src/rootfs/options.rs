@@ -1,6 +1,6 @@
 //! Mount options as people and the specification write them, sorted into what the mount API takes.
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::sys::mount::{
     ATIME, MountAttr, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY, STRICTATIME,
 };
@@ -18,6 +18,14 @@ pub struct MountOptions {
     /// For the filesystem: `size=64m`, `mode=755`, flags without `=`.
     pub data: Vec<(String, Option<String>)>,
     pub copy_up: bool,
+    pub id_map: Option<IdMap>,
+}
+
+/// Of the mount, or of all below it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdMap {
+    Single,
+    Recursive,
 }
 
 impl MountOptions {
@@ -39,13 +47,8 @@ impl MountOptions {
             "rprivate" | "rslave" | "rshared" | "runbindable" => {
                 self.propagation = Some((propagation(&option[1..]), true));
             }
-            "idmap" | "ridmap" => {
-                return Err(Failure::new(
-                    crate::failure::Kind::Unsupported,
-                    "mount option",
-                    format!("{option}: id-mapped mounts are not supported by this version of caisson"),
-                ));
-            }
+            "idmap" => self.id_map = Some(IdMap::Single),
+            "ridmap" => self.id_map = Some(IdMap::Recursive),
             _ => {
                 if let Some(change) = attribute(option) {
                     apply(&mut self.attr, change);

@@ -4,17 +4,11 @@ use super::args::{Args, Known};
 use super::state::{State, make_directory, now, start_socket};
 use super::{foreground, lifecycle};
 use crate::cgroup::{self, Cgroup};
-use crate::container::{self, CreateOptions, Pending, Stdio};
+use crate::container::{self, CreateOptions, Manner, Pending, Stdio};
 use crate::failure::{Context, Failure, Result};
-use crate::spec::{DeviceRule, Rootfs, Spec};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind,
-    connect, listen, sendmsg, socket_with,
-};
-use serde::Deserialize;
+use crate::spec::{self, DeviceRule, Identity, Rootfs, Spec};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::fs;
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +29,8 @@ struct Request {
     bundle: PathBuf,
     config: serde_json::Value,
     spec: Spec,
+    identity: Identity,
+    how: Manner,
     group: Box<dyn Cgroup>,
     args: Args,
 }
@@ -45,6 +41,7 @@ pub fn create(root: &Path, words: Vec<String>) -> Result<i32> {
     let undo = |failure| {
         let _ = request.group.remove();
         let _ = fs::remove_dir_all(&dir);
+        lifecycle::run_poststop(&request.spec, &request.identity);
         failure
     };
     create_in(root, &dir, &request).map_err(undo)?;
@@ -81,6 +78,7 @@ pub fn run(root: &Path, words: Vec<String>) -> Result<i32> {
     let stays = outcome.is_ok() && (request.args.has("detach") || request.args.has("keep"));
     if !stays {
         lifecycle::remove(root, &request.id, request.group.as_ref())?;
+        lifecycle::run_poststop(&request.spec, &request.identity);
     }
     outcome
 }
@@ -97,25 +95,30 @@ fn run_in(dir: &Path, request: &Request) -> Result<i32> {
         return Err(failure);
     }
     let own_console = request.args.value("console-socket").is_none();
-    foreground::start_and_wait(pending, detach, own_console)
+    let pid = pending.pid;
+    let started = || lifecycle::run_poststart(&request.spec, &request.identity, pid);
+    foreground::start_and_wait(pending, detach, own_console, started)
 }
 
 fn read(words: Vec<String>) -> Result<Request> {
     let args = Args::parse(words, &OPTIONS)?;
     let id = args.id(false)?.to_owned();
     super::state::check_id(&id)?;
-    if args.value("preserve-fds").is_some_and(|count| count != "0") {
-        return Err(Failure::invalid("options", "--preserve-fds is not supported: a container gets 0, 1 and 2 only"));
-    }
-    if args.has("no-pivot") {
-        return Err(Failure::invalid("options", "--no-pivot is not supported"));
-    }
+    let how = Manner {
+        preserved_fds: preserved_fds(&args)?,
+        no_pivot: args.has("no-pivot"),
+        keep_keyring: args.has("no-new-keyring"),
+    };
     let bundle = fs::canonicalize(args.value("bundle").unwrap_or(".")).context("bundle", "")?;
     let path = bundle.join("config.json");
     let bytes = fs::read(&path).context("read", path.display())?;
-    let unreadable = |error: serde_json::Error| Failure::invalid("config", format!("{}: {error}", path.display()));
-    let config: serde_json::Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
-    let mut spec = Spec::deserialize(&config).map_err(unreadable)?;
+    let (config, mut spec): (_, Spec) = spec::read(&bytes, &path.display().to_string())?;
+    spec.check()?;
+    let identity = Identity {
+        id: id.clone(),
+        bundle: bundle.to_string_lossy().into_owned(),
+        annotations: spec.annotations.clone(),
+    };
     spec.linux.cgroups_path = cgroup_path(&spec.linux.cgroups_path, &id)?;
     let rules = &mut spec.linux.resources.devices;
     if rules.is_empty() {
@@ -123,7 +126,25 @@ fn read(words: Vec<String>) -> Result<Request> {
         rules.push(DeviceRule { allow: false, kind: None, major: None, minor: None, access: None });
     }
     let group = cgroup::open(&spec.linux.cgroups_path)?;
-    Ok(Request { id, bundle, config, spec, group, args })
+    Ok(Request { id, bundle, config, spec, identity, how, group, args })
+}
+
+/// Those that were asked for, and those that a service manager passes.
+pub fn preserved_fds(args: &Args) -> Result<u32> {
+    let number = |name: &str, word: &str| {
+        let parsed = word.parse::<u32>().ok().filter(|count| *count <= 1024);
+        parsed.ok_or_else(|| Failure::invalid("options", format!("{name}: {word:?} is not a number up to 1024")))
+    };
+    let asked = number("--preserve-fds", args.value("preserve-fds").unwrap_or("0"))?;
+    let listening = std::env::var("LISTEN_FDS").map_or(Ok(0), |word| number("LISTEN_FDS", &word))?;
+    let count = asked + listening;
+    for fd in 3..3 + count {
+        if !fs::exists(format!("/proc/self/fd/{fd}")).unwrap_or(false) {
+            let message = format!("unable to pass {count} descriptors: {fd} is not open");
+            return Err(Failure::invalid("options", message));
+        }
+    }
+    Ok(count)
 }
 
 /// A relative path lies below `/caisson-runtime`, as does a container without one.
@@ -140,7 +161,7 @@ fn cgroup_path(asked: &str, id: &str) -> Result<String> {
 
 fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
     let (spec, group) = (&request.spec, request.group.as_ref());
-    spec.refuse_unsupported()?;
+    spec.check()?;
     let path = spec.root.as_ref().map(|root| request.bundle.join(&root.path)).unwrap_or_default();
     let path = path.to_str().ok_or_else(|| Failure::invalid("root", "/root/path is not UTF-8"))?;
     group.create()?;
@@ -161,6 +182,8 @@ fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
         },
         reaper: false,
         cgroup: group,
+        identity: &request.identity,
+        how: request.how,
     };
     match listener {
         Some(listener) => container::create_parked(&options, listener),
@@ -203,17 +226,7 @@ fn hand_over_console(request: &Request, pending: &Pending) -> Result<()> {
 
 /// The receiver gets the terminal's master with a name as the message.
 pub fn send_console(path: &Path, master: BorrowedFd) -> Result<()> {
-    let socket =
-        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context("socket", "")?;
-    let address = SocketAddrUnix::new(path).context("socket address", path.display())?;
-    connect(&socket, &address).context("connect to the console socket", path.display())?;
-    let fds = [master];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(&socket, &[IoSlice::new(b"/dev/ptmx")], &mut ancillary, SendFlags::NOSIGNAL)
-        .context("send the terminal to", path.display())
-        .map(drop)
+    container::send_to_socket(path, b"/dev/ptmx", master)
 }
 
 fn listen_at(path: &Path) -> Result<OwnedFd> {

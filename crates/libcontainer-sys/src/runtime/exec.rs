@@ -5,7 +5,7 @@ use super::state::{State, Status};
 use super::{create, foreground};
 use crate::container::{self, ExecOptions, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{Process, Spec};
+use crate::spec::{self, Process, Spec};
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -58,19 +58,21 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
         },
         privileged: false,
         cgroup: group.as_ref(),
+        identity: &state.identity(),
+        preserved_fds: create::preserved_fds(&args)?,
     })?;
     create::write_pid_file(args.value("pid-file"), pending.pid)?;
     if let (Some(path), Some(master)) = (console, &pending.console) {
         create::send_console(Path::new(path), master.as_fd())?;
     }
-    foreground::start_and_wait(pending, detach, console.is_none())
+    foreground::start_and_wait(pending, detach, console.is_none(), || Ok(()))
 }
 
 /// A process file as it is, or the container's own process with what the options change.
 fn process(args: &Args, spec: &Spec) -> Result<Process> {
     if let Some(path) = args.value("process") {
         let bytes = fs::read(path).context("read", path)?;
-        return serde_json::from_slice(&bytes).map_err(|error| Failure::invalid("exec", format!("{path}: {error}")));
+        return spec::read(&bytes, path).map(|(_, process)| process);
     }
     let mut process = spec.process.clone();
     process.args = args.rest[1..].to_vec();

@@ -8,8 +8,14 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 
-/// Starts the parked process; without `detach` waits for its end and gives its exit code.
-pub fn start_and_wait(pending: Pending, detach: bool, own_console: bool) -> Result<i32> {
+/// Starts the parked process; without `detach` waits for its end and gives its exit code. `after_start` is called once its
+/// program runs, and ends it when it fails.
+pub fn start_and_wait(
+    pending: Pending,
+    detach: bool,
+    own_console: bool,
+    after_start: impl FnOnce() -> Result<()>,
+) -> Result<i32> {
     // before the program can end: its SIGCHLD is to be waited for
     signal::block_all();
     let pidfd = pending.pidfd.try_clone().context("dup", "pidfd")?;
@@ -23,6 +29,14 @@ pub fn start_and_wait(pending: Pending, detach: bool, own_console: bool) -> Resu
             return Err(failure);
         }
     };
+    if let Err(failure) = after_start() {
+        let _ = rustix::process::pidfd_send_signal(&started.pidfd, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(started.pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED,
+        );
+        return Err(failure);
+    }
     if detach {
         return Ok(0);
     }

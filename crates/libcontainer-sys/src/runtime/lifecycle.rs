@@ -5,7 +5,8 @@ use super::state::{State, Status, check_id, directory, start_socket};
 use crate::cgroup::Cgroup;
 use crate::container;
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::Resources;
+use crate::hooks;
+use crate::spec::{Identity, Resources, Spec};
 use crate::sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::pidfd_send_signal;
@@ -24,9 +25,23 @@ pub fn start(root: &Path, words: Vec<String>) -> Result<i32> {
         status => return Err(wrong_status("start", id, status)),
     }
     let socket = start_socket(root, id);
-    let result = container::start_parked(&socket);
+    let result = container::start_parked(&socket, &state.spec()?, &state.identity(), state.pid);
     fs::remove_file(&socket).context("remove", socket.display())?;
-    result.map(|()| 0)
+    result?;
+    run_poststart(&state.spec()?, &state.identity(), state.pid).inspect_err(|_| {
+        let _ = state.init().map(|pidfd| send(pidfd.as_fd(), state.pid, libc::SIGKILL));
+    })?;
+    Ok(0)
+}
+
+/// A failure ends the container.
+pub fn run_poststart(spec: &Spec, identity: &Identity, pid: i32) -> Result<()> {
+    hooks::run("poststart", &spec.hooks.poststart, &identity.state("running", pid))
+}
+
+/// Once nothing of the container is left.
+pub fn run_poststop(spec: &Spec, identity: &Identity) {
+    hooks::run_all("poststop", &spec.hooks.poststop, &identity.state("stopped", 0));
 }
 
 fn wrong_status(op: &str, id: &str, status: Status) -> Failure {
@@ -134,6 +149,7 @@ pub fn delete(root: &Path, words: Vec<String>) -> Result<i32> {
         _ => {}
     }
     remove(root, id, state.group()?.as_ref())?;
+    run_poststop(&state.spec()?, &state.identity());
     Ok(0)
 }
 

@@ -71,7 +71,7 @@ fn dispatch(global: &mut Args) -> Result<i32> {
     let words = words.to_vec();
     let root = global.root();
     if matches!(command.as_str(), "create" | "run" | "exec") {
-        seal::enter_copy()?;
+        seal::enter_copy(command != "exec")?;
     }
     match command.as_str() {
         "create" => create::create(&root, words),

@@ -10,8 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const OWN: &str = "/proc/self/exe";
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// Goes on in the copy; returns at once when this is it.
-pub fn enter_copy() -> Result<()> {
+/// Goes on in the copy; returns at once when this is it. What enters a running container brings no environment: it could be read
+/// there. Hooks of a new one may want it.
+pub fn enter_copy(with_environment: bool) -> Result<()> {
     let own = openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", OWN)?;
     // only a memfd has seals
     if fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS)) {
@@ -21,6 +22,7 @@ pub fn enter_copy() -> Result<()> {
     let copy = copy(own)?;
     let words: Vec<String> = std::env::args().collect();
     let variables: Vec<String> = std::env::vars_os()
+        .filter(|(name, _)| with_environment || name == "LISTEN_FDS")
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
         .collect();
     let strings = |list: &[String]| CStrings::new(list).context("copy", "arguments");

@@ -3,7 +3,7 @@
 use crate::cgroup::{self, Cgroup};
 use crate::container::start_time;
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::Spec;
+use crate::spec::{Identity, Spec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -100,6 +100,16 @@ impl State {
         Spec::deserialize(&self.config).map_err(|error| Failure::new(Kind::Corrupt, "state", error.to_string()))
     }
 
+    pub fn identity(&self) -> Identity {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let annotations = self.config["annotations"].as_object();
+        Identity {
+            id: self.id.clone(),
+            bundle: self.bundle.to_string_lossy().into_owned(),
+            annotations: annotations.into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect(),
+        }
+    }
+
     pub fn group(&self) -> Result<Box<dyn Cgroup>> {
         cgroup::open(&self.cgroup)
     }
@@ -134,7 +144,7 @@ impl State {
     pub fn to_json(&self, root: &Path) -> Value {
         let status = self.status(root);
         serde_json::json!({
-            "ociVersion": "1.2.0",
+            "ociVersion": crate::spec::VERSION,
             "id": self.id,
             "pid": if status == Status::Stopped { 0 } else { self.pid },
             "status": status.name(),

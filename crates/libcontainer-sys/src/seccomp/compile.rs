@@ -7,7 +7,7 @@ use super::program::{
     ARCHITECTURE, Compare, Condition, EQUAL, GREATER_EQUAL, NUMBER, Range, Rule, decide, jump, load, ret, search, skip,
 };
 use super::table::syscalls;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
 use crate::sys::seccomp::Instruction;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -57,9 +57,9 @@ struct Seccomp {
     architectures: Vec<String>,
     #[serde(default)]
     flags: Vec<String>,
-    listener_path: Option<String>,
     #[serde(default)]
-    #[allow(dead_code, reason = "of use only with a listener, which is refused")]
+    listener_path: String,
+    #[serde(default)]
     listener_metadata: String,
     #[serde(default)]
     syscalls: Vec<Syscall>,
@@ -85,22 +85,74 @@ struct Argument {
     op: String,
 }
 
-/// The program for a seccomp section. Names that the architecture does not have are passed over, as runc does: profiles name
+/// Who answers for the calls with SCMP_ACT_NOTIFY: a socket, and words for whoever listens there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub path: String,
+    pub metadata: String,
+}
+
+#[derive(Debug)]
+pub struct Filter {
+    pub program: Vec<Instruction>,
+    /// SECCOMP_FILTER_FLAG_* of linux/seccomp.h
+    pub flags: u64,
+    pub listener: Option<Listener>,
+}
+
+/// The filter of a seccomp section. Names that the architecture does not have are passed over, as runc does: profiles name
 /// the calls of all architectures.
-pub fn compile(section: &serde_json::Value, architecture: Architecture) -> Result<Vec<Instruction>> {
+pub fn compile(section: &serde_json::Value, architecture: Architecture) -> Result<Filter> {
     let seccomp = Seccomp::deserialize(section).map_err(|error| invalid(format!("/linux/seccomp: {error}")))?;
-    if seccomp.listener_path.as_ref().is_some_and(|path| !path.is_empty()) {
-        return Err(Failure::new(
-            Kind::Unsupported,
-            "seccomp",
-            "/linux/seccomp/listenerPath: not supported by this version of caisson",
+    let mut flags = 0;
+    for (at, flag) in seccomp.flags.iter().enumerate() {
+        flags |= match flag.as_str() {
+            // a single-threaded process has no other threads to bring along
+            "SECCOMP_FILTER_FLAG_TSYNC" => 0,
+            "SECCOMP_FILTER_FLAG_LOG" => 1 << 1,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 1 << 2,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => 1 << 5,
+            other => return Err(invalid(format!("/linux/seccomp/flags/{at}: unknown flag {other:?}"))),
+        };
+    }
+    let listener = listener(&seccomp)?;
+    if listener.is_some() {
+        flags |= NEW_LISTENER;
+    } else if flags & (1 << 5) != 0 {
+        return Err(invalid(
+            "/linux/seccomp/flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is for SCMP_ACT_NOTIFY".into(),
         ));
     }
-    // a single-threaded process has no other threads to bring along, so that TSYNC says nothing; the others would be lost
-    if let Some(flag) = seccomp.flags.iter().find(|flag| *flag != "SECCOMP_FILTER_FLAG_TSYNC") {
-        let message = format!("/linux/seccomp/flags: {flag:?} is not supported by this version of caisson");
-        return Err(Failure::new(Kind::Unsupported, "seccomp", message));
+    Ok(Filter { program: program(&seccomp, architecture)?, flags, listener })
+}
+
+pub const NEW_LISTENER: u64 = 1 << 3;
+
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+
+fn listener(seccomp: &Seccomp) -> Result<Option<Listener>> {
+    if seccomp.default_action == NOTIFY {
+        return Err(invalid("/linux/seccomp/defaultAction: SCMP_ACT_NOTIFY cannot be the default".into()));
     }
+    let Some(at) = seccomp.syscalls.iter().position(|syscall| syscall.action == NOTIFY) else {
+        return match seccomp.listener_path.is_empty() {
+            true => Ok(None),
+            false => Err(invalid("/linux/seccomp/listenerPath: no call has the action SCMP_ACT_NOTIFY".into())),
+        };
+    };
+    if seccomp.listener_path.is_empty() {
+        return Err(invalid(format!("/linux/seccomp/syscalls/{at}: SCMP_ACT_NOTIFY needs a listenerPath")));
+    }
+    // the calls by which the listener's descriptor leaves the process: nobody answers before it has
+    for (at, syscall) in seccomp.syscalls.iter().enumerate().filter(|(_, syscall)| syscall.action == NOTIFY) {
+        if let Some(name) = syscall.names.iter().find(|name| ["sendmsg", "write"].contains(&name.as_str())) {
+            return Err(invalid(format!("/linux/seccomp/syscalls/{at}: SCMP_ACT_NOTIFY cannot be used for {name}")));
+        }
+    }
+    Ok(Some(Listener { path: seccomp.listener_path.clone(), metadata: seccomp.listener_metadata.clone() }))
+}
+
+fn program(seccomp: &Seccomp, architecture: Architecture) -> Result<Vec<Instruction>> {
     let default = action(&seccomp.default_action, seccomp.default_errno_ret, "/linux/seccomp/defaultAction")?;
     let sibling = architecture
         .sibling()
@@ -108,7 +160,7 @@ pub fn compile(section: &serde_json::Value, architecture: Architecture) -> Resul
         .map(|(sibling, _)| sibling);
     let mut program = vec![load(ARCHITECTURE)];
     for architecture in [Some(architecture), sibling].into_iter().flatten() {
-        let block = assemble(&seccomp, default, architecture)?;
+        let block = assemble(seccomp, default, architecture)?;
         // over an unconditional jump: the block is longer than a conditional one reaches
         program.extend([jump(EQUAL, architecture.audit(), 1, 0), skip(block.len())]);
         program.extend(block);
@@ -204,13 +256,7 @@ fn action(name: &str, errno: Option<u32>, pointer: &str) -> Result<u32> {
         "SCMP_ACT_TRACE" => 0x7FF0_0000 | errno,
         "SCMP_ACT_LOG" => 0x7FFC_0000,
         "SCMP_ACT_ALLOW" => 0x7FFF_0000,
-        "SCMP_ACT_NOTIFY" => {
-            return Err(Failure::new(
-                Kind::Unsupported,
-                "seccomp",
-                format!("{pointer}: SCMP_ACT_NOTIFY is not supported by this version of caisson"),
-            ));
-        }
+        NOTIFY => 0x7FC0_0000,
         other => return Err(invalid(format!("{pointer}: unknown action {other:?}"))),
     })
 }
@@ -254,7 +300,7 @@ mod tests {
     }
 
     fn x86(section: serde_json::Value) -> impl Fn(u32, [u64; 6]) -> u32 {
-        let program = compile(&section, Architecture::X86_64).unwrap();
+        let program = compile(&section, Architecture::X86_64).unwrap().program;
         move |number, args| run(&program, 0xC000_003E, number, args)
     }
 
@@ -277,7 +323,7 @@ mod tests {
     fn another_architecture_gets_the_default() {
         let section =
             json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]});
-        let program = compile(&section, Architecture::X86_64).unwrap();
+        let program = compile(&section, Architecture::X86_64).unwrap().program;
         assert_eq!(run(&program, 0x4000_0003, 0, [0; 6]), EPERM);
     }
 
@@ -286,7 +332,7 @@ mod tests {
         let section = json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
             "syscalls": [{"names": ["read", "chown32"], "action": "SCMP_ACT_ALLOW"},
                 {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]});
-        let program = compile(&section, Architecture::X86_64).unwrap();
+        let program = compile(&section, Architecture::X86_64).unwrap().program;
         let i386 = |number| run(&program, 0x4000_0003, number, [0; 6]);
         // read is 3, chown32 212, clone3 435; 0 is read on x86_64 only
         assert_eq!([3, 212, 435, 0].map(i386), [ALLOW, ALLOW, 0x0005_0026, EPERM]);
@@ -294,7 +340,7 @@ mod tests {
         assert_eq!(run(&program, 0xC000_00B7, 0, [0; 6]), EPERM, "not listed");
         let arm = json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
             "syscalls": [{"names": ["read", "set_tls"], "action": "SCMP_ACT_ALLOW"}]});
-        let program = compile(&arm, Architecture::Aarch64).unwrap();
+        let program = compile(&arm, Architecture::Aarch64).unwrap().program;
         assert_eq!([3, 0xF_0005, 63].map(|n| run(&program, 0x4000_0028, n, [0; 6])), [ALLOW, ALLOW, EPERM]);
         assert_eq!(run(&program, 0xC000_00B7, 63, [0; 6]), ALLOW);
     }
@@ -339,7 +385,13 @@ mod tests {
     fn refuses_what_it_does_not_know() {
         for (section, word) in [
             (json!({"defaultAction": "SCMP_ACT_MAYBE"}), "/linux/seccomp/defaultAction"),
-            (json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["X"]}), "/linux/seccomp/flags"),
+            (json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["X"]}), "/linux/seccomp/flags/0"),
+            (json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}), "/linux/seccomp/defaultAction"),
+            (json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}), "/linux/seccomp/listenerPath"),
+            (
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}),
+                "needs a listenerPath",
+            ),
             (
                 json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}),
                 "syscalls/0/args/0/index",

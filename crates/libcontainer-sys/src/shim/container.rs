@@ -9,11 +9,12 @@ use rustix::process::{WaitId, WaitIdOptions};
 use super::config::{ContainerConfig, ExecConfig};
 use super::stdio::Streams;
 use crate::cgroup::{self, Cgroup};
-use crate::container::{self, CreateOptions, ExecOptions, Pending, Stdio};
+use crate::container::{self, CreateOptions, ExecOptions, Manner, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::Spec;
+use crate::spec::{Identity, Spec};
 
 pub struct Container {
+    identity: Identity,
     spec: Spec,
     cgroup: Box<dyn Cgroup>,
     /// Init, until it is released.
@@ -64,6 +65,10 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe_with(PipeFlags::CLOEXEC).context("pipe", "")
 }
 
+fn identity(id: &str, spec: &Spec) -> Identity {
+    Identity { id: id.to_owned(), bundle: String::new(), annotations: spec.annotations.clone() }
+}
+
 impl Container {
     /// Nothing is left when it fails.
     pub fn build(config: &ContainerConfig, netns: Option<OwnedFd>) -> Result<(Self, Streams)> {
@@ -74,8 +79,8 @@ impl Container {
                 let streams = Pipes::streams(pipes, pending.console.take());
                 let init_pidfd = pending.pidfd.try_clone().context("dup", "pidfd")?;
                 let init = (pending.pid, pending.start_time);
-                let spec = config.spec.clone();
-                Ok((Self { spec, cgroup, pending: Some(pending), init, init_pidfd, _netns: netns }, streams))
+                let (spec, identity) = (config.spec.clone(), identity(&config.id, &config.spec));
+                Ok((Self { identity, spec, cgroup, pending: Some(pending), init, init_pidfd, _netns: netns }, streams))
             }
             Err(failure) => {
                 // Its own failure is nothing beside the first one.
@@ -101,6 +106,8 @@ impl Container {
             stdio: Pipes::stdio(pipes.as_ref()),
             reaper: config.init,
             cgroup,
+            identity: &identity(&config.id, &config.spec),
+            how: Manner::default(),
         })?;
         Ok((pending, pipes))
     }
@@ -142,6 +149,8 @@ impl Container {
             stdio: Pipes::stdio(pipes.as_ref()),
             privileged: config.privileged,
             cgroup: self.cgroup.as_ref(),
+            identity: &self.identity,
+            preserved_fds: 0,
         })?
         .start()?;
         Ok((started.pid, Pipes::streams(pipes, started.console)))

@@ -30,17 +30,23 @@ pub enum Cloned {
 /// The caller must be single-threaded: a lock that another thread holds would stay locked in the child for ever.
 /// Shim and runtime are; the addon never calls this.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd>) -> io::Result<Cloned> {
-    let mut pidfd: RawFd = -1;
-    let mut args = CloneArgs {
-        flags: flags | libc::CLONE_PIDFD as u64,
-        pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
+    let mut args = CloneArgs { flags, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if let Some(cgroup) = cgroup {
         args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP, Linux 5.7
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
+    call(args)
+}
+
+/// As `clone3`, but the child is one of the caller's parent, which gets its signal.
+pub fn clone3_sibling(flags: u64) -> io::Result<Cloned> {
+    call(CloneArgs { flags: flags | libc::CLONE_PARENT as u64, ..CloneArgs::default() })
+}
+
+fn call(mut args: CloneArgs) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    args.flags |= libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
     // SAFETY: args is a valid clone_args of the size given; without CLONE_VM the child has its own memory.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match pid {

@@ -47,6 +47,15 @@ pub fn place_fd(fd: BorrowedFd, target: RawFd, inherit: bool) -> io::Result<()> 
     check(unsafe { libc::dup3(fd.as_raw_fd(), target, flags) })
 }
 
+/// Takes close-on-exec off; fails on one that is not open.
+pub fn keep_over_exec(numbers: impl Iterator<Item = RawFd>) -> io::Result<()> {
+    for number in numbers {
+        // SAFETY: plain syscall on a number.
+        check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) })?;
+    }
+    Ok(())
+}
+
 /// Closes everything from `first` on.
 pub fn close_from(first: RawFd) -> io::Result<()> {
     close_range(first as libc::c_uint, libc::c_uint::MAX)

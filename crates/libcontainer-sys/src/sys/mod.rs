@@ -8,8 +8,10 @@ pub mod mount;
 pub mod prctl;
 #[cfg(feature = "layer")]
 pub mod private_mounts;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod signalfd;
 #[cfg(feature = "napi")]
 pub mod spawn;
+pub mod title;

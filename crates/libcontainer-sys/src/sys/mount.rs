@@ -22,6 +22,7 @@ pub const ATIME: u64 = 0x70;
 pub const NOATIME: u64 = 0x10;
 pub const STRICTATIME: u64 = 0x20;
 pub const NODIRATIME: u64 = 0x80;
+pub const IDMAP: u64 = 0x10_0000;
 pub const NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// Changes the mount of `fd`, and with `recursive` all mounts below it (Linux 5.12).

@@ -69,7 +69,17 @@ pub fn loopback_up() -> io::Result<()> {
 
 /// The cgroup of this moment becomes the root of a new cgroup namespace.
 pub fn unshare_cgroup_namespace() -> io::Result<()> {
-    // SAFETY: CLONE_NEWCGROUP takes nothing away that memory of this process refers to.
-    let result = unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
+    unshare(libc::CLONE_NEWCGROUP)
+}
+
+/// A new time namespace for the children of this process.
+pub fn unshare_time_namespace() -> io::Result<()> {
+    const CLONE_NEWTIME: libc::c_int = 0x80;
+    unshare(CLONE_NEWTIME)
+}
+
+fn unshare(flag: libc::c_int) -> io::Result<()> {
+    // SAFETY: neither of the namespaces above takes anything away that memory of this process refers to.
+    let result = unsafe { libc::unshare(flag) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,5 +1,6 @@
 //! A bundle with a busybox root, and the command line that runs it.
 
+use super::config::docker_defaults;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,13 @@ pub fn able() -> bool {
     able
 }
 
+/// False when there is no Python for a program that looks around inside; CAISSON_REQUIRE makes that a failure.
+pub fn python() -> bool {
+    let python = Path::new("/usr/bin/python3").exists();
+    assert!(python || std::env::var_os("CAISSON_REQUIRE").is_none(), "needs python3");
+    python
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -44,7 +52,7 @@ impl Bundle {
             fs::hard_link(rootfs.join("bin/busybox"), rootfs.join("bin").join(applet)).unwrap();
         }
         fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
-        let config = config(&id);
+        let config = docker_defaults(&format!("/{CGROUP_PARENT}/{id}"));
         Bundle { id, dir, config }
     }
 
@@ -60,6 +68,13 @@ impl Bundle {
 
     pub fn add_mount(&mut self, mount: Value) {
         self.config["mounts"].as_array_mut().unwrap().push(mount);
+    }
+
+    /// The host's Python, read-only.
+    pub fn bind_python(&mut self) {
+        for place in ["/usr", "/lib", "/lib64"].into_iter().filter(|place| Path::new(place).exists()) {
+            self.add_mount(json!({"destination": place, "type": "bind", "source": place, "options": ["rbind", "ro"]}));
+        }
     }
 
     pub fn state_root(&self) -> PathBuf {
@@ -129,63 +144,6 @@ impl Drop for Bundle {
         self.call_quiet(&["delete", "--force", &self.id]);
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Docker's defaults.
-fn config(id: &str) -> Value {
-    let caps = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FSETID",
-        "FOWNER",
-        "MKNOD",
-        "NET_RAW",
-        "SETGID",
-        "SETUID",
-        "SETFCAP",
-        "SETPCAP",
-        "NET_BIND_SERVICE",
-        "SYS_CHROOT",
-        "KILL",
-        "AUDIT_WRITE",
-    ]
-    .map(|name| format!("CAP_{name}"));
-    let namespaces = ["mount", "pid", "ipc", "uts", "network"].map(|kind| json!({"type": kind}));
-    let device =
-        |major: u32, minor: u32| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
-    json!({
-        "ociVersion": "1.2.0",
-        "hostname": "inside",
-        "process": {
-            "terminal": false, "user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/", "noNewPrivileges": false,
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            "capabilities": {"bounding": caps, "effective": caps, "permitted": caps, "inheritable": [], "ambient": []}
-        },
-        "root": {"path": "rootfs", "readonly": false},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-                "options": ["ro", "nosuid", "noexec", "nodev"]},
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]}
-        ],
-        "linux": {
-            "namespaces": namespaces,
-            "cgroupsPath": format!("/{CGROUP_PARENT}/{id}"),
-            "maskedPaths": ["/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-                "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
-                "/sys/firmware", "/sys/devices/virtual/powercap"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-            "resources": {"devices": [{"allow": false, "access": "rwm"}, device(1, 5), device(1, 3), device(1, 9),
-                device(1, 8), device(5, 0), device(5, 1)]}
-        }
-    })
 }
 
 /// Every path below a directory with what it is: to see that nothing in it has changed.

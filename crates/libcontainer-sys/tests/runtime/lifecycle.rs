@@ -239,14 +239,15 @@ fn what_is_not_supported_is_refused_by_name() {
         bundle.refusal()
     };
     for (pointer, value) in [
-        ("/hooks", json!({"prestart": [{"path": "/bin/true"}]})),
-        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}])),
         ("/linux/intelRdt", json!({})),
-        ("/linux/personality", json!({"domain": "LINUX32"})),
-        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}})),
+        ("/linux/netDevices", json!({"eth9": {}})),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_DEFAULT"})),
+        ("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})),
+        ("/linux/resources/network", json!({"classID": 1})),
+        ("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0")),
+        ("/linux/personality", json!({"domain": "LINUX32", "flags": ["X"]})),
         ("/process/apparmorProfile", json!("docker-default")),
-        ("/process/scheduler", json!({"policy": "SCHED_BATCH"})),
-        ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_IDLE"})),
+        ("/process/selinuxLabel", json!("system_u:system_r:container_t:s0")),
     ] {
         let message = change(pointer, value);
         assert!(message.contains(pointer), "{pointer}: {message}");

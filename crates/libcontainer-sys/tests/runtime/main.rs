@@ -2,4 +2,8 @@
 
 mod attacks;
 mod bundle;
+#[path = "../config/mod.rs"]
+mod config;
+mod hooks;
+mod joiner;
 mod lifecycle;

@@ -1,0 +1,94 @@
+//! When and where a process runs: scheduling policy, I/O priority, CPUs; and what the kernel takes itself for (personality).
+
+use crate::failure::{Context, Failure, Result};
+use crate::spec::{Personality, Process, Scheduler};
+use crate::sys::scheduling;
+
+const POLICIES: [(&str, u32); 7] = [
+    ("SCHED_OTHER", 0),
+    ("SCHED_FIFO", 1),
+    ("SCHED_RR", 2),
+    ("SCHED_BATCH", 3),
+    ("SCHED_ISO", 4),
+    ("SCHED_IDLE", 5),
+    ("SCHED_DEADLINE", 6),
+];
+
+const FLAGS: [(&str, u64); 7] = [
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+const CLASSES: [(&str, i32); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+
+pub fn apply(process: &Process) -> Result<()> {
+    if let Some(scheduler) = &process.scheduler {
+        scheduling::set_policy(&attributes(scheduler)?).context("sched_setattr", &scheduler.policy)?;
+    }
+    if let Some(io) = &process.io_priority {
+        let class = known(&CLASSES, &io.class, "/process/ioPriority/class")?;
+        if !(0..8).contains(&io.priority) {
+            return Err(invalid(format!("/process/ioPriority/priority: {} is not between 0 and 7", io.priority)));
+        }
+        scheduling::set_io_priority(class << 13 | io.priority).context("ioprio_set", &io.class)?;
+    }
+    Ok(())
+}
+
+fn attributes(scheduler: &Scheduler) -> Result<scheduling::Attributes> {
+    let mut flags = 0;
+    for flag in &scheduler.flags {
+        flags |= known(&FLAGS, flag, "/process/scheduler/flags")?;
+    }
+    let priority = u32::try_from(scheduler.priority)
+        .map_err(|_| invalid(format!("/process/scheduler/priority: {} is negative", scheduler.priority)))?;
+    Ok(scheduling::Attributes {
+        policy: known(&POLICIES, &scheduler.policy, "/process/scheduler/policy")?,
+        flags,
+        nice: scheduler.nice,
+        priority,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+        ..scheduling::Attributes::default()
+    })
+}
+
+/// A list as `0-3,7`.
+pub fn set_affinity(list: &str, pointer: &str) -> Result<()> {
+    let unreadable = || invalid(format!("{pointer}: {list:?} is not a list of CPUs"));
+    let mut cpus = rustix::thread::CpuSet::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number =
+            |word: &str| word.trim().parse::<usize>().ok().filter(|cpu| *cpu < rustix::thread::CpuSet::MAX_CPU);
+        let (first, last) = (number(first).ok_or_else(unreadable)?, number(last).ok_or_else(unreadable)?);
+        if first > last {
+            return Err(unreadable());
+        }
+        (first..=last).for_each(|cpu| cpus.set(cpu));
+    }
+    rustix::thread::sched_setaffinity(None, &cpus).context("sched_setaffinity", list)
+}
+
+pub fn set_personality(personality: &Personality) -> Result<()> {
+    if let Some(flag) = personality.flags.first() {
+        return Err(invalid(format!("/linux/personality/flags: {flag:?} is not supported, as no flag is")));
+    }
+    let domain = known(&[("LINUX", 0), ("LINUX32", 8)], &personality.domain, "/linux/personality/domain")?;
+    scheduling::set_personality(domain).context("personality", &personality.domain)
+}
+
+fn known<T: Copy>(table: &[(&str, T)], word: &str, pointer: &str) -> Result<T> {
+    let found = table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+    found.ok_or_else(|| invalid(format!("{pointer}: {word:?} is not known")))
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::invalid("scheduling", message)
+}

@@ -1,0 +1,65 @@
+//! What of the host goes into a container: detached copies of its trees, made by the creator, who has the rights to reach them
+//! (a user namespace has not) and before propagation is cut: `rslave` and `rshared` need the tie to the host.
+
+use super::options::{IdMap, MountOptions};
+use crate::failure::{Context, Failure, Result};
+use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
+use crate::sys::mount::{IDMAP, MountAttr, clone_tree, mount_setattr};
+use crate::user_namespace;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+pub struct Sources {
+    /// None with an overlay, which init makes itself.
+    pub root: Option<OwnedFd>,
+    /// For each mount its tree, when it is a bind.
+    pub binds: Vec<Option<OwnedFd>>,
+}
+
+impl Sources {
+    pub fn open(spec: &Spec, rootfs: &Rootfs) -> Result<Self> {
+        let root = match rootfs {
+            Rootfs::Overlay(_) => None,
+            Rootfs::Path(path) => {
+                let source = CString::new(path.as_str()).context("root", path)?;
+                Some(clone_tree(None, &source, true).context("open root", path)?)
+            }
+        };
+        let binds = spec.mounts.iter().enumerate().map(|(at, mount)| bind(spec, at, mount)).collect::<Result<_>>()?;
+        Ok(Self { root, binds })
+    }
+}
+
+fn bind(spec: &Spec, at: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
+    let options = MountOptions::parse(&mount.options)?;
+    let mapped = options.id_map.is_some() || !mount.uid_mappings.is_empty();
+    if !options.bind && mount.kind != "bind" {
+        return match mapped {
+            true => Err(Failure::invalid("mount", format!("/mounts/{at}: only binds can be id-mapped"))),
+            false => Ok(None),
+        };
+    }
+    let source = CString::new(mount.source.as_str()).context("bind source", &mount.source)?;
+    let tree = clone_tree(None, &source, options.recursive).context("open bind source", &mount.source)?;
+    if mapped {
+        map_ids(spec, at, mount, &options, &tree)?;
+    }
+    Ok(Some(tree))
+}
+
+/// With the mount's own maps, or the container's.
+fn map_ids(spec: &Spec, at: usize, mount: &Mount, options: &MountOptions, tree: &OwnedFd) -> Result<()> {
+    let own = !mount.uid_mappings.is_empty();
+    if !own && !spec.has_new(NamespaceKind::User) {
+        let message = format!("/mounts/{at}/options: idmap needs uidMappings, here or in a user namespace");
+        return Err(Failure::invalid("mount", message));
+    }
+    let (uids, gids) = match own {
+        true => (&mount.uid_mappings, &mount.gid_mappings),
+        false => (&spec.linux.uid_mappings, &spec.linux.gid_mappings),
+    };
+    let namespace = user_namespace::holding(uids, gids)?;
+    let attr = MountAttr { set: IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
+    let recursive = options.id_map == Some(IdMap::Recursive);
+    mount_setattr(tree.as_fd(), recursive, &attr).context("map the ids of", &mount.source)
+}

@@ -1,0 +1,43 @@
+//! User namespaces: the maps of a new one, and namespaces that exist only to carry maps for a mount.
+
+use crate::failure::{Context, Result};
+use crate::spec::IdMapping;
+use crate::sys::clone::{Cloned, clone3, exit_now};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Writes both maps of a process's new user namespace; the writer is privileged in the namespace above.
+pub fn map(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
+        let path = format!("/proc/{pid}/{file}");
+        let lines: String = mappings
+            .iter()
+            .map(|mapping| format!("{} {} {}\n", mapping.container_id, mapping.host_id, mapping.size))
+            .collect();
+        std::fs::write(&path, &lines).context(&format!("write {lines:?} to"), &path)?;
+    }
+    Ok(())
+}
+
+/// A namespace with these maps and nobody in it: what mount_setattr takes.
+pub fn holding(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
+    let (wait, until) = pipe_with(PipeFlags::CLOEXEC).context("pipe", "")?;
+    match clone3(libc::CLONE_NEWUSER as u64, None).context("clone3", "a user namespace")? {
+        Cloned::Child => {
+            drop(until);
+            let _ = rustix::io::read(&wait, &mut [0]);
+            exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            let path = format!("/proc/{pid}/ns/user");
+            let made = map(pid, uids, gids).and_then(|()| {
+                openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", &path)
+            });
+            drop(until);
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            made
+        }
+    }
+}
