@@ -1,0 +1,165 @@
+/**
+ * The registry is killed at random moments while clients push, pull and delete and its collector runs all the time. What
+ * was acknowledged must be there afterwards, whole; nothing may dangle. CAISSON_SOAK_S makes it run for longer.
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { createLogger } from '../../ts/log.ts';
+import { defaultConfig } from '../../ts/registry/server/config.ts';
+import { Registry } from '../../ts/registry/server/registry.ts';
+import { type RegistryProcess, spawnRegistry } from '../helpers/registryProcess.ts';
+import { digestOf, manifestOf, pushBlob, putManifest } from '../helpers/servedRegistry.ts';
+
+const SOAK_S = Number(process.env['CAISSON_SOAK_S'] ?? 10);
+const FLAGS = ['--delete', '--blob-grace', '200ms', '--collect-every', '20ms', '--upload-ttl', '2s', '--no-access-log'];
+
+interface Image {
+  manifest: Buffer;
+  blobs: string[];
+}
+
+/** Few layers, so that repositories and rounds share them. */
+function imageOf(round: number): Image {
+  const layers = [`layer ${round % 5} `.repeat(3000), `layer ${round % 7} `.repeat(20)];
+  return {
+    manifest: manifestOf({ config: `{"round":${round % 11}}`, layers }),
+    blobs: [`{"round":${round % 11}}`, ...layers],
+  };
+}
+
+class Client {
+  readonly #name: string;
+  /** What the registry acknowledged last; undefined while a request that changes it has no answer. */
+  acknowledged: { tag: string; image: Image | null } | undefined;
+  pushes = 0;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** One push and perhaps a delete; rejects when the registry is killed under it. */
+  async round(url: string, round: number): Promise<void> {
+    const image = imageOf(round);
+    for (const blob of image.blobs) await pushBlob(url, this.#name, blob);
+    this.acknowledged = undefined;
+    const put = await putManifest(url, this.#name, 'v', image.manifest);
+    // its blobs were collected in between: nothing has changed, and the next round pushes anew
+    if (put.status === 400) return;
+    expect(put.status).toBe(201);
+    this.acknowledged = { tag: 'v', image };
+    this.pushes++;
+    if (round % 4 !== 0) return;
+    this.acknowledged = undefined;
+    const gone = await fetch(`${url}/v2/${this.#name}/manifests/${digestOf(image.manifest)}`, { method: 'DELETE' });
+    expect(gone.status).toBe(202);
+    this.acknowledged = { tag: 'v', image: null };
+  }
+
+  /** What was acknowledged is there, byte for byte. */
+  async check(url: string): Promise<void> {
+    if (this.acknowledged === undefined) return;
+    const { tag, image } = this.acknowledged;
+    const answer = await fetch(`${url}/v2/${this.#name}/manifests/${tag}`);
+    if (image === null) return expect(answer.status).toBe(404);
+    expect(Buffer.from(await answer.arrayBuffer()).equals(image.manifest)).toBe(true);
+    for (const blob of image.blobs)
+      expect(await (await fetch(`${url}/v2/${this.#name}/blobs/${digestOf(blob)}`)).text()).toBe(blob);
+  }
+}
+
+const isCut = (error: unknown): boolean => error instanceof TypeError && error.message === 'fetch failed';
+
+/** Clients work until the process is gone. */
+async function work(clients: Client[], url: string, first: number): Promise<void> {
+  const failures = await Promise.all(
+    clients.map(async (client, i) => {
+      try {
+        for (let round = first; ; round++) await client.round(url, round + i);
+      } catch (error) {
+        return error;
+      }
+    }),
+  );
+  for (const failure of failures) if (!isCut(failure)) throw failure;
+}
+
+/** Rows and files of a root that nobody serves. */
+async function audit(root: string): Promise<void> {
+  const registry = new Registry({ ...defaultConfig(), root, blobGraceMs: 0, uploadTtlMs: 0 }, createLogger('silent'));
+  try {
+    expect(registry.db.errors()).toEqual([]);
+    const rows = registry.db
+      .prepare<[], { digest: string; size: number }>('SELECT digest, size_bytes AS size FROM blob')
+      .all();
+    for (const { digest, size } of rows) {
+      expect(registry.storage.has(digest), `file of ${digest}`).toBe(true);
+      const bytes = await registry.storage.readWhole(digest);
+      expect([bytes.length, digestOf(bytes)]).toEqual([size, digest]);
+    }
+    const dangling = registry.db.prepare<[], { digest: string }>(`
+      SELECT reference.digest FROM reference WHERE kind = 'blob' AND NOT EXISTS (
+        SELECT 1 FROM repository_blob AS link WHERE link.repository_id = reference.repository_id AND link.digest = reference.digest)`);
+    expect(dangling.all()).toEqual([]);
+    // once it has collected, the disk holds what lives and nothing else
+    await registry.collector.cleanOrphans();
+    await registry.collector.collect(Date.now() + 60_000);
+    const live = registry.db
+      .prepare<[], { bytes: number }>('SELECT coalesce(sum(size_bytes), 0) AS bytes FROM blob')
+      .get();
+    expect(bytesIn(join(root, 'blobs'))).toBe(live?.bytes);
+    for (const empty of ['uploads', 'retired']) expect(readdirSync(join(root, empty))).toEqual([]);
+  } finally {
+    await registry.close();
+  }
+}
+
+const bytesIn = (dir: string): number =>
+  readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+
+it('survives SIGKILL at any moment', { timeout: (SOAK_S + 60) * 1000 }, async () => {
+  const root = mkdtempSync(join(tmpdir(), 'caisson-killed-'));
+  const clients = Array.from({ length: 4 }, (_, i) => new Client(`soak/${i % 3}-${i}`));
+  const deadline = Date.now() + SOAK_S * 1000;
+  let served: RegistryProcess | undefined;
+  try {
+    let kills = 0;
+    for (; Date.now() < deadline || kills < 3; kills++) {
+      served = await spawnRegistry(root, FLAGS);
+      for (const client of clients) await client.check(served.url);
+      const process = served;
+      const killing = setTimeout(() => process.child.kill('SIGKILL'), Math.random() ** 2 * 1200);
+      await work(clients, served.url, kills * 17);
+      clearTimeout(killing);
+      await served.kill();
+      await audit(root);
+    }
+    served = await spawnRegistry(root, FLAGS);
+    for (const client of clients) await client.check(served.url);
+    expect(clients.reduce((sum, { pushes }) => sum + pushes, 0)).toBeGreaterThan(kills);
+  } finally {
+    await served?.kill();
+    rmSync(root, { recursive: true, force: true });
+  }
+});
+
+it('serves a root once; keeps little of a body that it refuses (row 59)', async () => {
+  const root = mkdtempSync(join(tmpdir(), 'caisson-once-'));
+  const served = await spawnRegistry(root, FLAGS);
+  try {
+    await expect(spawnRegistry(root, FLAGS)).rejects.toThrow(/already served by another caisson registry/);
+    const peakKib = (): number =>
+      Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${served.pid}/status`, 'utf8'))?.[1] ?? Number.NaN);
+    await putManifest(served.url, 'warm', 'v', Buffer.alloc(1 << 20, ' '));
+    const before = peakKib();
+    expect((await putManifest(served.url, 'large', 'v', Buffer.alloc(100 << 20, ' '))).status).toBe(413);
+    expect((peakKib() - before) / 1024).toBeLessThan(50);
+  } finally {
+    await served.kill('SIGTERM');
+    rmSync(root, { recursive: true, force: true });
+  }
+  expect(served.child.exitCode).toBe(0);
+});
