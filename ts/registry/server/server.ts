@@ -236,7 +236,8 @@ class Handler {
       const message = `${principal.name ?? 'an anonymous client'} may not list the repositories`;
       if (principal.name !== undefined && this.#authenticator.tokens === undefined)
         throw new RegistryError('DENIED', message);
-      throw this.#authenticator.unauthorized(request, 'registry:catalog:*', message);
+      const error = principal.name === undefined ? undefined : 'insufficient_scope';
+      throw this.#authenticator.unauthorized(request, 'registry:catalog:*', message, error);
     }
     manifests.listRepositories(this.#registry, exchange);
   }
