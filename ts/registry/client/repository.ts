@@ -136,6 +136,24 @@ export class Repository {
     );
   }
 
+  /** The exact bytes of whatever the tag or digest names; what they mean is for the caller to find out. */
+  fetchManifest(name: string, signal: AbortSignal): Promise<Document> {
+    return this.#eachEndpoint(signal, (endpoint) => this.#document(endpoint, name, signal));
+  }
+
+  /** The digest that a tag has at the moment; undefined when the registry does not tell it without the manifest. */
+  async currentDigest(tag: string, signal: AbortSignal): Promise<string | undefined> {
+    const path = `/v2/${this.reference.path}/manifests/${tag}`;
+    const answer = await this.#eachEndpoint(signal, (endpoint) =>
+      retrying(this.#parts.timing, signal, () =>
+        this.#get(endpoint, path, { headers: { accept: ACCEPT }, method: 'HEAD', signal }),
+      ),
+    );
+    discard(answer);
+    const said = header(answer, 'docker-content-digest');
+    return isDigest(said) ? said : undefined;
+  }
+
   /** Mirrors may fail in any way: the next one is asked, and what the registry itself says counts. */
   async #eachEndpoint<T>(signal: AbortSignal, ask: (endpoint: Endpoint) => Promise<T>): Promise<T> {
     const { endpoints } = this.#parts;
@@ -158,7 +176,14 @@ export class Repository {
   }
 
   /** By tag or digest. */
-  #manifest(endpoint: Endpoint, name: string, signal: AbortSignal): Promise<Fetched> {
+  async #manifest(endpoint: Endpoint, name: string, signal: AbortSignal): Promise<Fetched> {
+    const document = await this.#document(endpoint, name, signal);
+    const { mediaType, ...decoded } = decode(document.bytes, document.mediaType);
+    return { ...document, mediaType, decoded };
+  }
+
+  /** `mediaType` is what the registry says. */
+  #document(endpoint: Endpoint, name: string, signal: AbortSignal): Promise<Document> {
     const { timing } = this.#parts;
     const path = `/v2/${this.reference.path}/manifests/${name}`;
     return retrying(timing, signal, async () => {
@@ -168,8 +193,7 @@ export class Repository {
       const like = isDigest(name) ? name : isDigest(said) ? said : 'sha256:';
       const actual = digestLike(like, bytes);
       if (like !== 'sha256:' && actual !== like) throw corrupt(`manifest ${like}: what came has the digest ${actual}`);
-      const { mediaType, ...decoded } = decode(bytes, header(answer, 'content-type') ?? '');
-      return { mediaType, digest: actual, bytes, decoded };
+      return { mediaType: header(answer, 'content-type') ?? '', digest: actual, bytes };
     });
   }
 
@@ -181,7 +205,8 @@ export class Repository {
       headers,
       signal,
       digestChecked = false,
-    }: { headers: Record<string, string>; signal: AbortSignal; digestChecked?: boolean },
+      method = 'GET',
+    }: { headers: Record<string, string>; signal: AbortSignal; digestChecked?: boolean; method?: 'GET' | 'HEAD' },
   ): Promise<Answer> {
     const { transport, auth, timing } = this.#parts;
     const credentials = endpoint.mirror ? {} : this.#credentials;
@@ -189,7 +214,7 @@ export class Repository {
     const request = { registry: endpoint.url, credentials, scope, reference: this.reference, signal };
     const url = new URL(joinPath(endpoint.url.pathname, path), endpoint.url);
     const known = auth.known(endpoint.url, credentials, scope);
-    let answer = await transport.exchange(url, { headers, authorization: known, digestChecked, signal });
+    let answer = await transport.exchange(url, { method, headers, authorization: known, digestChecked, signal });
     if (answer.status === 401) {
       const refusal = answer;
       // A token may have been withdrawn before its time: it is asked for again, once.
@@ -197,7 +222,7 @@ export class Repository {
       const authorization = await auth.answer(refusal, request);
       if (authorization !== undefined) {
         discard(refusal);
-        answer = await transport.exchange(url, { headers, authorization, digestChecked, signal });
+        answer = await transport.exchange(url, { method, headers, authorization, digestChecked, signal });
       }
     }
     if (answer.status === 200 || answer.status === 206) return answer;

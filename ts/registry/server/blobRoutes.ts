@@ -1,5 +1,6 @@
 /** /v2/<name>/blobs/…: blobs and their uploads. */
 import type { OutgoingHttpHeaders } from 'node:http';
+import type { Readable } from 'node:stream';
 import { isDigest } from '../../digest.ts';
 import { RegistryError } from './errors.ts';
 import { byteRange, type Exchange, etagMatches, send, sendStream } from './exchange.ts';
@@ -10,15 +11,35 @@ import { type ChunkRange, rangeOf } from './uploads.ts';
 /** A small body costs less as a whole than as a stream. */
 const WHOLE_BYTES = 64 * 1024;
 
-const unknown = (name: string, digest: string): RegistryError =>
+export const unknownBlob = (name: string, digest: string): RegistryError =>
   new RegistryError('BLOB_UNKNOWN', `${name} has no blob ${digest}`, { detail: { digest } });
 
 export async function getBlob(registry: Registry, exchange: Exchange, name: string, digest: string): Promise<void> {
+  const { blobs, storage } = registry;
+  const size = exchange.method === 'HEAD' ? blobs.sizeKept(name, digest, Date.now()) : blobs.size(name, digest);
+  if (size === undefined) throw unknownBlob(name, digest);
+  try {
+    await sendBlob(exchange, digest, size, async (start, end) =>
+      size <= WHOLE_BYTES ? (await storage.readWhole(digest)).subarray(start, end) : storage.read(digest, start, end),
+    );
+  } catch (error) {
+    // Collected since it was looked up.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw unknownBlob(name, digest);
+    throw error;
+  }
+}
+
+/** `open` gives the bytes from `start` on, up to and without `end`. */
+export async function sendBlob(
+  exchange: Exchange,
+  digest: string,
+  size: number,
+  open: (start: number, end: number) => Promise<Readable | Buffer> | Readable,
+  extra: OutgoingHttpHeaders = {},
+): Promise<void> {
   const { request, method } = exchange;
-  const size =
-    method === 'HEAD' ? registry.blobs.sizeKept(name, digest, Date.now()) : registry.blobs.size(name, digest);
-  if (size === undefined) throw unknown(name, digest);
   const headers: OutgoingHttpHeaders = {
+    ...extra,
     'Docker-Content-Digest': digest,
     ETag: `"${digest}"`,
     'Accept-Ranges': 'bytes',
@@ -35,21 +56,14 @@ export async function getBlob(registry: Registry, exchange: Exchange, name: stri
   headers['Content-Length'] = end - start;
   if (range !== undefined) headers['Content-Range'] = `bytes ${start}-${end - 1}/${size}`;
   const status = range === undefined ? 200 : 206;
-  try {
-    if (size <= WHOLE_BYTES)
-      return send(exchange, status, headers, (await registry.storage.readWhole(digest)).subarray(start, end));
-    const body = await registry.storage.read(digest, start, end);
-    await sendStream(exchange, status, headers, body);
-  } catch (error) {
-    // Collected since it was looked up.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw unknown(name, digest);
-    throw error;
-  }
+  const body = await open(start, end);
+  if (Buffer.isBuffer(body)) send(exchange, status, headers, body);
+  else await sendStream(exchange, status, headers, body);
 }
 
 export function deleteBlob(registry: Registry, exchange: Exchange, name: string, digest: string): void {
   const outcome = registry.blobs.remove(name, digest);
-  if (outcome === 'unknown') throw unknown(name, digest);
+  if (outcome === 'unknown') throw unknownBlob(name, digest);
   if (outcome === 'used')
     throw new RegistryError('UNSUPPORTED', `manifests of ${name} name the blob ${digest}: delete those first`);
   send(exchange, 202, { 'Docker-Content-Digest': digest });

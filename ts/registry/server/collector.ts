@@ -40,6 +40,7 @@ export class Collector {
   readonly #names: Statement<[], { id: number; name: string }>;
   readonly #surplusTags: Statement<[number, number], unknown>;
   readonly #idleManifests: Statement<[number, number], unknown>;
+  readonly #staleMirrored: Statement<[string, number], unknown>;
   readonly #idleLinks: Statement<[number], unknown>;
   readonly #unlinked: Statement<[], { digest: string }>;
   readonly #deleteBlob: Statement<[string], unknown>;
@@ -63,6 +64,8 @@ export class Collector {
                           AND reference.digest = manifest.digest AND reference.kind = 'manifest')
         AND NOT EXISTS (SELECT 1 FROM manifest AS subject WHERE subject.repository_id = manifest.repository_id
                           AND subject.digest = manifest.subject)`);
+    this.#staleMirrored = db.prepare(`
+      DELETE FROM manifest WHERE repository_id IN (SELECT id FROM repository WHERE name GLOB ?) AND idle_since_ms < ?`);
     this.#idleLinks = db.prepare('DELETE FROM repository_blob WHERE uses = 0 AND idle_since_ms < ?');
     this.#unlinked = db.prepare('SELECT digest FROM blob WHERE links = 0');
     this.#deleteBlob = db.prepare('DELETE FROM blob WHERE digest = ?');
@@ -88,6 +91,12 @@ export class Collector {
     const collected: Collected = { tags: 0, manifests: 0, links: 0, blobs: 0, uploads: 0 };
     const retired = db.transaction(() => {
       this.#applyRules(config.retention, nowMs, collected);
+      if (config.upstreamTtlMs > 0)
+        for (const { host } of config.upstreams)
+          collected.manifests += this.#staleMirrored.run(
+            host === '*' ? '*[.:]*/*' : `${host}/*`,
+            nowMs - config.upstreamTtlMs,
+          ).changes;
       collected.links = this.#idleLinks.run(nowMs - config.blobGraceMs).changes;
       const gone = this.#deleteUnlinked();
       repositories.deleteEmpty();

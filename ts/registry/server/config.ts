@@ -51,6 +51,10 @@ export interface RegistryConfig {
   /** Host whose images are served by their bare names, as dockerd's --registry-mirror asks for them. */
   mirrorOf: string;
   insecureUpstreams: readonly string[];
+  /** A docker config file with the credentials for upstreams; '' for none. */
+  upstreamAuth: string;
+  /** What was pulled through and not asked for since goes after this time; 0 keeps it. */
+  upstreamTtlMs: number;
   /** For how long a tag of an upstream is served without asking there again. */
   upstreamFreshMs: number;
   retention: readonly RetentionRule[];
@@ -77,6 +81,8 @@ export const defaultConfig = (): RegistryConfig => ({
   upstreams: [],
   mirrorOf: '',
   insecureUpstreams: [],
+  upstreamAuth: '',
+  upstreamTtlMs: 30 * 24 * HOUR,
   upstreamFreshMs: 0,
   retention: [],
   uploadTtlMs: 24 * HOUR,
@@ -146,11 +152,19 @@ export const SETTINGS: Record<string, Setting> = {
     (c, v) => (tokens(c).realm = url('token-realm', v)),
   ),
   'token-ttl': text('Life of a token (default 5m)', (c, v) => (tokens(c).ttlS = duration('token-ttl', v) / 1000)),
-  upstream: list('HOST[=URL] to pull through, as HOST/name', (c, v) => (c.upstreams = v.map(upstream))),
+  upstream: list('HOST[=URL] to pull through, as HOST/name; * for any', (c, v) => (c.upstreams = v.map(upstream))),
   'mirror-of': text('Upstream whose images are served by their bare names', (c, v) => (c.mirrorOf = v)),
   'insecure-upstream': list(
     'Host of an upstream without TLS or with any certificate',
     (c, v) => (c.insecureUpstreams = v),
+  ),
+  'upstream-auth': text(
+    'Docker config file with credentials for upstreams',
+    (c, v) => (c.upstreamAuth = absolute('upstream-auth', v)),
+  ),
+  'upstream-ttl': text(
+    'How long what was pulled through is kept without being asked for (default 30d, 0s for ever)',
+    (c, v) => (c.upstreamTtlMs = duration('upstream-ttl', v)),
   ),
   'upstream-fresh': text(
     'How long a pulled tag counts as new (default 0s)',
@@ -311,7 +325,7 @@ function rule(value: object): RetentionRule {
 }
 
 function upstream(value: string): Upstream {
-  const [, host = '', where] = /^([a-z0-9.-]+(?::\d{1,5})?)(?:=(.+))?$/.exec(value) ?? [];
+  const [, host = '', where] = /^(\*|[a-z0-9.-]+(?::\d{1,5})?)(?:=(.+))?$/.exec(value) ?? [];
   if (host === '') throw invalid(`invalid upstream ${JSON.stringify(value)}: HOST or HOST=URL`);
   return { host, url: where === undefined ? undefined : url('upstream', where) };
 }

@@ -162,20 +162,24 @@ class GatheringWriter implements UploadWriter {
     this.#gatheredBytes += chunk.byteLength;
     if (this.#gatheredBytes < WRITE_BYTES) return;
     await this.#writing;
-    this.#flush();
+    this.#begin();
+  }
+
+  async flush(): Promise<void> {
+    await this.#writing;
+    this.#begin();
+    await this.#writing;
   }
 
   async close(): Promise<void> {
     try {
-      await this.#writing;
-      this.#flush();
-      await this.#writing;
+      await this.flush();
     } finally {
       await this.#file.close();
     }
   }
 
-  #flush(): void {
+  #begin(): void {
     if (this.#gatheredBytes === 0) return;
     const chunks = this.#gathered;
     const position = this.#position;

@@ -12,6 +12,7 @@ import { UploadSessions } from './metadata/uploads.ts';
 import { Pins } from './pins.ts';
 import type { BlobStorage } from './storage.ts';
 import { Uploads } from './uploads.ts';
+import { Upstreams } from './upstream.ts';
 
 export class Registry {
   readonly config: RegistryConfig;
@@ -23,6 +24,8 @@ export class Registry {
   readonly manifests: Manifests;
   readonly uploads: Uploads;
   readonly collector: Collector;
+  /** Undefined when nothing is pulled through. */
+  readonly upstreams: Upstreams | undefined;
 
   /** Kind Conflict when another process serves the root. */
   constructor(config: RegistryConfig, log: Logger) {
@@ -41,6 +44,11 @@ export class Registry {
       blobs: this.blobs,
       pins,
     });
+    const { storage, repositories, blobs, manifests } = this;
+    this.upstreams =
+      config.upstreams.length === 0
+        ? undefined
+        : new Upstreams({ config, storage, repositories, blobs, manifests, pins });
     this.collector = new Collector({
       config,
       log,
@@ -54,6 +62,7 @@ export class Registry {
   }
 
   async close(): Promise<void> {
+    await this.upstreams?.close();
     await this.collector.close();
     this.db.close();
   }

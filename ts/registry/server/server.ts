@@ -17,6 +17,7 @@ import { type Exchange, send } from './exchange.ts';
 import { listen } from './listen.ts';
 import * as manifests from './manifestRoutes.ts';
 import type { Metrics } from './metrics.ts';
+import { getMirroredBlob, getMirroredManifest } from './mirrorRoutes.ts';
 import { Registry } from './registry.ts';
 import { parseRoute, type Route } from './routes.ts';
 
@@ -149,7 +150,29 @@ class Handler {
     if (route.kind === 'token') return giveToken(this.#authenticator, exchange);
     exchange.principal = await this.#authenticator.identify(request);
     seen.principal = exchange.principal;
+    if ('name' in route && (await this.#mirrored(route, exchange))) return;
     await this.#dispatch(route, exchange);
+  }
+
+  /** True when the answer came from a repository of an upstream; else the route may now name one that is kept here. */
+  async #mirrored(route: Extract<Route, { name: string }>, exchange: Exchange): Promise<boolean> {
+    const { upstreams } = this.#registry;
+    const target = upstreams?.match(route.name, exchange.query.get('ns'));
+    if (upstreams === undefined || target === undefined) return false;
+    const { method, request, principal } = exchange;
+    const read = method === 'GET' || method === 'HEAD';
+    if (!read && method !== 'DELETE')
+      throw new RegistryError(
+        'UNSUPPORTED',
+        `${target.name} is pulled through from ${target.upstream.host}: push there`,
+      );
+    route.name = target.name;
+    if (!read || (route.kind !== 'manifest' && route.kind !== 'blob')) return false;
+    this.#authenticator.demand(request, principal, target.name, 'pull');
+    if (route.kind === 'manifest')
+      await getMirroredManifest(this.#registry, upstreams, exchange, target, route.reference);
+    else await getMirroredBlob(this.#registry, upstreams, exchange, target, route.digest);
+    return true;
   }
 
   async #dispatch(route: Route, exchange: Exchange): Promise<void> {

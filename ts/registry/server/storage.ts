@@ -16,6 +16,8 @@ export interface StoredUpload {
 export interface UploadWriter {
   /** Appends; resolves when the bytes are handed over, which may be before they are written. */
   write(chunk: Uint8Array): Promise<void>;
+  /** Resolves when all that was handed over can be read. */
+  flush(): Promise<void>;
   /** Waits for what is under way. To be called in every case, also after a failure. */
   close(): Promise<void>;
 }

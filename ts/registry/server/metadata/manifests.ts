@@ -28,6 +28,8 @@ export interface PutOptions {
   onlyIfTagIs?: string | null;
 }
 
+/** A row that was written so lately is not written again. */
+const TOUCH_AFTER_MS = 60_000;
 const HEAD = 'manifest.digest, manifest.media_type AS mediaType, manifest.size_bytes AS sizeBytes';
 
 export class Manifests {
@@ -47,7 +49,7 @@ export class Manifests {
   readonly #deleteTag: Statement<[number, string], unknown>;
   readonly #tags: Statement<[number, string, number], { name: string }>;
   readonly #referrers: Statement<[number, string, string, string | null, number], Referrer>;
-  readonly #touch: Statement<[number, number, string], unknown>;
+  readonly #touch: Statement<[number, number, string, number], unknown>;
 
   constructor(db: RegistryDatabase, repositories: Repositories) {
     this.#db = db;
@@ -79,7 +81,9 @@ export class Manifests {
       SELECT ${HEAD}, artifact_type AS artifactType, annotations FROM manifest
       WHERE repository_id = ? AND subject = ? AND digest > ? AND artifact_type IS coalesce(?, artifact_type)
       ORDER BY digest LIMIT ?`);
-    this.#touch = db.prepare('UPDATE manifest SET idle_since_ms = ? WHERE repository_id = ? AND digest = ?');
+    this.#touch = db.prepare(
+      'UPDATE manifest SET idle_since_ms = ? WHERE repository_id = ? AND digest = ? AND idle_since_ms < ?',
+    );
   }
 
   get(repository: string, reference: string): StoredManifest | undefined {
@@ -88,6 +92,12 @@ export class Manifests {
 
   head(repository: string, reference: string): ManifestHead | undefined {
     return (reference.includes(':') ? this.#headByDigest : this.#headByTag).get(repository, reference);
+  }
+
+  /** Somebody has asked for it: the time after which nobody has begins anew. */
+  touch(repository: string, digest: string, nowMs: number): void {
+    const id = this.#repositories.id(repository);
+    if (id !== undefined) this.#db.note(() => this.#touch.run(nowMs, id, digest, nowMs - TOUCH_AFTER_MS));
   }
 
   /** All or nothing. MANIFEST_BLOB_UNKNOWN names every blob that the repository lacks. */
@@ -104,7 +114,7 @@ export class Manifests {
       if (options.blobsMayBeMissing !== true) this.#checkBlobs(id, document);
       const manifest = this.#idOf.get(id, document.digest)?.id ?? this.#add(id, document, options.nowMs);
       for (const tag of options.tags) this.#setTag.run(id, tag, manifest, options.nowMs);
-      if (options.tags.length === 0) this.#touch.run(options.nowMs, id, document.digest);
+      if (options.tags.length === 0) this.#touch.run(options.nowMs, id, document.digest, options.nowMs);
     });
   }
 

@@ -1,0 +1,111 @@
+/** A blob on its way from an upstream into the storage, which clients read while it comes: one download for all of them. */
+import { Readable } from 'node:stream';
+import type { BlobStorage, UploadWriter } from './storage.ts';
+
+/** What is written at once, and what a reader waits for. */
+const STEP_BYTES = 512 * 1024;
+
+export interface DownloadOptions {
+  storage: BlobStorage;
+  /** Of the upload that it is written to. */
+  id: string;
+  digest: string;
+  sizeBytes: number;
+  /** Rejects unless it brings exactly the bytes of the digest. */
+  source: AsyncIterable<Uint8Array>;
+  /** Makes the upload the blob, and shows it. */
+  commit: () => Promise<void>;
+}
+
+export class Download {
+  readonly sizeBytes: number;
+  readonly #storage: BlobStorage;
+  readonly #id: string;
+  readonly #digest: string;
+  #writtenBytes = 0;
+  #ended = false;
+  #failure: unknown;
+  #changed = Promise.withResolvers<void>();
+  /** Resolves when the blob is committed; rejects when it did not come whole. */
+  readonly done: Promise<void>;
+
+  constructor({ storage, id, digest, sizeBytes, source, commit }: DownloadOptions) {
+    this.#storage = storage;
+    this.#id = id;
+    this.#digest = digest;
+    this.sizeBytes = sizeBytes;
+    this.done = this.#run(source, commit);
+    // Readers see it too; who only looks for the end need not.
+    this.done.catch(() => undefined);
+  }
+
+  /** Bytes from `start` on, up to and without `end`, as they come. */
+  read(start: number, end: number): Readable {
+    return Readable.from(this.#follow(start, end), { objectMode: false, highWaterMark: STEP_BYTES });
+  }
+
+  async #run(source: AsyncIterable<Uint8Array>, commit: () => Promise<void>): Promise<void> {
+    try {
+      await this.#storage.createUpload(this.#id);
+      await this.#write(source, await this.#storage.writeUpload(this.#id, 0));
+      // Who reads has all bytes, but not the file's name, until the commit is over.
+      await commit();
+    } catch (error) {
+      this.#failure = error;
+      await this.#storage.removeUpload(this.#id);
+      throw error;
+    } finally {
+      this.#ended = true;
+      this.#tell();
+    }
+  }
+
+  async #write(source: AsyncIterable<Uint8Array>, writer: UploadWriter): Promise<void> {
+    let receivedBytes = 0;
+    try {
+      for await (const chunk of source) {
+        await writer.write(chunk);
+        receivedBytes += chunk.byteLength;
+        if (receivedBytes - this.#writtenBytes < STEP_BYTES) continue;
+        await writer.flush();
+        this.#writtenBytes = receivedBytes;
+        this.#tell();
+      }
+    } finally {
+      await writer.close();
+    }
+    this.#writtenBytes = receivedBytes;
+    this.#tell();
+  }
+
+  /** The last byte waits for the commit: what a client has whole has been checked. */
+  async *#follow(start: number, end: number): AsyncGenerator<Uint8Array> {
+    for (let at = start; at < end; ) {
+      if (this.#failure !== undefined) throw this.#failure;
+      const until = this.#ended ? end : Math.min(end, this.#writtenBytes, this.sizeBytes - 1);
+      if (until <= at) {
+        await this.#changed.promise;
+        continue;
+      }
+      const ended = this.#ended;
+      try {
+        const part = ended
+          ? await this.#storage.read(this.#digest, at, until)
+          : this.#storage.readUpload(this.#id, at, until);
+        for await (const chunk of part as AsyncIterable<Uint8Array>) {
+          yield chunk;
+          at += chunk.byteLength;
+        }
+      } catch (error) {
+        // It was committed between the look and the opening: it is read as a blob then.
+        if (ended || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+        await this.done;
+      }
+    }
+  }
+
+  #tell(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers<void>();
+  }
+}
