@@ -5,8 +5,13 @@
 use crate::failure::{Context, Failure, Result};
 use crate::spec::{User, UserSpec};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+#[cfg(feature = "layer")]
+use rustix::fs::{ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::io::Read;
+#[cfg(feature = "layer")]
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 
 /// The files of an image may be anything: only regular ones of a bounded size are read (CVE-2026-47262 class).
 const MAX_FILE_BYTES: u64 = 10 << 20;
@@ -35,9 +40,9 @@ struct GroupEntry {
 
 /// With a UserSpec its words decide, else the specification's numbers.
 pub fn resolve(user: &User, spec: Option<&UserSpec>) -> Result<Identity> {
-    let passwd = parse_passwd(&read("/etc/passwd")?);
+    let passwd = parse_passwd(&read(open("/etc/passwd"), "/etc/passwd")?);
     match spec {
-        Some(spec) => lookup(spec, &passwd, &parse_group(&read("/etc/group")?)),
+        Some(spec) => lookup(spec, &passwd, &parse_group(&read(open("/etc/group"), "/etc/group")?)),
         None => Ok(Identity {
             uid: user.uid,
             gid: user.gid,
@@ -45,6 +50,17 @@ pub fn resolve(user: &User, spec: Option<&UserSpec>) -> Result<Identity> {
             home: home_of(&passwd, user.uid),
         }),
     }
+}
+
+/// The same for a caller outside: the files are those of the container whose root is given.
+#[cfg(feature = "layer")]
+pub fn resolve_in(root: BorrowedFd, spec: &UserSpec) -> Result<Identity> {
+    let open = |path: &str| {
+        let path = path.trim_start_matches('/');
+        openat2(root, path, FLAGS, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    };
+    let passwd = parse_passwd(&read(open("/etc/passwd"), "/etc/passwd")?);
+    lookup(spec, &passwd, &parse_group(&read(open("/etc/group"), "/etc/group")?))
 }
 
 fn lookup(spec: &UserSpec, passwd: &[PasswdEntry], group: &[GroupEntry]) -> Result<Identity> {
@@ -142,10 +158,15 @@ fn parse_group(text: &str) -> Vec<GroupEntry> {
         .collect()
 }
 
-fn read(path: &str) -> Result<String> {
-    // NONBLOCK: a FIFO in its place must not hold us
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = match openat(CWD, path, flags, Mode::empty()) {
+/// NONBLOCK: a FIFO in its place must not hold us.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+fn open(path: &str) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, path, FLAGS, Mode::empty())
+}
+
+fn read(file: rustix::io::Result<OwnedFd>, path: &str) -> Result<String> {
+    let fd = match file {
         Ok(fd) => fd,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(Failure::io("open", path, error)),

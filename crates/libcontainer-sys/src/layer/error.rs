@@ -2,6 +2,8 @@
 
 use rustix::io::Errno;
 
+use crate::failure::{Failure, Kind};
+
 pub type Result<T> = std::result::Result<T, LayerError>;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +64,27 @@ impl LayerError {
         match self {
             Self::System { errno, .. } => Some(errno.raw_os_error()),
             _ => None,
+        }
+    }
+}
+
+impl From<LayerError> for Failure {
+    fn from(error: LayerError) -> Self {
+        let kind = match &error {
+            LayerError::System { op: "mkdir" | "create", errno: Errno::EXIST, .. } => Kind::Conflict,
+            LayerError::System { op: "open", errno: Errno::NOENT, .. } => Kind::NotFound,
+            LayerError::System { .. } | LayerError::Stopped { .. } => Kind::System,
+            LayerError::Corrupt { .. } => Kind::Corrupt,
+            LayerError::Unsupported { .. } => Kind::Unsupported,
+            LayerError::Invalid { .. } => Kind::Invalid,
+            LayerError::Cancelled { .. } => Kind::Cancelled,
+        };
+        Self {
+            kind,
+            op: error.op().into(),
+            path: Some(error.path().into()),
+            errno: error.errno(),
+            message: error.to_string(),
         }
     }
 }

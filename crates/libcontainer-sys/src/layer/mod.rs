@@ -14,6 +14,7 @@
 //! An archive is hostile until the opposite is shown. No path of it is ever handed to the kernel: names are opened one
 //! component at a time below an fd, symlinks are resolved here and inside the root (`dirs`).
 
+pub mod archive;
 mod chunks;
 mod copy_up;
 #[cfg(test)]

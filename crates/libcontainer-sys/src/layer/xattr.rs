@@ -1,6 +1,6 @@
 //! Extended attributes of extracted and copied files.
 
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr, setxattr};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -44,6 +44,11 @@ pub(super) fn set_on_name(parent: &OwnedFd, name: &[u8], xattrs: &Xattrs, path: 
     }
     let at = by_name(parent, name);
     set_all(xattrs, path, |name, value| lsetxattr(&at, name, value, XattrFlags::empty()))
+}
+
+/// By a path that leads to the thing itself, as /proc/self/fd/N does; a symlink at its end is followed.
+pub(super) fn set_by_path(at: &[u8], xattrs: &Xattrs, path: &[u8]) -> Result<()> {
+    set_all(xattrs, path, |name, value| setxattr(at, name, value, XattrFlags::empty()))
 }
 
 /// Bytes that a list takes while it waits.

@@ -1,4 +1,4 @@
-//! `dupFd` and `closeFd`.
+//! `dupFd`, `closeFd` and `pipe`.
 
 use crate::failure::reason;
 use crate::sys::inherit;
@@ -18,4 +18,11 @@ pub fn dup_fd(fd: i32) -> napi::Result<i32> {
 #[napi]
 pub fn close_fd(fd: i32) -> napi::Result<()> {
     inherit::take(fd).map(drop).map_err(|error| failed("close", fd, &error))
+}
+
+/// Close-on-exec; the reading end first.
+#[napi]
+pub fn pipe() -> napi::Result<Vec<i32>> {
+    let (reader, writer) = io::pipe().map_err(|error| napi::Error::from_reason(format!("pipe: {}", reason(&error))))?;
+    Ok(vec![reader.into_raw_fd(), writer.into_raw_fd()])
 }

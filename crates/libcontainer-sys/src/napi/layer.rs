@@ -5,35 +5,13 @@ use std::path::PathBuf;
 use napi::Env;
 use napi::bindgen_prelude::{Object, Uint8Array};
 use napi_derive::napi;
-use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::promise::{on_thread, promise};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::layer::{self, AppliedLayer, Layer, LayerError};
 use crate::logs::Client;
 use crate::sys::inherit;
-
-impl From<LayerError> for Failure {
-    fn from(error: LayerError) -> Self {
-        let kind = match &error {
-            LayerError::System { op: "mkdir" | "create", errno: Errno::EXIST, .. } => Kind::Conflict,
-            LayerError::System { op: "open", errno: Errno::NOENT, .. } => Kind::NotFound,
-            LayerError::System { .. } | LayerError::Stopped { .. } => Kind::System,
-            LayerError::Corrupt { .. } => Kind::Corrupt,
-            LayerError::Unsupported { .. } => Kind::Unsupported,
-            LayerError::Invalid { .. } => Kind::Invalid,
-            LayerError::Cancelled { .. } => Kind::Cancelled,
-        };
-        Self {
-            kind,
-            op: error.op().into(),
-            path: Some(error.path().into()),
-            errno: error.errno(),
-            message: error.to_string(),
-        }
-    }
-}
 
 #[napi(object)]
 pub struct LayerOptions {

@@ -1,0 +1,125 @@
+//! What a container sees, as a directory's descriptor.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::mount::{MoveMountFlags, move_mount};
+use serde::Deserialize;
+
+use crate::container::start_time;
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::rootfs::overlay;
+use crate::rootfs::target::{Want, make_target};
+use crate::spec::Overlay;
+use crate::sys::mount::{MountAttr, RDONLY, clone_tree, mount_setattr};
+use crate::sys::private_mounts;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ViewOptions {
+    /// Init of a running container: its own mounts are seen.
+    pub process: Option<Process>,
+    /// Used when there is no process.
+    pub overlay: Overlay,
+    /// Binds and volumes, used like `overlay`; in the order in which they are mounted.
+    #[serde(default)]
+    pub mounts: Vec<ViewMount>,
+    /// The root filesystem of the container is read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Mounts the writable layer as such, which the caller must own: needed to write, and for mount points that a
+    /// container which never ran does not have yet. Otherwise a container that is started meanwhile is not disturbed.
+    #[serde(default)]
+    pub writable: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    pub pid: i32,
+    pub start_time: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ViewMount {
+    pub source: String,
+    pub destination: String,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// An fd of the root. The calling thread must be one that ends with the work: for a stopped container it gets a mount
+/// namespace of its own, and the mounts in it last as long as the thread.
+pub(super) fn open(options: &ViewOptions) -> Result<OwnedFd> {
+    match &options.process {
+        Some(process) => running(process),
+        None => stopped(options),
+    }
+}
+
+/// The start time is compared after the opening: what was opened is of that process and no other.
+fn running(process: &Process) -> Result<OwnedFd> {
+    let gone = || Failure::new(Kind::Gone, "open root", format!("process {} has ended", process.pid));
+    let path = format!("/proc/{}/root", process.pid);
+    let root = openat(CWD, &*path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    if start_time(process.pid).map_err(|_| gone())? != process.start_time {
+        return Err(gone());
+    }
+    root.context("open", path)
+}
+
+fn stopped(options: &ViewOptions) -> Result<OwnedFd> {
+    let place = options.overlay.upper.as_str();
+    private_mounts::enter().context("enter a mount namespace for", place)?;
+    let root = match read_only_root(options)? {
+        Some(root) => root,
+        None => overlay::make(&options.overlay)?,
+    };
+    // any directory does as the place: in this namespace nobody needs it
+    let target = openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    attach(&root, &target.context("open", place)?).context("attach root at", place)?;
+    for mount in &options.mounts {
+        bind(&root, mount)?;
+    }
+    if options.read_only {
+        let read_only = MountAttr { set: RDONLY, ..MountAttr::default() };
+        mount_setattr(root.as_fd(), false, &read_only).context("make read-only", "/")?;
+    }
+    Ok(root)
+}
+
+/// The layers over each other, the writable one only read. None before Linux 6.7, where such a mount cannot be moved.
+fn read_only_root(options: &ViewOptions) -> Result<Option<OwnedFd>> {
+    if options.writable {
+        return Ok(None);
+    }
+    let layers: Vec<PathBuf> =
+        std::iter::once(&options.overlay.upper).chain(&options.overlay.lower).map(PathBuf::from).collect();
+    let root = super::super::view::open(&layers)?;
+    let place =
+        openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", "/")?;
+    Ok(attach(&root, &place).is_ok().then_some(root))
+}
+
+fn attach(mount: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
+    move_mount(mount, "", target, "", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+fn bind(root: &OwnedFd, mount: &ViewMount) -> Result<()> {
+    let source = CString::new(mount.source.as_str()).context("bind source", &mount.source)?;
+    let tree = clone_tree(None, &source, true).context("open bind source", &mount.source)?;
+    if mount.read_only {
+        let read_only = MountAttr { set: RDONLY, ..MountAttr::default() };
+        mount_setattr(tree.as_fd(), true, &read_only).context("make read-only", &mount.source)?;
+    }
+    let kind = FileType::from_raw_mode(fstat(&tree).context("stat", &mount.source)?.st_mode);
+    let want = if kind == FileType::Directory { Want::Directory } else { Want::File };
+    let target = match make_target(root.as_fd(), &mount.destination, want) {
+        Err(failure) if failure.errno == Some(libc::EROFS) => return Ok(()),
+        other => other?,
+    };
+    attach(&tree, &target).context("mount", &mount.destination)
+}
