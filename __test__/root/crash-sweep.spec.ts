@@ -46,6 +46,7 @@ async function scenario(daemon: TestDaemon, archive: Buffer): Promise<string[]> 
   await docker('create', '--name', 'sweep', '-v', 'sweep-data:/data', '-v', '/anonymous', IMAGE, 'sleep', '1000');
   await docker('start', 'sweep');
   await docker('exec', 'sweep', 'true');
+  await docker('update', '--cpu-shares', '512', '--restart', 'on-failure', 'sweep');
   await docker('restart', '-t', '0', 'sweep');
   await docker('stop', '-t', '0', 'sweep');
   await docker('rm', '-v', 'sweep');

@@ -39,7 +39,6 @@ describe('options that caisson does not have', () => {
     [{ HostConfig: { VolumeDriver: 'nfs' } }, '--volume-driver nfs'],
     [{ HostConfig: { CpuRealtimeRuntime: 5 } }, '--cpu-rt-runtime'],
     [{ HostConfig: { Newer: true } }, 'HostConfig.Newer'],
-    [{ Healthcheck: { Test: ['CMD', 'x'] } }, '--health-cmd'],
     [{ MacAddress: '02:00:00:00:00:01' }, '--mac-address'],
     [{ Newer: 'x' }, 'Config.Newer'],
     [{ NetworkingConfig: { EndpointsConfig: { bridge: { Aliases: ['x'] } } } }, '--network-alias'],

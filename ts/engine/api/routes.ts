@@ -1,6 +1,7 @@
 /** Every route of the API, module by module. */
 import type { Engine } from '../engine.ts';
 import type { Router } from './router.ts';
+import { archiveRoutes } from './routes/archive.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { containerStreamRoutes } from './routes/containersStreams.ts';
 import { execRoutes } from './routes/exec.ts';
@@ -16,6 +17,7 @@ export function registerRoutes(router: Router, engine: Engine): void {
   imageRoutes(router, engine.images);
   containerRoutes(router, engine.containers);
   containerStreamRoutes(router, engine.containers);
+  archiveRoutes(router, engine.containers);
   execRoutes(router, engine.containers);
   networkRoutes(router, engine);
   volumeRoutes(router, engine.volumes);

@@ -2,6 +2,8 @@
  * What a container was asked to be. Config and HostConfig keep Docker's own names and shapes: they come in by the API,
  * are stored as they are and go out by inspect; nothing between would gain from a second vocabulary.
  */
+import type { Healthcheck } from './healthcheck.ts';
+
 export interface ContainerConfig {
   Hostname: string;
   Domainname: string;
@@ -24,6 +26,7 @@ export interface ContainerConfig {
   StopSignal?: string;
   StopTimeout?: number;
   Shell?: string[];
+  Healthcheck?: Healthcheck;
 }
 
 export interface PortBinding {

@@ -11,10 +11,12 @@ import type { ClientStream, LogRequest, RuntimeEvent } from '../native/index.ts'
 import { BridgeNetwork } from '../network/bridge.ts';
 import { SeccompCache } from '../runtime/seccomp.ts';
 import { LocalVolumes } from '../volumes/local.ts';
+import { Archives } from './archive.ts';
 import type { ContainerContext, ImageLookup } from './context.ts';
 import { type Created, type CreatePlan, create, createKind } from './create.ts';
 import { ContainerEvents } from './events.ts';
 import { Execs } from './exec.ts';
+import { HealthMonitor } from './health.ts';
 import { inspect } from './inspect.ts';
 import { type ListOptions, list } from './list.ts';
 import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
@@ -30,6 +32,7 @@ import { Stopper } from './stop.ts';
 import { openStream, type StreamChoice } from './streams.ts';
 import { toMs } from './time.ts';
 import { top } from './top.ts';
+import { Updater } from './update.ts';
 
 export interface ContainersOptions {
   engine: Pick<Engine, 'graph' | 'native' | 'config' | 'log' | 'paths' | 'host'>;
@@ -42,6 +45,8 @@ export interface ContainersOptions {
 export class Containers {
   readonly network: BridgeNetwork;
   readonly volumes: LocalVolumes;
+  readonly archives: Archives;
+  readonly updater: Updater;
   readonly execs: Execs;
   readonly #ctx: ContainerContext;
   readonly #create: JobKind<CreatePlan>;
@@ -74,6 +79,9 @@ export class Containers {
       live: new LiveTable(),
     };
     this.#ctx = ctx;
+    this.archives = new Archives(ctx);
+    this.updater = new Updater(ctx);
+    registry.register(this.updater.kind);
     this.execs = new Execs(ctx);
     this.#create = registry.register(createKind(ctx));
     this.#starter = new Starter(ctx, {
@@ -82,7 +90,7 @@ export class Containers {
     });
     this.#stopper = new Stopper(ctx);
     this.#remover = new Remover(ctx);
-    this.#monitor = new Monitor(ctx, this.#starter, this.#remover);
+    this.#monitor = new Monitor(ctx, this.#starter, this.#remover, new HealthMonitor(ctx, this.execs));
     this.#reconciler = new Reconciler(ctx, this.#monitor);
     registry.register(this.#starter.kind);
     registry.register(this.#stopper.kind);

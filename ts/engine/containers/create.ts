@@ -170,9 +170,6 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   if (hostConfig.NetworkMode === 'host' && Object.keys(hostConfig.PortBindings).length > 0) {
     warnings.push('Published ports are discarded when using host network mode');
   }
-  if (image.config.config?.Healthcheck?.Test?.length && body.Healthcheck?.Test?.[0] !== 'NONE') {
-    warnings.push('The image has a HEALTHCHECK. caisson does not run health checks.');
-  }
   for (const label of dropped) warnings.push(`The image's label ${label} is reserved for the engine and was left out.`);
   const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes);
   const detail: ContainerDetail = {

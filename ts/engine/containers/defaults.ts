@@ -4,6 +4,7 @@ import type { CreateBody, HostConfigBody, MountBody } from '../api/schemas/conta
 import { normalizeCapability } from '../runtime/capabilities.ts';
 import { DEFAULT_MASKED_PATHS, DEFAULT_PATH, DEFAULT_READONLY_PATHS } from '../runtime/spec.ts';
 import type { ContainerConfig, HostConfig, MountRequest, RestartPolicy } from './config.ts';
+import { mergeHealthcheck } from './healthcheck.ts';
 
 const asList = (value: string[] | string | null | undefined): string[] | null =>
   typeof value === 'string' ? [value] : (value ?? null);
@@ -56,7 +57,8 @@ export function fillConfig(body: CreateBody, image: ImageRunConfig, id: string, 
       StopSignal: body.StopSignal || image.StopSignal || undefined,
       StopTimeout: body.StopTimeout ?? undefined,
       Shell: body.Shell ?? image.Shell ?? undefined,
-    } as Pick<ContainerConfig, 'StopSignal' | 'StopTimeout' | 'Shell'>),
+      Healthcheck: mergeHealthcheck(body.Healthcheck, image.Healthcheck),
+    } as Pick<ContainerConfig, 'StopSignal' | 'StopTimeout' | 'Shell' | 'Healthcheck'>),
   };
 }
 

@@ -4,7 +4,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ExecRow } from '../../graph/execs.ts';
 import type { RuntimeProcess } from '../../oci.ts';
 import type { ExecBody } from '../api/schemas/containers.ts';
-import { type ClientStream, NativeError } from '../native/index.ts';
+import { type ClientStream, type ExecOptions, NativeError } from '../native/index.ts';
 import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/spec.ts';
@@ -151,6 +151,29 @@ export class Execs {
     } catch (error) {
       this.#ctx.log.debug({ err: error }, 'the client of a failed exec has gone');
     }
+  }
+
+  /** Options of a health check's process: the container's own user and environment, output to a pipe. */
+  probe(record: ContainerRecord, execId: string, args: string[], fd: number): ExecOptions {
+    const config = readConfig({ Cmd: args });
+    return {
+      execId,
+      process: this.#process(config, record),
+      user: { user: record.config.User, additionalGroups: record.hostConfig.GroupAdd ?? [] },
+      privileged: false,
+      tty: false,
+      openStdin: false,
+      client: {
+        fd,
+        head: '',
+        early: new Uint8Array(),
+        stdin: false,
+        stdout: true,
+        stderr: true,
+        raw: true,
+        detachKeys: [],
+      },
+    };
   }
 
   #process(config: ExecConfig, { config: containerConfig, hostConfig }: ContainerRecord): RuntimeProcess {

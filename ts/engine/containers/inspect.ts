@@ -1,9 +1,10 @@
 /** `GET /containers/{id}/json`, in Docker's shape of API 1.51 and older. */
 import { join } from 'node:path';
-import { NEVER } from '../../graph/containers.ts';
+import { type ContainerRow, NEVER } from '../../graph/containers.ts';
 import type { EndpointRow, PortRow } from '../../graph/networks.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
+import type { HealthState } from './health.ts';
 import { type ContainerRecord, isRunning, programOf, readRecord } from './record.ts';
 import { overlayOf } from './spawn.ts';
 
@@ -95,8 +96,15 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord): object
   };
 }
 
-function describeState({ row }: ContainerRecord): object {
+/** As this daemon knows it, or as the row kept it. */
+export function healthOf(ctx: ContainerContext, row: ContainerRow): HealthState | undefined {
+  return ctx.live.of(row.id).health ?? (row.health === null ? undefined : (JSON.parse(row.health) as HealthState));
+}
+
+function describeState(ctx: ContainerContext, { row }: ContainerRecord): object {
+  const health = healthOf(ctx, row);
   return {
+    ...(health ? { Health: health } : {}),
     Status: row.status,
     // Docker: a container between two runs of its policy counts as running
     Running: isRunning(row) || row.status === 'restarting',
@@ -131,7 +139,7 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     Created: row.created,
     Path: path,
     Args: args,
-    State: describeState(record),
+    State: describeState(ctx, record),
     Image: row.imageId,
     ResolvConfPath: join(dir, 'resolv.conf'),
     HostnamePath: join(dir, 'hostname'),

@@ -4,7 +4,8 @@ import type { ContainerRow } from '../../graph/containers.ts';
 import type { PortRow } from '../../graph/networks.ts';
 import { type Filters, labelsMatch } from '../api/query.ts';
 import type { ContainerContext } from './context.ts';
-import { describeMount, describeNetworks, sizes } from './inspect.ts';
+import type { HealthStatus } from './health.ts';
+import { describeMount, describeNetworks, healthOf, sizes } from './inspect.ts';
 import { type ContainerRecord, isRunning, programOf, readRecord } from './record.ts';
 import { humanDuration, toMs } from './time.ts';
 
@@ -34,11 +35,11 @@ export interface ListOptions {
 }
 
 /** `Up 5 minutes`, `Exited (0) 3 seconds ago`. */
-export function statusText(row: ContainerRow, nowMs: number): string {
+export function statusText(row: ContainerRow, nowMs: number, health?: HealthStatus): string {
   const since = (time: string): string => humanDuration(nowMs - toMs(time));
   switch (row.status) {
     case 'running':
-      return `Up ${since(row.startedAt)}`;
+      return `Up ${since(row.startedAt)}${health ? ` (${health === 'starting' ? 'health: starting' : health})` : ''}`;
     case 'paused':
       return `Up ${since(row.startedAt)} (Paused)`;
     case 'restarting':
@@ -92,7 +93,7 @@ async function summary(ctx: ContainerContext, record: ContainerRecord, options: 
     ...(options.size ? await sizes(ctx, record) : {}),
     Labels: config.Labels,
     State: row.status,
-    Status: statusText(row, Date.now()),
+    Status: statusText(row, Date.now(), healthOf(ctx, row)?.Status),
     HostConfig: {
       NetworkMode: hostConfig.NetworkMode,
       ...(hostConfig.Annotations ? { Annotations: hostConfig.Annotations } : {}),
@@ -157,7 +158,7 @@ function tests(ctx: ContainerContext, filters: Filters): Test[] {
   add('exited', (values) => (r) => r.row.status === 'exited' && values.includes(String(r.row.exitCode)));
   add('label', (values) => (r) => labelsMatch(r.config.Labels, values));
   add('ancestor', (values) => ancestorTest(ctx, values));
-  add('health', (values) => () => values.includes('none'));
+  add('health', (values) => (r) => values.includes(healthOf(ctx, r.row)?.Status ?? 'none'));
   add('is-task', (values) => () => values.every((value) => /^(false|0)$/i.test(value)));
   add('network', (values) => (r) => {
     const network = ctx.graph.networks.byName(r.hostConfig.NetworkMode);

@@ -3,6 +3,7 @@
  * timers. Nothing here survives the daemon, and nothing here is needed to be right after a restart.
  */
 import type { ClientStream, ExitStatus } from '../native/index.ts';
+import type { HealthState } from './health.ts';
 
 /** Answer of `wait`. */
 export interface WaitResult {
@@ -34,6 +35,8 @@ export class Live {
   /** Being removed: nothing may start it. */
   removing = false;
   lastExit: ExitStatus | undefined;
+  /** Of a container whose health is watched; its row has it as it was at the last change of status. */
+  health: HealthState | undefined;
   /** The shim went before its container's start was written down. */
   lost = false;
   #waiters = new Set<Waiter>();

@@ -7,6 +7,7 @@
 import { isKind } from '../../errdefs.ts';
 import type { ExitStatus, PublishedPort, RuntimeEvent } from '../native/index.ts';
 import type { ContainerContext } from './context.ts';
+import type { HealthMonitor } from './health.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import type { Remover } from './remove.ts';
 import { nextDelayMs, shouldRestart } from './restartPolicy.ts';
@@ -20,11 +21,13 @@ export class Monitor {
   readonly #ctx: ContainerContext;
   readonly #starter: Starter;
   readonly #remover: Remover;
+  readonly #health: HealthMonitor;
 
-  constructor(ctx: ContainerContext, starter: Starter, remover: Remover) {
+  constructor(ctx: ContainerContext, starter: Starter, remover: Remover, health: HealthMonitor) {
     this.#ctx = ctx;
     this.#starter = starter;
     this.#remover = remover;
+    this.#health = health;
   }
 
   /** From the addon's event thread, on the JS thread. */
@@ -63,6 +66,7 @@ export class Monitor {
     };
     const restart = !state.removing && shouldRestart(record.hostConfig.RestartPolicy, ending);
     const published = this.#publishedPorts(id);
+    this.#health.ended(id);
     graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
     const result = { exitCode: exit.exitCode };
     state.notify(restart ? ['next-exit'] : ['next-exit', 'not-running'], result);
@@ -173,6 +177,7 @@ export class Monitor {
 
   #execExited(id: string, execId: string, exitCode: number): void {
     const { graph, events } = this.#ctx;
+    if (this.#health.probeEnded(execId, exitCode)) return;
     const exec = graph.execs.get(execId);
     const row = graph.containers.get(id);
     if (!exec || !row || exec.status === 'exited') return;
@@ -208,8 +213,14 @@ export class Monitor {
   /** A start is written down now; a short program may have ended before that, and its end waited for this. */
   started(id: string): void {
     const { lastExit, lost } = this.#ctx.live.of(id);
+    this.#health.started(id);
     if (lastExit) this.exited(id, lastExit);
     else if (lost) void this.settleLost(id);
+  }
+
+  /** A container that the daemon before this one has started runs on. */
+  adopted(id: string): void {
+    this.#health.resumed(id);
   }
 
   /** Reads what the shim has left; without an exit file the container ends as killed, with the reason. */

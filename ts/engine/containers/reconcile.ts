@@ -51,6 +51,7 @@ export class Reconciler {
     }
     const now = this.#ctx.graph.containers.get(row.id);
     if (now && !isRunning(now)) this.#interrupted.add(row.id);
+    else if (now) this.#monitor.adopted(row.id);
   }
 
   #publishedPorts(): PublishedPort[] {

@@ -1,6 +1,6 @@
 /** Options that caisson does not have: 501 with the option's name when one is set, never silence. */
 import { CaissonError } from '../../errdefs.ts';
-import { type CreateBody, createBody } from '../api/schemas/containers.ts';
+import { type CreateBody, createBody, type UpdateBody, updateBody } from '../api/schemas/containers.ts';
 
 /** How a client says "not given": Go sends zero values for what the user left out. */
 function isUnset(value: unknown): boolean {
@@ -73,9 +73,6 @@ const known = createBody.properties;
 export function refuseUnsupported(body: CreateBody): void {
   refuseUnknown(body, known, 'Config.');
   refuseSet(body, CONFIG);
-  const test = body.Healthcheck?.Test ?? [];
-  // ["NONE"] turns a healthcheck off; without one there is nothing to turn off
-  if (test.length > 0 && test[0] !== 'NONE') throw refuse('--health-cmd (Config.Healthcheck)');
   if (body.MacAddress) throw refuse('--mac-address');
   const hostConfig = body.HostConfig ?? {};
   refuseUnknown(hostConfig, HOST_FIELDS, 'HostConfig.');
@@ -91,6 +88,13 @@ export function refuseUnsupported(body: CreateBody): void {
         throw refuse(`EndpointsConfig.${network}.${key}`);
       }
     }
+  }
+}
+
+/** Docker takes the rest of its Resources here too and does nothing with it. */
+export function refuseUnsupportedUpdate(body: UpdateBody): void {
+  for (const [key, value] of Object.entries(body)) {
+    if (!Object.hasOwn(updateBody.properties, key) && !isUnset(value)) throw refuse(`update of ${key}`);
   }
 }
 

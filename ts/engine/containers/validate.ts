@@ -7,6 +7,7 @@ import { checkResources, type ResourceHost } from '../runtime/resources.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { checkSysctls } from '../runtime/sysctls.ts';
 import type { ContainerConfig, HostConfig } from './config.ts';
+import { checkHealthcheck } from './healthcheck.ts';
 import { parseSignal } from './signals.ts';
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
@@ -54,6 +55,7 @@ function checkConfig(config: ContainerConfig): void {
   }
   checkEnv(config.Env);
   checkUser(config.User);
+  checkHealthcheck(config.Healthcheck);
   if (config.StopSignal) parseSignal(config.StopSignal);
   if (config.StopTimeout !== undefined && config.StopTimeout < -1) {
     throw invalid(`invalid stop timeout ${config.StopTimeout}: it is a number of seconds, or -1 to wait for ever`);
@@ -67,7 +69,7 @@ function checkConfig(config: ContainerConfig): void {
   }
 }
 
-function checkRestartPolicy({ RestartPolicy: policy, AutoRemove }: HostConfig): void {
+export function checkRestartPolicy({ RestartPolicy: policy, AutoRemove }: HostConfig): void {
   const { Name: name, MaximumRetryCount: retries } = policy;
   if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) {
     throw invalid(

@@ -283,6 +283,34 @@ export interface LayerSink {
   abort(): Promise<NativeResult<null>>;
 }
 
+// ------------------------------------------------------------------------------------------------- files of containers
+
+/** What a container sees: of a running one by its init, of a stopped one by what it would be started with. */
+export interface ArchiveView {
+  process?: { pid: number; startTime: number };
+  overlay: OverlayRootfs;
+  /** In the order in which they are mounted; not used with a process, like the rest. */
+  mounts?: { source: string; destination: string; readOnly: boolean }[];
+  readOnly?: boolean;
+  /** The caller holds the container's lock: its writable layer is mounted as such. */
+  writable?: boolean;
+}
+
+export interface ArchivePathStat {
+  size: number;
+  /** `st_mode`. */
+  mode: number;
+  mtimeSeconds: number;
+  mtimeNanoseconds: number;
+  /** Where a symlink leads in the container; '' for anything else. */
+  linkTarget: string;
+}
+
+export interface LayerChange {
+  kind: 'modified' | 'added' | 'deleted';
+  path: string;
+}
+
 // ----------------------------------------------------------------------------------------------------------- network
 
 export interface BridgeOptions {
@@ -397,6 +425,22 @@ export interface Native {
   /** Takes the fd of a connection over from Node: a dup of `fd`, close-on-exec. */
   dupFd(fd: number): number;
   closeFd(fd: number): void;
+  /** Close-on-exec; the reading end first. */
+  pipe(): [number, number];
+
+  /** Kind `notFound`: no such path in the container; `gone`: the view's process has ended. */
+  statArchive(view: ArchiveView, path: string): Promise<ArchivePathStat>;
+  /** Writes a tar archive of the path to `fd`. Consumes it. */
+  readArchive(view: ArchiveView, path: string, fd: number): Promise<void>;
+  /** Unpacks the archive (gzip, zstd or plain) that is read from `fd` below a directory. Consumes it. */
+  writeArchive(
+    view: ArchiveView,
+    path: string,
+    options: { keepKinds: boolean; owner?: string },
+    fd: number,
+  ): Promise<void>;
+  /** What an upper directory changes of the layers below it, sorted by path. */
+  listChanges(options: { upper: string; lower: string[] }): Promise<LayerChange[]>;
 
   openLayer(options: LayerOptions): LayerSink;
   /** A layer of what a container changed: archived with whiteouts, hashed, compressed and unpacked in one pass. */
@@ -450,7 +494,7 @@ type Raw = {
 };
 
 /** Calls that answer at once and cannot fail in an expected way. */
-const DIRECT = new Set<keyof Native>(['endLog', 'closeFd', 'dupFd', 'openLayer']);
+const DIRECT = new Set<keyof Native>(['endLog', 'closeFd', 'dupFd', 'openLayer', 'pipe']);
 
 /** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */
 export function loadNative(): Native {

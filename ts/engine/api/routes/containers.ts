@@ -5,7 +5,7 @@ import { LIST_FILTERS } from '../../containers/list.ts';
 import type { WaitCondition } from '../../containers/live.ts';
 import type { Call } from '../call.ts';
 import type { Router } from '../router.ts';
-import { createBody } from '../schemas/containers.ts';
+import { createBody, updateBody } from '../schemas/containers.ts';
 import { notImplemented } from './unsupported.ts';
 
 const CONDITIONS = new Set<string>(['not-running', 'next-exit', 'removed']);
@@ -50,6 +50,16 @@ export function containerRoutes(router: Router, containers: Containers): void {
     method: 'GET',
     path: '/containers/:id/top',
     handle: (call) => containers.top(call.param('id'), call.query.string('ps_args')),
+  });
+  router.json({
+    method: 'POST',
+    path: '/containers/:id/update',
+    body: updateBody,
+    optionalBody: true,
+    handle: async (call) => {
+      const { warnings } = await containers.updater.update(call.param('id'), call.body);
+      return { Warnings: warnings.length > 0 ? warnings : null };
+    },
   });
   router.plain({ method: 'GET', path: '/containers/:id/stats', handle: (call) => containerStats(containers, call) });
   lifecycleRoutes(router, containers);
@@ -159,12 +169,7 @@ async function waitForContainer(containers: Containers, call: Call): Promise<voi
 
 function unsupportedRoutes(router: Router, containers: Containers): void {
   const missing: ['GET' | 'POST' | 'PUT' | 'HEAD' | 'DELETE', string, string][] = [
-    ['POST', 'update', 'changing the limits of a container'],
-    ['GET', 'changes', 'listing changed files (docker diff)'],
     ['GET', 'export', 'exporting a container'],
-    ['GET', 'archive', 'copying out of a container'],
-    ['HEAD', 'archive', 'copying out of a container'],
-    ['PUT', 'archive', 'copying into a container'],
     ['GET', 'attach/ws', 'attaching by websocket'],
     ['GET', 'checkpoints', 'checkpoints'],
     ['POST', 'checkpoints', 'checkpoints'],

@@ -150,7 +150,16 @@ export const createBody = Type.Object({
   StdinOnce: boolean(),
   Env: strings(),
   Cmd: command(),
-  Healthcheck: optional(Type.Object({ Test: strings() })),
+  Healthcheck: optional(
+    Type.Object({
+      Test: strings(),
+      Interval: integer(),
+      Timeout: integer(),
+      StartPeriod: integer(),
+      StartInterval: integer(),
+      Retries: integer(),
+    }),
+  ),
   Image: string(),
   Volumes: emptyObjects(),
   WorkingDir: string(),
@@ -169,6 +178,26 @@ export const createBody = Type.Object({
 });
 
 export type CreateBody = Static<typeof createBody>;
+
+const hostFields = hostConfig.properties;
+
+/** `POST /containers/{id}/update`: what else Go's Resources have is looked at by containers/unsupported.ts. */
+export const updateBody = Type.Object({
+  BlkioWeight: hostFields.BlkioWeight,
+  CpuShares: integer(),
+  NanoCpus: integer(),
+  CpuPeriod: integer(),
+  CpuQuota: integer(),
+  CpusetCpus: string(),
+  CpusetMems: string(),
+  Memory: integer(),
+  MemorySwap: integer(),
+  MemoryReservation: integer(),
+  PidsLimit: integer(),
+  RestartPolicy: hostFields.RestartPolicy,
+});
+
+export type UpdateBody = Static<typeof updateBody>;
 
 export const execBody = Type.Object({
   User: string(),
