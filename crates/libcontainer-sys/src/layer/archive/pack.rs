@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Read};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat};
@@ -50,8 +50,7 @@ pub fn read(options: &ViewOptions, path: &str, output: OwnedFd) -> Result<()> {
         }
         Found::Name { parent, name: own } => packer.file(&parent, &own, &stat, name)?,
     }
-    packer.archive.finish().context("write archive of", path)?;
-    Ok(())
+    packer.archive.finish().and_then(|mut output| output.flush()).context("write archive of", path)
 }
 
 /// The last name of the path as the user gave it, as Docker calls the archive's first entry.
