@@ -1,23 +1,13 @@
 /** `caisson unpause`. */
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
-import { engine } from '../connect.ts';
-import { each } from '../each.ts';
+import { eachContainer } from '../eachContainer.ts';
 
-const SHAPE: CommandShape = {
-  name: 'unpause',
-  usage: 'CONTAINER [CONTAINER...]',
-  summary: 'Let frozen containers go on',
-  flags: [],
-  examples: ['caisson unpause web'],
-  usageCode: 1,
-};
-
-export async function run(argv: string[]): Promise<number> {
-  const { args } = parseArguments<object>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1);
-  const { containers } = engine();
-  return each(args, async (name) => {
-    await containers.unpause(name);
-    return name;
-  });
-}
+export const run = eachContainer(
+  {
+    name: 'unpause',
+    usage: 'CONTAINER [CONTAINER...]',
+    summary: 'Let frozen containers go on',
+    flags: [],
+    examples: ['caisson unpause web'],
+  },
+  (containers, name) => containers.unpause(name),
+);
