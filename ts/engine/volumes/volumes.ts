@@ -1,6 +1,6 @@
 /** Volumes as users manage them. How a container mounts one is in local.ts and mountPoints.ts. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
@@ -26,11 +26,16 @@ export interface VolumesOptions {
   root: string;
 }
 
+interface CreationPlan {
+  row: VolumeRow;
+}
+
 export class Volumes {
   readonly #graph: Graph;
   readonly #runner: JobRunner;
   readonly #native: Pick<Native, 'removeTree' | 'treeSize'>;
   readonly #root: string;
+  readonly #creation: JobKind<CreationPlan>;
   readonly #removal: JobKind<{ name: string }>;
 
   constructor({ graph, runner, registry, native, root }: VolumesOptions) {
@@ -38,6 +43,27 @@ export class Volumes {
     this.#runner = runner;
     this.#native = native;
     this.#root = root;
+    this.#creation = registry.register<CreationPlan, object>({
+      kind: 'volumeCreate',
+      subject: ({ row }) => row.name,
+      claims: ({ row }) => [lock(`volume:${row.name}`)],
+      steps: [
+        {
+          name: 'directory',
+          medium: 'disk',
+          do: ({ row }) => {
+            mkdirSync(row.mountpoint, { recursive: true, mode: 0o755 });
+            for (const path of [join(root, row.name), root]) syncDirectory(path);
+            return { rows: () => this.#insert(row) };
+          },
+          undo: ({ row }) => {
+            if (graph.volumes.get(row.name) === undefined) removeEmpty(row.mountpoint, join(root, row.name));
+          },
+        },
+      ],
+      commitPoint: 1,
+      durable: true,
+    });
     this.#removal = registry.register<{ name: string }, object>({
       kind: 'volumeRemove',
       subject: ({ name }) => name,
@@ -56,30 +82,25 @@ export class Volumes {
   async create(request: VolumeCreateRequest): Promise<Volume> {
     const name = request.Name || randomBytes(32).toString('hex');
     checkRequest(name, request);
-    const held = await this.#runner.lock([`volume:${name}`]);
-    try {
-      const existing = this.#graph.volumes.get(name);
-      if (existing !== undefined) return view(existing);
-      const mountpoint = join(this.#root, name, '_data');
-      mkdirSync(mountpoint, { recursive: true, mode: 0o755 });
+    if (this.#graph.volumes.get(name) === undefined) {
       const anonymous = !request.Name;
       const row: VolumeRow = {
         name,
         driver: 'local',
-        mountpoint,
+        mountpoint: join(this.#root, name, '_data'),
         anonymous,
         options: '{}',
         labels: JSON.stringify({ ...request.Labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) }),
         created: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
       };
-      this.#graph.db.transaction(() => {
-        if (this.#graph.volumes.insert(row)) this.#event('create', name);
-      });
-      await this.#graph.db.durable();
-      return view(this.#graph.volumes.resolve(name));
-    } finally {
-      held.release();
+      await this.#runner.run(this.#creation, { row });
     }
+    return view(this.#graph.volumes.resolve(name));
+  }
+
+  /** Somebody may have made it while this one waited: then that is the answer. */
+  #insert(row: VolumeRow): void {
+    if (this.#graph.volumes.insert(row)) this.#event('create', row.name);
   }
 
   inspect(name: string): Volume {
@@ -140,6 +161,29 @@ export class Volumes {
 
   #event(action: string, name: string): void {
     this.#graph.events.append({ type: 'volume', action, actorId: name, attributes: { driver: 'local' } });
+  }
+}
+
+/** Innermost first. What somebody has put files into stays: it was there before. */
+function removeEmpty(...paths: string[]): void {
+  for (const path of paths) {
+    try {
+      rmdirSync(path);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOTEMPTY') return;
+      if (code !== 'ENOENT') throw error;
+    }
+  }
+}
+
+/** Its entries survive a power cut. */
+function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat,
     chownat, copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2,
-    readlinkat, seek, statat, symlinkat, utimensat,
+    readlinkat, seek, statat, symlinkat, syncfs, utimensat,
 };
 use rustix::io::Errno;
 
@@ -46,7 +46,10 @@ pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
     }
     let target = Rc::new(target);
     let mut copy = Copy { links: HashMap::new(), targets: Dirs::new(target.clone()) };
-    let result = copy.directory(&source, &target, &mut Vec::new());
+    let result = copy.directory(&source, &target, &mut Vec::new()).and_then(|()| {
+        // Half a copy would also be what a power cut leaves once the volume is known.
+        syncfs(&*target).map_err(system("sync", options.target.as_os_str().as_bytes()))
+    });
     if result.is_err() {
         // Half a copy would count as a filled volume at the next start.
         for name in entries(&target, b".")? {
