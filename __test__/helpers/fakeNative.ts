@@ -7,6 +7,7 @@ import type {
   ClientStream,
   ContainerRuntimeState,
   EndpointOptions,
+  ExecOptions,
   HostInfo,
   Native,
   PublishedPort,
@@ -21,6 +22,12 @@ interface Fake {
   pid: number;
   started: boolean;
   streams: ClientStream[];
+}
+
+function absent(): CaissonError {
+  const message = `exec: "absent": executable file not found in $PATH`;
+  const cause = new NativeError({ kind: 'exec', op: 'execve', errno: 2, message });
+  return new CaissonError('InvalidParameter', message, { cause });
 }
 
 export class FakeNative {
@@ -118,11 +125,7 @@ export class FakeNative {
   async startContainer(id: string): Promise<void> {
     const fake = this.#get(id);
     const [program = '', argument] = fake.options.spec.process.args;
-    if (program === 'absent') {
-      const message = `exec: "absent": executable file not found in $PATH`;
-      const cause = new NativeError({ kind: 'exec', op: 'execve', errno: 2, message });
-      throw new CaissonError('InvalidParameter', message, { cause });
-    }
+    if (program === 'absent') throw absent();
     fake.started = true;
     if (program === 'exit') this.end(id, Number(argument ?? 0));
   }
@@ -160,9 +163,16 @@ export class FakeNative {
     writeSync(client.fd, client.head);
   }
 
-  async exec(id: string, options: { execId: string }): Promise<{ pid: number }> {
-    queueMicrotask(() => this.#onEvent({ type: 'execExit', id, execId: options.execId, exitCode: 3 }));
+  /** `stay` runs on, `absent` cannot be executed, anything else ends with 3. */
+  async exec(id: string, { execId, process: { args }, client }: ExecOptions): Promise<{ pid: number }> {
+    if (client) this.closeFd(client.fd);
+    if (args[0] === 'absent') throw absent();
+    if (args[0] !== 'stay') queueMicrotask(() => this.#onEvent({ type: 'execExit', id, execId, exitCode: 3 }));
     return { pid: this.#nextPid++ };
+  }
+
+  acknowledgeExec(_id: string, execId: string): void {
+    this.calls.push(`acknowledge ${execId}`);
   }
 
   async resize(): Promise<void> {}

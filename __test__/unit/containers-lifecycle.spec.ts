@@ -1,71 +1,32 @@
 /** What the engine does around the kernel, on a native layer that has none: rows, events, waits, policies, clean-up. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { DaemonConfig } from '../../ts/engine/config.ts';
-import { loadConfig } from '../../ts/engine/config.ts';
-import { Containers } from '../../ts/engine/containers/containers.ts';
-import { EnginePaths } from '../../ts/engine/engine.ts';
-import { KindRegistry } from '../../ts/engine/jobs/kinds.ts';
-import { JobRunner } from '../../ts/engine/jobs/runner.ts';
-import { CaissonError } from '../../ts/errdefs.ts';
-import { Database } from '../../ts/graph/db.ts';
-import { Graph } from '../../ts/graph/graph.ts';
-import { createLogger } from '../../ts/log.ts';
-import { FakeNative } from '../helpers/fakeNative.ts';
+import type { Containers } from '../../ts/engine/containers/containers.ts';
+import type { Graph } from '../../ts/graph/graph.ts';
+import { FakeEngine } from '../helpers/fakeEngine.ts';
+import type { FakeNative } from '../helpers/fakeNative.ts';
 
-const log = createLogger('silent');
+let engine: FakeEngine;
 let dir: string;
 let fake: FakeNative;
-let db: Database;
 let graph: Graph;
 let containers: Containers;
 
-/** A daemon over the same roots; `boot` says whether the machine went down in between. */
-async function boot(bootId = 'boot-1'): Promise<void> {
-  const paths = new EnginePaths(join(dir, 'data'), join(dir, 'exec'));
-  for (const path of [paths.overlay, paths.containers, paths.volumes, paths.state])
-    mkdirSync(path, { recursive: true });
-  db = new Database(paths.database);
-  graph = new Graph(db);
-  const config: DaemonConfig = loadConfig(['--data-root', paths.dataRoot, '--exec-root', paths.execRoot]);
-  const registry = new KindRegistry();
-  const runner = new JobRunner({ db, jobs: graph.jobs, registry, bootId, log });
-  const images = {
-    find: (name: string) => {
-      if (name !== 'busybox') throw new CaissonError('NotFound', `No such image: ${name}:latest`);
-      const config = { architecture: 'amd64', os: 'linux', rootfs: { type: 'layers' as const, diff_ids: [] } };
-      return {
-        id: `sha256:${'1'.repeat(64)}`,
-        chainId: null,
-        config: { ...config, config: { Cmd: ['run'], Env: ['PATH=/bin'] } },
-      };
-    },
-  };
-  const engine = { graph, native: fake.native, config, log, paths, host: await fake.probeHost() };
-  containers = new Containers({ engine, runner, registry, bootId, images });
-  await fake.startRuntime({ onEvent: (event) => containers.onEvent(event) });
-  await containers.adopt();
-  await runner.recover();
-  await containers.settle();
+async function boot(bootId?: string): Promise<void> {
+  ({ dir, fake, graph, containers } = await engine.boot(bootId));
 }
 
 beforeEach(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'caisson-lifecycle-'));
-  fake = new FakeNative();
+  engine = new FakeEngine();
   await boot();
 });
 
-afterEach(async () => {
-  for (const row of graph.containers.all()) await containers.remove(row.id, { force: true, volumes: true });
-  await db.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterEach(() => engine[Symbol.asyncDispose]());
 
 const never = new AbortController().signal;
-const create = async (cmd: string[], hostConfig: object = {}, name = ''): Promise<string> =>
-  (await containers.create({ Image: 'busybox', Cmd: cmd, HostConfig: hostConfig }, name)).id;
+const create = (cmd: string[], hostConfig: object = {}, name = ''): Promise<string> =>
+  engine.create(cmd, hostConfig, name);
 const actions = (): string[] =>
   graph.events.between(0n, BigInt(Number.MAX_SAFE_INTEGER) * 1000n).map(({ type, action }) => `${type} ${action}`);
 const inspected = async (id: string) =>
@@ -243,31 +204,8 @@ describe('ending', () => {
   });
 });
 
-describe('restart policies', () => {
-  it('on-failure counts and gives up', async () => {
-    const id = await create(['exit', '1'], {
-      NetworkMode: 'none',
-      RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 2 },
-    });
-    await containers.start(id);
-    expect(await containers.wait(id, 'not-running', never)).toEqual({ exitCode: 1 });
-    expect(containers.find(id)).toMatchObject({ status: 'exited', restartCount: 2 });
-  });
-
-  it('a stop between two runs ends the policy', async () => {
-    const id = await create(['exit', '0'], { NetworkMode: 'none', RestartPolicy: { Name: 'always' } });
-    await containers.start(id);
-    await containers.wait(id, 'next-exit', never).catch(() => undefined);
-    await containers.stop(id, {}).catch((error: CaissonError) => error.kind === 'NotModified');
-    expect(containers.find(id)).toMatchObject({ status: 'exited', manuallyStopped: true });
-  });
-});
-
 describe('a daemon that was killed', () => {
-  const killed = async (bootId?: string): Promise<void> => {
-    await db.close();
-    await boot(bootId);
-  };
+  const killed = boot;
 
   it('finds a running container running', async () => {
     const id = await create(['run']);
@@ -323,5 +261,47 @@ describe('exec', () => {
     await containers.execs.start(exec, undefined);
     expect(containers.execs.inspect(exec)).toMatchObject({ ExitCode: 3, Running: false, ContainerID: id });
     expect(() => containers.execs.check(exec)).toThrow('has already run');
+  });
+
+  it('that cannot be executed ends with the code of a shell, and tells why', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    const exec = containers.execs.create(id, { Cmd: ['absent'] });
+    await expect(containers.execs.start(exec, undefined)).rejects.toThrow(
+      'OCI runtime exec failed: exec failed: unable to start container process: exec: "absent": executable file not found in $PATH',
+    );
+    expect(containers.execs.inspect(exec)).toMatchObject({ ExitCode: 127, Running: false });
+    expect(graph.jobs.all()).toEqual([]);
+  });
+
+  it('is started once, however many ask', async () => {
+    const id = await create(['run']);
+    await containers.start(id);
+    const exec = containers.execs.create(id, { Cmd: ['stay'] });
+    const both = await Promise.allSettled([
+      containers.execs.start(exec, undefined),
+      containers.execs.start(exec, undefined),
+    ]);
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect(containers.execs.inspect(exec)).toMatchObject({ Running: true, ExitCode: null });
+  });
+
+  it.each([
+    ['runs on', (execId: string) => [{ execId, pid: 77, running: true }], { Running: true, Pid: 77, ExitCode: null }],
+    [
+      'has ended meanwhile',
+      (execId: string) => [{ execId, pid: 77, running: false, exitCode: 4 }],
+      { Running: false, ExitCode: 4 },
+    ],
+    ['is unknown to the shim', () => [], { Running: false, ExitCode: 137 }],
+  ])('of a daemon that was killed: one that %s', async (_, told, expected) => {
+    const id = await create(['run']);
+    await containers.start(id);
+    const exec = containers.execs.create(id, { Cmd: ['stay'] });
+    await containers.execs.start(exec, undefined);
+    fake.found.set(id, { status: 'running', execs: told(exec) });
+    await boot();
+    expect(containers.execs.inspect(exec)).toMatchObject(expected);
+    expect(fake.calls.includes(`acknowledge ${exec}`)).toBe(!expected.Running);
   });
 });

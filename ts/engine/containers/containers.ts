@@ -5,7 +5,7 @@ import type { HijackedConnection } from '../api/hijack.ts';
 import type { Filters } from '../api/query.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import type { Engine } from '../engine.ts';
-import type { JobKind, KindRegistry } from '../jobs/kinds.ts';
+import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { ClientStream, LogRequest, RuntimeEvent } from '../native/index.ts';
 import { BridgeNetwork } from '../network/bridge.ts';
@@ -13,11 +13,13 @@ import { SeccompCache } from '../runtime/seccomp.ts';
 import { LocalVolumes } from '../volumes/local.ts';
 import { Archives } from './archive.ts';
 import type { ContainerContext, ImageLookup } from './context.ts';
-import { type Created, type CreatePlan, create, createKind } from './create.ts';
+import { type Created, type CreatePlan, containerName, create, createKind } from './create.ts';
 import { ContainerEvents } from './events.ts';
 import { Execs } from './exec.ts';
+import { Freezer } from './freezer.ts';
 import { HealthMonitor } from './health.ts';
 import { inspect } from './inspect.ts';
+import { Killer } from './kill.ts';
 import { type ListOptions, list } from './list.ts';
 import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
 import { Monitor } from './monitor.ts';
@@ -28,7 +30,7 @@ import { Remover } from './remove.ts';
 import { readSpecHost } from './specHost.ts';
 import { Starter } from './start.ts';
 import { StatsReader } from './stats.ts';
-import { Stopper } from './stop.ts';
+import { type StopOptions, Stopper } from './stop.ts';
 import { openStream, type StreamChoice } from './streams.ts';
 import { toMs } from './time.ts';
 import { top } from './top.ts';
@@ -51,6 +53,8 @@ export class Containers {
   readonly #ctx: ContainerContext;
   readonly #create: JobKind<CreatePlan>;
   readonly #starter: Starter;
+  readonly #freezer: Freezer;
+  readonly #killer: Killer;
   readonly #stopper: Stopper;
   readonly #remover: Remover;
   readonly #monitor: Monitor;
@@ -88,13 +92,19 @@ export class Containers {
       started: (id) => this.#monitor.started(id),
       failed: (id) => this.#monitor.startFailed(id),
     });
-    this.#stopper = new Stopper(ctx);
+    this.#freezer = new Freezer(ctx);
+    this.#killer = new Killer(ctx, this.#freezer);
+    this.#stopper = new Stopper(ctx, this.#freezer, this.#killer, (id) => this.#monitor.startAgain(id));
     this.#remover = new Remover(ctx);
-    this.#monitor = new Monitor(ctx, this.#starter, this.#remover, new HealthMonitor(ctx, this.execs));
+    this.#monitor = new Monitor(ctx, this.#starter, this.#remover, this.execs, new HealthMonitor(ctx, this.execs));
     this.#reconciler = new Reconciler(ctx, this.#monitor);
     registry.register(this.#starter.kind);
     registry.register(this.#stopper.kind);
-    for (const kind of this.#remover.kinds) registry.register(kind);
+    registry.register(this.execs.kind);
+    for (const kind of [...this.#remover.kinds, ...this.#freezer.kinds]) registry.register(kind);
+    const [kill, signal] = this.#killer.kinds();
+    registry.register(kill);
+    registry.register(signal);
   }
 
   /** For startRuntime. */
@@ -121,54 +131,51 @@ export class Containers {
     await this.#starter.start(id);
   }
 
-  stop(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {
+  stop(idOrName: string, options: StopOptions): Promise<void> {
     return this.#stopper.stop(idOrName, options);
   }
 
-  async restart(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {
-    const row = this.find(idOrName);
-    const live = this.#ctx.live.of(row.id);
-    live.restarting = true;
-    try {
-      if (isRunning(row) || row.status === 'restarting') await this.#stopper.stop(row.id, options).catch(ignoreEnded);
-      await this.start(row.id);
-    } finally {
-      live.restarting = false;
-    }
-    const record = readRecord(this.#ctx.graph.containers.resolve(row.id));
-    this.#ctx.events.container(record, 'restart');
+  async restart(idOrName: string, options: StopOptions): Promise<void> {
+    await this.#stopper.restart(idOrName, options, (id) => this.start(id));
+    this.#ctx.events.container(this.record(idOrName), 'restart');
   }
 
   kill(idOrName: string, signal: string): Promise<void> {
-    return this.#stopper.kill(idOrName, signal);
+    return this.#killer.kill(idOrName, signal);
   }
 
-  pause(idOrName: string): Promise<void> {
-    return this.#stopper.pause(idOrName);
+  async pause(idOrName: string): Promise<void> {
+    await this.#freezer.pause(idOrName);
   }
 
-  unpause(idOrName: string): Promise<void> {
-    return this.#stopper.unpause(idOrName);
+  async unpause(idOrName: string): Promise<void> {
+    await this.#freezer.unpause(idOrName);
   }
 
   remove(idOrName: string, options: { force: boolean; volumes: boolean }): Promise<void> {
-    const kill = (id: string): Promise<void> => this.#stopper.kill(id, 'KILL').catch(ignoreNotRunning);
+    const kill = (id: string): Promise<void> => this.#killer.kill(id, 'KILL').catch(ignoreNotRunning);
     return this.#remover.remove(idOrName, { volumes: options.volumes, ...(options.force ? { kill } : {}) });
   }
 
   async rename(idOrName: string, name: string): Promise<void> {
-    const { graph, events } = this.#ctx;
+    const { graph, events, runner } = this.#ctx;
     const row = this.find(idOrName);
     if (name === '') throw new CaissonError('InvalidParameter', 'Neither old nor new names may be empty');
     const checked = checkName(name);
     if (checked === row.name) {
       throw new CaissonError('InvalidParameter', 'Renaming a container with the same name as its current name');
     }
-    graph.db.transaction(() => {
-      graph.containers.rename(row.id, checked);
-      events.container(readRecord(graph.containers.resolve(row.id)), 'rename', { oldName: `/${row.name}` });
-    });
-    await graph.db.durable();
+    // held together with the name, which a create under way may have claimed
+    const held = await runner.lock([lock(`container:${row.id}`), containerName(checked)]);
+    try {
+      graph.db.transaction(() => {
+        graph.containers.rename(row.id, checked);
+        events.container(readRecord(graph.containers.resolve(row.id)), 'rename', { oldName: `/${row.name}` });
+      });
+      await graph.db.durable();
+    } finally {
+      held.release();
+    }
   }
 
   /** Kind NotFound with Docker's text. */
@@ -272,11 +279,6 @@ export class Containers {
     }
     return { ids, bytes };
   }
-}
-
-/** It ended by itself before the signal came. */
-function ignoreEnded(error: unknown): void {
-  if (!(error instanceof CaissonError && error.kind === 'NotModified')) throw error;
 }
 
 function ignoreNotRunning(error: unknown): void {

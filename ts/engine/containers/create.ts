@@ -7,7 +7,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContainerDefinition } from '../../graph/containers.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { inheritableLabels } from '../images/config.ts';
-import { exclusive, type JobKind, lock } from '../jobs/kinds.ts';
+import { type Claim, exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
 import { collectMountPoints } from '../volumes/mountPoints.ts';
@@ -30,13 +30,17 @@ export interface CreatePlan {
 const conflict = (name: string, holder: string): string =>
   `Conflict. The container name "/${name}" is already in use by container "${holder}". You have to remove (or rename) that container to be able to reuse that name.`;
 
+/** The claim on a container's name, while something is made under it. */
+export const containerName = (name: string): Claim =>
+  exclusive(`container-name:${name}`, conflict(name, 'being created'));
+
 export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
   const { graph, paths, native } = ctx;
   return {
     kind: 'create',
     subject: ({ definition }) => definition.id,
     claims: ({ definition, newVolumes }) => [
-      exclusive(`container-name:${definition.name}`, conflict(definition.name, 'being created')),
+      containerName(definition.name),
       lock(`container:${definition.id}`),
       ...newVolumes.map((name) => lock(`volume:${name}`)),
     ],
@@ -52,15 +56,7 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
       {
         name: 'directories',
         medium: 'disk',
-        do({ definition, newVolumes }) {
-          mkdirSync(paths.containerDir(definition.id), { mode: 0o710 });
-          const own = join(paths.overlay, definition.id);
-          mkdirSync(join(own, 'work'), { recursive: true, mode: 0o700 });
-          mkdirSync(join(own, 'upper'));
-          // the upper directory's mode is what the container sees as the mode of `/`; umask must not narrow it
-          chmodSync(join(own, 'upper'), 0o755);
-          for (const name of newVolumes) ctx.volumes.makeDirectory(name);
-        },
+        do: ({ definition, newVolumes }) => makeDirectories(ctx, definition.id, newVolumes),
         async undo({ definition, newVolumes }) {
           await native.removeTree(paths.containerDir(definition.id));
           await native.removeTree(join(paths.overlay, definition.id));
@@ -84,6 +80,19 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
       },
     ],
   };
+}
+
+/**
+ * Also at each start, as they are empty until the first one and so need not be synced at create: whatever a power cut took
+ * of them is made again.
+ */
+export function makeDirectories({ paths, volumes }: ContainerContext, id: string, names: readonly string[]): void {
+  mkdirSync(paths.containerDir(id), { recursive: true, mode: 0o710 });
+  const own = join(paths.overlay, id);
+  mkdirSync(join(own, 'work'), { recursive: true, mode: 0o700 });
+  // its mode is what the container sees as the mode of `/`; umask must not narrow it
+  if (mkdirSync(join(own, 'upper'), { recursive: true }) !== undefined) chmodSync(join(own, 'upper'), 0o755);
+  for (const name of names) volumes.makeDirectory(name);
 }
 
 function writeRows(ctx: ContainerContext, { definition, mountPoints }: CreatePlan): void {

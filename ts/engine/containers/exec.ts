@@ -1,10 +1,16 @@
-/** `exec`: create, start, resize, inspect. The shim runs it; the row remembers it. */
+/**
+ * `exec`: create, start, resize, inspect. The shim runs it; the row remembers it.
+ *
+ * The start is a job that is never undone: its client's connection belongs to the shim from then on, so an exec that runs
+ * goes on when the daemon is killed, and whoever finishes the job asks the shim what has become of it.
+ */
 import { randomBytes } from 'node:crypto';
-import { CaissonError } from '../../errdefs.ts';
+import { asCaissonError, CaissonError } from '../../errdefs.ts';
 import type { ExecRow } from '../../graph/execs.ts';
 import type { RuntimeProcess } from '../../oci.ts';
 import type { ExecBody } from '../api/schemas/containers.ts';
-import { type ClientStream, type ExecOptions, NativeError } from '../native/index.ts';
+import { exclusive, type JobKind } from '../jobs/kinds.ts';
+import { type ClientStream, type ContainerRuntimeState, type ExecOptions, NativeError } from '../native/index.ts';
 import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/spec.ts';
@@ -64,26 +70,57 @@ function readConfig(body: ExecBody): ExecConfig {
 }
 
 /** 409 unless it runs; a paused one could only hang. */
-function requireRunning({ row }: ContainerRecord): void {
+function requireRunning({ row }: ContainerRecord, name = row.id): void {
   if (row.status === 'paused') {
-    throw new CaissonError('Conflict', `Container ${row.id} is paused, unpause the container before exec`);
+    throw new CaissonError('Conflict', `Container ${name} is paused, unpause the container before exec`);
+  }
+  if (row.status === 'restarting') {
+    throw new CaissonError('Conflict', `Container ${name} is restarting, wait until the container is running`);
   }
   if (!isRunning(row)) {
     throw new CaissonError('Conflict', `container ${row.id} is not running`, { code: 'CONTAINER_NOT_RUNNING' });
   }
 }
 
+export interface ExecPlan {
+  execId: string;
+  containerId: string;
+}
+
+interface ExecState {
+  /** It could not be executed: the row says so, and the client is told. */
+  failure?: CaissonError;
+}
+
+/** What a start has that no row can say. */
+interface Starting {
+  /** Until it is handed over. */
+  client?: ClientStream | undefined;
+  consoleSize: { width: number; height: number } | undefined;
+}
+
 export class Execs {
+  readonly kind: JobKind<ExecPlan, ExecState>;
   readonly #ctx: ContainerContext;
+  readonly #starting = new Map<string, Starting>();
 
   constructor(ctx: ContainerContext) {
     this.#ctx = ctx;
+    this.kind = {
+      kind: 'exec',
+      subject: ({ execId }) => execId,
+      claims: ({ execId }) => [exclusive(`exec:${execId}`, alreadyRunning(execId))],
+      begin: (plan) => this.#begin(plan),
+      commitPoint: 0,
+      durable: false,
+      steps: [{ name: 'process', medium: 'kernel', do: (plan) => this.#startProcess(plan) }],
+    };
   }
 
   create(idOrName: string, body: ExecBody): string {
     const { graph, events } = this.#ctx;
     const record = readRecord(graph.containers.resolve(idOrName));
-    requireRunning(record);
+    requireRunning(record, idOrName);
     const config = readConfig(body);
     const id = randomBytes(32).toString('hex');
     const exec: ExecRow = {
@@ -104,52 +141,136 @@ export class Execs {
 
   /** Throws what the client must hear before its connection is taken. */
   check(execId: string): { exec: ExecRow; config: ExecConfig; record: ContainerRecord } {
+    const found = this.#read(execId);
+    const { exec, record } = found;
+    if (exec.status === 'exited') throw new CaissonError('Conflict', `exec command ${execId} has already run`);
+    if (exec.status === 'running') throw new CaissonError('Conflict', alreadyRunning(execId));
+    requireRunning(record);
+    return found;
+  }
+
+  #read(execId: string): { exec: ExecRow; config: ExecConfig; record: ContainerRecord } {
     const { graph } = this.#ctx;
     const exec = graph.execs.resolve(execId);
     const record = readRecord(graph.containers.resolve(exec.containerId));
-    if (exec.status === 'exited') throw new CaissonError('Conflict', `exec command ${execId} has already run`);
-    if (exec.status === 'running') throw new CaissonError('Conflict', `exec command ${execId} is already running`);
-    requireRunning(record);
     return { exec, config: JSON.parse(exec.config) as ExecConfig, record };
   }
 
-  /** With a client the failure is told on its stream, as its answer has begun; without one it is thrown. */
+  /** With a client the failure is told on its connection, which is not HTTP's any more; without one it is thrown. */
   async start(execId: string, client: ClientStream | undefined, consoleSize?: number[] | null): Promise<void> {
-    const { graph, native, events } = this.#ctx;
-    const { exec, config, record } = this.check(execId);
-    graph.execs.update(execId, { status: 'running' });
+    const { native, runner, log } = this.#ctx;
     // the addon consumes the client's fd, also on failure: a second one carries the message then
-    const spare = client ? native.dupFd(client.fd) : undefined;
-    const consoles = size(consoleSize) ?? config.consoleSize;
+    const spare = client && { ...client, fd: native.dupFd(client.fd) };
+    const starting: Starting = { client, consoleSize: size(consoleSize) };
     try {
-      events.container(record, `exec_start: ${config.args.join(' ')}`, { execID: execId });
-      const { pid } = await native.exec(exec.containerId, {
+      const { exec } = this.check(execId);
+      this.#starting.set(execId, starting);
+      const { failure } = await runner.run(this.kind, { execId, containerId: exec.containerId });
+      if (failure === undefined) return;
+      if (spare === undefined) throw failure;
+      this.#tell(spare, failure);
+    } catch (thrown) {
+      if (spare === undefined) throw thrown;
+      if (starting.client === undefined)
+        log.warn({ err: thrown, exec: execId }, 'an exec that runs is not written down');
+      else this.#tell(spare, asCaissonError(thrown));
+    } finally {
+      if (this.#starting.get(execId) === starting) this.#starting.delete(execId);
+      if (starting.client !== undefined) native.closeFd(starting.client.fd);
+      if (spare !== undefined) native.closeFd(spare.fd);
+    }
+  }
+
+  #begin({ execId }: ExecPlan): void {
+    const { graph, events } = this.#ctx;
+    const { config, record } = this.check(execId);
+    graph.execs.update(execId, { status: 'running' });
+    events.container(record, `exec_start: ${config.args.join(' ')}`, { execID: execId });
+  }
+
+  async #startProcess({ execId, containerId }: ExecPlan): Promise<{ state?: ExecState; rows: () => void }> {
+    const { graph, native } = this.#ctx;
+    const starting = this.#starting.get(execId);
+    if (starting === undefined) return { rows: await this.#pickUp(execId, containerId) };
+    const { config, record } = this.#read(execId);
+    const { client } = starting;
+    const consoleSize = starting.consoleSize ?? config.consoleSize;
+    delete starting.client;
+    try {
+      const { pid } = await native.exec(containerId, {
         execId,
         process: this.#process(config, record),
         user: { user: config.user || record.config.User, additionalGroups: record.hostConfig.GroupAdd ?? [] },
         privileged: config.privileged,
         tty: config.tty,
         openStdin: config.stdin,
-        ...(consoles ? { consoleSize: consoles } : {}),
+        ...(consoleSize ? { consoleSize } : {}),
         ...(client ? { client } : {}),
       });
-      // a short program may have ended before this answer came
-      if (graph.execs.get(execId)?.status === 'running') graph.execs.update(execId, { pid });
+      return { rows: () => this.#running(execId, pid) };
     } catch (thrown) {
-      const { message, exitCode } = describeFailure(thrown);
-      if (graph.execs.get(execId)) graph.execs.update(execId, { status: 'exited', exitCode });
-      if (spare === undefined) throw new CaissonError('InvalidParameter', message, { cause: thrown });
-      this.#tell(spare, config.tty, message);
-    } finally {
-      if (spare !== undefined) native.closeFd(spare);
+      const { error, exitCode } = asExecError(thrown);
+      const rows = (): void => {
+        if (graph.execs.get(execId)) graph.execs.update(execId, { status: 'exited', exitCode });
+      };
+      return { state: { failure: error }, rows };
     }
   }
 
-  #tell(fd: number, raw: boolean, message: string): void {
+  /** A short program may have ended, and its container with it, before the answer came that it runs. */
+  #running(execId: string, pid: number): void {
+    const { graph } = this.#ctx;
+    if (graph.execs.get(execId)?.status === 'running') graph.execs.update(execId, { pid });
+  }
+
+  /** A start whose client has gone with an earlier daemon: it came to be, or it can be asked for again. */
+  async #pickUp(execId: string, containerId: string): Promise<() => void> {
+    const { graph, native, paths } = this.#ctx;
+    const row = graph.containers.get(containerId);
+    if (!row || !isRunning(row)) return () => undefined;
+    const { execs } = await native.adoptShim({ id: containerId, stateDir: paths.stateDir(containerId) });
+    if (execs.some((one) => one.execId === execId)) return () => this.settle(containerId, execs);
+    return () => {
+      if (graph.execs.get(execId)?.status === 'running') graph.execs.update(execId, { status: 'created' });
+    };
+  }
+
+  /** Brings the rows of a container that runs to what its shim says of the execs. */
+  settle(containerId: string, told: ContainerRuntimeState['execs']): void {
+    const { graph } = this.#ctx;
+    for (const { execId, pid, running, exitCode } of told) {
+      if (graph.execs.get(execId)?.status !== 'running') this.#ctx.native.acknowledgeExec(containerId, execId);
+      else if (running) graph.execs.update(execId, { pid });
+      else this.ended(containerId, execId, exitCode ?? LOST);
+    }
+    const unknown = graph.execs
+      .of(containerId)
+      .filter(({ id, status }) => status === 'running' && !told.some(({ execId }) => execId === id));
+    if (unknown.length === 0) return;
+    const starting = new Set(graph.jobs.claims().map(({ resource }) => resource));
+    for (const { id } of unknown) if (!starting.has(`exec:${id}`)) this.ended(containerId, id, LOST);
+  }
+
+  /** Written once; then the shim may forget it, and ends the streams of its clients. */
+  ended(containerId: string, execId: string, exitCode: number): void {
+    const { graph, events, native } = this.#ctx;
+    const exec = graph.execs.get(execId);
+    const row = graph.containers.get(containerId);
+    if (exec && row && exec.status !== 'exited') {
+      graph.db.transaction(() => {
+        graph.execs.update(execId, { status: 'exited', exitCode, pid: 0 });
+        events.container(readRecord(row), 'exec_die', { execID: execId, exitCode: String(exitCode) });
+      });
+    }
+    native.acknowledgeExec(containerId, execId);
+  }
+
+  /** On the stream, as Docker does: its client shows no other answer to an upgrade. */
+  #tell(client: ClientStream, { message }: CaissonError): void {
     try {
-      writeMessage(fd, raw, message);
-    } catch (error) {
-      this.#ctx.log.debug({ err: error }, 'the client of a failed exec has gone');
+      writeMessage(client, message);
+    } catch (gone) {
+      this.#ctx.log.debug({ err: gone }, 'the client of a failed exec has gone');
     }
   }
 
@@ -235,15 +356,21 @@ export class Execs {
   }
 }
 
+const alreadyRunning = (execId: string): string => `exec command ${execId} is already running`;
+
+/** As a shell tells of a process that a SIGKILL ended: the exec ended, and nobody kept how. */
+const LOST = 137;
 const ENOENT = 2;
 
-/** Docker's text, and the code that a shell gives: 127 not found, 126 not executable. */
-function describeFailure(thrown: unknown): { message: string; exitCode: number } {
-  const failure =
-    thrown instanceof CaissonError && thrown.cause instanceof NativeError ? thrown.cause.failure : undefined;
-  const reason = thrown instanceof Error ? thrown.message : String(thrown);
+/** Docker's text, and the code that a shell gives: 127 not found (or its directory is not), 126 not executable. */
+function asExecError(thrown: unknown): { error: CaissonError; exitCode: number } {
+  const error = asCaissonError(thrown);
+  const { kind, op, errno } = error.cause instanceof NativeError ? error.cause.failure : {};
+  if (op === 'user') return { error, exitCode: 126 };
+  if (kind !== 'exec' && op !== 'chdir') return { error, exitCode: 128 };
+  const message = `OCI runtime exec failed: exec failed: unable to start container process: ${error.message}`;
   return {
-    message: `OCI runtime exec failed: exec failed: unable to start container process: ${reason}`,
-    exitCode: failure?.kind === 'exec' ? (failure.errno === ENOENT ? 127 : 126) : 128,
+    error: new CaissonError('InvalidParameter', message, { cause: error.cause }),
+    exitCode: op === 'chdir' || errno === ENOENT ? 127 : 126,
   };
 }

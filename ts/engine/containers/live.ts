@@ -24,6 +24,8 @@ export class Live {
   /** Removal of what the last run left in the kernel; a start waits for it. */
   cleanup: Promise<void> = Promise.resolve();
   restartTimer: NodeJS.Timeout | undefined;
+  /** Grows with each restart by the policy that was called off: one that is about to start then does not. */
+  restartsCalledOff = 0;
   /** Grows with each quick end, up to a minute. */
   restartDelayMs = 0;
   /** Followers of the log, to be told of the end. */
@@ -37,6 +39,8 @@ export class Live {
   lastExit: ExitStatus | undefined;
   /** Of a container whose health is watched; its row has it as it was at the last change of status. */
   health: HealthState | undefined;
+  /** `performance.now()` of the start; undefined for one that an earlier daemon has started. */
+  startedAtMs: number | undefined;
   /** The shim went before its container's start was written down. */
   lost = false;
   #waiters = new Set<Waiter>();
@@ -54,6 +58,11 @@ export class Live {
         { once: true },
       );
     });
+  }
+
+  callOffRestart(): void {
+    clearTimeout(this.restartTimer);
+    this.restartsCalledOff++;
   }
 
   notify(conditions: WaitCondition[], result: WaitResult): void {

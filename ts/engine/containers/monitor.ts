@@ -4,9 +4,11 @@
  * The shim's exit file is the truth, and the row is written from it in one transaction; so an end needs no job: whoever
  * comes next (this daemon or the following one) reads the same file and does the same.
  */
-import { isKind } from '../../errdefs.ts';
+import { type ErrorKind, isKind } from '../../errdefs.ts';
+import type { ContainerRow } from '../../graph/containers.ts';
 import type { ExitStatus, PublishedPort, RuntimeEvent } from '../native/index.ts';
 import type { ContainerContext } from './context.ts';
+import type { Execs } from './exec.ts';
 import type { HealthMonitor } from './health.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import type { Remover } from './remove.ts';
@@ -21,10 +23,13 @@ export class Monitor {
   readonly #ctx: ContainerContext;
   readonly #starter: Starter;
   readonly #remover: Remover;
+  readonly #execs: Execs;
   readonly #health: HealthMonitor;
+  #settled = false;
 
-  constructor(ctx: ContainerContext, starter: Starter, remover: Remover, health: HealthMonitor) {
+  constructor(ctx: ContainerContext, starter: Starter, remover: Remover, execs: Execs, health: HealthMonitor) {
     this.#ctx = ctx;
+    this.#execs = execs;
     this.#starter = starter;
     this.#remover = remover;
     this.#health = health;
@@ -58,7 +63,7 @@ export class Monitor {
     state.lastExit = exit;
     if (!row || !isRunning(row)) return;
     const record = readRecord(row);
-    const ranMs = toMs(exit.exitedAt) - toMs(row.startedAt);
+    const ranMs = this.#ranMs(row, exit);
     const ending = {
       exitCode: exit.exitCode,
       manuallyStopped: row.manuallyStopped || state.stopping,
@@ -76,6 +81,13 @@ export class Monitor {
     else if (record.hostConfig.AutoRemove && !state.removing && !state.restarting) this.removeEnded(id);
   }
 
+  /** By a clock that nobody sets, wherever this daemon saw the start. */
+  #ranMs({ id, startedAt }: ContainerRow, exit: ExitStatus): number {
+    const { startedAtMs } = this.#ctx.live.of(id);
+    const ran = startedAtMs === undefined ? toMs(exit.exitedAt) - toMs(startedAt) : performance.now() - startedAtMs;
+    return Math.max(0, ran);
+  }
+
   #publishedPorts(id: string): PublishedPort[] {
     return this.#ctx.graph.networks
       .portsOf(id)
@@ -87,7 +99,7 @@ export class Monitor {
     const { graph, events, live } = this.#ctx;
     const { row, hostConfig } = record;
     graph.containers.updateState(row.id, {
-      status: restart ? 'restarting' : 'exited',
+      status: restart || live.of(row.id).restarting ? 'restarting' : 'exited',
       pid: 0,
       pidStart: 0,
       shimPid: 0,
@@ -102,7 +114,7 @@ export class Monitor {
     for (const exec of graph.execs.of(row.id)) {
       if (exec.status === 'running') graph.execs.update(exec.id, { status: 'exited', exitCode: SIGKILLED });
     }
-    const seconds = String(Math.max(0, Math.floor(ranMs / 1000)));
+    const seconds = String(Math.floor(ranMs / 1000));
     const network = graph.networks.byName(hostConfig.NetworkMode);
     if (network) events.network('disconnect', network, row.id);
     events.container(record, 'die', { execDuration: seconds, exitCode: String(exit.exitCode) });
@@ -130,44 +142,70 @@ export class Monitor {
     this.restartLater(row.id, row.restartCount + 1);
   }
 
+  /** Until the daemon has settled nothing is started: what waits says so in its row. */
+  applyPolicies(): void {
+    this.#settled = true;
+  }
+
+  /** The rest of a restart that an earlier daemon has begun. */
+  startAgain(id: string): void {
+    const { graph, live } = this.#ctx;
+    const row = graph.containers.get(id);
+    if (!row || isRunning(row) || live.of(id).removing) return;
+    graph.containers.updateState(id, { status: 'restarting' });
+    this.restartLater(id, 0);
+  }
+
   /** Starts after the delay; a start that fails is tried again with a longer one. */
   restartLater(id: string, restartCount: number): void {
+    if (!this.#settled) return;
     const state = this.#ctx.live.of(id);
     clearTimeout(state.restartTimer);
-    state.restartTimer = setTimeout(() => void this.#restart(id, restartCount), state.restartDelayMs);
+    const policy = { restartCount, unlessCalledOff: state.restartsCalledOff };
+    state.restartTimer = setTimeout(() => void this.#restart(id, policy), state.restartDelayMs);
     state.restartTimer.unref();
   }
 
-  async #restart(id: string, restartCount: number): Promise<void> {
+  async #restart(id: string, policy: { restartCount: number; unlessCalledOff: number }): Promise<void> {
     const { graph, log, live } = this.#ctx;
     const row = graph.containers.get(id);
     const state = live.of(id);
     if (!row || isRunning(row) || state.removing) return;
+    if (row.status === 'restarting' && !this.#stillWanted(row)) return this.#giveUp(row);
     try {
-      await this.#starter.start(id, restartCount);
+      await this.#starter.start(id, policy);
     } catch (error) {
-      if (isKind(error, 'NotModified') || isKind(error, 'Unavailable') || !graph.containers.get(id)) return;
+      if (['NotModified', 'Cancelled', 'Unavailable'].some((kind) => isKind(error, kind as ErrorKind))) return;
+      const now = graph.containers.get(id);
+      // removed, or stopped while it was being started
+      if (!now || state.restartsCalledOff > policy.unlessCalledOff + 1) return;
       log.warn({ err: error, container: id }, 'restarting a container failed; it will be tried again');
       const { hostConfig } = readRecord(row);
-      const ending = { exitCode: 128, manuallyStopped: graph.containers.resolve(id).manuallyStopped, restartCount };
-      if (!shouldRestart(hostConfig.RestartPolicy, ending)) {
-        graph.containers.updateState(id, { status: 'exited' });
-        state.notify(['not-running'], { exitCode: 128 });
-        return;
-      }
+      const ending = { exitCode: 128, manuallyStopped: now.manuallyStopped, restartCount: policy.restartCount };
+      if (!shouldRestart(hostConfig.RestartPolicy, ending)) return this.#giveUp(now);
       graph.containers.updateState(id, { status: 'restarting' });
       state.restartDelayMs = nextDelayMs(state.restartDelayMs, 0);
-      this.restartLater(id, restartCount + 1);
+      this.restartLater(id, policy.restartCount + 1);
     }
   }
 
-  /** `--rm`: failures are logged, the next start of the daemon tries again. */
+  /** The policy may have been changed since; what a user has asked to run again is not the policy's to judge. */
+  #stillWanted(row: ContainerRow): boolean {
+    return row.manuallyStopped || shouldRestart(readRecord(row).hostConfig.RestartPolicy, row);
+  }
+
+  #giveUp({ id, exitCode }: ContainerRow): void {
+    this.#ctx.graph.containers.updateState(id, { status: 'exited' });
+    this.#ctx.live.of(id).notify(['not-running'], { exitCode });
+  }
+
   /** A container of `--rm` that could not be started has ended too: docker's client waits for its removal. */
   startFailed(id: string): void {
     const row = this.#ctx.graph.containers.get(id);
     if (row && !isRunning(row) && readRecord(row).hostConfig.AutoRemove) this.removeEnded(id);
   }
 
+  /** `--rm`: failures are logged, the next start of the daemon tries again. */
   removeEnded(id: string): void {
     this.#remover.remove(id, { volumes: true, automatic: true }).catch((error: unknown) => {
       if (isKind(error, 'NotFound')) return;
@@ -175,16 +213,10 @@ export class Monitor {
     });
   }
 
+  /** A probe has no row; the shim is to forget it all the same. */
   #execExited(id: string, execId: string, exitCode: number): void {
-    const { graph, events } = this.#ctx;
-    if (this.#health.probeEnded(execId, exitCode)) return;
-    const exec = graph.execs.get(execId);
-    const row = graph.containers.get(id);
-    if (!exec || !row || exec.status === 'exited') return;
-    graph.db.transaction(() => {
-      graph.execs.update(execId, { status: 'exited', exitCode, pid: 0 });
-      events.container(readRecord(row), 'exec_die', { execID: execId, exitCode: String(exitCode) });
-    });
+    this.#health.probeEnded(execId, exitCode);
+    this.#execs.ended(id, execId, exitCode);
   }
 
   #oom(id: string): void {
@@ -231,7 +263,7 @@ export class Monitor {
       if (!row || !isRunning(row)) return;
       const state = await native.adoptShim({ id, stateDir: paths.stateDir(id) });
       if (state.exit) return this.exited(id, state.exit);
-      if (state.status === 'running' || state.status === 'paused') return;
+      if (state.status === 'running' || state.status === 'paused') return this.#execs.settle(id, state.execs);
       const { hostConfig } = readRecord(row);
       await native.destroyContainer({ id, stateDir: paths.stateDir(id), cgroup: cgroupOf(this.#ctx, hostConfig, id) });
       this.exited(id, { exitCode: SIGKILLED, oomKilled: false, exitedAt: nowRfc3339(), reason: 'shim lost' });

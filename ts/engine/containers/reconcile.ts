@@ -24,6 +24,8 @@ export class Reconciler {
   readonly #monitor: Monitor;
   /** Were running when the former daemon or the machine went, and have ended since. */
   readonly #interrupted = new Set<string>();
+  /** Of those, what the machine took down with it. */
+  readonly #fallen = new Set<string>();
 
   constructor(ctx: ContainerContext, monitor: Monitor) {
     this.#ctx = ctx;
@@ -47,6 +49,7 @@ export class Reconciler {
     if (row.bootId === this.#ctx.bootId) await this.#monitor.settleLost(row.id);
     else {
       const reason = 'the host was restarted';
+      this.#fallen.add(row.id);
       this.#monitor.exited(row.id, { exitCode: HOST_WENT_DOWN, oomKilled: false, exitedAt: nowRfc3339(), reason });
     }
     const now = this.#ctx.graph.containers.get(row.id);
@@ -61,18 +64,19 @@ export class Reconciler {
       .map(({ containerId, ...port }) => ({ ...port, owner: containerId }));
   }
 
-  /** Containers that do not run and should. Those that `adopt` found ended have had their policy applied already. */
+  /** Containers that do not run and should; what `adopt` found ended has been judged by its policy already. */
   #applyPolicies(): void {
+    this.#monitor.applyPolicies();
     for (const row of this.#ctx.graph.containers.all()) {
-      const { id } = row;
-      if (isRunning(row) || row.status === 'created' || this.#interrupted.has(id)) continue;
+      const { id, status, restartCount, manuallyStopped } = row;
+      if (isRunning(row) || status === 'created') continue;
       const { hostConfig } = readRecord(row);
-      const waits = row.status === 'restarting';
-      if (waits || startsWithDaemon(hostConfig.RestartPolicy, row.manuallyStopped)) {
-        this.#monitor.restartLater(id, waits ? row.restartCount + 1 : 0);
-      } else if (hostConfig.AutoRemove) {
-        this.#monitor.removeEnded(id);
-      }
+      if (status === 'restarting') {
+        // a restart by the user, or by the daemon's start, is not one of the policy's
+        this.#monitor.restartLater(id, manuallyStopped || this.#fallen.has(id) ? 0 : restartCount + 1);
+      } else if (this.#interrupted.has(id)) continue;
+      else if (startsWithDaemon(hostConfig.RestartPolicy, manuallyStopped)) this.#monitor.restartLater(id, 0);
+      else if (hostConfig.AutoRemove) this.#monitor.removeEnded(id);
     }
   }
 

@@ -54,9 +54,9 @@ export class Remover {
         state.removing = false;
         throw error;
       }
-    }
+    } else if (row.status === 'restarting' && !options.kill) throw inUse(row.name, row.status);
     state.removing = true;
-    clearTimeout(state.restartTimer);
+    state.callOffRestart();
     try {
       await state.cleanup;
       const automatic = options.automatic ?? false;

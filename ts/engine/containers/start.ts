@@ -11,7 +11,8 @@ import { writeContainerFiles } from '../network/containerFiles.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
 import type { ContainerContext } from './context.ts';
-import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { makeDirectories } from './create.ts';
+import { type ContainerDetail, type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { cgroupOf, sharedNetns, spawnOptions } from './spawn.ts';
 import { nowRfc3339 } from './time.ts';
 
@@ -23,6 +24,8 @@ export interface StartPlan {
   ports: PortRequest[];
   /** Number of restarts by the policy so far; a user's start sets it to 0. */
   restartCount: number;
+  /** By the policy: `restartsCalledOff` when it was decided. */
+  unlessCalledOff?: number;
 }
 
 interface StartState {
@@ -72,16 +75,16 @@ export class Starter {
   }
 
   /** Runs the job; a failure is kept in the row, as inspect and `ps` show it. */
-  async start(id: string, restartCount = 0): Promise<void> {
+  async start(id: string, policy: Pick<StartPlan, 'restartCount' | 'unlessCalledOff'> = { restartCount: 0 }) {
     const { graph, paths } = this.#ctx;
     const row = graph.containers.resolve(id);
-    const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], restartCount };
+    const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], ...policy };
     try {
       await this.#ctx.runner.run(this.kind, plan);
       this.#outcome.started(row.id);
       setImmediate(() => void this.#namespaces.fill());
     } catch (thrown) {
-      if (isKind(thrown, 'NotModified')) throw thrown;
+      if (isKind(thrown, 'NotModified') || isKind(thrown, 'Cancelled')) throw thrown;
       const error = asStartError(thrown);
       if (graph.containers.get(row.id) && !isRunning(graph.containers.resolve(row.id))) {
         graph.containers.updateState(row.id, { exitCode: exitCodeOf(error), error: error.message });
@@ -107,7 +110,10 @@ export class Starter {
     if (live.removing) {
       throw new CaissonError('Conflict', 'container is marked for removal and cannot be started');
     }
-    clearTimeout(live.restartTimer);
+    if (plan.unlessCalledOff !== undefined && plan.unlessCalledOff !== live.restartsCalledOff) {
+      throw new CaissonError('Cancelled', `the restart of container ${row.id} was called off`);
+    }
+    live.callOffRestart();
     checkNetwork(this.#ctx, hostConfig.NetworkMode);
     const onBridge = hostConfig.NetworkMode === 'bridge';
     return {
@@ -122,8 +128,9 @@ export class Starter {
     const { native, live, config, paths } = this.#ctx;
     const held: Held = {};
     this.#held.set(plan.id, held);
-    const { config: containerConfig, hostConfig } = this.#record(plan.id);
+    const { config: containerConfig, hostConfig, detail } = this.#record(plan.id);
     const { endpoint } = plan;
+    makeDirectories(this.#ctx, plan.id, volumeNames(detail));
     if (!hostConfig.NetworkMode.startsWith('container:')) {
       writeContainerFiles(paths.containerDir(plan.id), {
         config: containerConfig,
@@ -216,6 +223,7 @@ export class Starter {
     state.lastExit = undefined;
     state.lost = false;
     await native.startContainer(plan.id);
+    state.startedAtMs = performance.now();
     return { rows: () => this.#writeRows(plan, spawned) };
   }
 
@@ -252,6 +260,9 @@ export class Starter {
     live.pendingStreams = [];
   }
 }
+
+const volumeNames = ({ mountPoints }: ContainerDetail): string[] =>
+  mountPoints.flatMap(({ type, name }) => (type === 'volume' && name !== undefined ? [name] : []));
 
 /** As Docker, at the start and not at create: 404 there would make the client pull the image. */
 function checkNetwork({ graph, network }: ContainerContext, mode: string): void {

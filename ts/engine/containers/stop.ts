@@ -1,37 +1,47 @@
-/** `stop`, `kill`, `restart`, `pause`, `unpause`. */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { CaissonError, isKind } from '../../errdefs.ts';
+/** `stop` and `restart`. */
+import { CaissonError } from '../../errdefs.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
+import type { Freezer } from './freezer.ts';
+import { ignoreGone, type Killer, type KillPlan, within } from './kill.ts';
 import { wasDropped } from './procSignals.ts';
-import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { isRunning, readRecord } from './record.ts';
 import { parseSignal } from './signals.ts';
 import { cgroupOf } from './spawn.ts';
 
-const SIGKILL = 9;
 const SIGTERM = 15;
 const DEFAULT_TIMEOUT_S = 10;
 /** Measured: after this long /proc tells what the program does with the signal. */
 const SETTLE_MS = 20;
-/** After SIGKILL an end is a matter of the kernel; longer than this and it sits in uninterruptible sleep. */
-const KILL_WAIT_MS = 10_000;
 
-export interface StopPlan {
-  id: string;
+export interface StopOptions {
+  timeoutS?: number | undefined;
+  signal?: string;
+}
+
+export interface StopPlan extends KillPlan {
   signal: number;
   /** Negative: for ever. */
   timeoutMs: number;
-  cgroup: string;
-  pid: number;
-  startTime: number;
+  /** It is to run again after its end, whoever is there then. */
+  restart: boolean;
 }
 
 export class Stopper {
   readonly kind: JobKind<StopPlan>;
   readonly #ctx: ContainerContext;
+  readonly #freezer: Freezer;
+  readonly #killer: Killer;
+  /** Starts a container whose restart an earlier daemon has begun. */
+  readonly #startAgain: (id: string) => void;
+  /** Ids whose restart goes on in this process once they have ended. */
+  readonly #restarts = new Set<string>();
 
-  constructor(ctx: ContainerContext) {
+  constructor(ctx: ContainerContext, freezer: Freezer, killer: Killer, startAgain: (id: string) => void) {
     this.#ctx = ctx;
+    this.#freezer = freezer;
+    this.#killer = killer;
+    this.#startAgain = startAgain;
     this.kind = {
       kind: 'stop',
       subject: ({ id }) => id,
@@ -46,31 +56,45 @@ export class Stopper {
     };
   }
 
-  async stop(idOrName: string, options: { timeoutS?: number | undefined; signal?: string }): Promise<void> {
-    const record = readRecord(this.#ctx.graph.containers.resolve(idOrName));
-    const { row, config, hostConfig } = record;
+  stop(idOrName: string, options: StopOptions): Promise<void> {
+    return this.#stop(idOrName, options, false);
+  }
+
+  /** Ends it, if it runs, and calls `start`. When the daemon goes in between, the next one starts it. */
+  async restart(idOrName: string, options: StopOptions, start: (id: string) => Promise<void>): Promise<void> {
+    const { graph, live } = this.#ctx;
+    const { id } = graph.containers.resolve(idOrName);
+    this.#restarts.add(id);
+    live.of(id).restarting = true;
+    try {
+      await this.#stop(id, options, true).catch(ignoreEnded);
+      await start(id);
+    } finally {
+      this.#restarts.delete(id);
+      live.of(id).restarting = false;
+      if (graph.containers.get(id)?.status === 'restarting') graph.containers.updateState(id, { status: 'exited' });
+    }
+  }
+
+  async #stop(idOrName: string, options: StopOptions, restart: boolean): Promise<void> {
+    const { row, config, hostConfig } = readRecord(this.#ctx.graph.containers.resolve(idOrName));
     const signal = parseSignal(options.signal || config.StopSignal || String(SIGTERM));
     const timeoutS = options.timeoutS ?? config.StopTimeout ?? DEFAULT_TIMEOUT_S;
-    if (!isRunning(row)) return this.#stopRestarting(record);
+    if (row.status === 'restarting') {
+      if (!restart) await this.#killer.callOff(row.id);
+      return;
+    }
+    const { pid, pidStart: startTime } = row;
     const cgroup = cgroupOf(this.#ctx, hostConfig, row.id);
     await this.#ctx.runner.run(this.kind, {
       id: row.id,
       signal,
       timeoutMs: timeoutS * 1000,
+      restart,
       cgroup,
-      pid: row.pid,
-      startTime: row.pidStart,
+      pid,
+      startTime,
     });
-  }
-
-  /** Between two runs of a restart policy there is nothing to signal: the next run is called off. */
-  async #stopRestarting({ row }: ContainerRecord): Promise<void> {
-    const { graph, live } = this.#ctx;
-    if (row.status !== 'restarting') throw new CaissonError('NotModified', `container ${row.id} is not running`);
-    clearTimeout(live.of(row.id).restartTimer);
-    graph.containers.updateState(row.id, { status: 'exited', manuallyStopped: true });
-    live.of(row.id).notify(['not-running'], { exitCode: row.exitCode });
-    await graph.db.durable();
   }
 
   #begin(plan: StopPlan): StopPlan {
@@ -88,25 +112,30 @@ export class Stopper {
     // also for a stop that an earlier daemon began
     this.#ctx.live.of(plan.id).stopping = true;
     events.container(readRecord(row), 'kill', { signal: String(plan.signal) });
-    if (row.status === 'paused') await this.#thaw(row.id, plan.cgroup);
     const { pid, startTime, signal } = plan;
     await native.signalProcess({ pid, startTime, signal }).catch(ignoreGone);
+    // after the signal, which it so finds first of all
+    if (row.status === 'paused') await this.#freezer.thaw(plan);
   }
 
   async #kill(plan: StopPlan): Promise<void> {
-    const { live } = this.#ctx;
+    const live = this.#ctx.live.of(plan.id);
     try {
-      if (await this.#graceful(plan)) return;
-      await this.#killNow(plan);
+      if (plan.restart) live.restarting = true;
+      if (!(await this.#graceful(plan))) await this.#killer.killNow(plan);
     } finally {
-      live.of(plan.id).stopping = false;
+      live.stopping = false;
+      if (plan.restart && !this.#restarts.has(plan.id)) {
+        live.restarting = false;
+        this.#startAgain(plan.id);
+      }
     }
   }
 
   /** True when it ended within its time; false when it did not, or never will because the signal was dropped. */
   async #graceful({ id, pid, signal, timeoutMs }: StopPlan): Promise<boolean> {
     const end = new AbortController();
-    const ended = this.#ended(id, end.signal);
+    const ended = this.#killer.ended(id, end.signal);
     try {
       if (timeoutMs === 0) return await within(ended, 0);
       if (await within(ended, timeoutMs < 0 ? SETTLE_MS : Math.min(SETTLE_MS, timeoutMs))) return true;
@@ -120,108 +149,9 @@ export class Stopper {
       end.abort();
     }
   }
-
-  async #killNow({ id, cgroup, pid, startTime }: Pick<StopPlan, 'id' | 'cgroup' | 'pid' | 'startTime'>): Promise<void> {
-    const { graph, events, native } = this.#ctx;
-    const row = graph.containers.get(id);
-    if (!row || !isRunning(row)) return;
-    events.container(readRecord(row), 'kill', { signal: String(SIGKILL) });
-    const end = new AbortController();
-    const ended = this.#ended(id, end.signal);
-    try {
-      if (row.status === 'paused') await this.#thaw(id, cgroup);
-      await native.signalProcess({ pid, startTime, signal: SIGKILL }).catch(ignoreGone);
-      if (await within(ended, KILL_WAIT_MS)) return;
-    } finally {
-      end.abort();
-    }
-    throw new CaissonError('System', `container ${id} has not ended ${KILL_WAIT_MS / 1000} s after SIGKILL`, {
-      hint: `see /proc/${pid}/stack for what it waits on`,
-    });
-  }
-
-  /** Resolves when the row says that the container does not run; never when aborted. */
-  async #ended(id: string, signal: AbortSignal): Promise<void> {
-    const row = this.#ctx.graph.containers.get(id);
-    if (!row || !isRunning(row)) return;
-    await this.#ctx.live
-      .of(id)
-      .wait('next-exit', signal)
-      .catch(() => new Promise<never>(() => undefined));
-  }
-
-  /** SIGKILL waits for the end; any other signal is just sent. */
-  async kill(idOrName: string, signalText: string): Promise<void> {
-    const { graph, events, native } = this.#ctx;
-    const record = readRecord(graph.containers.resolve(idOrName));
-    const { row, config, hostConfig } = record;
-    const signal = parseSignal(signalText || String(SIGKILL));
-    if (!isRunning(row)) {
-      throw new CaissonError('Conflict', `cannot kill container: ${idOrName}: container ${row.id} is not running`, {
-        code: 'CONTAINER_NOT_RUNNING',
-      });
-    }
-    // as Docker: a kill is a manual stop, unless an image's own stop signal says that this signal means something else
-    const ends = signal === SIGKILL || !config.StopSignal || parseSignal(config.StopSignal) === signal;
-    if (ends) graph.containers.updateState(row.id, { manuallyStopped: true });
-    const plan = { id: row.id, cgroup: cgroupOf(this.#ctx, hostConfig, row.id), pid: row.pid, startTime: row.pidStart };
-    if (signal === SIGKILL) return this.#killNow(plan);
-    events.container(record, 'kill', { signal: String(signal) });
-    await native.signalProcess({ pid: row.pid, startTime: row.pidStart, signal });
-  }
-
-  async pause(idOrName: string): Promise<void> {
-    await this.#freeze(idOrName, true);
-  }
-
-  async unpause(idOrName: string): Promise<void> {
-    await this.#freeze(idOrName, false);
-  }
-
-  async #freeze(idOrName: string, frozen: boolean): Promise<void> {
-    const { graph, events, native, runner } = this.#ctx;
-    const { id } = graph.containers.resolve(idOrName);
-    const held = await runner.lock([`container:${id}`]);
-    try {
-      const row = graph.containers.resolve(id);
-      if (!isRunning(row)) throw new CaissonError('Conflict', `container ${id} is not running`);
-      if (frozen && row.status === 'paused') throw new CaissonError('Conflict', `Container ${id} is already paused`);
-      if (!frozen && row.status !== 'paused') throw new CaissonError('Conflict', `Container ${id} is not paused`);
-      const record = readRecord(row);
-      const cgroup = cgroupOf(this.#ctx, record.hostConfig, id);
-      await native.cgroupFreeze(cgroup, frozen);
-      graph.db.transaction(() => {
-        graph.containers.updateState(id, { status: frozen ? 'paused' : 'running' });
-        events.container(record, frozen ? 'pause' : 'unpause');
-      });
-    } finally {
-      held.release();
-    }
-  }
-
-  async #thaw(id: string, cgroup: string): Promise<void> {
-    const { graph, events, native } = this.#ctx;
-    await native.cgroupFreeze(cgroup, false);
-    const row = graph.containers.get(id);
-    if (row?.status !== 'paused') return;
-    graph.db.transaction(() => {
-      graph.containers.updateState(id, { status: 'running' });
-      events.container(readRecord(row), 'unpause');
-    });
-  }
 }
 
-/** True when the promise settles in that time. */
-async function within(promise: Promise<void>, milliseconds: number): Promise<boolean> {
-  const timer = new AbortController();
-  try {
-    const late = sleep(milliseconds, false, { signal: timer.signal }).catch(() => false);
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    timer.abort();
-  }
-}
-
-function ignoreGone(error: unknown): void {
-  if (!isKind(error, 'NotFound')) throw error;
+/** It ended by itself before the signal came, or did not run at all. */
+function ignoreEnded(error: unknown): void {
+  if (!(error instanceof CaissonError && error.kind === 'NotModified')) throw error;
 }

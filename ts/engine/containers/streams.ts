@@ -35,15 +35,21 @@ export interface StreamChoice {
  * start the container. A connection's send buffer is empty here, so the few bytes never block.
  */
 export function openStream(connection: HijackedConnection, choice: StreamChoice): ClientStream {
+  const stream = describeStream(connection, choice);
+  writeSync(connection.fd, stream.head);
+  return { ...stream, head: '' };
+}
+
+/** The head is written by whoever has the stream's source. */
+export function describeStream(connection: HijackedConnection, choice: StreamChoice): ClientStream {
   const multiplexed = !choice.tty && choice.namesFraming;
   const head = streamHead(
     connection.upgraded,
     multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream',
   );
-  writeSync(connection.fd, head);
   return {
     fd: connection.fd,
-    head: '',
+    head,
     early: connection.early,
     stdin: choice.stdin,
     stdout: choice.stdout,
@@ -54,10 +60,10 @@ export function openStream(connection: HijackedConnection, choice: StreamChoice)
 }
 
 /** A message to a client whose stream never got a source, framed as stdout as Docker does. */
-export function writeMessage(fd: number, raw: boolean, message: string): void {
+export function writeMessage({ fd, head, raw }: ClientStream, message: string): void {
   const text = Buffer.from(`${message}\r\n`);
   const header = Buffer.alloc(8);
   header[0] = 1;
   header.writeUInt32BE(text.length, 4);
-  writeSync(fd, raw ? text : Buffer.concat([header, text]));
+  writeSync(fd, Buffer.concat([Buffer.from(head), raw ? Buffer.alloc(0) : header, text]));
 }

@@ -7,7 +7,7 @@ import type { JobRow, JobStore } from '../../graph/jobs.ts';
 import type { Logger } from '../../log.ts';
 import { ClaimTable } from './claims.ts';
 import { crashPoints, type Faults } from './faults.ts';
-import { type AnyKind, cancelled, type JobKind, type KindRegistry, type StepContext } from './kinds.ts';
+import { type AnyKind, type Claim, cancelled, type JobKind, type KindRegistry, type StepContext } from './kinds.ts';
 
 export interface RunnerOptions {
   db: Database;
@@ -105,16 +105,13 @@ export class JobRunner {
     return job.state as S;
   }
 
-  /** Holds locks without a job. Kind Conflict when a job that cannot be finished holds one of them. */
-  async lock(resources: readonly string[], signal?: AbortSignal): Promise<Lock> {
-    await this.#retryHolders(resources);
+  /** Holds claims without a job. Kind Conflict when a job that cannot be finished holds one of them. */
+  async lock(claims: readonly (string | Claim)[], signal?: AbortSignal): Promise<Lock> {
+    const wanted = claims.map((claim) => (typeof claim === 'string' ? { resource: claim } : claim));
+    await this.#retryHolders(wanted.map(({ resource }) => resource));
     this.#refuseWhenClosed();
     const holder = `lock-${randomBytes(8).toString('hex')}`;
-    await this.#claims.acquire(
-      holder,
-      resources.map((resource) => ({ resource })),
-      signal,
-    );
+    await this.#claims.acquire(holder, wanted, signal);
     return { holder, release: () => this.#claims.release(holder) };
   }
 

@@ -400,6 +400,8 @@ export interface Native {
   attach(id: string, client: ClientStream): Promise<void>;
   /** Resolves with the exec's pid when its program runs; fails with kind `exec` when it could not be executed. */
   exec(id: string, options: ExecOptions): Promise<{ pid: number }>;
+  /** The end of an exec is written down: its clients' streams end, and the shim forgets it. */
+  acknowledgeExec(id: string, execId: string): void;
   resize(id: string, target: { execId?: string; width: number; height: number }): Promise<void>;
   /** The network namespace of a running container. */
   containerNetns(id: string): Promise<number>;
@@ -494,7 +496,7 @@ type Raw = {
 };
 
 /** Calls that answer at once and cannot fail in an expected way. */
-const DIRECT = new Set<keyof Native>(['endLog', 'closeFd', 'dupFd', 'openLayer', 'pipe']);
+const DIRECT = new Set<keyof Native>(['acknowledgeExec', 'endLog', 'closeFd', 'dupFd', 'openLayer', 'pipe']);
 
 /** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */
 export function loadNative(): Native {

@@ -76,11 +76,20 @@ impl Control {
 
     /// None: the other side has gone, or has become its program.
     pub(super) fn receive(&self) -> Result<Option<(Message, Option<OwnedFd>)>> {
+        self.receive_with(RecvFlags::CMSG_CLOEXEC)
+    }
+
+    /// EAGAIN when there is nothing.
+    pub(super) fn receive_now(&self) -> Result<Option<(Message, Option<OwnedFd>)>> {
+        self.receive_with(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with(&self, flags: RecvFlags) -> Result<Option<(Message, Option<OwnedFd>)>> {
         let mut bytes = vec![0; MAX_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CONNRESET) => return Ok(None),
                 result => break result.context("receive from", "init")?,

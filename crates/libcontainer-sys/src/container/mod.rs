@@ -7,6 +7,7 @@
 //! a process between enters them and clones the one that stays as the creator's own child (`Control::continue_in_child`).
 
 mod control;
+mod joining;
 pub(crate) mod namespaces;
 
 use crate::cgroup::Cgroup;
@@ -18,6 +19,7 @@ use crate::spec::{Identity, Process, Rootfs, Spec, UserSpec};
 use crate::sys::clone::{Cloned, clone3};
 use crate::{hooks, user_namespace};
 pub(crate) use control::{Control, Message, send_to_socket};
+pub use joining::{Joined, Joining};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -204,6 +206,14 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
 
 /// Clones a process into a running container and waits until it is parked before its program.
 pub fn exec(options: &ExecOptions) -> Result<Pending> {
+    let Joining { control, pidfd, agent, .. } = join(options)?;
+    let child = await_birth(&control, &pidfd)?;
+    let agent = agent.map(|agent| Agent { pid: child.0, ..agent });
+    await_ready(control, child, agent, None)
+}
+
+/// As `exec`, without waiting.
+pub fn join(options: &ExecOptions) -> Result<Joining> {
     options.process.check()?;
     let filter = if options.privileged { None } else { filter(options.spec)? };
     let (joins, birthplace) = membership(options.cgroup)?;
@@ -225,11 +235,10 @@ pub fn exec(options: &ExecOptions) -> Result<Pending> {
         }
         Cloned::Parent { pidfd, .. } => {
             drop(theirs);
-            let child = await_birth(&ours, &pidfd)?;
             let agent = Agent::of(filter.as_ref(), options.identity);
             let container = pid_of(options.pidfd);
-            let agent = agent.map(|agent| Agent { pid: child.0, container, joins: true, ..agent });
-            await_ready(ours, child, agent, None)
+            let agent = agent.map(|agent| Agent { container, joins: true, ..agent });
+            Ok(Joining { pidfd, pid: None, console: None, released: false, control: ours, agent })
         }
     }
 }

@@ -189,6 +189,14 @@ pub fn exec<'env>(env: &'env Env, id: String, options: Object<'env>) -> napi::Re
     Ok(promise)
 }
 
+#[napi]
+pub fn acknowledge_exec(id: String, exec_id: String) {
+    // A shim that has gone needs not be told.
+    if let Some(hub) = HUB.get() {
+        hub.request(&id, "ack", json!({ "execId": exec_id }), &[], Box::new(drop));
+    }
+}
+
 #[napi(ts_return_type = "Promise<object>")]
 pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::Result<Object<'env>> {
     let body = stringify(env, target)?;

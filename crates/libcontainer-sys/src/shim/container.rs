@@ -9,7 +9,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 use super::config::{ContainerConfig, ExecConfig};
 use super::stdio::Streams;
 use crate::cgroup::{self, Cgroup};
-use crate::container::{self, CreateOptions, ExecOptions, Manner, Pending, Stdio};
+use crate::container::{self, CreateOptions, ExecOptions, Joining, Manner, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{Identity, Spec};
 
@@ -58,6 +58,15 @@ impl Pipes {
             Some(pipes) => pipes.ours,
             None => Streams { stdin: None, stdout: None, stderr: None, console },
         }
+    }
+}
+
+/// Our ends of the streams of a process that joins; those of a terminal come when it runs.
+pub struct JoiningStreams(Option<Streams>);
+
+impl JoiningStreams {
+    pub fn complete(self, console: Option<OwnedFd>) -> Streams {
+        self.0.unwrap_or(Streams { stdin: None, stdout: None, stderr: None, console })
     }
 }
 
@@ -138,10 +147,10 @@ impl Container {
         self.cgroup.oom_kills()
     }
 
-    /// Returns when the program runs.
-    pub fn exec(&self, config: &ExecConfig) -> Result<(i32, Streams)> {
+    /// Does not wait for the new process, which may be held up by a frozen cgroup.
+    pub fn exec(&self, config: &ExecConfig) -> Result<(Joining, JoiningStreams)> {
         let pipes = if config.tty { None } else { Some(Pipes::new(config.open_stdin)?) };
-        let started = container::exec(&ExecOptions {
+        let joining = container::join(&ExecOptions {
             process: &config.process,
             pidfd: self.init_pidfd.as_fd(),
             spec: &self.spec,
@@ -151,9 +160,9 @@ impl Container {
             cgroup: self.cgroup.as_ref(),
             identity: &self.identity,
             preserved_fds: 0,
-        })?
-        .start()?;
-        Ok((started.pid, Pipes::streams(pipes, started.console)))
+        })?;
+        // Theirs are closed now, so that ours end when the process does.
+        Ok((joining, JoiningStreams(pipes.map(|pipes| pipes.ours))))
     }
 
     /// What still runs in the container's cgroup once its init has ended.

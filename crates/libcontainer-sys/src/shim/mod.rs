@@ -17,6 +17,7 @@ mod client;
 mod clock;
 pub mod config;
 mod container;
+mod exec;
 pub mod exit;
 mod log;
 mod ports;

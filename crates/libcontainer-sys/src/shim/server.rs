@@ -1,7 +1,7 @@
 //! The poll loop: children, streams, clients and the daemon's messages, one after the other.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::de::DeserializeOwned;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::accept;
 use super::config::{AckConfig, ClientConfig, ContainerConfig, ExecConfig, ResizeConfig};
 use super::container::Container;
+use super::exec::{ACK_TIME, Caller, Ended, ExecPart, Execs, LINGER};
 use super::exit::ExitStatus;
 use super::ports::{PortPart, Ports};
 use super::process::SpawnedContainer;
@@ -18,34 +19,15 @@ use super::stdio::{Part, Stdio};
 use crate::failure::{Failure, Kind};
 use crate::sys::{signal, signalfd};
 
-/// How long clients of an ended process are kept for an acknowledgement of the daemon, so that whoever sees the end of the
-/// stream finds the exit code at the daemon.
-const ACK_TIME: Duration = Duration::from_secs(2);
-/// How long a client of an ended container may take for what is pending.
-const LINGER: Duration = Duration::from_secs(10);
 /// How long the buffers are kept after their last use.
 const WARM: Duration = Duration::from_secs(1);
-
-struct Exec {
-    id: String,
-    pid: i32,
-    stdio: Stdio,
-    exit: Option<Ended>,
-}
-
-/// A process that has ended and whose end the daemon has not acknowledged.
-struct Ended {
-    code: i32,
-    since: Instant,
-    acknowledged: bool,
-}
 
 pub struct Server {
     config: ContainerConfig,
     container: Container,
     names: SpawnedContainer,
     stdio: Stdio,
-    execs: Vec<Exec>,
+    execs: Execs,
     signals: OwnedFd,
     listener: OwnedFd,
     /// Connections of the daemon; the first is the bootstrap socket for as long as it is open.
@@ -68,7 +50,7 @@ enum Token {
     Peer(usize),
     Oom,
     Stdio(Part),
-    Exec(usize, Part),
+    Exec(ExecPart),
     Port(PortPart),
 }
 
@@ -92,7 +74,7 @@ impl Server {
             container: parts.container,
             names: parts.names,
             stdio: parts.stdio,
-            execs: Vec::new(),
+            execs: Execs::default(),
             signals: parts.signals,
             listener: parts.listener,
             peers: parts.peers,
@@ -131,7 +113,8 @@ impl Server {
                 self.handle(token, events);
             }
             self.stdio.sweep();
-            self.execs.iter_mut().for_each(|exec| exec.stdio.sweep());
+            self.execs.advance();
+            self.execs.sweep();
             self.ports.sweep();
             self.peers.retain(Option::is_some);
         }
@@ -148,7 +131,7 @@ impl Server {
     }
 
     fn timeout(&mut self) -> Option<Duration> {
-        let waiting = self.exit.is_some() || self.execs.iter().any(|exec| exec.exit.is_some());
+        let waiting = self.exit.is_some() || self.execs.has_deadlines();
         let warm = (self.buffer.capacity() > 0).then_some(WARM);
         [self.stdio.pause(), waiting.then_some(Duration::from_millis(250)), warm].into_iter().flatten().min()
     }
@@ -172,9 +155,7 @@ impl Server {
             add(oom.as_fd(), PollFlags::IN, Token::Oom);
         }
         self.stdio.interests(|fd, events, part| add(fd, events, Token::Stdio(part)));
-        for (index, exec) in self.execs.iter().enumerate() {
-            exec.stdio.interests(|fd, events, part| add(fd, events, Token::Exec(index, part)));
-        }
+        self.execs.interests(|fd, events, part| add(fd, events, Token::Exec(part)));
         if self.started {
             self.ports.interests(|fd, events, part| add(fd, events, Token::Port(part)));
         }
@@ -201,10 +182,9 @@ impl Server {
                 }
             }
             Token::Port(part) => self.ports.handle(part, events, &mut self.buffer),
-            Token::Exec(index, part) => {
-                let Some(exec) = self.execs.get_mut(index) else { return };
-                if exec.stdio.handle(part, events, &mut self.buffer) {
-                    let body = json!({ "execId": exec.id });
+            Token::Exec(part) => {
+                if let Some(id) = self.execs.handle(part, events, &mut self.buffer) {
+                    let body = json!({ "execId": id });
                     self.broadcast("detached", &body);
                 }
             }
@@ -219,10 +199,7 @@ impl Server {
             let (code, signal) = signal::exit_code(status);
             if pid == self.names.init_pid {
                 self.init_ended(code, signal);
-            } else if let Some(exec) = self.execs.iter_mut().find(|exec| exec.pid == pid) {
-                exec.stdio.drain(&mut self.buffer);
-                exec.exit = Some(Ended { code, since: Instant::now(), acknowledged: false });
-                let body = json!({ "execId": exec.id, "exitCode": code });
+            } else if let Some(body) = self.execs.ended(pid, code, &mut self.buffer) {
                 self.broadcast("execExit", &body);
             }
         }
@@ -235,7 +212,7 @@ impl Server {
             eprintln!("exit.json of {}: {error}", self.config.id);
         }
         self.broadcast("exit", &json!(status));
-        self.exit = Some((status, Ended { code, since: Instant::now(), acknowledged: false }));
+        self.exit = Some((status, Ended::now(code)));
         // Nobody answers there any more, and the next container may have the ports.
         self.ports = Ports::default();
         // Execs of a container with the host's pids outlive its init.
@@ -251,22 +228,14 @@ impl Server {
         {
             self.stdio.close_clients();
         }
-        let over = self.exit.is_some();
-        for exec in self.execs.iter_mut().filter(|exec| exec.exit.as_ref().is_some_and(settled)) {
-            exec.stdio.close_clients();
-        }
-        // One that nobody has acknowledged stays, so that the next daemon learns of it.
-        self.execs.retain(|exec| match &exec.exit {
-            Some(ended) => exec.stdio.has_clients() && ended.since.elapsed() < LINGER || !ended.acknowledged && !over,
-            None => true,
-        });
+        self.execs.finish(settled, self.exit.is_some());
     }
 
     fn finished(&self) -> bool {
         let Some((_, ended)) = &self.exit else { return false };
         let daemon = self.peers.iter().any(Option::is_some);
         let told = ended.acknowledged || !daemon || ended.since.elapsed() >= ACK_TIME;
-        let served = !self.stdio.has_clients() && self.execs.iter().all(|exec| !exec.stdio.has_clients());
+        let served = !self.stdio.has_clients() && !self.execs.has_clients();
         told && (served || ended.since.elapsed() >= LINGER)
     }
 
@@ -311,7 +280,10 @@ impl Server {
     fn answer(&mut self, index: usize, packet: &[u8], fds: Vec<OwnedFd>) {
         let Ok(request) = serde_json::from_slice::<Request>(packet) else { return };
         let result = if request.v == protocol::VERSION {
-            self.perform(request.op, request.body.get(), fds)
+            match self.perform(index, &request, fds) {
+                Some(result) => result,
+                None => return,
+            }
         } else {
             let message = format!("the shim of {} speaks version {}", self.config.id, protocol::VERSION);
             Err(Failure::new(Kind::Unsupported, "shim", message))
@@ -322,23 +294,22 @@ impl Server {
         }
     }
 
-    fn perform(&mut self, op: &str, body: &str, fds: Vec<OwnedFd>) -> Result<Value, Failure> {
-        match op {
+    /// `None`: the answer comes later.
+    fn perform(&mut self, index: usize, request: &Request, fds: Vec<OwnedFd>) -> Option<Result<Value, Failure>> {
+        let (op, body) = (request.op, request.body.get());
+        Some(match op {
             "start" => self.start(),
-            "attach" => {
-                let client = parse::<ClientConfig>(op, body)?;
-                self.stdio.attach(one(op, fds)?, &client).map(|()| Value::Null)
-            }
-            "exec" => self.exec(parse(op, body)?, fds),
-            "resize" => self.resize(&parse(op, body)?),
+            "attach" => parse::<ClientConfig>(op, body)
+                .and_then(|client| self.stdio.attach(one(op, fds)?, &client).map(|()| Value::Null)),
+            "exec" => return self.exec(index, request, fds).err().map(Err),
+            "resize" => parse(op, body).and_then(|target| self.resize(&target)),
             "state" => Ok(self.state()),
-            "ack" => {
-                let target = parse::<AckConfig>(op, body)?;
+            "ack" => parse::<AckConfig>(op, body).map(|target| {
                 self.acknowledge(target.exec_id.as_deref());
-                Ok(Value::Null)
-            }
+                Value::Null
+            }),
             _ => Err(Failure::new(Kind::Unsupported, op, format!("the shim knows no operation {op:?}"))),
-        }
+        })
     }
 
     fn start(&mut self) -> Result<Value, Failure> {
@@ -353,35 +324,24 @@ impl Server {
         Ok(Value::Null)
     }
 
-    fn exec(&mut self, config: ExecConfig, mut fds: Vec<OwnedFd>) -> Result<Value, Failure> {
+    fn exec(&mut self, index: usize, request: &Request, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         if !self.started || self.exit.is_some() {
             return Err(Failure::new(Kind::Conflict, "exec", format!("{} is not running", self.config.id)));
         }
-        let client = config.client.as_ref().map(|client| one("exec", std::mem::take(&mut fds)).map(|fd| (client, fd)));
-        let client = client.transpose()?;
-        let (pid, streams) = self.container.exec(&config)?;
-        // The input of an exec ends with its client: it has never another one.
-        let mut stdio = Stdio::new(streams, true, None)?;
-        if let Some((client, fd)) = client {
-            stdio.attach(fd, client)?;
-        }
-        if let Some(size) = config.console_size {
-            // A size is a wish.
-            let _ = stdio.resize(size.width, size.height);
-        }
-        self.execs.push(Exec { id: config.exec_id, pid, stdio, exit: None });
-        Ok(json!({ "pid": pid }))
+        let config: ExecConfig = parse("exec", request.body.get())?;
+        let client = if config.client.is_some() { Some(one("exec", fds)?) } else { None };
+        let peer = self.peers.get(index).and_then(Option::as_ref).map(OwnedFd::try_clone);
+        let Some(Ok(peer)) = peer else {
+            return Err(Failure::new(Kind::System, "exec", "the caller's socket could not be duplicated"));
+        };
+        self.execs.start(&self.container, config, client, Caller { peer, request: request.id })
     }
 
     fn resize(&self, target: &ResizeConfig) -> Result<Value, Failure> {
-        let stdio = match &target.exec_id {
-            None => &self.stdio,
-            Some(id) => match self.execs.iter().find(|exec| exec.id == *id && exec.exit.is_none()) {
-                Some(exec) => &exec.stdio,
-                None => return Err(Failure::new(Kind::NotFound, "resize", format!("no running exec {id}"))),
-            },
-        };
-        stdio.resize(target.width, target.height).map(|()| Value::Null)
+        match &target.exec_id {
+            None => self.stdio.resize(target.width, target.height).map(|()| Value::Null),
+            Some(id) => self.execs.resize(id, target),
+        }
     }
 
     fn state(&self) -> Value {
@@ -390,14 +350,7 @@ impl Server {
             (None, true) => "running",
             (None, false) => "created",
         };
-        let execs = self.execs.iter().map(|exec| {
-            let mut entry = json!({ "execId": exec.id, "pid": exec.pid, "running": exec.exit.is_none() });
-            if let Some(ended) = &exec.exit {
-                entry["exitCode"] = json!(ended.code);
-            }
-            entry
-        });
-        let mut state = json!({ "status": status, "container": self.names, "execs": execs.collect::<Vec<_>>() });
+        let mut state = json!({ "status": status, "container": self.names, "execs": self.execs.state() });
         if let Some((exit, _)) = &self.exit {
             state["exit"] = json!(exit);
         }
@@ -405,12 +358,10 @@ impl Server {
     }
 
     fn acknowledge(&mut self, exec_id: Option<&str>) {
-        let ended = match exec_id {
-            Some(id) => self.execs.iter_mut().find(|exec| exec.id == id).and_then(|exec| exec.exit.as_mut()),
-            None => self.exit.as_mut().map(|(_, ended)| ended),
-        };
-        if let Some(ended) = ended {
-            ended.acknowledged = true;
+        match (exec_id, &mut self.exit) {
+            (Some(id), _) => self.execs.acknowledge(id),
+            (None, Some((_, ended))) => ended.acknowledged = true,
+            (None, None) => {}
         }
     }
 

@@ -49,13 +49,10 @@ pub fn adopt(hub: &Arc<Hub>, id: &str, state_dir: &Path) -> Result<Value> {
     Ok(state)
 }
 
-/// What is told here needs not be told again.
+/// What is told here needs not be told again. The ends of execs are acknowledged once they are written down.
 fn acknowledge(hub: &Arc<Hub>, id: &str, state: &Value) {
     if state["status"] == "exited" {
         hub.request(id, "ack", json!({}), &[], Box::new(drop));
-    }
-    for exec in state["execs"].as_array().into_iter().flatten().filter(|exec| exec["running"] == false) {
-        hub.request(id, "ack", json!({ "execId": exec["execId"] }), &[], Box::new(drop));
     }
 }
 

@@ -219,24 +219,18 @@ impl Hub {
     }
 
     fn event(&self, id: &str, name: &str, mut body: Value) {
-        let (event, ack) = match name {
-            "exit" => (json!({ "type": "exit", "id": id, "exit": body }), Some(json!({}))),
-            "execExit" => {
-                let ack = json!({ "execId": body["execId"] });
-                body["type"] = json!("execExit");
-                body["id"] = json!(id);
-                (body, Some(ack))
-            }
-            _ => {
-                body["type"] = json!(name);
-                body["id"] = json!(id);
-                (body, None)
-            }
+        let event = if name == "exit" {
+            json!({ "type": "exit", "id": id, "exit": body })
+        } else {
+            body["type"] = json!(name);
+            body["id"] = json!(id);
+            body
         };
         (self.on_event)(event);
         // The shim closes the clients' streams after this: whoever sees the end of one finds the exit code with the daemon.
-        if let Some(body) = ack {
-            self.request(id, "ack", body, &[], Box::new(drop));
+        // Its exit file stays; the end of an exec is acknowledged when it is written down, as only the shim knows it.
+        if name == "exit" {
+            self.request(id, "ack", json!({}), &[], Box::new(drop));
         }
     }
 

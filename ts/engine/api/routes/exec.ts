@@ -1,6 +1,6 @@
 /** `POST /containers/{id}/exec` and the routes of `/exec/{id}`. */
 import type { Containers } from '../../containers/containers.ts';
-import { openStream } from '../../containers/streams.ts';
+import { describeStream } from '../../containers/streams.ts';
 import type { Router } from '../router.ts';
 import { execBody, execStartBody } from '../schemas/containers.ts';
 import { terminalSize } from './containers.ts';
@@ -29,7 +29,7 @@ export function execRoutes(router: Router, containers: Containers): void {
         call.status(200);
         return undefined;
       }
-      const stream = openStream(call.hijack(), { ...config, namesFraming: call.atLeast('1.42') });
+      const stream = describeStream(call.hijack(), { ...config, namesFraming: call.atLeast('1.42') });
       await containers.execs.start(id, stream, size);
       return undefined;
     },
