@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -23,21 +23,40 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-export async function startRegistry(): Promise<TestRegistry> {
+export interface RegistryOptions {
+  /** Paths of PEM files; with `clientCas` clients need a certificate of one of these. */
+  tls?: { certificate: string; key: string; clientCas?: string[] };
+  /** Lines of htpasswd (bcrypt): every request needs one of these logins. */
+  htpasswd?: string;
+}
+
+export async function startRegistry({ tls, htpasswd }: RegistryOptions = {}): Promise<TestRegistry> {
   const dir = mkdtempSync(join(tmpdir(), 'caisson-registry-'));
   const port = await freePort();
   const config = join(dir, 'config.yml');
+  if (htpasswd !== undefined) writeFileSync(join(dir, 'htpasswd'), htpasswd);
   writeFileSync(
     config,
-    `version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: ${dir}/data}, delete: {enabled: true}}\nhttp: {addr: "127.0.0.1:${port}"}\n`,
+    // JSON is YAML.
+    JSON.stringify({
+      version: '0.1',
+      log: { level: 'error', accesslog: { disabled: true } },
+      storage: { filesystem: { rootdirectory: `${dir}/data` }, delete: { enabled: true } },
+      http: {
+        addr: `127.0.0.1:${port}`,
+        ...(tls && {
+          tls: { certificate: tls.certificate, key: tls.key, ...(tls.clientCas && { clientcas: tls.clientCas }) },
+        }),
+      },
+      ...(htpasswd !== undefined && { auth: { htpasswd: { realm: 'test', path: join(dir, 'htpasswd') } } }),
+    }),
   );
   const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'] });
   const errors: Buffer[] = [];
   child.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
-  const url = `http://127.0.0.1:${port}`;
-  await answers(`${url}/v2/`, child, () => Buffer.concat(errors).toString());
+  await listens(port, child, () => Buffer.concat(errors).toString());
   return {
-    url,
+    url: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`,
     host: `127.0.0.1:${port}`,
     async [Symbol.asyncDispose]() {
       if (child.exitCode === null && child.signalCode === null) {
@@ -49,17 +68,19 @@ export async function startRegistry(): Promise<TestRegistry> {
   };
 }
 
-/** Resolves when the URL answers 200; rejects when the process ends or 20 s have passed. */
-async function answers(url: string, child: ChildProcess, errors: () => string): Promise<void> {
+/** Resolves when the port takes connections; rejects when the process ends or 20 s have passed. */
+async function listens(port: number, child: ChildProcess, errors: () => string): Promise<void> {
   const deadline = Date.now() + 20_000;
   while (Date.now() < deadline) {
     if (child.exitCode !== null) throw new Error(`registry ended with ${child.exitCode}: ${errors()}`);
-    const ok = await fetch(url).then(
-      (response) => response.ok,
+    const socket = connect(port, '127.0.0.1');
+    const ok = await once(socket, 'connect').then(
+      () => true,
       () => false,
     );
+    socket.destroy();
     if (ok) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  throw new Error(`registry does not answer at ${url}: ${errors()}`);
+  throw new Error(`registry does not listen on ${port}: ${errors()}`);
 }

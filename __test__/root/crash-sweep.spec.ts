@@ -10,10 +10,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
 import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { leaks } from '../helpers/oracle.ts';
+import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
 
 const IMAGE = 'sweep.test/busybox:latest';
-const skip = missing('root', 'build', 'docker', 'busybox');
+const skip = missing('root', 'build', 'docker', 'busybox', 'registry');
 
 /** What the registry of a daemon holds. */
 async function listPoints(): Promise<string[]> {
@@ -43,7 +44,7 @@ async function settled(daemon: TestDaemon): Promise<Listed[]> {
 }
 
 /** Passes every job kind. What fails is told by what it returns; the caller decides. */
-async function scenario(daemon: TestDaemon, archive: Buffer): Promise<string[]> {
+async function scenario(daemon: TestDaemon, archive: Buffer, registry: TestRegistry): Promise<string[]> {
   const failed: string[] = [];
   const docker = async (...args: string[]): Promise<void> => {
     const result = await daemon.docker(args, { input: args[0] === 'load' ? archive : '' });
@@ -51,6 +52,9 @@ async function scenario(daemon: TestDaemon, archive: Buffer): Promise<string[]> 
   };
   await docker('load');
   await docker('save', IMAGE);
+  await docker('tag', IMAGE, `${registry.host}/sweep:1`);
+  await docker('push', `${registry.host}/sweep:1`);
+  await docker('rmi', `${registry.host}/sweep:1`);
   await docker('volume', 'create', 'sweep-data');
   await docker('create', '--name', 'sweep', '-v', 'sweep-data:/data', '-v', '/anonymous', IMAGE, 'sleep', '1000');
   await docker('start', 'sweep');
@@ -162,18 +166,23 @@ async function clear(daemon: TestDaemon): Promise<void> {
 describe.skipIf(skip)('crash sweep', () => {
   let archive: Buffer;
   let daemon: TestDaemon;
+  let registry: TestRegistry;
   beforeAll(async () => {
+    registry = await startRegistry();
     archive = await ociArchive(buildImage([await busyboxTar()]), IMAGE);
     daemon = new TestDaemon();
   });
   // One that failed leaves no daemon to the next.
   afterEach(() => daemon.kill());
-  afterAll(() => daemon[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await daemon[Symbol.asyncDispose]();
+    await registry[Symbol.asyncDispose]();
+  });
 
   test('the daemon names its points, and the scenario works without one', async () => {
     expect(points.length).toBeGreaterThan(0);
     await daemon.start();
-    expect(await scenario(daemon, archive)).toEqual([]);
+    expect(await scenario(daemon, archive, registry)).toEqual([]);
     expect(await containers(daemon)).toEqual([]);
     expect(await leaksLeft(daemon, [], [])).toEqual([]);
     expect(unfinished(daemon)).toEqual(NOTHING_UNFINISHED);
@@ -181,7 +190,7 @@ describe.skipIf(skip)('crash sweep', () => {
 
   test.each(points)('killed at %s', async (point) => {
     await daemon.start({ CAISSON_CRASH_AT: point });
-    await scenario(daemon, archive);
+    await scenario(daemon, archive, registry);
     const alive = await daemon.http('GET', '/_ping').then(
       () => true,
       () => false,
@@ -201,14 +210,14 @@ describe.skipIf(skip)('crash sweep', () => {
     expect(await untrueExecs(daemon, running)).toEqual([]);
 
     await clear(daemon);
-    expect(await scenario(daemon, archive)).toEqual([]);
+    expect(await scenario(daemon, archive, registry)).toEqual([]);
     expect(await containers(daemon)).toEqual([]);
     expect(await leaksLeft(daemon, [], [])).toEqual([]);
   });
 
   test.each(points)('failed at %s', async (point) => {
     await daemon.start({ CAISSON_FAIL_AT: point });
-    const failed = await scenario(daemon, archive);
+    const failed = await scenario(daemon, archive, registry);
     expect(daemon.logs, 'the scenario reaches this point').toContain(`failed at ${point}`);
     // Only what failed may say so, and what needed its result. A save that has begun tells it by breaking off.
     const told = point.startsWith('save.') ? /failed at save|unexpected EOF/ : `failed at ${point}`;
@@ -219,7 +228,7 @@ describe.skipIf(skip)('crash sweep', () => {
     while (jobs(daemon).length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
     expect(await containers(daemon)).toEqual([]);
     expect(await leaksLeft(daemon, [], [])).toEqual([]);
-    expect(await scenario(daemon, archive)).toEqual([]);
+    expect(await scenario(daemon, archive, registry)).toEqual([]);
     expect(await leaksLeft(daemon, [], [])).toEqual([]);
   });
 });

@@ -34,6 +34,11 @@ export interface DaemonConfig {
   insecureRegistries: string[];
   registryMirrors: string[];
   maxConcurrentDownloads: number;
+  maxConcurrentUploads: number;
+  /** Directory with one directory a registry: its CAs and client certificates. */
+  registryCertsDir: string;
+  /** What is absent is taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). */
+  proxies: { httpProxy?: string; httpsProxy?: string; noProxy?: string };
   logDriver: string;
   logOpts: Record<string, string>;
   labels: string[];
@@ -119,6 +124,11 @@ const SETTINGS: Setting[] = [
   list('insecure-registry', 'insecure-registries', (c, v) => (c.insecureRegistries = v), { reloadable: true }),
   list('registry-mirror', 'registry-mirrors', (c, v) => (c.registryMirrors = v.map(mirror)), { reloadable: true }),
   number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = Math.max(1, v))),
+  number('max-concurrent-uploads', (c, v) => (c.maxConcurrentUploads = Math.max(1, v))),
+  text('http-proxy', (c, v) => (c.proxies.httpProxy = v)),
+  text('https-proxy', (c, v) => (c.proxies.httpsProxy = v)),
+  text('no-proxy', (c, v) => (c.proxies.noProxy = v)),
+  text('registry-certs-dir', (c, v) => (c.registryCertsDir = v)),
   text('log-driver', (c, v) => (c.logDriver = v)),
   list('label', 'labels', (c, v) => (c.labels = v), { reloadable: true }),
   text('default-shm-size', (c, v) => (c.defaultShmSizeBytes = byteSize('default-shm-size', v))),
@@ -147,6 +157,9 @@ const defaults = (): DaemonConfig => ({
   insecureRegistries: [],
   registryMirrors: [],
   maxConcurrentDownloads: 3,
+  maxConcurrentUploads: 5,
+  registryCertsDir: '/etc/docker/certs.d',
+  proxies: {},
   logDriver: 'json-file',
   logOpts: {},
   labels: [],
@@ -254,11 +267,16 @@ function readConfigFile(path: string, required: boolean): Map<string, unknown> {
   return new Map(Object.entries(parsed));
 }
 
+/** Keys whose values are objects. */
+const OBJECTS = ['log-opts', 'default-ulimits', 'proxies'];
+/** In `proxies` of the file, and as flags. */
+const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
+
 function checkKey(path: string, key: string, value: unknown): void {
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
-  if ((key === 'log-opts' || key === 'default-ulimits') && isObject) return;
-  const setting = SETTINGS.find((s) => (s.key ?? s.flag) === key);
-  if (setting === undefined && key !== 'log-opts' && key !== 'default-ulimits')
+  if (OBJECTS.includes(key) && isObject) return;
+  const setting = PROXIES.includes(key) ? undefined : SETTINGS.find((s) => (s.key ?? s.flag) === key);
+  if (setting === undefined && !OBJECTS.includes(key))
     throw invalid(`config file ${path}: unknown key ${JSON.stringify(key)}`);
   const good =
     setting?.kind === 'strings'
@@ -282,6 +300,13 @@ function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFil
     config.defaultUlimits[name] = { Name: name, Soft: Number(match[2]), Hard: Number(match[3] ?? match[2]) };
   }
   Object.assign(config.defaultUlimits, fromFile.get('default-ulimits') ?? {});
+  for (const [key, value] of Object.entries((fromFile.get('proxies') ?? {}) as Record<string, unknown>)) {
+    const setting = PROXIES.includes(key) ? SETTINGS.find(({ flag }) => flag === key) : undefined;
+    if (setting === undefined || typeof value !== 'string')
+      throw invalid(`config file ${config.configFile}: proxies may only have the texts ${PROXIES.join(', ')}`);
+    if (given.has(key)) throw invalid(`the setting proxies.${key} is given both by a flag and in ${config.configFile}`);
+    setting.set(config, value as never);
+  }
 }
 
 function wholeNumber(name: string, value: string): number {

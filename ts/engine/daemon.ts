@@ -94,7 +94,12 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
   const faults = Faults.fromEnvironment(process.env);
   const runner = new JobRunner({ db, jobs: graph.jobs, registry, bootId: boot, log, faults });
   const remote = new RegistryClient({
-    settings: () => ({ insecureRegistries: config.insecureRegistries, mirrors: config.registryMirrors }),
+    settings: () => ({
+      insecureRegistries: config.insecureRegistries,
+      mirrors: config.registryMirrors,
+      certsDir: config.registryCertsDir,
+      proxies: config.proxies,
+    }),
   });
   const images = new Images({
     graph,
@@ -107,6 +112,7 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
     native,
     host,
     maxConcurrentDownloads: config.maxConcurrentDownloads,
+    maxConcurrentUploads: config.maxConcurrentUploads,
     remote,
   });
   const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });

@@ -59,6 +59,7 @@ export class ImageStore {
   readonly #references: Statement<[], ReferenceRow>;
   readonly #referencesOf: Statement<[string], ReferenceRow>;
   readonly #deleteReference: Statement<[string], never>;
+  readonly #withBlob: Statement<[string, string], { id: string }>;
 
   constructor(db: Database) {
     this.#db = db;
@@ -80,6 +81,9 @@ export class ImageStore {
     this.#reference = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE name = ?`);
     this.#references = db.prepare(`SELECT ${REFERENCE} FROM reference ORDER BY name`);
     this.#referencesOf = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE image_id = ? ORDER BY name`);
+    this.#withBlob = db.prepare(`
+      SELECT image_id AS id FROM image_blob WHERE digest = ?
+      UNION SELECT image_id FROM image_layer JOIN layer USING (chain_id) WHERE blob_digest = ?`);
     this.#deleteReference = db.prepare('DELETE FROM reference WHERE name = ?');
   }
 
@@ -117,6 +121,11 @@ export class ImageStore {
   /** Ids of the images whose parent it is. */
   children(id: string): string[] {
     return this.#children.all(id).map((row) => row.id);
+  }
+
+  /** Ids of the images that a blob belongs to. */
+  withBlob(digest: string): string[] {
+    return this.#withBlob.all(digest, digest).map((row) => row.id);
   }
 
   /** Takes its references along; layers and blobs are left to the garbage collector. */

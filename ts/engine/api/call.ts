@@ -105,7 +105,7 @@ export class Call<Body = unknown> {
 
   /** A stream of JSON lines; its head is sent with the first line, so an error before that keeps its status. */
   lines(): JsonLines {
-    return new JsonLines(this.reply);
+    return new JsonLines(this.reply, this.#context.log);
   }
 }
 
@@ -149,9 +149,11 @@ function drained(raw: FastifyReply['raw']): Promise<void> {
 /** Newline-ended JSON objects, each sent at once. */
 export class JsonLines {
   readonly #reply: FastifyReply;
+  readonly #log: Logger;
 
-  constructor(reply: FastifyReply) {
+  constructor(reply: FastifyReply, log: Logger) {
     this.#reply = reply;
+    this.#log = log;
   }
 
   get started(): boolean {
@@ -182,7 +184,10 @@ export class JsonLines {
 
   /** An error behind a head that is already out: Docker's `errorDetail` line, whose own `code` would have to be a number. */
   fail(thrown: unknown): void {
-    const { message, code, hint } = errorBody(asCaissonError(thrown));
+    const error = asCaissonError(thrown);
+    const { method, url } = this.#reply.request.raw;
+    if (error.kind === 'System') this.#log.error({ err: error, method, url }, 'request failed');
+    const { message, code, hint } = errorBody(error);
     this.write({ errorDetail: { message }, error: message, code, ...(hint === undefined ? {} : { hint }) });
     this.end();
   }

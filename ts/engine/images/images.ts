@@ -17,6 +17,7 @@ import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names
 import { hostPlatform } from './platform.ts';
 import type { Emit } from './progress.ts';
 import { ImagePuller, type PullRequest } from './pull.ts';
+import { ImagePusher, type PushRequest } from './push.ts';
 import { ImageRemover, parseTag, type Removed } from './remove.ts';
 import { ImageSaver, type Sink } from './save.ts';
 import { LayerUnpacker } from './unpack.ts';
@@ -33,6 +34,7 @@ export interface ImagesOptions {
   native: Pick<Native, 'openLayer'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
+  maxConcurrentUploads: number;
   remote: RegistryClient;
 }
 
@@ -45,6 +47,7 @@ export class Images {
   readonly #puller: ImagePuller;
   readonly #remover: ImageRemover;
   readonly #saver: ImageSaver;
+  readonly #pusher: ImagePusher;
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -67,6 +70,8 @@ export class Images {
       });
     this.#remover = new ImageRemover(graph, this.#names, gc);
     this.#saver = new ImageSaver(options, this.#names, new Installer(options, ['save', 'send'], { durable: false }));
+    const pushJob = new Installer(options, ['push', 'send'], { durable: true });
+    this.#pusher = new ImagePusher(options, this.#names, pushJob, options.maxConcurrentUploads);
   }
 
   /** By reference, id or the beginning of an id. Kind NotFound with `No such image: NAME:TAG`. */
@@ -110,6 +115,10 @@ export class Images {
 
   load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
     return this.#loader.load(stream, emit, signal);
+  }
+
+  push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+    return this.#pusher.push(request, emit, signal);
   }
 
   /** An archive of the images; see save.ts. */

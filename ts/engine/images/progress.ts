@@ -15,42 +15,55 @@ const INTERVAL_MS = 100;
 /** Of a digest, what users see. */
 export const shortId = (digest: string): string => digest.slice(digest.indexOf(':') + 1, digest.indexOf(':') + 13);
 
-export class LayerProgress {
+/** One layer on its way, in either direction. */
+export class TransferProgress {
   readonly #emit: Emit;
   readonly #id: string;
-  readonly #total: number | undefined;
+  readonly #total: number;
+  readonly #verb: string;
   #current = 0;
   #lastMs = 0;
 
-  constructor(emit: Emit, id: string, total: number | undefined) {
+  constructor(emit: Emit, id: string, total: number, verb: 'Downloading' | 'Pushing') {
     this.#emit = emit;
     this.#id = id;
     this.#total = total;
+    this.#verb = verb;
   }
 
   status(status: string): void {
     this.#emit({ status, progressDetail: {}, id: this.#id });
   }
 
-  /** That many bytes more have come. */
-  downloaded(bytes: number): void {
-    this.#current += bytes;
+  /** That many bytes more have gone. */
+  moved(bytes: number): void {
+    this.reached(this.#current + bytes);
+  }
+
+  /** So many bytes have gone. */
+  reached(bytes: number): void {
+    this.#current = bytes;
     const now = performance.now();
     if (now - this.#lastMs < INTERVAL_MS) return;
     this.#lastMs = now;
-    this.#line('Downloading');
+    this.line(this.#verb);
   }
 
-  /** All bytes have come and are unpacked as they came. */
-  received(): void {
-    this.#line('Downloading');
-    this.status('Verifying Checksum');
-    this.status('Download complete');
-    this.#line('Extracting');
+  /** The last count is told, then the outcome. */
+  ended(status: string): void {
+    this.line(this.#verb);
+    this.status(status);
   }
 
-  #line(status: string): void {
-    const total = this.#total === undefined ? {} : { total: this.#total };
-    this.#emit({ status, progressDetail: { current: this.#current, ...total }, id: this.#id });
+  line(status: string): void {
+    this.#emit({ status, progressDetail: { current: this.#current, total: this.#total }, id: this.#id });
   }
+}
+
+/** All bytes of a layer have come and are unpacked as they came. */
+export function received(progress: TransferProgress): void {
+  progress.line('Downloading');
+  progress.status('Verifying Checksum');
+  progress.status('Download complete');
+  progress.line('Extracting');
 }

@@ -4,17 +4,18 @@ import { asCaissonError, CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { Descriptor, Platform } from '../../oci.ts';
-import { familiarRepository, familiarString, type Reference, repositoryOf, withDefaultTag } from '../../reference.ts';
+import { familiarRepository, familiarString, type Reference, repositoryOf } from '../../reference.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
 import type { Repository, ResolvedImage } from '../../registry/client/repository.ts';
 import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { referenceRow } from './names.ts';
-import { type Emit, LayerProgress, shortId } from './progress.ts';
+import { type Emit, received, shortId, TransferProgress } from './progress.ts';
 import type { Fetch, LayerUnpacker, WantedLayer } from './unpack.ts';
 
 export interface PullRequest {
+  /** Without tag and digest: every tag of the repository. */
   reference: Reference;
   /** As the user named it; absent: the host's. */
   platform: Platform | undefined;
@@ -52,7 +53,16 @@ export class ImagePuller {
   }
 
   async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    const reference = withDefaultTag(request.reference);
+    const { reference, credentials } = request;
+    if (reference.tag !== undefined || reference.digest !== undefined) return this.#pull(request, emit, signal);
+    const tags = await this.#registry.repository(reference, credentials).tags(signal);
+    if (tags.length === 0)
+      throw new CaissonError('NotFound', `repository ${familiarRepository(repositoryOf(reference))} has no tags`);
+    for (const tag of tags) await this.#pull({ ...request, reference: { ...reference, tag } }, emit, signal);
+  }
+
+  async #pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+    const { reference } = request;
     const source = this.#registry.repository(reference, request.credentials);
     const resolved = await source.resolve({ platform: request.platform ?? this.#hostPlatform, signal });
     const shown = familiarString(reference);
@@ -125,7 +135,7 @@ export class ImagePuller {
     emit: Emit,
     { below, lease, signal }: { below: Promise<unknown>; lease: string; signal: AbortSignal },
   ): Promise<void> {
-    const progress = new LayerProgress(emit, shortId(descriptor.digest), descriptor.size);
+    const progress = new TransferProgress(emit, shortId(descriptor.digest), descriptor.size, 'Downloading');
     const fetch: Fetch = {
       // The addon checks digest and size of what it unpacks.
       // A blob that is there already came for another place in another image.
@@ -134,8 +144,8 @@ export class ImagePuller {
           ? this.#content.stream(descriptor.digest)
           : source.fetchBlob(descriptor, { signal: aborted, verify: false }),
       onWaiting: () => progress.status('Pulling fs layer'),
-      onChunk: (bytes) => progress.downloaded(bytes),
-      onReceived: () => progress.received(),
+      onChunk: (bytes) => progress.moved(bytes),
+      onReceived: () => received(progress),
     };
     const arrival = await this.#unpacker.ensure(wanted, fetch, below, lease, signal);
     // The same layer may have come compressed otherwise: the manifest names this blob, and a push will want it.

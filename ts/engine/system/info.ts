@@ -1,6 +1,7 @@
 /** What `docker info` and `docker version` show. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { proxySettings } from '../../registry/client/settings.ts';
 import type { Engine } from '../engine.ts';
 import { API_VERSION, ENGINE_VERSION, MIN_API_VERSION } from '../version.ts';
 
@@ -42,6 +43,16 @@ export function versionInfo({ host }: Pick<Engine, 'host'>): object {
   };
 }
 
+/** Who may ask for info may not know the proxy's password. */
+function withoutPassword(proxy: string): string {
+  if (!URL.canParse(proxy)) return proxy;
+  const url = new URL(proxy);
+  if (url.username === '' && url.password === '') return proxy;
+  url.username = 'xxxxx';
+  url.password = 'xxxxx';
+  return url.href.replace(/\/$/, '');
+}
+
 export function systemInfo(engine: Engine): object {
   const { config, host, graph, paths } = engine;
   const statuses = graph.containers.all().map((container) => container.status);
@@ -49,6 +60,7 @@ export function systemInfo(engine: Engine): object {
   const running = count('running', 'restarting');
   const paused = count('paused');
   const os = osRelease();
+  const proxies = proxySettings(config.proxies);
   return {
     ID: engineId(engine),
     Containers: statuses.length,
@@ -99,9 +111,9 @@ export function systemInfo(engine: Engine): object {
     MemTotal: host.totalMemoryBytes,
     GenericResources: null,
     DockerRootDir: paths.dataRoot,
-    HttpProxy: process.env['HTTP_PROXY'] ?? '',
-    HttpsProxy: process.env['HTTPS_PROXY'] ?? '',
-    NoProxy: process.env['NO_PROXY'] ?? '',
+    HttpProxy: withoutPassword(proxies.http),
+    HttpsProxy: withoutPassword(proxies.https),
+    NoProxy: proxies.no,
     Name: hostname(),
     Labels: config.labels,
     ExperimentalBuild: false,

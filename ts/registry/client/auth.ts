@@ -139,7 +139,7 @@ export class Authenticator {
       });
     const url = new URL(realm);
     if (service !== undefined) url.searchParams.set('service', service);
-    if (scope !== '') url.searchParams.set('scope', scope);
+    for (const one of scope.split(' ').filter(Boolean)) url.searchParams.append('scope', one);
     if (credentials.username) url.searchParams.set('account', credentials.username);
     const authorization = credentials.username ? basic(credentials) : undefined;
     return this.#transport.exchange(url, { authorization, signal });
@@ -153,7 +153,7 @@ export class Authenticator {
 export interface AuthRequest {
   registry: URL;
   credentials: Credentials;
-  /** `repository:library/busybox:pull`; '' for the registry as such. */
+  /** `repository:library/busybox:pull`, several between spaces; '' for the registry as such. */
   scope: string;
   reference: Reference;
   signal: AbortSignal;

@@ -19,6 +19,7 @@ import { Repository } from './repository.ts';
 import { retrying } from './retry.ts';
 import { DEFAULT_SETTINGS, DEFAULT_TIMING, type RegistrySettings, type RegistryTiming } from './settings.ts';
 import { discard, Transport } from './transport.ts';
+import { PushTarget } from './upload.ts';
 
 export interface RegistryClientOptions {
   /** Asked anew for each operation: the daemon's settings may be reloaded. */
@@ -43,6 +44,16 @@ export class RegistryClient {
   /** What the reference names, in its registry. Nothing is asked yet. */
   repository(reference: Reference, credentials: Credentials = {}): Repository {
     return new Repository(reference, credentials, {
+      transport: this.#transport,
+      endpoints: this.#endpoints,
+      auth: this.#auth,
+      timing: this.#timing,
+    });
+  }
+
+  /** Where the reference's repository is pushed to. Nothing is asked yet. */
+  target(reference: Reference, credentials: Credentials = {}): PushTarget {
+    return new PushTarget(reference, credentials, {
       transport: this.#transport,
       endpoints: this.#endpoints,
       auth: this.#auth,

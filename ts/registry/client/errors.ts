@@ -85,6 +85,7 @@ export function answerError(
   text: string,
   reference: Reference,
   maxRetryAfterMs: number,
+  action: 'pull' | 'push' = 'pull',
 ): CaissonError {
   const lacksScope = status === 401 && String(headers['www-authenticate'] ?? '').includes('insufficient_scope');
   const problem = (lacksScope ? undefined : problemOf(text)) ?? impliedProblem(lacksScope ? 403 : status);
@@ -109,6 +110,8 @@ export function answerError(
     BLOB_UNKNOWN: ['NotFound', `${repository}: `],
     UNAUTHORIZED: ['Unauthorized', ''],
   };
+  // What may not be pushed may well be there.
+  if (action === 'push') known['DENIED'] = ['Forbidden', ''];
   const [kind, prefix] = known[problem?.code ?? ''] ?? [status === 404 ? 'NotFound' : 'System', `${url.host}: `];
   return new CaissonError(kind, prefix + told, {
     code: problem?.code ?? 'REGISTRY_ERROR',
@@ -120,6 +123,7 @@ export function answerError(
 function impliedProblem(status: number): RegistryProblem | undefined {
   if (status === 403) return { code: 'DENIED', message: 'requested access to the resource is denied' };
   if (status === 401) return { code: 'UNAUTHORIZED', message: 'authentication required' };
+  if (status === 416) return { code: 'RANGE_INVALID', message: 'invalid content range' };
   return undefined;
 }
 

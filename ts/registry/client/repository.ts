@@ -24,6 +24,8 @@ import type { RegistryTiming } from './settings.ts';
 import { type Answer, discard, header, type Transport } from './transport.ts';
 
 const MAX_CONFIG_BYTES = 8 << 20;
+/** Pages of a list of tags; registries put a hundred or more on each. */
+const MAX_PAGES = 1000;
 
 export interface ResolvedImage {
   /** What the name stands for: the index, or the manifest when there is none. The digest of `name@digest`. */
@@ -104,6 +106,49 @@ export class Repository {
       manifestDigest: second.digest,
       platform: chosen.platform,
     };
+  }
+
+  /** The manifest or index itself, without choosing a platform of it. */
+  async describe(
+    signal: AbortSignal,
+  ): Promise<{ mediaType: string; digest: string; bytes: Uint8Array; decoded: Decoded }> {
+    const { digest, tag = 'latest' } = this.reference;
+    return this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, digest ?? tag, signal));
+  }
+
+  /** The tags of the repository, in the registry's order. */
+  async tags(signal: AbortSignal): Promise<string[]> {
+    return this.#eachEndpoint(signal, async (endpoint) => {
+      const found: string[] = [];
+      let path: string | undefined = `/v2/${this.reference.path}/tags/list`;
+      for (let page = 0; path !== undefined; page++) {
+        if (page === MAX_PAGES) throw corrupt(`the list of tags of ${this.reference.path} does not end`);
+        const asked: string = path;
+        const { names, next } = await retrying(this.#parts.timing, signal, () =>
+          this.#tagPage(endpoint, asked, signal),
+        );
+        found.push(...names);
+        path = next;
+      }
+      return found;
+    });
+  }
+
+  async #tagPage(
+    endpoint: Endpoint,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ names: string[]; next: string | undefined }> {
+    const { timing } = this.#parts;
+    const answer = await this.#get(endpoint, path, { headers: { accept: 'application/json' }, signal });
+    const bytes = await readSmall(answer, { maxBytes: MAX_MANIFEST_BYTES, timeoutMs: timing.responseMs, signal });
+    const names = tagNames(bytes);
+    const [, link] = /^\s*<([^>]*)>\s*;\s*rel="?next"?/.exec(header(answer, 'link') ?? '') ?? [];
+    const next = link !== undefined && URL.canParse(link, answer.url) ? new URL(link, answer.url) : undefined;
+    // The next page is this registry's: its credentials go along.
+    if (next === undefined || next.origin !== endpoint.url.origin) return { names, next: undefined };
+    const base = endpoint.url.pathname.replace(/\/+$/, '');
+    return { names, next: `${next.pathname.slice(base.length)}${next.search}` };
   }
 
   /** The image's config: its exact bytes, of the digest and size that the manifest gives. */
@@ -243,3 +288,16 @@ export class Repository {
 }
 
 const joinPath = (base: string, path: string): string => `${base.replace(/\/+$/, '')}${path}`;
+
+function tagNames(bytes: Uint8Array): string[] {
+  try {
+    const { tags } = JSON.parse(new TextDecoder().decode(bytes)) as { tags?: unknown };
+    if (tags == null) return [];
+    if (Array.isArray(tags)) return tags.filter((tag): tag is string => typeof tag === 'string' && TAG.test(tag));
+  } catch {
+    // falls through to the one message
+  }
+  throw corrupt('the registry answers with no list of tags');
+}
+
+const TAG = /^[\w][\w.-]{0,127}$/;

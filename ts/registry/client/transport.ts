@@ -4,7 +4,7 @@
  */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import got, { type Method } from 'got';
 import { CaissonError } from '../../errdefs.ts';
 import { connectionError } from './errors.ts';
@@ -20,6 +20,8 @@ export interface Exchange {
   /** Value of Authorization, for the first origin only. */
   authorization?: string | undefined;
   form?: Record<string, string>;
+  /** What is sent, made anew for each try; `content-length` is in the headers. */
+  body?: () => AsyncIterable<Uint8Array>;
   /** The caller checks what comes by its digest: a redirect to plain HTTP cannot harm it. */
   digestChecked?: boolean;
   signal: AbortSignal;
@@ -68,6 +70,8 @@ export class Transport {
         throw refused(`${url.host} redirects to ${JSON.stringify(location.slice(0, 200))}, which is no http URL`);
       if (redirects === MAX_REDIRECTS) throw refused(`${url.host} redirects more than ${MAX_REDIRECTS} times`);
       if (form !== undefined) throw refused(`${url.host} redirects a request with credentials`);
+      if (method !== 'GET' && method !== 'HEAD' && answer.status !== 307 && answer.status !== 308)
+        throw refused(`${url.host} answers ${method} with the redirect ${answer.status}`);
       if (at.protocol === 'https:' && next.protocol === 'http:' && more.digestChecked !== true)
         throw refused(`${url.host} redirects from https to http (${next.host})`);
       next.username = '';
@@ -76,13 +80,14 @@ export class Transport {
     }
   }
 
-  async #once(url: URL, { method, headers = {}, authorization, form, signal }: Exchange): Promise<Answer> {
+  async #once(url: URL, { method, headers = {}, authorization, form, body, signal }: Exchange): Promise<Answer> {
     signal.throwIfAborted();
     const agent = await this.#agent(url);
     const request = got.stream(url, {
       method: method ?? 'GET',
       headers: { 'user-agent': USER_AGENT, ...headers, ...(authorization && { authorization }) },
       ...(form && { form }),
+      ...(method !== 'GET' && method !== 'HEAD' && !form && !body && { body: '' }),
       agent,
       followRedirect: false,
       throwHttpErrors: false,
@@ -102,11 +107,16 @@ export class Transport {
     );
     // Stays for the life of the stream: after the answer whoever reads the body gets the error too.
     request.on('error', reject);
+    const sending = body && Readable.from(body(), { objectMode: false, highWaterMark: 1 << 20 });
+    sending?.on('error', (error) => request.destroy(error)).pipe(request);
     try {
       return await promise;
     } catch (error) {
       signal.throwIfAborted();
       throw connectionError(url, error);
+    } finally {
+      // An answer before the end of what is sent is the end of it.
+      sending?.destroy();
     }
   }
 

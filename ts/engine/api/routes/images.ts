@@ -50,7 +50,7 @@ export function imageRoutes(router: Router, images: Images): void {
     path: '/images/*',
     handle: async (call) => {
       const { name, operation } = split(call);
-      if (operation === 'push') throw notImplemented('POST /images/{name}/push', 'pushing images');
+      if (operation === 'push') return push(call, images, name);
       if (operation !== 'tag') throw pageNotFound();
       await images.tag(name, call.query.string('repo'), call.query.string('tag'));
       call.status(201);
@@ -119,13 +119,20 @@ async function create(call: Call<undefined>, images: Images): Promise<undefined>
   return streamed(call, async (emit) => emit({ status: await images.import(request, call.signal) }));
 }
 
+async function push(call: Call<undefined>, images: Images, name: string): Promise<undefined> {
+  const { query } = call;
+  if (query.string('platform') !== '')
+    throw new CaissonError('NotImplemented', 'platform: an image here has one platform, and that is pushed');
+  const tag = query.string('tag');
+  const reference = parseReference(tag === '' ? name : `${name}:${tag}`);
+  const credentials = parseCredentials(call.header('x-registry-auth'));
+  return streamed(call, (emit) => images.push({ reference, credentials }, emit, call.signal));
+}
+
 /** `tag` may also be a digest. Neither tag nor digest asks for every tag of the repository. */
 function pullReference(name: string, tag: string): Reference {
   const bare = name.replace(/:$/, '');
-  const reference = parseReference(tag === '' ? bare : `${bare}${tag.includes(':') ? '@' : ':'}${tag}`);
-  if (reference.tag === undefined && reference.digest === undefined)
-    throw notImplemented('POST /images/create without a tag', 'pulling all tags of a repository');
-  return reference;
+  return parseReference(tag === '' ? bare : `${bare}${tag.includes(':') ? '@' : ':'}${tag}`);
 }
 
 /** A failure before the first line keeps its status; after it, it is a line. */

@@ -1,0 +1,111 @@
+/** Pushing from a real daemon to a real registry, by the real docker client. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TestDaemon } from '../helpers/daemon.ts';
+import { type BuiltImage, buildImage, busyboxTar, pushImage } from '../helpers/image.ts';
+import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
+import { missing } from '../helpers/requires.ts';
+
+/** `ann` with the password `secret`. */
+const HTPASSWD = 'ann:$2b$04$v4I9IxvBv3rX4CKnPL/DFOPjSqrIFWUrRnBFSHd8YnCR2p.lq01xG\n';
+
+describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('push', () => {
+  let daemon: TestDaemon;
+  let open: TestRegistry;
+  let closed: TestRegistry;
+  let image: BuiltImage;
+  let pulled: string;
+
+  beforeAll(async () => {
+    open = await startRegistry();
+    closed = await startRegistry({ htpasswd: HTPASSWD });
+    daemon = await new TestDaemon().start();
+    image = buildImage([await busyboxTar(), await busyboxTar({ 'etc/motd': 'two' })], { Cmd: ['cat', '/etc/motd'] });
+    await pushImage(open.url, 'test/pulled', 'latest', image);
+    pulled = `${open.host}/test/pulled:latest`;
+    await daemon.dockerOk('pull', '-q', pulled);
+  });
+  afterAll(async () => {
+    await daemon[Symbol.asyncDispose]();
+    await open[Symbol.asyncDispose]();
+    await closed[Symbol.asyncDispose]();
+  });
+
+  const served = async (registry: TestRegistry, name: string, tag: string): Promise<string | null> =>
+    (
+      await fetch(`${registry.url}/v2/${name}/manifests/${tag}`, {
+        headers: { accept: 'application/vnd.oci.image.manifest.v1+json', authorization: `Basic ${btoa('ann:secret')}` },
+      })
+    ).headers.get('docker-content-digest');
+
+  it('mounts the layers of a repository of the same registry, and keeps the digest', async () => {
+    const name = `${open.host}/test/again:1`;
+    await daemon.dockerOk('tag', pulled, name);
+    const pushed = await daemon.dockerOk('push', name);
+    expect(pushed).toContain(`The push refers to repository [${open.host}/test/again]`);
+    expect(pushed.match(/: Mounted from test\/pulled/g)).toHaveLength(2);
+    expect(pushed).toContain(`1: digest: ${image.manifestDigest} size: ${image.manifest.length}`);
+    expect(await served(open, 'test/again', '1')).toBe(image.manifestDigest);
+    expect(await daemon.dockerOk('push', name)).toMatch(/: Layer already exists/);
+    const digests = await daemon.dockerOk('image', 'inspect', '-f', '{{json .RepoDigests}}', name);
+    expect(JSON.parse(digests)).toContain(`${open.host}/test/again@${image.manifestDigest}`);
+  });
+
+  it('ends with what was pushed, for programs', async () => {
+    const answer = await daemon.http('POST', `/images/${open.host}/test/again/push?tag=1`, undefined, {
+      'x-registry-auth': Buffer.from('{}').toString('base64url'),
+    });
+    const lines = answer.body.trim().split('\r\n');
+    expect(JSON.parse(lines.at(-1) ?? '')).toEqual({
+      progressDetail: {},
+      aux: { Tag: '1', Digest: image.manifestDigest, Size: image.manifest.length },
+    });
+  });
+
+  it('takes a login, for the registry that it is for', async () => {
+    const name = `${closed.host}/private/one:1`;
+    await daemon.dockerOk('tag', pulled, name);
+    const refused = await daemon.docker(['push', name]);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr + refused.stdout).toMatch(/unauthorized|no basic auth credentials/);
+    const wrong = await daemon.docker(['login', '-u', 'ann', '--password-stdin', closed.host], { input: 'wrong' });
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('unauthorized')]);
+    const login = await daemon.docker(['login', '-u', 'ann', '--password-stdin', closed.host], { input: 'secret' });
+    expect([login.code, login.stdout]).toEqual([0, expect.stringContaining('Login Succeeded')]);
+    expect(await daemon.dockerOk('push', name)).toContain(image.manifestDigest);
+    await daemon.dockerOk('rmi', name);
+    expect(await daemon.dockerOk('pull', name)).toContain(image.manifestDigest);
+    expect(await daemon.dockerOk('manifest', 'inspect', '--insecure', name)).toContain(image.configDigest);
+  });
+
+  it('sends all tags of a repository, and pulls them all', async () => {
+    const repository = `${open.host}/test/all`;
+    for (const tag of ['a', 'b']) await daemon.dockerOk('tag', pulled, `${repository}:${tag}`);
+    const pushed = await daemon.dockerOk('push', '-a', repository);
+    for (const tag of ['a', 'b']) expect(pushed).toContain(`${tag}: digest: ${image.manifestDigest}`);
+    await daemon.dockerOk('rmi', `${repository}:a`, `${repository}:b`);
+    await daemon.dockerOk('pull', '-a', repository);
+    expect((await daemon.dockerOk('images', '--format', '{{.Tag}}', repository)).split('\n').sort()).toEqual([
+      'a',
+      'b',
+    ]);
+  });
+
+  it('pushes what was never in a registry; another pull brings the same image', async () => {
+    const name = `${open.host}/test/imported:1`;
+    const input = await busyboxTar({ 'etc/motd': 'never seen' });
+    const made = await daemon.docker(['import', '-c', 'CMD ["echo","hi"]', '-', name], { input });
+    expect(await daemon.dockerOk('push', name)).toMatch(/: Pushed/);
+    await daemon.dockerOk('rmi', '-f', name);
+    expect(await daemon.dockerOk('run', '--rm', '--network=none', name)).toBe('hi');
+    expect(await daemon.dockerOk('image', 'inspect', '-f', '{{.Id}}', name)).toBe(made.stdout.trim());
+  });
+
+  it.each([
+    ['a name that is not here', 'test/none:1', /An image does not exist locally with the tag/],
+    ['a digest', `test/pulled@sha256:${'0'.repeat(64)}`, /digest reference/],
+  ])('fails for %s', async (_what, name, message) => {
+    const failed = await daemon.docker(['push', `${open.host}/${name}`]);
+    expect(failed.code).toBe(1);
+    expect(failed.stderr).toMatch(message);
+  });
+});

@@ -1,0 +1,186 @@
+/** `docker push`: the layers all at once, then the config, then the manifest, so that a tag never names what is not there. */
+import { Semaphore } from '../../async.ts';
+import { CaissonError } from '../../errdefs.ts';
+import type { ContentStore } from '../../graph/content-store.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { ReferenceRow } from '../../graph/images.ts';
+import type { Descriptor } from '../../oci.ts';
+import { familiarRepository, type Reference, repositoryOf } from '../../reference.ts';
+import type { Credentials } from '../../registry/client/auth.ts';
+import type { RegistryClient } from '../../registry/client/client.ts';
+import type { PushTarget } from '../../registry/client/upload.ts';
+import type { Installer } from './install.ts';
+import { type StoredManifest, storedManifest } from './manifest.ts';
+import { familiarRow, type ImageNames, referenceRow } from './names.ts';
+import { type Emit, shortId, TransferProgress } from './progress.ts';
+
+export interface PushRequest {
+  /** Without a tag: all tags of the repository. */
+  reference: Reference;
+  credentials: Credentials | undefined;
+}
+
+interface Pushing {
+  target: PushTarget;
+  reference: Reference;
+  emit: Emit;
+  signal: AbortSignal;
+}
+
+/** Other repositories to ask for one blob before it is sent. */
+const MAX_MOUNTS = 3;
+
+export class ImagePusher {
+  readonly #graph: Graph;
+  readonly #content: ContentStore;
+  readonly #names: ImageNames;
+  readonly #job: Installer;
+  readonly #remote: RegistryClient;
+  readonly #uploads: Semaphore;
+
+  constructor(
+    { graph, content, remote }: { graph: Graph; content: ContentStore; remote: RegistryClient },
+    names: ImageNames,
+    job: Installer,
+    concurrency: number,
+  ) {
+    this.#graph = graph;
+    this.#content = content;
+    this.#names = names;
+    this.#job = job;
+    this.#remote = remote;
+    this.#uploads = new Semaphore(concurrency);
+  }
+
+  async push({ reference, credentials }: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+    const repository = repositoryOf(reference);
+    const { domain, path } = reference;
+    const rows = this.#chosen(reference);
+    emit({ status: `The push refers to repository [${repository}]` });
+    const target = this.#remote.target({ domain, path }, credentials);
+    for (const row of rows) {
+      let stored: StoredManifest | undefined;
+      await this.#job.run(
+        {
+          subject: familiarRow(row),
+          prepare: async (lease, aborted) => {
+            const { image } = this.#names.resolve(row.imageId);
+            stored = await storedManifest({ graph: this.#graph, content: this.#content }, image, lease);
+            await this.#pushImage(stored, row, { target, reference, emit, signal: aborted });
+            const { digest } = stored.descriptor;
+            return () => this.#write(row, digest);
+          },
+        },
+        signal,
+      );
+      if (stored === undefined) continue;
+      const { digest, size } = stored.descriptor;
+      emit({ status: `${row.tag}: digest: ${digest} size: ${size}` });
+      emit({ progressDetail: {}, aux: { Tag: row.tag, Digest: digest, Size: size } });
+    }
+  }
+
+  #chosen(reference: Reference): ReferenceRow[] {
+    const { domain, path, tag, digest } = reference;
+    if (digest !== undefined) throw new CaissonError('InvalidParameter', 'cannot push a digest reference');
+    const repository = repositoryOf(reference);
+    const name = familiarRepository(repository);
+    if (tag !== undefined) {
+      const row = this.#names.reference({ domain, path, tag });
+      if (row === undefined)
+        throw new CaissonError('NotFound', `An image does not exist locally with the tag: ${name}`, {
+          code: 'IMAGE_NOT_FOUND',
+        });
+      return [row];
+    }
+    const rows = this.#graph.images.references().filter((row) => row.repository === repository && row.tag !== null);
+    if (rows.length === 0)
+      throw new CaissonError('NotFound', `An image does not exist locally with the tag: ${name}`, {
+        code: 'IMAGE_NOT_FOUND',
+      });
+    return rows;
+  }
+
+  async #pushImage(
+    { layers, diffIds, config, descriptor, bytes }: StoredManifest,
+    row: ReferenceRow,
+    pushing: Pushing,
+  ): Promise<void> {
+    const stop = new AbortController();
+    const signal = AbortSignal.any([pushing.signal, stop.signal]);
+    const seen = new Set<string>();
+    let failure: unknown;
+    const sent = layers.map((layer, i) => {
+      const progress = new TransferProgress(pushing.emit, shortId(diffIds[i] ?? layer.digest), layer.size, 'Pushing');
+      progress.status('Preparing');
+      // The same blob may stand at several places of an image.
+      if (seen.has(layer.digest)) return Promise.resolve();
+      seen.add(layer.digest);
+      return this.#uploads
+        .run(() => this.#pushLayer(layer, progress, { ...pushing, signal }))
+        .catch((error: unknown) => {
+          failure ??= error;
+          stop.abort(error);
+        });
+    });
+    await Promise.all(sent);
+    if (failure !== undefined) throw pushing.signal.aborted ? pushing.signal.reason : failure;
+    const { target } = pushing;
+    const open = (offset: number): AsyncIterable<Uint8Array> => once(config.bytes.subarray(offset));
+    const upload = { descriptor: config.descriptor, open, onProgress: () => undefined, mountFrom: [] };
+    await target.push(upload, pushing.signal);
+    await target.putManifest(row.tag ?? undefined, descriptor, bytes, pushing.signal);
+  }
+
+  async #pushLayer(
+    layer: Descriptor,
+    progress: TransferProgress,
+    { target, reference, signal }: Pushing,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    const arrival = await target.push(
+      {
+        descriptor: layer,
+        open: (offset) => this.#content.stream(layer.digest, offset),
+        onProgress: (bytes) => progress.reached(bytes),
+        mountFrom: this.#elsewhere(layer.digest, reference),
+      },
+      signal,
+    );
+    if (arrival === 'present') progress.status('Layer already exists');
+    else if (arrival === 'sent') progress.ended('Pushed');
+    else progress.status(`Mounted from ${arrival.mountedFrom}`);
+  }
+
+  /** Repositories of the same registry that an image with this blob came from or went to. */
+  #elsewhere(digest: string, { domain, path }: Reference): string[] {
+    const found = new Set<string>();
+    const { images } = this.#graph;
+    const rows = images.withBlob(digest).flatMap((id) => images.referencesOf(id));
+    for (const row of rows) {
+      const other = row.repository.slice(domain.length + 1);
+      // A digest is known from the registry; a tag may never have been there.
+      if (row.digest !== null && row.repository === `${domain}/${other}` && other !== path) found.add(other);
+      if (found.size === MAX_MOUNTS) break;
+    }
+    return [...found];
+  }
+
+  #write(row: ReferenceRow, digest: string): void {
+    const { images, events } = this.#graph;
+    if (images.get(row.imageId) === undefined) return;
+    const [domain = '', ...path] = row.repository.split('/');
+    images.setReference(referenceRow({ domain, path: path.join('/'), digest }, row.imageId), Date.now());
+    const name = familiarRow(row);
+    events.append({
+      type: 'image',
+      action: 'push',
+      actorId: name,
+      attributes: { name: familiarRepository(row.repository) },
+    });
+  }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
