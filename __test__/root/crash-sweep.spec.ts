@@ -64,6 +64,8 @@ async function scenario(daemon: TestDaemon, archive: Buffer, registry: TestRegis
   await docker('pause', 'sweep');
   await docker('unpause', 'sweep');
   await docker('kill', '-s', 'WINCH', 'sweep');
+  await docker('commit', 'sweep', 'sweep.test/committed:1');
+  await docker('rmi', 'sweep.test/committed:1');
   await docker('restart', '-t', '0', 'sweep');
   await docker('stop', '-t', '0', 'sweep');
   await docker('rm', '-v', 'sweep');

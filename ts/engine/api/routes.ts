@@ -2,6 +2,7 @@
 import type { Engine } from '../engine.ts';
 import type { Router } from './router.ts';
 import { archiveRoutes } from './routes/archive.ts';
+import { commitRoutes } from './routes/commit.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { containerStreamRoutes } from './routes/containersStreams.ts';
 import { execRoutes } from './routes/exec.ts';
@@ -18,6 +19,7 @@ export function registerRoutes(router: Router, engine: Engine): void {
   containerRoutes(router, engine.containers);
   containerStreamRoutes(router, engine.containers);
   archiveRoutes(router, engine.containers);
+  commitRoutes(router, engine);
   execRoutes(router, engine.containers);
   networkRoutes(router, engine);
   volumeRoutes(router, engine.volumes);

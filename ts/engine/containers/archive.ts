@@ -6,11 +6,14 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { CaissonError } from '../../errdefs.ts';
 import { NEVER } from '../../graph/containers.ts';
+import type { ImageRunConfig } from '../../oci.ts';
+import type { CommitSource } from '../images/commit.ts';
 import { type ArchivePathStat, type ArchiveView, NativeError } from '../native/index.ts';
 import { containerFiles } from '../network/containerFiles.ts';
+import type { ContainerConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
-import { filesDir, overlayOf } from './spawn.ts';
+import { cgroupOf, filesDir, overlayOf } from './spawn.ts';
 
 export interface WriteOptions {
   /** A directory may not replace another kind of thing, nor be replaced by one. */
@@ -74,6 +77,31 @@ export class Archives {
     return changes.map(({ kind, path }) => ({ Kind: CHANGE_KINDS[kind], Path: path }));
   }
 
+  /** The root filesystem without what is mounted in it, to the client's connection; `fd` is consumed. */
+  async export(record: ContainerRecord, fd: number, head: string): Promise<void> {
+    const { upper, lower } = overlayOf(this.#ctx, record);
+    await this.#ctx.native.exportTree({ layers: [upper, ...lower], fd, head });
+    this.#ctx.events.container(record, 'export');
+  }
+
+  /** What `docker commit` makes a layer of, and what the container runs with. */
+  committable(idOrName: string): CommitSource {
+    const record = readRecord(this.#ctx.graph.containers.resolve(idOrName));
+    const { row, config, hostConfig } = record;
+    const { upper, lower } = overlayOf(this.#ctx, record);
+    return {
+      id: row.id,
+      imageId: row.imageId,
+      chainId: row.chainId,
+      config: runConfig(config),
+      upper,
+      lower,
+      cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
+      running: row.status === 'running',
+      attributes: { ...config.Labels, image: row.imageName, name: row.name },
+    };
+  }
+
   async #withView<T>(
     idOrName: string,
     path: string,
@@ -126,6 +154,16 @@ export class Archives {
     mounts.sort((a, b) => depth(a.destination) - depth(b.destination));
     return { overlay, mounts, readOnly: hostConfig.ReadonlyRootfs, writable };
   }
+}
+
+/** The part of a container's config that an image may have. */
+function runConfig(config: ContainerConfig): ImageRunConfig {
+  const { User, ExposedPorts, Env, Entrypoint, Cmd, Volumes, WorkingDir, Labels, StopSignal, Shell, OnBuild } = config;
+  const { Healthcheck } = config;
+  const all = { User, ExposedPorts, Env, Entrypoint, Cmd, Volumes, WorkingDir, Labels, StopSignal, Shell, OnBuild };
+  return Object.fromEntries(
+    Object.entries({ ...all, Healthcheck }).filter(([, value]) => value != null),
+  ) as ImageRunConfig;
 }
 
 const failureOf = (error: unknown) =>

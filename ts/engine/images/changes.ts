@@ -6,7 +6,10 @@ const invalid = (line: string, reason: string): CaissonError =>
   new CaissonError('InvalidParameter', `invalid change ${JSON.stringify(line)}: ${reason}`);
 
 export function applyChanges(config: ImageRunConfig, lines: readonly string[]): ImageRunConfig {
-  return lines.filter((line) => line.trim() !== '').reduce(applyChange, config);
+  const changed = lines.filter((line) => line.trim() !== '').reduce(applyChange, config);
+  const sets = (name: string): boolean => lines.some((line) => line.trim().toUpperCase().startsWith(`${name} `));
+  // A new entrypoint takes no arguments that were meant for another program.
+  return sets('ENTRYPOINT') && !sets('CMD') && changed.Cmd != null ? { ...changed, Cmd: null } : changed;
 }
 
 function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
@@ -37,6 +40,31 @@ function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
     default:
       throw invalid(line, `${name || line} is not an instruction that can be used here`);
   }
+}
+
+/** `own` over `base`, as Docker's commit merges: what is set replaces, lists of names add up. */
+export function mergeRunConfig(own: ImageRunConfig, base: ImageRunConfig): ImageRunConfig {
+  const union = <T>(key: 'ExposedPorts' | 'Volumes' | 'Labels'): Record<string, T> | undefined => {
+    const merged = { ...base[key], ...own[key] } as Record<string, T>;
+    return Object.keys(merged).length > 0 ? merged : undefined;
+  };
+  const ownEnv = (own.Env ?? []).map((entry): [string, string] => {
+    const at = entry.indexOf('=');
+    return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)];
+  });
+  const isSet = ([, value]: [string, unknown]): boolean => value != null && value !== '';
+  const merged: ImageRunConfig = {
+    ...Object.fromEntries(Object.entries(base).filter(isSet)),
+    ...Object.fromEntries(Object.entries(own).filter(isSet)),
+    ...(own.Entrypoint != null && own.Cmd == null && { Cmd: null }),
+    Env: mergeEnv(base.Env ?? [], ownEnv),
+  };
+  for (const key of ['ExposedPorts', 'Volumes', 'Labels'] as const) {
+    const value = union(key);
+    if (value === undefined) delete merged[key];
+    else Object.assign(merged, { [key]: value });
+  }
+  return merged;
 }
 
 const command = (text: string): string[] => jsonList(text) ?? ['/bin/sh', '-c', text];

@@ -9,6 +9,7 @@ import type { Filters } from '../api/query.ts';
 import type { KindRegistry } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { HostInfo, Native } from '../native/index.ts';
+import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { type ImportRequest, importImage } from './import.ts';
 import { Installer } from './install.ts';
 import { type ListOptions, listImages } from './list.ts';
@@ -31,7 +32,7 @@ export interface ImagesOptions {
   runner: JobRunner;
   registry: KindRegistry;
   bootId: string;
-  native: Pick<Native, 'openLayer'>;
+  native: Pick<Native, 'openLayer' | 'packLayer' | 'cgroupFreeze'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
@@ -45,6 +46,7 @@ export class Images {
   readonly #unpacker: LayerUnpacker;
   readonly #loader: ImageLoader;
   readonly #puller: ImagePuller;
+  readonly #committer: Committer;
   readonly #remover: ImageRemover;
   readonly #saver: ImageSaver;
   readonly #pusher: ImagePusher;
@@ -68,6 +70,7 @@ export class Images {
         registry: remote,
         hostPlatform: hostPlatform(host),
       });
+    this.#committer = new Committer({ ...options, platform: hostPlatform(host) }, unpacker);
     this.#remover = new ImageRemover(graph, this.#names, gc);
     this.#saver = new ImageSaver(options, this.#names, new Installer(options, ['save', 'send'], { durable: false }));
     const pushJob = new Installer(options, ['push', 'send'], { durable: true });
@@ -115,6 +118,11 @@ export class Images {
 
   load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
     return this.#loader.load(stream, emit, signal);
+  }
+
+  /** Resolves with the id. */
+  commit(source: CommitSource, request: CommitRequest, signal: AbortSignal): Promise<string> {
+    return this.#committer.commit(source, request, signal);
   }
 
   push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {

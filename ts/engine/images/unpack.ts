@@ -56,14 +56,14 @@ export class LayerUnpacker {
   readonly #graph: Graph;
   readonly #snapshotter: Snapshotter;
   readonly #content: ContentStore;
-  readonly #native: Pick<Native, 'openLayer'>;
+  readonly #native: Pick<Native, 'openLayer' | 'packLayer'>;
   readonly #underWay = new Map<string, Promise<void>>();
   readonly #downloads: Semaphore;
 
   /** `concurrency`: downloads at a time, of all operations together. */
   constructor(
     { graph, snapshotter, content }: { graph: Graph; snapshotter: Snapshotter; content: ContentStore },
-    native: Pick<Native, 'openLayer'>,
+    native: Pick<Native, 'openLayer' | 'packLayer'>,
     concurrency: number,
   ) {
     this.#graph = graph;
@@ -133,6 +133,21 @@ export class LayerUnpacker {
     } catch (error) {
       await sink.abort();
       await this.#snapshotter.discardLayer(cacheId);
+      throw error;
+    }
+  }
+
+  /** A layer of a container's own directory; nothing is left of it when this rejects. */
+  async pack(
+    { upper, lower }: { upper: string; lower: string[] },
+    { cacheId, blobPath }: { cacheId: string; blobPath: string },
+  ): Promise<Unpacked> {
+    const targetDir = await this.#snapshotter.prepareLayer(cacheId);
+    try {
+      const applied = await this.#native.packLayer({ upper, lower, targetDir, blobPath });
+      return { cacheId, blobPath, applied };
+    } catch (error) {
+      await this.discard({ cacheId, blobPath });
       throw error;
     }
   }

@@ -112,7 +112,7 @@ export interface HistoryItem {
   Tags: string[] | null;
 }
 
-/** The newest step first; only that one is an image that still is there. */
+/** The newest step first; as Docker tells it, the first ones are the image and those that it was made from here. */
 export function history(graph: Graph, names: ImageNames, image: ImageRow): HistoryItem[] {
   const config = parseConfig(image.config);
   const chain = graph.images.layers(image.id);
@@ -139,8 +139,12 @@ export function history(graph: Graph, names: ImageNames, image: ImageRow): Histo
       Tags: null,
     });
   items.reverse();
-  const { repoTags } = names.tagsOf(image.id);
-  const [newest] = items;
-  if (newest !== undefined) Object.assign(newest, { Id: image.id, Tags: repoTags.length > 0 ? repoTags : null });
+  let at: ImageRow | undefined = image;
+  for (const item of items) {
+    if (at === undefined) break;
+    const { repoTags } = names.tagsOf(at.id);
+    Object.assign(item, { Id: at.id, Tags: repoTags.length > 0 ? repoTags : null });
+    at = at.parent === null ? undefined : graph.images.get(at.parent);
+  }
   return items;
 }

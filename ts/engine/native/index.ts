@@ -268,8 +268,8 @@ export interface AppliedLayer {
 export interface PackOptions {
   /** The upper directory of a container's overlay. */
   upper: string;
-  /** Paths in it that are left out while nothing but an empty file or directory is there: made to mount on. */
-  mountPoints: string[];
+  /** The image's layers, the top one first: what the engine itself made in the upper directory is told by them. */
+  lower: string[];
   targetDir: string;
   blobPath: string;
 }

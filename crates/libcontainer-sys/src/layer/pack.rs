@@ -11,6 +11,7 @@ use std::sync::mpsc::channel;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
+use super::archive::OWN;
 use super::dirs::{MAX_DEPTH, OPAQUE, open_beneath};
 use super::error::{LayerError, Result, corrupt, system};
 use super::pipeline::{AppliedLayer, Layer, LayerOptions};
@@ -28,8 +29,8 @@ const BUFFER: usize = 256 * 1024;
 pub struct PackOptions {
     /// The upper directory of a container's overlay.
     pub upper: PathBuf,
-    /// Paths in it that are not archived when nothing but an empty file or directory is there: made to mount on.
-    pub mount_points: Vec<PathBuf>,
+    /// The image's layers, the top one first.
+    pub lower: Vec<PathBuf>,
     pub layer: LayerOptions,
 }
 
@@ -39,7 +40,7 @@ pub fn pack(options: &PackOptions) -> Result<AppliedLayer> {
     let root = directory(&options.upper)?;
     let layer = Layer::open(options.layer.clone());
     let mut sink = Feed { layer: &layer, buffer: Vec::with_capacity(BUFFER), failed: false };
-    let mut packing = Packing::new(Writer::new(&mut sink), true, &options.mount_points);
+    let mut packing = Packing::new(Writer::new(&mut sink), Some(&options.lower));
     let packed = packing.tree(root).and_then(|()| packing.finish());
     let failed = sink.failed;
     let (done, wait) = channel();
@@ -62,7 +63,7 @@ pub fn export(layers: &[PathBuf], client: Client) -> Result<()> {
     let root = open_beneath(&root, b".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(system("open", b"/"))?;
     let mut body = Body { client, buffer: Vec::with_capacity(BUFFER), gone: false };
     body.head().map_err(|error| io_failure(&error, b"/"))?;
-    let mut packing = Packing::new(Writer::new(&mut body), false, &[]);
+    let mut packing = Packing::new(Writer::new(&mut body), None);
     let result = packing.tree(root).and_then(|()| packing.finish());
     match result {
         Err(_) if body.gone => Ok(()),
@@ -154,21 +155,20 @@ fn io_failure(error: &io::Error, path: &[u8]) -> LayerError {
     }
 }
 
-struct Packing<W: Write> {
+struct Packing<'a, W: Write> {
     out: Writer<W>,
-    /// An upper directory: overlay's marks become an image's.
-    upper: bool,
-    mount_points: Vec<Vec<u8>>,
+    /// Of an upper directory, the layers below it: overlay's marks become an image's.
+    upper: Option<&'a [PathBuf]>,
+    /// Directories that the engine itself made or touched, to be written when something in them is.
+    pending: Vec<Entry>,
     /// Files with several names, by inode: the first name.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Packing<W> {
-    fn new(out: Writer<W>, upper: bool, mount_points: &[PathBuf]) -> Self {
-        let plain = |path: &PathBuf| path.as_os_str().as_bytes().iter().copied().skip_while(|&b| b == b'/').collect();
-        let mount_points = mount_points.iter().map(plain).collect();
-        Self { out, upper, mount_points, links: HashMap::new(), buffer: vec![0; BUFFER] }
+impl<'a, W: Write> Packing<'a, W> {
+    fn new(out: Writer<W>, upper: Option<&'a [PathBuf]>) -> Self {
+        Self { out, upper, pending: Vec::new(), links: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
     fn finish(self) -> Result<()> {
@@ -182,6 +182,8 @@ impl<W: Write> Packing<W> {
         while let Some((below, dir)) = way.last_mut() {
             let Some(name) = below.pop() else {
                 way.pop();
+                let left = path.join(&b'/');
+                self.pending.retain(|entry| entry.path != left);
                 path.pop();
                 continue;
             };
@@ -212,12 +214,12 @@ impl<W: Write> Packing<W> {
             other => other.map_err(system("stat", &full))?,
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if self.upper && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+        if self.upper.is_some() && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             let parents = &full[..full.len() - name.len()];
             self.marker([parents, WHITEOUT, name].concat(), &stat)?;
             return Ok(None);
         }
-        if self.upper && name.starts_with(WHITEOUT) {
+        if self.upper.is_some() && name.starts_with(WHITEOUT) {
             let reason = "names that begin with .wh. mean removed files in an image";
             return Err(LayerError::Unsupported { op: "archive", path: shown(&full), reason: reason.into() });
         }
@@ -235,14 +237,17 @@ impl<W: Write> Packing<W> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             other => other.map_err(system("open", &full))?,
         };
-        if self.mount_points.contains(&full) && names(&below, &full)?.is_empty() {
-            return Ok(None);
-        }
         let stat = fstat(&below).map_err(system("stat", &full))?;
         let xattrs = kept(xattr::of_fd(&below, &full)?);
         self.refuse_redirect(&below, &full)?;
-        self.put(&entry(full.clone(), Kind::Directory, &stat, xattrs))?;
-        if self.upper && is_opaque(&below) {
+        let found = entry(full.clone(), Kind::Directory, &stat, xattrs);
+        let opaque = self.upper.is_some() && is_opaque(&below);
+        if !opaque && self.is_own(&full) && self.is_as_below(&full, &stat)? {
+            self.pending.push(found);
+            return Ok(Some(below));
+        }
+        self.put(&found)?;
+        if opaque {
             self.marker([full.as_slice(), b"/", OPAQUE_MARKER].concat(), &stat)?;
         }
         Ok(Some(below))
@@ -258,7 +263,7 @@ impl<W: Write> Packing<W> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(());
         }
-        if stat.st_size == 0 && self.mount_points.iter().any(|point| point == full) {
+        if stat.st_size == 0 && self.is_own(full) {
             return Ok(());
         }
         let xattrs = kept(xattr::of_fd(&file, full)?);
@@ -315,7 +320,7 @@ impl<W: Write> Packing<W> {
     /// Where overlay has moved a directory, or holds a file's attributes only, the upper directory is not the whole truth.
     fn refuse_redirect(&self, fd: &OwnedFd, full: &[u8]) -> Result<()> {
         for name in ["trusted.overlay.redirect", "trusted.overlay.metacopy"] {
-            if self.upper && fgetxattr(fd, name, &mut [0u8; 4096][..]).is_ok() {
+            if self.upper.is_some() && fgetxattr(fd, name, &mut [0u8; 4096][..]).is_ok() {
                 let reason = format!("it has {name}: turn off redirect_dir and metacopy of the overlay module");
                 return Err(LayerError::Unsupported { op: "archive", path: shown(full), reason });
             }
@@ -323,7 +328,33 @@ impl<W: Write> Packing<W> {
         Ok(())
     }
 
+    /// Every start makes these to mount on, when the image does not have them.
+    fn is_own(&self, full: &[u8]) -> bool {
+        self.upper.is_some() && OWN.iter().any(|own| &own[1..] == full)
+    }
+
+    /// The image has no such directory, or has it with the same mode and owner.
+    fn is_as_below(&self, full: &[u8], stat: &Stat) -> Result<bool> {
+        for layer in self.upper.unwrap_or_default() {
+            let layer = directory(layer)?;
+            // Own paths have no links on their way but where the image has put some: then it is not the engine's.
+            match open_beneath(&layer, full, OFlags::PATH) {
+                Ok(below) => {
+                    let below = fstat(&below).map_err(system("stat", full))?;
+                    let same = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid);
+                    return Ok(same(&below) == same(stat));
+                }
+                Err(Errno::NOENT) => {}
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     fn put(&mut self, entry: &Entry) -> Result<()> {
+        for above in std::mem::take(&mut self.pending) {
+            self.out.entry(&above).map_err(|error| io_failure(&error, &above.path))?;
+        }
         self.out.entry(entry).map_err(|error| io_failure(&error, &entry.path))
     }
 }
@@ -409,8 +440,10 @@ mod tests {
         let upper = scratch.path("upper");
         fs::create_dir_all(upper.join(LONG)).unwrap();
         fs::create_dir_all(upper.join("dir/opaque")).unwrap();
-        fs::create_dir(upper.join("mounted")).unwrap();
-        fs::write(upper.join("mounted-file"), "").unwrap();
+        for own in ["dev/pts", "etc", "proc"] {
+            fs::create_dir_all(upper.join(own)).unwrap();
+        }
+        fs::write(upper.join("etc/hosts"), "").unwrap();
         fs::write(upper.join("dir/file"), noise(3, 700_000)).unwrap();
         fs::hard_link(upper.join("dir/file"), upper.join("linked")).unwrap();
         fs::write(upper.join("dir/empty"), "").unwrap();
@@ -433,7 +466,7 @@ mod tests {
             blob_path: Some(scratch.path("blob")),
             ..LayerOptions::default()
         };
-        PackOptions { upper, mount_points: vec!["/mounted".into(), "/mounted-file".into(), "/dir".into()], layer }
+        PackOptions { upper, lower: Vec::new(), layer }
     }
 
     #[test]
@@ -442,11 +475,10 @@ mod tests {
         let upper = upper(&scratch);
         settle(&upper);
         pack(&options(&scratch, upper.clone())).unwrap();
-        for name in ["mounted", "mounted-file"] {
+        for name in ["dev", "etc", "proc"] {
             assert!(!scratch.path("layer").join(name).exists(), "{name} was made to mount on");
+            fs::remove_dir_all(upper.join(name)).unwrap();
         }
-        fs::remove_dir(upper.join("mounted")).unwrap();
-        fs::remove_file(upper.join("mounted-file")).unwrap();
         // A whiteout's own time says nothing.
         let tree = |root: &Path| -> Vec<String> {
             let shown = |line: String| if line.starts_with("dir/gone ") { line[..20].into() } else { line };
@@ -489,6 +521,24 @@ mod tests {
         let error = pack(&options(&scratch, upper)).unwrap_err();
         assert!(error.to_string().contains("redirect_dir"), "{error}");
         assert!(!scratch.path("layer").exists() && !scratch.path("blob").exists());
+    }
+
+    #[test]
+    fn a_directory_of_the_engine_is_told_with_what_a_container_changed_in_it() {
+        let scratch = Scratch::new("pack");
+        let (upper, lower) = (scratch.path("upper"), scratch.path("lower"));
+        for (layer, name) in [(&upper, "etc/deep"), (&upper, "sys"), (&lower, "etc"), (&lower, "sys"), (&upper, "proc")]
+        {
+            fs::create_dir_all(layer.join(name)).unwrap();
+        }
+        fs::write(upper.join("etc/deep/file"), "mine").unwrap();
+        fs::set_permissions(upper.join("sys"), fs::Permissions::from_mode(0o700)).unwrap();
+        let options = PackOptions { lower: vec![lower], ..options(&scratch, upper) };
+        pack(&options).unwrap();
+        let packed = scratch.path("layer");
+        assert_eq!(fs::read(packed.join("etc/deep/file")).unwrap(), b"mine");
+        assert_eq!(fs::metadata(packed.join("sys")).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(!packed.join("proc").exists());
     }
 
     #[test]
@@ -535,7 +585,7 @@ mod tests {
         settle(&lower);
         let tar = exported(vec![upper, lower]);
         let listed = names_of(&tar);
-        for name in ["dir/file", "dir/opaque/", "below", ".wh.odd", "mounted/", "linked"] {
+        for name in ["dir/file", "dir/opaque/", "below", ".wh.odd", "dev/pts/", "linked"] {
             assert!(listed.contains(&name.to_string()), "{name} in {listed:?}");
         }
         for name in ["dir/gone", "dir/opaque/hidden", "dir/.wh.gone", "dir/opaque/.wh..wh..opq"] {

@@ -89,7 +89,7 @@ pub fn open_layer(options: LayerOptions) -> LayerSink {
 #[napi(object)]
 pub struct PackOptions {
     pub upper: String,
-    pub mount_points: Vec<String>,
+    pub lower: Vec<String>,
     pub target_dir: String,
     pub blob_path: String,
 }
@@ -101,8 +101,8 @@ pub fn pack_layer(env: &Env, options: PackOptions) -> napi::Result<Object<'_>> {
         blob_path: Some(options.blob_path.into()),
         ..layer::LayerOptions::default()
     };
-    let mount_points = options.mount_points.into_iter().map(PathBuf::from).collect();
-    let options = layer::PackOptions { upper: options.upper.into(), mount_points, layer };
+    let lower = options.lower.into_iter().map(PathBuf::from).collect();
+    let options = layer::PackOptions { upper: options.upper.into(), lower, layer };
     on_thread(env, "pack-layer", move || Ok(applied(&layer::pack(&options)?)))
 }
 

@@ -8,7 +8,6 @@ const ROUTES: [HTTPMethods, string, string][] = [
   ['POST', '/build/cancel', 'building images'],
   ['POST', '/session', 'BuildKit sessions'],
   ['POST', '/grpc', 'the BuildKit API'],
-  ['POST', '/commit', 'committing a container'],
   ['GET', '/images/search', 'searching a registry'],
   ['GET', '/distribution/*', 'inspecting an image in its registry'],
   ['GET', '/plugins/privileges', 'managed plugins'],

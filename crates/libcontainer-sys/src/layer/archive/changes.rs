@@ -31,7 +31,7 @@ pub struct Change {
 }
 
 /// Made by every start when the image does not have them.
-const OWN: [&[u8]; 11] = [
+pub(in crate::layer) const OWN: [&[u8]; 11] = [
     b"/dev",
     b"/dev/console",
     b"/dev/mqueue",

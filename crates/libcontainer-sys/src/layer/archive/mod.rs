@@ -16,6 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub(super) use changes::OWN;
 pub use changes::{Change, ChangeKind, changes};
 pub use pack::read;
 pub use stat::{PathStat, stat};
