@@ -166,14 +166,17 @@ describe('retention', () => {
 
 it('pushes, deletes and collections at once leave nothing dangling', async () => {
   await served[Symbol.asyncDispose]();
-  await start({ blobGraceMs: 30 });
+  await start({ blobGraceMs: 300 });
   let collecting = true;
   const collector = (async () => {
-    while (collecting) await collect(0);
+    while (collecting) {
+      await collect(0);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   })();
   await Promise.all(
     Array.from({ length: 8 }, async (_, worker) => {
-      for (let round = 0; round < 12; round++) {
+      for (let round = 0; round < 8; round++) {
         const name = `busy/${worker % 3}`;
         const parts = { config: '{}', layers: [`layer ${round % 4}`] };
         const body = manifestOf(parts);

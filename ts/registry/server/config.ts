@@ -92,6 +92,9 @@ export const defaultConfig = (): RegistryConfig => ({
   accessLog: true,
 });
 
+/** Without users: everybody may everything. */
+export const openRights: Pick<RegistryConfig, 'rights'> = { rights: [{ ...EVERYTHING, users: ['anonymous'] }] };
+
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
 type Value = string | string[] | boolean | object[] | undefined;
@@ -223,7 +226,7 @@ function checked(config: RegistryConfig): RegistryConfig {
     throw invalid('a token-realm elsewhere needs the token-keys that it signs with');
   const known = config.htpasswd !== '' || config.tokens !== undefined;
   if (!known && config.rights.length > 0) throw invalid('rights need users: name an htpasswd file');
-  if (!known) config.rights = [{ ...EVERYTHING, users: ['anonymous'] }];
+  if (!known) Object.assign(config, openRights);
   // Users without any rule of theirs may everything.
   else if (!config.rights.some(({ users }) => users.some((user) => user !== 'anonymous')))
     config.rights = [...config.rights, { ...EVERYTHING, users: ['*'] }];

@@ -30,7 +30,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
 export function flagsHelp(): string {
   const lines = Object.entries(SETTINGS).flatMap(([name, { kind, help }]) => {
     if (kind === 'objects') return [];
-    const flag = `--${name}${kind === 'switch' ? '' : ` ${kind.toUpperCase()}`}`;
+    const flag = `--${name}${kind === 'switch' ? '' : kind === 'list' ? ' VALUE …' : ' VALUE'}`;
     return [`  ${flag.padEnd(26)}  ${help}`];
   });
   const file = `  ${'--config FILE'.padEnd(26)}  The same settings as JSON; there also "rights" and "retention"`;
