@@ -92,7 +92,7 @@ it('files that a crash left without a row are found at start', async () => {
   const { storage, collector } = served.running.registry;
   const kept = await pushBlob(served.url, 'kept', 'kept');
   const id = '00000000-0000-4000-8000-000000000000';
-  await storage.createUpload(id);
+  await (await storage.writeUpload(id, 0)).close(true);
   await storage.commit(id, digestOf(''));
   expect(await collector.cleanOrphans()).toBe(1);
   expect(storage.has(digestOf(''))).toBe(false);
@@ -103,10 +103,12 @@ it('uploads that rest for too long are gone, those that go on are not', async ()
   const begin = async (): Promise<string> =>
     (await fetch(`${served.url}/v2/rest/blobs/uploads/`, { method: 'POST' })).headers.get('location') ?? '';
   const path = await begin();
+  await fetch(served.url + path, { method: 'PATCH', body: 'some bytes' });
+  const empty = await begin();
   expect((await collect(23 * HOUR)).uploads).toBe(0);
   expect((await fetch(served.url + path)).status).toBe(204);
-  expect((await collect(25 * HOUR)).uploads).toBe(1);
-  expect((await fetch(served.url + path)).status).toBe(404);
+  expect((await collect(25 * HOUR)).uploads).toBe(2);
+  for (const gone of [path, empty]) expect((await fetch(served.url + gone)).status).toBe(404);
   expect(readdirSync(join(served.root, 'uploads'))).toEqual([]);
 });
 

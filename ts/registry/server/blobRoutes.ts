@@ -1,11 +1,11 @@
 /** /v2/<name>/blobs/…: blobs and their uploads. */
 import type { OutgoingHttpHeaders } from 'node:http';
-import type { Readable } from 'node:stream';
 import { isDigest } from '../../digest.ts';
 import { RegistryError } from './errors.ts';
-import { byteRange, type Exchange, etagMatches, send, sendStream } from './exchange.ts';
+import { byteRange, type Exchange, etagMatches, send, sendBytes } from './exchange.ts';
 import type { Registry } from './registry.ts';
 import { digestOf } from './routes.ts';
+import type { ByteSource } from './storage.ts';
 import { type ChunkRange, rangeOf } from './uploads.ts';
 
 /** A small body costs less as a whole than as a stream. */
@@ -19,9 +19,8 @@ export async function getBlob(registry: Registry, exchange: Exchange, name: stri
   const size = exchange.method === 'HEAD' ? blobs.sizeKept(name, digest, Date.now()) : blobs.size(name, digest);
   if (size === undefined) throw unknownBlob(name, digest);
   try {
-    await sendBlob(exchange, digest, size, async (start, end) =>
-      size <= WHOLE_BYTES ? (await storage.readWhole(digest)).subarray(start, end) : storage.read(digest, start, end),
-    );
+    const open = () => (size <= WHOLE_BYTES ? storage.readWhole(digest) : storage.open(digest));
+    await sendBlob(exchange, digest, size, open);
   } catch (error) {
     // Collected since it was looked up.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw unknownBlob(name, digest);
@@ -29,12 +28,12 @@ export async function getBlob(registry: Registry, exchange: Exchange, name: stri
   }
 }
 
-/** `open` gives the bytes from `start` on, up to and without `end`. */
+/** `open` gives the whole of a small blob, or where its bytes come from. */
 export async function sendBlob(
   exchange: Exchange,
   digest: string,
   size: number,
-  open: (start: number, end: number) => Promise<Readable | Buffer> | Readable,
+  open: () => Promise<ByteSource | Buffer>,
   extra: OutgoingHttpHeaders = {},
 ): Promise<void> {
   const { request, method } = exchange;
@@ -56,16 +55,17 @@ export async function sendBlob(
   headers['Content-Length'] = end - start;
   if (range !== undefined) headers['Content-Range'] = `bytes ${start}-${end - 1}/${size}`;
   const status = range === undefined ? 200 : 206;
-  const body = await open(start, end);
-  if (Buffer.isBuffer(body)) send(exchange, status, headers, body);
-  else await sendStream(exchange, status, headers, body);
+  const body = await open();
+  if (Buffer.isBuffer(body)) send(exchange, status, headers, body.subarray(start, end));
+  else await sendBytes(exchange, status, headers, body, { start, end });
 }
 
-export function deleteBlob(registry: Registry, exchange: Exchange, name: string, digest: string): void {
+export async function deleteBlob(registry: Registry, exchange: Exchange, name: string, digest: string): Promise<void> {
   const outcome = registry.blobs.remove(name, digest);
   if (outcome === 'unknown') throw unknownBlob(name, digest);
   if (outcome === 'used')
     throw new RegistryError('UNSUPPORTED', `manifests of ${name} name the blob ${digest}: delete those first`);
+  await registry.db.durable();
   send(exchange, 202, { 'Docker-Content-Digest': digest });
 }
 
@@ -73,11 +73,11 @@ export function deleteBlob(registry: Registry, exchange: Exchange, name: string,
 export async function postUpload(registry: Registry, exchange: Exchange, name: string): Promise<void> {
   const { query, request } = exchange;
   const mount = query.get('mount');
-  if (mount !== null && mountBlob(registry, exchange, name, digestOf(mount))) return;
+  if (mount !== null && (await mountBlob(registry, exchange, name, digestOf(mount)))) return;
   const whole = query.get('digest');
   if (whole !== null) {
     const digest = digestOf(whole);
-    const id = await registry.uploads.start(name, algorithmOf(digest));
+    const id = registry.uploads.start(name, algorithmOf(digest));
     await receiveWhole(registry, exchange, name, id);
     return finish(registry, exchange, name, id, digest);
   }
@@ -85,14 +85,14 @@ export async function postUpload(registry: Registry, exchange: Exchange, name: s
   const algorithm = query.get('digest-algorithm') ?? 'sha256';
   if (algorithm !== 'sha256' && algorithm !== 'sha512')
     throw new RegistryError('DIGEST_INVALID', `unsupported digest algorithm ${JSON.stringify(algorithm.slice(0, 50))}`);
-  const id = await registry.uploads.start(name, algorithm);
+  const id = registry.uploads.start(name, algorithm);
   sendSession(exchange, 202, name, id, 0);
 }
 
 /** A cut body of a single request leaves no session behind: nobody knows its name. */
 async function receiveWhole(registry: Registry, { request }: Exchange, name: string, id: string): Promise<void> {
   try {
-    await registry.uploads.append(name, id, request, undefined);
+    await registry.uploads.append(name, id, request, { range: undefined, last: true });
   } catch (error) {
     await registry.uploads.cancel(name, id);
     throw error;
@@ -100,7 +100,7 @@ async function receiveWhole(registry: Registry, { request }: Exchange, name: str
 }
 
 /** False when it cannot be mounted: the client uploads then. Without `from` any repository that he may pull serves. */
-function mountBlob(registry: Registry, exchange: Exchange, name: string, digest: string): boolean {
+async function mountBlob(registry: Registry, exchange: Exchange, name: string, digest: string): Promise<boolean> {
   const { query, principal, request } = exchange;
   const from = query.get('from');
   const sources = from === null || from === '' ? registry.blobs.repositoriesOf(digest) : [from];
@@ -109,6 +109,7 @@ function mountBlob(registry: Registry, exchange: Exchange, name: string, digest:
   );
   if (source === undefined) return false;
   request.resume();
+  await registry.db.durable();
   sendCreated(exchange, name, digest);
   return true;
 }
@@ -118,7 +119,7 @@ export async function getUpload(registry: Registry, exchange: Exchange, name: st
 }
 
 export async function patchUpload(registry: Registry, exchange: Exchange, name: string, id: string): Promise<void> {
-  const offset = await registry.uploads.append(name, id, exchange.request, chunkRange(exchange));
+  const offset = await registry.uploads.append(name, id, exchange.request, { range: chunkRange(exchange) });
   sendSession(exchange, 202, name, id, offset);
 }
 
@@ -129,7 +130,7 @@ export async function putUpload(registry: Registry, exchange: Exchange, name: st
       'DIGEST_INVALID',
       `the upload is closed with no valid digest: ${JSON.stringify(text)?.slice(0, 150)}`,
     );
-  await registry.uploads.append(name, id, exchange.request, chunkRange(exchange));
+  await registry.uploads.append(name, id, exchange.request, { range: chunkRange(exchange), last: true });
   await finish(registry, exchange, name, id, text);
 }
 

@@ -1,7 +1,7 @@
 /**
  * The garbage collector. It runs beside pushes and pulls and never stops them: each round is one short transaction on what
- * counts nothing, and the files of the rows that went are moved aside in the same turn of the event loop. A file that a
- * crash has left without a row is found by a walk at start.
+ * counts nothing, and the files of the rows that went follow when that is durable, unless they were pushed again. A file
+ * that a crash has left without a row is found by a walk at start.
  *
  * Retention goes first: tags beyond the number that a rule keeps, then manifests that no tag and no index names for
  * longer than the rule allows. A signature stays as long as what it signs.
@@ -87,9 +87,9 @@ export class Collector {
 
   /** One round, as of that time. */
   async collect(nowMs: number): Promise<Collected> {
-    const { config, db, storage, repositories, uploads, log } = this.#parts;
+    const { config, db, storage, repositories, blobs, uploads, pins, log } = this.#parts;
     const collected: Collected = { tags: 0, manifests: 0, links: 0, blobs: 0, uploads: 0 };
-    const retired = db.transaction(() => {
+    const unlinked = db.transaction(() => {
       this.#applyRules(config.retention, nowMs, collected);
       if (config.upstreamTtlMs > 0)
         for (const { host } of config.upstreams)
@@ -102,11 +102,16 @@ export class Collector {
       repositories.deleteEmpty();
       return gone;
     });
-    // No await since the commit: a push that comes now finds neither row nor file.
-    for (const digest of retired) storage.retire(digest);
-    collected.blobs = retired.length;
+    // A row that came back after a power cut would find no file.
+    if (unlinked.length > 0) await db.durable();
+    for (const digest of unlinked) {
+      // Pushed again meanwhile, or about to be: the file is wanted.
+      if (blobs.isKnown(digest) || pins.isHeld(digest)) continue;
+      storage.retire(digest);
+      collected.blobs++;
+    }
     collected.uploads = await uploads.expire(nowMs - config.uploadTtlMs);
-    if (retired.length > 0) await storage.sweep();
+    if (collected.blobs > 0) await storage.sweep();
     for (const key of Object.keys(collected) as (keyof Collected)[]) this.total[key] += collected[key];
     if (Object.values(collected).some((count) => count > 0)) log.info({ collected }, 'garbage collected');
     return collected;

@@ -1,6 +1,5 @@
 /** A blob on its way from an upstream into the storage, which clients read while it comes: one download for all of them. */
-import { Readable } from 'node:stream';
-import type { BlobStorage, UploadWriter } from './storage.ts';
+import type { BlobStorage, ByteSource, UploadWriter } from './storage.ts';
 
 /** What is written at once, and what a reader waits for. */
 const STEP_BYTES = 512 * 1024;
@@ -39,14 +38,16 @@ export class Download {
     this.done.catch(() => undefined);
   }
 
-  /** Bytes from `start` on, up to and without `end`, as they come. */
-  read(start: number, end: number): Readable {
-    return Readable.from(this.#follow(start, end), { objectMode: false, highWaterMark: STEP_BYTES });
+  /** To be read as it comes, by each client at its own pace. */
+  async open(): Promise<ByteSource> {
+    // Until something is written there is no file.
+    while (this.#writtenBytes === 0 && !this.#ended) await this.#changed.promise;
+    const source = await this.#openNow();
+    return { read: (into, position) => this.#read(source, into, position), close: () => source.close() };
   }
 
   async #run(source: AsyncIterable<Uint8Array>, commit: () => Promise<void>): Promise<void> {
     try {
-      await this.#storage.createUpload(this.#id);
       await this.#write(source, await this.#storage.writeUpload(this.#id, 0));
       // Who reads has all bytes, but not the file's name, until the commit is over.
       await commit();
@@ -72,35 +73,32 @@ export class Download {
         this.#tell();
       }
     } finally {
-      await writer.close();
+      await writer.close(true);
     }
     this.#writtenBytes = receivedBytes;
     this.#tell();
   }
 
+  async #openNow(): Promise<ByteSource> {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      return await (this.#ended ? this.#storage.open(this.#digest) : this.#storage.openUpload(this.#id));
+    } catch (error) {
+      // It was committed between the look and the opening: it is a blob now.
+      if (this.#ended || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      await this.done;
+      return this.#storage.open(this.#digest);
+    }
+  }
+
   /** The last byte waits for the commit: what a client has whole has been checked. */
-  async *#follow(start: number, end: number): AsyncGenerator<Uint8Array> {
-    for (let at = start; at < end; ) {
+  async #read(source: ByteSource, into: Buffer, position: number): Promise<number> {
+    for (;;) {
       if (this.#failure !== undefined) throw this.#failure;
-      const until = this.#ended ? end : Math.min(end, this.#writtenBytes, this.sizeBytes - 1);
-      if (until <= at) {
-        await this.#changed.promise;
-        continue;
-      }
-      const ended = this.#ended;
-      try {
-        const part = ended
-          ? await this.#storage.read(this.#digest, at, until)
-          : this.#storage.readUpload(this.#id, at, until);
-        for await (const chunk of part as AsyncIterable<Uint8Array>) {
-          yield chunk;
-          at += chunk.byteLength;
-        }
-      } catch (error) {
-        // It was committed between the look and the opening: it is read as a blob then.
-        if (ended || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-        await this.done;
-      }
+      const until = this.#ended ? this.sizeBytes : Math.min(this.#writtenBytes, this.sizeBytes - 1);
+      if (until > position) return source.read(into.subarray(0, until - position), position);
+      if (this.#ended) return 0;
+      await this.#changed.promise;
     }
   }
 

@@ -2,17 +2,17 @@
  * Blobs as files.
  *
  *   <root>/
- *     blobs/sha256/<2 hex>/<64 hex>    committed: whole, verified, synced, never changed
- *     uploads/<id>                     being written
- *     retired/<random>                 on its way out
+ *     blobs/sha256/<64 hex>    committed: whole, verified, synced, never changed
+ *     uploads/<id>             being written
+ *     retired/<random>         on its way out
  */
 import { randomUUID } from 'node:crypto';
-import { createReadStream, existsSync, mkdirSync, renameSync } from 'node:fs';
-import { type FileHandle, mkdir, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
+import { closeSync, createReadStream, existsSync, fsyncSync, mkdirSync, openSync, renameSync } from 'node:fs';
+import { type FileHandle, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { checkDigest } from '../../digest.ts';
-import type { BlobStorage, StoredUpload, UploadWriter } from './storage.ts';
+import type { BlobStorage, ByteSource, StoredUpload, UploadWriter } from './storage.ts';
 
 const READ_BYTES = 1 << 20;
 /** What is gathered before it is written: a system call a socket's read would cost more than the copy. */
@@ -24,17 +24,15 @@ export class FilesystemStorage implements BlobStorage {
   readonly #blobs: string;
   readonly #uploads: string;
   readonly #retired: string;
+  readonly #syncs = new Map<string, { current: Promise<void>; next: Promise<void> | undefined }>();
 
   constructor(root: string) {
     this.#blobs = join(root, 'blobs');
     this.#uploads = join(root, 'uploads');
     this.#retired = join(root, 'retired');
-    for (const path of [this.#blobs, this.#uploads, this.#retired]) mkdirSync(path, { recursive: true, mode: 0o700 });
-  }
-
-  async createUpload(id: string): Promise<void> {
-    const file = await open(this.#upload(id), 'wx', 0o600);
-    await file.close();
+    const algorithms = ['sha256', 'sha512'].map((algorithm) => join(this.#blobs, algorithm));
+    for (const path of [...algorithms, this.#uploads, this.#retired]) mkdirSync(path, { recursive: true, mode: 0o700 });
+    for (const path of [this.#blobs, root]) syncDirectorySync(path);
   }
 
   async uploadSize(id: string): Promise<number | undefined> {
@@ -47,6 +45,7 @@ export class FilesystemStorage implements BlobStorage {
   }
 
   async writeUpload(id: string, offset: number): Promise<UploadWriter> {
+    if (offset === 0) return new GatheringWriter(await open(this.#upload(id), 'w', 0o600), 0);
     const file = await open(this.#upload(id), 'r+');
     try {
       await file.truncate(offset);
@@ -66,6 +65,10 @@ export class FilesystemStorage implements BlobStorage {
     });
   }
 
+  async openUpload(id: string): Promise<ByteSource> {
+    return new FileSource(await open(this.#upload(id), 'r'));
+  }
+
   async removeUpload(id: string): Promise<void> {
     await rm(this.#upload(id), { force: true });
   }
@@ -81,24 +84,13 @@ export class FilesystemStorage implements BlobStorage {
   }
 
   async commit(id: string, digest: string): Promise<void> {
-    const source = this.#upload(id);
     const target = this.#blob(digest);
-    await syncPath(source);
-    const made = await mkdir(dirname(target), { recursive: true, mode: 0o700 });
-    await rename(source, target);
-    await syncPath(dirname(target));
-    // A directory that is new is an entry of its parent, up to one that was there.
-    if (made !== undefined)
-      for (let at = dirname(target); at !== dirname(made); at = dirname(at)) await syncPath(dirname(at));
+    await rename(this.#upload(id), target);
+    await this.#syncDirectory(dirname(target));
   }
 
-  async read(digest: string, start: number, end: number): Promise<Readable> {
-    const file = await open(this.#blob(digest), 'r');
-    if (end <= start) {
-      await file.close();
-      return Readable.from([]);
-    }
-    return file.createReadStream({ start, end: end - 1, highWaterMark: READ_BYTES });
+  async open(digest: string): Promise<ByteSource> {
+    return new FileSource(await open(this.#blob(digest), 'r'));
   }
 
   readWhole(digest: string): Promise<Buffer> {
@@ -127,9 +119,25 @@ export class FilesystemStorage implements BlobStorage {
 
   async *blobs(): AsyncIterable<string> {
     for await (const algorithm of await opendir(this.#blobs))
-      for await (const shard of await opendir(join(this.#blobs, algorithm.name)))
-        for await (const { name } of await opendir(join(this.#blobs, algorithm.name, shard.name)))
-          yield `${algorithm.name}:${name}`;
+      for await (const { name } of await opendir(join(this.#blobs, algorithm.name))) yield `${algorithm.name}:${name}`;
+  }
+
+  /** One sync for all who have renamed before it began: clients that push at once share it. */
+  #syncDirectory(path: string): Promise<void> {
+    const waiting = this.#syncs.get(path);
+    if (waiting?.next !== undefined) return waiting.next;
+    const run = (): Promise<void> => {
+      const current = syncPath(path);
+      this.#syncs.set(path, { current, next: undefined });
+      const settled = (): void => {
+        if (this.#syncs.get(path)?.next === undefined) this.#syncs.delete(path);
+      };
+      current.then(settled, settled);
+      return current;
+    };
+    if (waiting === undefined) return run();
+    waiting.next = waiting.current.catch(() => undefined).then(run);
+    return waiting.next;
   }
 
   /** Ids are made by us, but come back from clients. */
@@ -140,7 +148,23 @@ export class FilesystemStorage implements BlobStorage {
 
   #blob(digest: string): string {
     const [algorithm = '', hex = ''] = checkDigest(digest).split(':');
-    return join(this.#blobs, algorithm, hex.slice(0, 2), hex);
+    return join(this.#blobs, algorithm, hex);
+  }
+}
+
+class FileSource implements ByteSource {
+  readonly #file: FileHandle;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  async read(into: Buffer, position: number): Promise<number> {
+    return (await this.#file.read(into, 0, into.length, position)).bytesRead;
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
   }
 }
 
@@ -171,9 +195,10 @@ class GatheringWriter implements UploadWriter {
     await this.#writing;
   }
 
-  async close(): Promise<void> {
+  async close(sync = false): Promise<void> {
     try {
       await this.flush();
+      if (sync) await this.#file.sync();
     } finally {
       await this.#file.close();
     }
@@ -205,4 +230,13 @@ async function writeAll(file: FileHandle, chunks: Uint8Array[], position: number
 async function syncPath(path: string): Promise<void> {
   const file = await open(path, 'r');
   await file.sync().finally(() => file.close());
+}
+
+function syncDirectorySync(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -6,6 +6,8 @@ import { startRegistry } from './server.ts';
 /** Flags without the command's name. */
 export async function serve(argv: readonly string[]): Promise<number> {
   const config = loadRegistryConfig(argv);
+  // Syncs of many uploads wait in libuv's pool, and four threads are soon all waiting. It is read at the pool's first use.
+  process.env['UV_THREADPOOL_SIZE'] ??= '16';
   const log = createLogger(config.logLevel);
   const running = await startRegistry(config, log);
   const { addresses, metricsAddress } = running;

@@ -62,6 +62,7 @@ export async function putManifest(
     blobsMayBeMissing: registry.config.allowSparse,
     ...(condition === undefined ? {} : { onlyIfTagIs: condition }),
   });
+  await registry.db.durable();
   send(exchange, 201, {
     Location: `/v2/${name}/manifests/${document.digest}`,
     'Docker-Content-Digest': document.digest,
@@ -86,10 +87,16 @@ function conditionOf({ request }: Exchange): string | null | undefined {
   return match?.trim().replace(/^(?:W\/)?"(.*)"$/, '$1');
 }
 
-export function deleteManifest(registry: Registry, exchange: Exchange, name: string, reference: string): void {
+export async function deleteManifest(
+  registry: Registry,
+  exchange: Exchange,
+  name: string,
+  reference: string,
+): Promise<void> {
   const { manifests } = registry;
   const gone = reference.includes(':') ? manifests.delete(name, reference) : manifests.deleteTag(name, reference);
   if (!gone) throw unknownManifest(registry, name, reference);
+  await registry.db.durable();
   send(exchange, 202, {});
 }
 

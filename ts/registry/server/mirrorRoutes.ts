@@ -4,6 +4,7 @@ import { sendBlob, unknownBlob } from './blobRoutes.ts';
 import type { Exchange } from './exchange.ts';
 import { getManifest } from './manifestRoutes.ts';
 import type { Registry } from './registry.ts';
+import type { ByteSource } from './storage.ts';
 import { asUpstreamError, type Mirrored, type Upstreams } from './upstream.ts';
 
 const headersOf = ({ query }: Exchange): OutgoingHttpHeaders => {
@@ -33,11 +34,10 @@ export async function getMirroredBlob(
   const headers = headersOf(exchange);
   const { blobs, storage } = registry;
   const here = blobs.size(target.name, digest);
-  if (here !== undefined)
-    return sendBlob(exchange, digest, here, (start, end) => storage.read(digest, start, end), headers);
+  if (here !== undefined) return sendBlob(exchange, digest, here, () => storage.open(digest), headers);
   const expected = blobs.expectedSize(target.name, digest);
   if (expected === undefined) throw unknownBlob(target.name, digest);
-  const open = async (start: number, end: number) => {
+  const open = async (): Promise<ByteSource> => {
     const download = upstreams.blob(target, digest);
     if (download === undefined) throw unknownBlob(target.name, digest);
     // A small one is waited for: then its failure is an answer, not a cut connection.
@@ -45,9 +45,9 @@ export async function getMirroredBlob(
       await download.done.catch((error: unknown) => {
         throw asUpstreamError(error, target, digest);
       });
-      return storage.read(digest, start, end);
+      return storage.open(digest);
     }
-    return download.read(start, end);
+    return download.open();
   };
   await sendBlob(exchange, digest, expected, open, headers);
 }

@@ -39,6 +39,7 @@ export class Registry {
     this.manifests = new Manifests(this.db, this.repositories);
     const pins = new Pins();
     this.uploads = new Uploads({
+      db: this.db,
       storage: this.storage,
       sessions: new UploadSessions(this.db),
       blobs: this.blobs,
@@ -64,6 +65,6 @@ export class Registry {
   async close(): Promise<void> {
     await this.upstreams?.close();
     await this.collector.close();
-    this.db.close();
+    await this.db.close();
   }
 }

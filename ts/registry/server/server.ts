@@ -13,7 +13,7 @@ import { giveToken } from './auth/tokenRoute.ts';
 import * as blobs from './blobRoutes.ts';
 import type { RegistryConfig } from './config.ts';
 import { asRegistryError, errorBody, RegistryError } from './errors.ts';
-import { type Exchange, send } from './exchange.ts';
+import { ClientGone, type Exchange, send } from './exchange.ts';
 import { listen } from './listen.ts';
 import * as manifests from './manifestRoutes.ts';
 import type { Metrics } from './metrics.ts';
@@ -130,6 +130,7 @@ class Handler {
     try {
       await this.#answer(request, response, seen);
     } catch (thrown) {
+      if (thrown instanceof ClientGone) return;
       const error = asRegistryError(thrown);
       seen.error = error;
       if (response.headersSent) response.destroy();

@@ -9,9 +9,16 @@ import { pipeline } from 'node:stream/promises';
 import { Shared } from '../../async.ts';
 import { RegistryError } from './errors.ts';
 import type { Blobs } from './metadata/blobs.ts';
+import type { RegistryDatabase } from './metadata/database.ts';
 import type { UploadRow, UploadSessions } from './metadata/uploads.ts';
 import type { Pins } from './pins.ts';
 import type { BlobStorage } from './storage.ts';
+
+export interface Chunk {
+  range: ChunkRange | undefined;
+  /** No more is to come: it is made to survive a power cut right away. */
+  last?: boolean;
+}
 
 /** First and last byte of a chunk. */
 export interface ChunkRange {
@@ -29,6 +36,7 @@ interface Live {
 }
 
 export interface UploadsOptions {
+  db: RegistryDatabase;
   storage: BlobStorage;
   sessions: UploadSessions;
   blobs: Blobs;
@@ -38,6 +46,7 @@ export interface UploadsOptions {
 const algorithmOf = (digest: string): string => digest.slice(0, digest.indexOf(':'));
 
 export class Uploads {
+  readonly #db: RegistryDatabase;
   readonly #storage: BlobStorage;
   readonly #sessions: UploadSessions;
   readonly #blobs: Blobs;
@@ -45,7 +54,8 @@ export class Uploads {
   readonly #live = new Map<string, Live>();
   readonly #finishing = new Shared<void>();
 
-  constructor({ storage, sessions, blobs, pins }: UploadsOptions) {
+  constructor({ db, storage, sessions, blobs, pins }: UploadsOptions) {
+    this.#db = db;
     this.#storage = storage;
     this.#sessions = sessions;
     this.#blobs = blobs;
@@ -57,10 +67,9 @@ export class Uploads {
     return [...this.#live.values()].filter(({ interrupt }) => interrupt !== undefined).length;
   }
 
-  async start(repository: string, algorithm: string): Promise<string> {
+  start(repository: string, algorithm: string): string {
     const id = randomUUID();
     this.#sessions.add({ id, repository, algorithm, startedMs: Date.now() });
-    await this.#storage.createUpload(id);
     this.#live.set(id, { hash: createHash(algorithm), offset: 0, received: 0, interrupt: undefined });
     return id;
   }
@@ -75,7 +84,7 @@ export class Uploads {
    * Takes bytes up; resolves with the new offset. A request that is still sending to this session has lost its client: it
    * is ended first. With a range the chunk must begin where the upload stands (416) and be as long as it says.
    */
-  async append(repository: string, id: string, body: Readable, range: ChunkRange | undefined): Promise<number> {
+  async append(repository: string, id: string, body: Readable, { range, last = false }: Chunk): Promise<number> {
     const { algorithm } = this.#session(repository, id);
     const live = await this.#state(id);
     const before = live.offset;
@@ -95,13 +104,8 @@ export class Uploads {
           headers: { Range: rangeOf(live.offset) },
         },
       );
-    const receiving = this.#receive(
-      id,
-      live,
-      algorithm,
-      body,
-      range === undefined ? Infinity : range.end - range.start + 1,
-    );
+    const limit = range === undefined ? Infinity : range.end - range.start + 1;
+    const receiving = this.#receive(id, live, algorithm, body, limit, last);
     live.interrupt = async () => {
       body.destroy(new RegistryError('BLOB_UPLOAD_INVALID', 'another request continues this upload'));
       await receiving.catch(() => undefined);
@@ -114,7 +118,10 @@ export class Uploads {
     return live.offset;
   }
 
-  /** The upload is whole: its digest is checked, and the repository shows the blob. A client that asks again shares the answer. */
+  /**
+   * The upload is whole, its last bytes appended as such: its digest is checked, and the repository shows the blob, also
+   * after a power cut. A client that asks again shares the answer.
+   */
   finish(repository: string, id: string, digest: string): Promise<void> {
     return this.#finishing.run(`${id} ${digest}`, () => this.#finish(repository, id, digest));
   }
@@ -137,9 +144,13 @@ export class Uploads {
     await this.#pins.hold(digest, async () => {
       if (this.#blobs.isKnown(digest)) await this.#storage.removeUpload(id);
       else await this.#storage.commit(id, digest);
-      this.#blobs.add(repository, digest, live.offset, Date.now());
+      this.#live.delete(id);
+      this.#db.transaction(() => {
+        this.#blobs.add(repository, digest, live.offset, Date.now());
+        this.#sessions.delete(id);
+      });
     });
-    await this.#forget(id);
+    await this.#db.durable();
   }
 
   async cancel(repository: string, id: string): Promise<void> {
@@ -157,8 +168,12 @@ export class Uploads {
       await this.#forget(id);
       expired++;
     }
-    for (const { id, startedMs } of this.#sessions.all())
-      if (startedMs < beforeMs && (await this.#storage.uploadSize(id)) === undefined) await this.#forget(id);
+    for (const { id, startedMs } of this.#sessions.all()) {
+      const busy = this.#live.get(id)?.interrupt !== undefined;
+      if (busy || startedMs >= beforeMs || (await this.#storage.uploadSize(id)) !== undefined) continue;
+      await this.#forget(id);
+      expired++;
+    }
     return expired;
   }
 
@@ -172,11 +187,7 @@ export class Uploads {
   async #state(id: string): Promise<Live> {
     const known = this.#live.get(id);
     if (known !== undefined) return known;
-    const offset = await this.#storage.uploadSize(id);
-    if (offset === undefined) {
-      await this.#forget(id);
-      throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `the upload ${id} is lost`);
-    }
+    const offset = (await this.#storage.uploadSize(id)) ?? 0;
     const again = this.#live.get(id);
     if (again !== undefined) return again;
     const live: Live = { hash: undefined, offset, received: offset, interrupt: undefined };
@@ -185,7 +196,14 @@ export class Uploads {
   }
 
   /** What came before a failure stays, for the client to go on from. */
-  async #receive(id: string, live: Live, algorithm: string, body: Readable, limit: number): Promise<void> {
+  async #receive(
+    id: string,
+    live: Live,
+    algorithm: string,
+    body: Readable,
+    limit: number,
+    last: boolean,
+  ): Promise<void> {
     const start = live.offset;
     const hash = live.hash ?? (await this.#hashFile(id, algorithm, start));
     live.hash = undefined;
@@ -207,7 +225,7 @@ export class Uploads {
       failure = error;
     }
     try {
-      await writer.close();
+      await writer.close(last && failure === undefined);
     } catch (error) {
       // How much of it is on the disk is unknown: none of this request counts.
       live.received = start;

@@ -59,7 +59,7 @@ export class Blobs {
     const found = this.#link.get(repository, digest);
     if (found !== undefined && found.uses === 0 && nowMs - found.idleSinceMs > TOUCH_AFTER_MS) {
       const id = this.#repositories.id(repository);
-      if (id !== undefined) this.#db.note(() => this.#touch.run(nowMs, id, digest));
+      if (id !== undefined) this.#touch.run(nowMs, id, digest);
     }
     return found?.sizeBytes;
   }

@@ -97,7 +97,7 @@ export class Manifests {
   /** Somebody has asked for it: the time after which nobody has begins anew. */
   touch(repository: string, digest: string, nowMs: number): void {
     const id = this.#repositories.id(repository);
-    if (id !== undefined) this.#db.note(() => this.#touch.run(nowMs, id, digest, nowMs - TOUCH_AFTER_MS));
+    if (id !== undefined) this.#touch.run(nowMs, id, digest, nowMs - TOUCH_AFTER_MS);
   }
 
   /** All or nothing. MANIFEST_BLOB_UNKNOWN names every blob that the repository lacks. */

@@ -9,14 +9,12 @@ export interface UploadRow {
 }
 
 export class UploadSessions {
-  readonly #db: RegistryDatabase;
   readonly #insert: Statement<[string, string, string, number], unknown>;
   readonly #get: Statement<[string], UploadRow>;
   readonly #delete: Statement<[string], unknown>;
   readonly #all: Statement<[], UploadRow>;
 
   constructor(db: RegistryDatabase) {
-    this.#db = db;
     const columns = 'id, repository, algorithm, started_ms AS startedMs';
     this.#insert = db.prepare('INSERT INTO upload (id, repository, algorithm, started_ms) VALUES (?, ?, ?, ?)');
     this.#get = db.prepare(`SELECT ${columns} FROM upload WHERE id = ?`);
@@ -25,7 +23,7 @@ export class UploadSessions {
   }
 
   add({ id, repository, algorithm, startedMs }: UploadRow): void {
-    this.#db.note(() => this.#insert.run(id, repository, algorithm, startedMs));
+    this.#insert.run(id, repository, algorithm, startedMs);
   }
 
   get(id: string): UploadRow | undefined {
@@ -33,7 +31,7 @@ export class UploadSessions {
   }
 
   delete(id: string): void {
-    this.#db.note(() => this.#delete.run(id));
+    this.#delete.run(id);
   }
 
   all(): UploadRow[] {
