@@ -33,6 +33,8 @@ export interface DaemonConfig {
   cgroupParent: string;
   insecureRegistries: string[];
   registryMirrors: string[];
+  /** `address:port` of a registry that this daemon serves; '' for none. */
+  registry: string;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
   /** Directory with one directory a registry: its CAs and client certificates. */
@@ -123,6 +125,7 @@ const SETTINGS: Setting[] = [
   text('cgroup-parent', (c, v) => (c.cgroupParent = cgroupParent(v))),
   list('insecure-registry', 'insecure-registries', (c, v) => (c.insecureRegistries = v), { reloadable: true }),
   list('registry-mirror', 'registry-mirrors', (c, v) => (c.registryMirrors = v.map(mirror)), { reloadable: true }),
+  text('registry', (c, v) => (c.registry = loopbackPort('registry', v))),
   number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = Math.max(1, v))),
   number('max-concurrent-uploads', (c, v) => (c.maxConcurrentUploads = Math.max(1, v))),
   text('http-proxy', (c, v) => (c.proxies.httpProxy = v)),
@@ -156,6 +159,7 @@ const defaults = (): DaemonConfig => ({
   cgroupParent: '/caisson',
   insecureRegistries: [],
   registryMirrors: [],
+  registry: '',
   maxConcurrentDownloads: 3,
   maxConcurrentUploads: 5,
   registryCertsDir: '/etc/docker/certs.d',
@@ -336,6 +340,14 @@ export function byteSize(name: string, value: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(value.trim());
   if (!match) throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not a size`);
   return Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf((match[2] || ' ').toLowerCase()));
+}
+
+/** Who can reach the daemon's own registry may push and delete: only this machine can. */
+function loopbackPort(name: string, value: string): string {
+  if (/^(?:localhost|\[::1\]|127(?:\.\d{1,3}){3}):\d{1,5}$/.test(value)) return value;
+  throw new CaissonError('InvalidParameter', `${name}: ${JSON.stringify(value)} is not a port of a loopback address`, {
+    hint: 'for other machines run `caisson registry serve` with TLS and users',
+  });
 }
 
 function bridgeAddress(value: string): string {

@@ -25,6 +25,7 @@ import { Images } from './images/images.ts';
 import { Faults } from './jobs/faults.ts';
 import { KindRegistry } from './jobs/kinds.ts';
 import { JobRunner } from './jobs/runner.ts';
+import { startLocalRegistry } from './localRegistry.ts';
 import { lockRoot } from './lock.ts';
 import { loadNative, type Native } from './native/index.ts';
 import { ENGINE_VERSION } from './version.ts';
@@ -62,13 +63,15 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   await api.ready();
 
   const end = stopSignal(engine);
+  const registry = await startLocalRegistry(config, log);
   const listeners = await openListeners(api, config, log);
-  log.info({ version: ENGINE_VERSION, listeners }, 'API is served');
+  log.info({ version: ENGINE_VERSION, listeners, ...(registry && { registry: registry.address }) }, 'API is served');
 
   const signal = await end;
   log.info({ signal }, 'daemon ends; containers go on');
   ending.abort(new CaissonError('Unavailable', 'the daemon is shutting down'));
   await api.close(config.shutdownTimeoutS * 1000);
+  await registry?.close();
   await engine.runner.close();
   await engine.remote.close();
   await engine.graph.db.close();
