@@ -41,6 +41,8 @@ export interface Mount {
   destination: string;
   type?: string;
   source?: string;
+  /** Beyond the specification: only this part of a bind's source, looked up below it. */
+  subpath?: string;
   options?: string[];
 }
 

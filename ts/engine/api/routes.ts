@@ -17,7 +17,7 @@ export function registerRoutes(router: Router, engine: Engine): void {
   systemRoutes(router, engine);
   imageRoutes(router, engine.images);
   containerRoutes(router, engine.containers);
-  containerStreamRoutes(router, engine.containers);
+  containerStreamRoutes(router, engine.containers, engine.native);
   archiveRoutes(router, engine.containers);
   commitRoutes(router, engine);
   execRoutes(router, engine.containers);

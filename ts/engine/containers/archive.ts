@@ -139,7 +139,7 @@ export class Archives {
     if (isRunning(row)) return { process: { pid: row.pid, startTime: row.pidStart }, overlay };
     const mounts = detail.mountPoints
       .filter(({ type }) => type !== 'tmpfs')
-      .map(({ source, destination, writable: rw }) => ({ source, destination, readOnly: !rw }));
+      .map(({ source, destination, subpath = '', writable: rw }) => ({ source, destination, subpath, readOnly: !rw }));
     const files = containerFiles(filesDir(this.#ctx, record));
     for (const [destination, source] of [
       ['/etc/resolv.conf', files.resolvConf],
@@ -147,7 +147,7 @@ export class Archives {
       ['/etc/hosts', files.hosts],
     ] as const) {
       if (existsSync(source) && !mounts.some((mount) => mount.destination === destination)) {
-        mounts.push({ source, destination, readOnly: false });
+        mounts.push({ source, destination, subpath: '', readOnly: false });
       }
     }
     const depth = (at: string): number => at.split('/').filter((part) => part !== '').length;

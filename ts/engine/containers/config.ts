@@ -175,6 +175,8 @@ export interface MountPoint {
   nonRecursive?: boolean;
   /** tmpfs only. */
   tmpfsOptions?: string[];
+  /** Volumes only: a directory or file in it, looked up at each start. */
+  subpath?: string;
   /** Volumes only: the image's files at the destination are copied into the empty volume before the first start. */
   copyUp?: boolean;
   /** Volumes only: made for this container, removed with it. */

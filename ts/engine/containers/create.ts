@@ -163,13 +163,16 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   const { labels, dropped } = inheritableLabels(image.config.config?.Labels);
   const config = fillConfig(body, { ...image.config.config, Labels: labels }, id, body.Image ?? '');
   if (!body.Hostname) config.Hostname = inheritedHostname(ctx, body) ?? config.Hostname;
-  const hostConfig = fillHostConfig(body.HostConfig ?? {}, {
-    cgroupVersion: ctx.host.cgroupVersion,
-    logDriver: ctx.config.logDriver,
-    logOptions: ctx.config.logOpts,
-    shmSizeBytes: ctx.config.defaultShmSizeBytes,
-    init: ctx.config.init,
-  });
+  const hostConfig = fillHostConfig(
+    { ...body.HostConfig, Runtime: body.HostConfig?.Runtime || body.Runtime || '' },
+    {
+      cgroupVersion: ctx.host.cgroupVersion,
+      logDriver: ctx.config.logDriver,
+      logOptions: ctx.config.logOpts,
+      shmSizeBytes: ctx.config.defaultShmSizeBytes,
+      init: ctx.config.init,
+    },
+  );
   if (programOf(config).length === 0) throw new CaissonError('InvalidParameter', 'no command specified');
   const warnings = validate(config, hostConfig, { ...ctx.host, ...ctx.specHost });
   capabilitiesOf(hostConfig, ctx.specHost.bounded);

@@ -74,7 +74,8 @@ export class Monitor {
     this.#health.ended(id);
     graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
     const result = { exitCode: exit.exitCode };
-    state.notify(restart ? ['next-exit'] : ['next-exit', 'not-running'], result);
+    // as Docker: who waits for the end is told of this one, also when the policy starts it again
+    state.notify(['next-exit', 'not-running'], result);
     for (const handle of state.logHandles) this.#ctx.native.endLog(handle);
     state.cleanup = this.#cleanUp(record, published);
     if (restart) this.#scheduleRestart(record, ranMs);

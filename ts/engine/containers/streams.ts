@@ -26,6 +26,8 @@ export interface StreamChoice {
   stderr: boolean;
   tty: boolean;
   detachKeys: number[];
+  /** The client has its answer already. */
+  answered?: boolean;
   /** API 1.42 and newer name the framed form by a content type of its own. */
   namesFraming: boolean;
 }
@@ -36,7 +38,7 @@ export interface StreamChoice {
  */
 export function openStream(connection: HijackedConnection, choice: StreamChoice): ClientStream {
   const stream = describeStream(connection, choice);
-  writeSync(connection.fd, stream.head);
+  if (!choice.answered) writeSync(connection.fd, stream.head);
   return { ...stream, head: '' };
 }
 

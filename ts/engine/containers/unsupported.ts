@@ -17,9 +17,7 @@ const CONFIG: Record<string, string> = {
 
 const HOST_CONFIG: Record<string, string> = {
   Links: '--link',
-  VolumesFrom: '--volumes-from',
   Cgroup: 'HostConfig.Cgroup',
-  StorageOpt: '--storage-opt',
   CpuRealtimePeriod: '--cpu-rt-period',
   CpuRealtimeRuntime: '--cpu-rt-runtime',
   DeviceRequests: '--gpus (HostConfig.DeviceRequests)',
@@ -77,8 +75,6 @@ export function refuseUnsupported(body: CreateBody): void {
   const hostConfig = body.HostConfig ?? {};
   refuseUnknown(hostConfig, HOST_FIELDS, 'HostConfig.');
   refuseSet(hostConfig, HOST_CONFIG);
-  if (hostConfig.VolumeDriver && hostConfig.VolumeDriver !== 'local')
-    throw refuse(`--volume-driver ${hostConfig.VolumeDriver}`);
   if (hostConfig.UsernsMode && hostConfig.UsernsMode !== 'host') throw refuse(`--userns ${hostConfig.UsernsMode}`);
   for (const [network, endpoint] of Object.entries(body.NetworkingConfig?.EndpointsConfig ?? {})) {
     if (endpoint === null) continue;

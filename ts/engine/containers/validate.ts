@@ -107,6 +107,14 @@ function checkModes(config: HostConfig): void {
   }
 }
 
+/** The overlay knows no limit but a project quota, which it does not set. */
+function checkStorage(options: Record<string, string>): void {
+  for (const name of Object.keys(options)) {
+    if (name !== 'size') throw invalid(`Unknown option ${name}`);
+    throw invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+  }
+}
+
 function checkLists(config: HostConfig): void {
   for (const { Name, Soft, Hard } of config.Ulimits ?? []) {
     if (!ULIMITS.has(Name)) throw invalid(`invalid ulimit type: ${Name}`);
@@ -127,6 +135,7 @@ function checkLists(config: HostConfig): void {
     const bare = address.replace(/^\[(.*)\]$/, '$1');
     if (bare !== 'host-gateway' && isIP(bare) === 0) throw invalid(`invalid IP address in add-host: "${address}"`);
   }
+  checkStorage(config.StorageOpt ?? {});
   for (const rule of config.DeviceCgroupRules ?? []) parseDeviceRule(rule);
   for (const options of Object.values(config.Tmpfs ?? {})) mergeTmpfsOptions(options.split(','));
 }

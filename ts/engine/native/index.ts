@@ -290,7 +290,7 @@ export interface ArchiveView {
   process?: { pid: number; startTime: number };
   overlay: OverlayRootfs;
   /** In the order in which they are mounted; not used with a process, like the rest. */
-  mounts?: { source: string; destination: string; readOnly: boolean }[];
+  mounts?: { source: string; subpath: string; destination: string; readOnly: boolean }[];
   readOnly?: boolean;
   /** The caller holds the container's lock: its writable layer is mounted as such. */
   writable?: boolean;
@@ -429,6 +429,8 @@ export interface Native {
   closeFd(fd: number): void;
   /** Close-on-exec; the reading end first. */
   pipe(): [number, number];
+  /** Two ends of one connection, close-on-exec. */
+  socketPair(): [number, number];
 
   /** Kind `notFound`: no such path in the container; `gone`: the view's process has ended. */
   statArchive(view: ArchiveView, path: string): Promise<ArchivePathStat>;
@@ -496,7 +498,15 @@ type Raw = {
 };
 
 /** Calls that answer at once and cannot fail in an expected way. */
-const DIRECT = new Set<keyof Native>(['acknowledgeExec', 'endLog', 'closeFd', 'dupFd', 'openLayer', 'pipe']);
+const DIRECT = new Set<keyof Native>([
+  'acknowledgeExec',
+  'endLog',
+  'closeFd',
+  'dupFd',
+  'openLayer',
+  'pipe',
+  'socketPair',
+]);
 
 /** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */
 export function loadNative(): Native {

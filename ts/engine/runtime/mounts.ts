@@ -107,7 +107,13 @@ function userMount(mount: MountPoint): Mount {
   if (mount.type === 'tmpfs') {
     return { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: mount.tmpfsOptions ?? [] };
   }
-  return { destination: mount.destination, type: 'bind', source: mount.source, options: bindOptions(mount) };
+  return {
+    destination: mount.destination,
+    type: 'bind',
+    source: mount.source,
+    options: bindOptions(mount),
+    ...(mount.subpath ? { subpath: mount.subpath } : {}),
+  };
 }
 
 const depth = (path: string): number => path.split('/').filter((part) => part !== '').length;

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { MountPoint } from '../containers/config.ts';
+import { readRecord } from '../containers/record.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { Native } from '../native/index.ts';
 import type { VolumeLookup } from './mountPoints.ts';
@@ -30,6 +31,10 @@ export class LocalVolumes implements VolumeLookup {
 
   driver(name: string): string | undefined {
     return this.#graph.volumes.get(name)?.driver;
+  }
+
+  mountsOf(container: string): MountPoint[] {
+    return readRecord(this.#graph.containers.resolve(container)).detail.mountPoints;
   }
 
   /** Makes the directory, if it is not there. Before the row: a row never is without its directory. */
@@ -62,7 +67,7 @@ export class LocalVolumes implements VolumeLookup {
 
   /** Docker's rule: an image's files at the mount point fill a volume that is still empty. */
   async copyUp(mount: MountPoint, layers: string[], upper: string): Promise<void> {
-    if (!mount.copyUp || (await readdir(mount.source)).length > 0) return;
+    if (!mount.copyUp || mount.subpath || (await readdir(mount.source)).length > 0) return;
     try {
       await this.#native.copyUp({ lower: layers, upper, source: mount.destination, target: mount.source });
     } catch (error) {

@@ -16,6 +16,8 @@ export interface VolumeLookup {
   directory(name: string): string;
   /** Its driver; undefined when there is no such volume. */
   driver(name: string): string | undefined;
+  /** Mounts of a container; kind NotFound when there is none of that name. */
+  mountsOf(container: string): MountPoint[];
 }
 
 function checkDestination(destination: string, spec: string): string {
@@ -155,13 +157,18 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
   if (request.BindOptions) {
     throw invalid('invalid mount config for type "volume": field BindOptions must not be specified');
   }
-  if (options.Subpath) throw refuse('--mount volume-subpath');
   if (options.DriverConfig?.Name && options.DriverConfig.Name !== 'local') throw refuse('--mount volume-driver');
   if (Object.keys(options.DriverConfig?.Options ?? {}).length > 0) throw refuse('--mount volume-opt');
   const copyUp = !options.NoCopy;
-  if (source === '') return anonymousVolume(destination, lookup, !request.ReadOnly, copyUp);
+  const { Subpath: subpath = '' } = options;
+  if (subpath.startsWith('/') || subpath.split('/').includes('..') || subpath.includes('\0')) {
+    throw invalid('invalid mount config for type "volume": subpath must be a relative path within the volume');
+  }
+  const within = subpath === '' ? {} : { subpath };
+  if (source === '') return { ...anonymousVolume(destination, lookup, !request.ReadOnly, copyUp), ...within };
   checkVolumeName(source);
-  return namedVolume(source, destination, { mode: 'z', writable: !request.ReadOnly, copyUp }, lookup);
+  const access = { mode: 'z', writable: !request.ReadOnly, copyUp };
+  return { ...namedVolume(source, destination, access, lookup), ...within };
 }
 
 function tmpfsRequest(request: MountRequest, destination: string): MountPoint {
@@ -193,13 +200,38 @@ export function parseMount(request: MountRequest, lookup: VolumeLookup): MountPo
   return tmpfsRequest(request, destination);
 }
 
-/** All mounts of a container; the user's own come before the image's VOLUMEs. */
+/** One `--volumes-from` entry, `CONTAINER[:MODE]`: its binds and volumes, at most as writable as they are there. */
+function volumesFrom(entry: string, lookup: VolumeLookup): MountPoint[] {
+  const [container = '', mode = ''] = entry.split(/:(.*)/s);
+  if (container === '') throw invalid('invalid name or ID supplied: ""');
+  if (!['', 'ro', 'rw', 'z', 'Z'].includes(mode)) throw invalid(`invalid mode: ${mode}`);
+  return lookup
+    .mountsOf(container)
+    .filter(({ type }) => type !== 'tmpfs')
+    .map(({ copyUp: _, ...mount }) => ({ ...mount, writable: mount.writable && mode !== 'ro' }));
+}
+
+/** New volumes can only be made by the one driver that there is. */
+function checkDriver(mounts: Iterable<MountPoint>, driver: string, lookup: VolumeLookup): void {
+  if (driver === '' || driver === 'local') return;
+  for (const { type, name = '' } of mounts) {
+    if (type !== 'volume' || lookup.driver(name) !== undefined) continue;
+    throw new CaissonError(
+      'NotFound',
+      `create ${name}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
+      { code: 'VOLUME_DRIVER_NOT_FOUND' },
+    );
+  }
+}
+
+/** All mounts of a container; the user's own come before the image's VOLUMEs, and replace those of another container. */
 export function collectMountPoints(
   config: ContainerConfig,
   hostConfig: HostConfig,
   lookup: VolumeLookup,
 ): MountPoint[] {
   const found = new Map<string, MountPoint>();
+  const inherited = (hostConfig.VolumesFrom ?? []).flatMap((entry) => volumesFrom(entry, lookup));
   const add = (mount: MountPoint): void => {
     if (found.has(mount.destination)) throw invalid(`Duplicate mount point: ${mount.destination}`);
     found.set(mount.destination, mount);
@@ -209,9 +241,11 @@ export function collectMountPoints(
   for (const [path, options] of Object.entries(hostConfig.Tmpfs ?? {})) {
     add(tmpfs(checkDestination(path, path), mergeTmpfsOptions(options.split(','))));
   }
+  for (const mount of inherited) if (!found.has(mount.destination)) found.set(mount.destination, mount);
   for (const path of Object.keys(config.Volumes ?? {})) {
     const destination = checkDestination(path.split(':').at(-1) ?? path, path);
     if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup));
   }
+  checkDriver(found.values(), hostConfig.VolumeDriver, lookup);
   return [...found.values()];
 }

@@ -1,10 +1,11 @@
-//! `dupFd`, `closeFd` and `pipe`.
+//! `dupFd`, `closeFd`, `pipe` and `socketPair`.
 
 use crate::failure::reason;
 use crate::sys::inherit;
 use napi_derive::napi;
 use std::io;
 use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 
 fn failed(what: &str, fd: i32, error: &io::Error) -> napi::Error {
     napi::Error::from_reason(format!("{what} of descriptor {fd}: {}", reason(error)))
@@ -25,4 +26,12 @@ pub fn close_fd(fd: i32) -> napi::Result<()> {
 pub fn pipe() -> napi::Result<Vec<i32>> {
     let (reader, writer) = io::pipe().map_err(|error| napi::Error::from_reason(format!("pipe: {}", reason(&error))))?;
     Ok(vec![reader.into_raw_fd(), writer.into_raw_fd()])
+}
+
+/// A connected pair of stream sockets, close-on-exec: for a client whose bytes Node has to translate.
+#[napi]
+pub fn socket_pair() -> napi::Result<Vec<i32>> {
+    let (one, other) =
+        UnixStream::pair().map_err(|error| napi::Error::from_reason(format!("socketpair: {}", reason(&error))))?;
+    Ok(vec![one.into_raw_fd(), other.into_raw_fd()])
 }

@@ -23,6 +23,8 @@ use rustix::mount::{
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 pub use sources::Sources;
+#[cfg(feature = "layer")]
+pub use sources::bind_source;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use target::{Want, make_target, open_in_root, open_ordinary};
 

@@ -6,6 +6,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
 use crate::sys::mount::{IDMAP, MountAttr, clone_tree, mount_setattr};
 use crate::user_namespace;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -39,12 +40,26 @@ fn bind(spec: &Spec, at: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
             false => Ok(None),
         };
     }
-    let source = CString::new(mount.source.as_str()).context("bind source", &mount.source)?;
-    let tree = clone_tree(None, &source, options.recursive).context("open bind source", &mount.source)?;
+    let tree = bind_source(&mount.source, &mount.subpath, options.recursive)?;
     if mapped {
         map_ids(spec, at, mount, &options, &tree)?;
     }
     Ok(Some(tree))
+}
+
+/// A detached copy of the tree at `path`, or of what `subpath` is in it: looked up by the kernel below `path`, as a
+/// container that writes there may have put symlinks in the way.
+pub fn bind_source(path: &str, subpath: &str, recursive: bool) -> Result<OwnedFd> {
+    let source = CString::new(path).context("bind source", path)?;
+    if subpath.is_empty() {
+        return clone_tree(None, &source, recursive).context("open bind source", path);
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let whole = openat(CWD, &*source, flags, Mode::empty()).context("open bind source", path)?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let part = openat2(&whole, subpath, flags, Mode::empty(), resolve)
+        .context("cannot access path", format!("{path}/{subpath}"))?;
+    clone_tree(Some(part.as_fd()), c"", recursive).context("open bind source", format!("{path}/{subpath}"))
 }
 
 /// With the mount's own maps, or the container's.

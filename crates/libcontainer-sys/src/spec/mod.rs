@@ -162,6 +162,9 @@ pub struct Mount {
     pub kind: String,
     #[serde(default)]
     pub source: String,
+    /// Beyond the specification: only this part of a bind's source.
+    #[serde(default)]
+    pub subpath: String,
     #[serde(default)]
     pub options: Vec<String>,
     #[serde(rename = "uidMappings", default)]

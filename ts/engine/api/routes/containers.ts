@@ -169,7 +169,6 @@ async function waitForContainer(containers: Containers, call: Call): Promise<voi
 
 function unsupportedRoutes(router: Router, containers: Containers): void {
   const missing: ['GET' | 'POST' | 'PUT' | 'HEAD' | 'DELETE', string, string][] = [
-    ['GET', 'attach/ws', 'attaching by websocket'],
     ['GET', 'checkpoints', 'checkpoints'],
     ['POST', 'checkpoints', 'checkpoints'],
   ];

@@ -3,9 +3,15 @@ import { CaissonError } from '../../../errdefs.ts';
 import type { Containers } from '../../containers/containers.ts';
 import { parseDetachKeys } from '../../containers/streams.ts';
 import { logHead, logRequest } from '../../logs/serve.ts';
+import type { Native } from '../../native/index.ts';
 import type { Router } from '../router.ts';
+import { relayWebsocket, websocketKey } from '../websocket.ts';
 
-export function containerStreamRoutes(router: Router, containers: Containers): void {
+export function containerStreamRoutes(
+  router: Router,
+  containers: Containers,
+  native: Pick<Native, 'socketPair'>,
+): void {
   router.plain({
     method: 'POST',
     path: '/containers/:id/attach',
@@ -25,6 +31,35 @@ export function containerStreamRoutes(router: Router, containers: Containers): v
         detachKeys,
         namesFraming: call.atLeast('1.42'),
       });
+    },
+  });
+  router.plain({
+    method: 'GET',
+    path: '/containers/:id/attach/ws',
+    handle: async (call) => {
+      const { query } = call;
+      const record = containers.checkAttach(call.param('id'));
+      const key = websocketKey((name) => call.header(name));
+      const detachKeys = parseDetachKeys(query.string('detachKeys'));
+      const connection = call.hijack();
+      const [fd, other] = native.socketPair();
+      const protocol = call.header('sec-websocket-protocol').split(',')[0]?.trim() ?? '';
+      const relayed = relayWebsocket(connection, { key, protocol, fd });
+      await containers.attach(
+        record,
+        { fd: other, early: new Uint8Array(), upgraded: true },
+        {
+          stdin: query.bool('stdin'),
+          stdout: query.bool('stdout'),
+          stderr: query.bool('stderr'),
+          // a websocket has frames of its own: both streams come as they are
+          tty: true,
+          detachKeys,
+          answered: true,
+          namesFraming: false,
+        },
+      );
+      await relayed;
     },
   });
   router.plain({

@@ -29,7 +29,9 @@ export function execRoutes(router: Router, containers: Containers): void {
         call.status(200);
         return undefined;
       }
-      const stream = describeStream(call.hijack(), { ...config, namesFraming: call.atLeast('1.42') });
+      // Docker: how the output is framed is the starter's word, not the creator's
+      const tty = call.body.Tty ?? false;
+      const stream = describeStream(call.hijack(), { ...config, tty, namesFraming: call.atLeast('1.42') });
       await containers.execs.start(id, stream, size);
       return undefined;
     },

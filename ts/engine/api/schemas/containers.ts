@@ -171,6 +171,8 @@ export const createBody = Type.Object({
   StopSignal: string(),
   StopTimeout: integer(),
   Shell: strings(),
+  /** Where old clients put it; HostConfig's own goes first. */
+  Runtime: string(),
   HostConfig: optional(hostConfig),
   NetworkingConfig: optional(
     Type.Object({ EndpointsConfig: optional(Type.Record(Type.String(), Type.Union([endpoint, Type.Null()]))) }),

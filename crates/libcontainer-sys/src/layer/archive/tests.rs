@@ -19,7 +19,12 @@ fn stopped(scratch: &Scratch) -> ViewOptions {
     ViewOptions {
         process: None,
         overlay: Overlay { lower: vec![text("lower")], upper: text("upper"), work: text("work"), volatile: false },
-        mounts: vec![view::ViewMount { source: text("volume"), destination: "/data".into(), read_only: false }],
+        mounts: vec![view::ViewMount {
+            source: text("volume"),
+            subpath: String::new(),
+            destination: "/data".into(),
+            read_only: false,
+        }],
         read_only: false,
         writable: true,
     }

@@ -1,6 +1,5 @@
 //! What a container sees, as a directory's descriptor.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -10,10 +9,10 @@ use serde::Deserialize;
 
 use crate::container::start_time;
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::rootfs::overlay;
 use crate::rootfs::target::{Want, make_target};
+use crate::rootfs::{bind_source, overlay};
 use crate::spec::Overlay;
-use crate::sys::mount::{MountAttr, RDONLY, clone_tree, mount_setattr};
+use crate::sys::mount::{MountAttr, RDONLY, mount_setattr};
 use crate::sys::private_mounts;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -46,6 +45,9 @@ pub struct Process {
 #[serde(rename_all = "camelCase")]
 pub struct ViewMount {
     pub source: String,
+    /// A part of the source; empty for all of it.
+    #[serde(default)]
+    pub subpath: String,
     pub destination: String,
     #[serde(default)]
     pub read_only: bool,
@@ -109,8 +111,7 @@ fn attach(mount: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 fn bind(root: &OwnedFd, mount: &ViewMount) -> Result<()> {
-    let source = CString::new(mount.source.as_str()).context("bind source", &mount.source)?;
-    let tree = clone_tree(None, &source, true).context("open bind source", &mount.source)?;
+    let tree = bind_source(&mount.source, &mount.subpath, true)?;
     if mount.read_only {
         let read_only = MountAttr { set: RDONLY, ..MountAttr::default() };
         mount_setattr(tree.as_fd(), true, &read_only).context("make read-only", &mount.source)?;
