@@ -32,11 +32,8 @@ describe('options that caisson does not have', () => {
 
   it.each([
     [{ HostConfig: { Links: ['a:b'] } }, '--link'],
-    [{ HostConfig: { VolumesFrom: ['a'] } }, '--volumes-from'],
     [{ HostConfig: { DeviceRequests: [{ Count: -1 }] } }, '--gpus'],
     [{ HostConfig: { UsernsMode: 'private' } }, '--userns private'],
-    [{ HostConfig: { StorageOpt: { size: '1G' } } }, '--storage-opt'],
-    [{ HostConfig: { VolumeDriver: 'nfs' } }, '--volume-driver nfs'],
     [{ HostConfig: { CpuRealtimeRuntime: 5 } }, '--cpu-rt-runtime'],
     [{ HostConfig: { Newer: true } }, 'HostConfig.Newer'],
     [{ MacAddress: '02:00:00:00:00:01' }, '--mac-address'],

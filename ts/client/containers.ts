@@ -1,8 +1,16 @@
 /** Containers of an engine. */
-import { demultiplex, type Frame, raw } from './frames.ts';
+import { demultiplex, type Frame, jsonLines, raw } from './frames.ts';
 import { type Output, Session } from './session.ts';
 import { type Query, type Transport, wholeBody } from './transport.ts';
-import type { ContainerDetails, ContainerSummary, CreateBody, Filters } from './types.ts';
+import type {
+  ContainerDetails,
+  ContainerSummary,
+  CreateBody,
+  FileChange,
+  Filters,
+  StatsReading,
+  UpdateBody,
+} from './types.ts';
 
 export interface Options {
   signal?: AbortSignal | undefined;
@@ -124,6 +132,47 @@ export class Containers {
   remove(id: string, { force, volumes, signal }: Options & { force?: boolean; volumes?: boolean } = {}): Promise<void> {
     const query = { force, v: volumes };
     return this.#transport.send('DELETE', this.#path(id), { query, signal });
+  }
+
+  /** What it has changed of its image's files. */
+  async changes(id: string, { signal }: Options = {}): Promise<FileChange[]> {
+    return (await this.#transport.json<FileChange[] | null>('GET', this.#path(id, 'changes'), { signal })) ?? [];
+  }
+
+  /** Limits and restart policy; what is absent stays. */
+  update(id: string, body: UpdateBody, { signal }: Options = {}): Promise<{ Warnings: string[] | null }> {
+    return this.#transport.json('POST', this.#path(id, 'update'), { body, signal });
+  }
+
+  /** A reading a second; leaving the loop ends it. With `once` a single one, which took a second to measure. */
+  stats(id: string, { once = false, signal }: Options & { once?: boolean } = {}): AsyncGenerator<StatsReading> {
+    const query: Query = { stream: once ? 'false' : 'true' };
+    return jsonLines(this.#transport.chunks('GET', this.#path(id, 'stats'), { query, signal }));
+  }
+
+  /** A tar archive of a file or directory in the container. */
+  readArchive(id: string, path: string, { signal }: Options = {}): AsyncGenerator<Uint8Array> {
+    return this.#transport.chunks('GET', this.#path(id, 'archive'), { query: { path }, signal });
+  }
+
+  /** Unpacks a tar archive into a directory of the container. */
+  writeArchive(
+    id: string,
+    path: string,
+    archive: AsyncIterable<Uint8Array>,
+    { keepKinds, ownedByUser, signal }: Options & { keepKinds?: boolean; ownedByUser?: boolean } = {},
+  ): Promise<void> {
+    const query = { path, noOverwriteDirNonDir: keepKinds, copyUIDGID: ownedByUser };
+    const headers = { 'content-type': 'application/x-tar' };
+    return this.#transport.send('PUT', this.#path(id, 'archive'), { query, headers, source: archive, signal });
+  }
+
+  /** Removes those that do not run. */
+  prune({ filters, signal }: Options & { filters?: Filters } = {}): Promise<{
+    ContainersDeleted: string[] | null;
+    SpaceReclaimed: number;
+  }> {
+    return this.#transport.json('POST', '/containers/prune', { query: { filters: encoded(filters) }, signal });
   }
 
   top(id: string, psArgs?: string, { signal }: Options = {}): Promise<{ Titles: string[]; Processes: string[][] }> {

@@ -210,3 +210,45 @@ export interface Credentials {
   identitytoken?: string;
   serveraddress?: string;
 }
+
+export interface FileChange {
+  /** 0 changed, 1 added, 2 deleted. */
+  Kind: number;
+  Path: string;
+}
+
+/** What `update` may change; 0 and '' mean "as it is". */
+export interface UpdateBody {
+  BlkioWeight?: number | undefined;
+  CpuShares?: number | undefined;
+  NanoCpus?: number | undefined;
+  CpuPeriod?: number | undefined;
+  CpuQuota?: number | undefined;
+  CpusetCpus?: string | undefined;
+  CpusetMems?: string | undefined;
+  Memory?: number | undefined;
+  MemorySwap?: number | undefined;
+  MemoryReservation?: number | undefined;
+  PidsLimit?: number | undefined;
+  RestartPolicy?: { Name: string; MaximumRetryCount?: number } | undefined;
+}
+
+interface CpuReading {
+  cpu_usage: { total_usage: number };
+  system_cpu_usage?: number;
+  online_cpus?: number;
+}
+
+/** One reading of `stats`: what the CLI shows of it. */
+export interface StatsReading {
+  name: string;
+  id: string;
+  read: string;
+  preread: string;
+  pids_stats: { current?: number };
+  blkio_stats: { io_service_bytes_recursive?: { op: string; value: number }[] | null };
+  cpu_stats: CpuReading;
+  precpu_stats: CpuReading;
+  memory_stats: { usage?: number; limit?: number; stats?: Record<string, number> };
+  networks?: Record<string, { rx_bytes: number; tx_bytes: number }>;
+}

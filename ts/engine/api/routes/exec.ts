@@ -1,6 +1,6 @@
 /** `POST /containers/{id}/exec` and the routes of `/exec/{id}`. */
 import type { Containers } from '../../containers/containers.ts';
-import { describeStream } from '../../containers/streams.ts';
+import { openStream } from '../../containers/streams.ts';
 import type { Router } from '../router.ts';
 import { execBody, execStartBody } from '../schemas/containers.ts';
 import { terminalSize } from './containers.ts';
@@ -31,7 +31,8 @@ export function execRoutes(router: Router, containers: Containers): void {
       }
       // Docker: how the output is framed is the starter's word, not the creator's
       const tty = call.body.Tty ?? false;
-      const stream = describeStream(call.hijack(), { ...config, tty, namesFraming: call.atLeast('1.42') });
+      // the head goes out before the program can say anything: docker-py loses what comes in one packet with it
+      const stream = openStream(call.hijack(), { ...config, tty, namesFraming: call.atLeast('1.42') });
       await containers.execs.start(id, stream, size);
       return undefined;
     },

@@ -1,0 +1,145 @@
+/** Volumes shared between containers, parts of volumes, and attaching by websocket. */
+import { createHash, randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { TestDaemon } from '../helpers/daemon.ts';
+import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
+import { oracle } from '../helpers/oracle.ts';
+import { missing } from '../helpers/requires.ts';
+
+const daemon = new TestDaemon();
+const docker = (...args: string[]) => daemon.docker(args);
+const ok = (...args: string[]): Promise<string> => daemon.dockerOk(...args);
+
+/** A client's frame: masked, as the protocol wants it. */
+function masked(opcode: number, text: string): Buffer {
+  const mask = randomBytes(4);
+  const data = Buffer.from(text).map((byte, at) => byte ^ (mask[at % 4] ?? 0));
+  return Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | data.length]), mask, data]);
+}
+
+function openWebsocket(path: string): Promise<{ socket: Socket; accept: string; head: Buffer }> {
+  const key = Buffer.alloc(16, 7).toString('base64');
+  const headers = {
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': key,
+  };
+  return new Promise((resolve, reject) => {
+    const sent = request({ socketPath: daemon.socket, path, headers });
+    sent.on('error', reject);
+    sent.on('response', (response) => reject(new Error(`answered ${response.statusCode}`)));
+    sent.on('upgrade', (response, socket, head) => {
+      resolve({ socket: socket as Socket, accept: String(response.headers['sec-websocket-accept']), head });
+    });
+    sent.end();
+  });
+}
+
+/** All messages of the server, until it closes; short ones only. */
+async function messages(socket: Socket, head: Buffer): Promise<{ text: string; opcodes: number[] }> {
+  const chunks = [head];
+  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  let bytes = Buffer.concat(chunks);
+  const opcodes: number[] = [];
+  let text = '';
+  while (bytes.length >= 2) {
+    const [first = 0, length = 0] = bytes;
+    opcodes.push(first & 15);
+    if ((first & 15) === 2) text += bytes.subarray(2, 2 + length).toString();
+    bytes = bytes.subarray(2 + length);
+  }
+  return { text, opcodes };
+}
+
+describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes and streams', () => {
+  beforeAll(async () => {
+    await daemon.start();
+    const archive = join(daemon.dir, 'image.tar');
+    writeFileSync(archive, await ociArchive(buildImage([await busyboxTar()], {}), 'docker.io/library/busybox:latest'));
+    await ok('load', '-i', archive);
+  });
+  afterAll(() => daemon[Symbol.asyncDispose]());
+  afterEach(async () => {
+    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
+    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    expect(await oracle(daemon)).toEqual([]);
+  });
+
+  it('--volumes-from mounts what another container has, and keeps it alive', async () => {
+    await ok(
+      'run',
+      '--name',
+      'source',
+      '-v',
+      '/data',
+      '-v',
+      `${daemon.dir}:/host:ro`,
+      'busybox',
+      'sh',
+      '-c',
+      'echo kept > /data/file',
+    );
+    await ok('run', '-d', '--name', 'user', '--volumes-from', 'source:ro', 'busybox', 'sleep', '1000');
+    await ok('rm', '-v', 'source');
+    expect(await ok('exec', 'user', 'cat', '/data/file')).toBe('kept');
+    expect((await docker('exec', 'user', 'touch', '/data/new')).stderr).toContain('Read-only file system');
+    expect((await docker('exec', 'user', 'touch', '/host/new')).stderr).toContain('Read-only file system');
+    await ok('rm', '-f', '-v', 'user');
+    expect(await ok('volume', 'ls', '-q')).toBe('');
+  });
+
+  it.each([
+    [['--volumes-from', 'nobody'], 'No such container: nobody'],
+    [['--volumes-from', 'holder:foo'], 'invalid mode: foo'],
+    [['--volume-driver', 'foo', '-v', 'new:/x'], 'plugin "foo" not found'],
+    [['--storage-opt', 'size=1G'], "overlay over xfs with 'pquota'"],
+    [['--mount', 'type=volume,src=v,dst=/x,volume-subpath=../up'], 'subpath must be a relative path'],
+  ])('%j is refused', async (flags, message) => {
+    await ok('create', '--name', 'holder', 'busybox', 'true');
+    expect((await docker('create', '--pull', 'never', ...flags, 'busybox', 'true')).stderr).toContain(message);
+  });
+
+  it('a part of a volume is looked up in it, whatever a container has put there', async () => {
+    const fill = 'mkdir /v/part; echo inside > /v/part/file; ln -s / /v/up; ln -s part /v/along';
+    await ok('run', '--rm', '-v', 'parted:/v', 'busybox', 'sh', '-c', fill);
+    const show = (part: string, ...command: string[]) =>
+      docker('run', '--rm', '--mount', `type=volume,src=parted,dst=/x,volume-subpath=${part}`, 'busybox', ...command);
+    expect((await show('part', 'cat', '/x/file')).stdout).toBe('inside\n');
+    expect((await show('along', 'cat', '/x/file')).stdout).toBe('inside\n');
+    expect((await show('part/file', 'cat', '/x')).stdout).toBe('inside\n');
+    for (const part of ['up', 'up/etc', 'missing']) {
+      expect((await show(part, 'ls', '/x')).stderr, part).toContain('cannot access path');
+    }
+    await ok('volume', 'rm', 'parted');
+  });
+
+  it('a websocket carries input and output, and says that it ends', async () => {
+    await ok('create', '-i', '--name', 'echo', 'busybox', 'sh', '-c', 'read line; echo "got $line"; echo err >&2');
+    const { socket, accept, head } = await openWebsocket(
+      '/containers/echo/attach/ws?stream=1&stdin=1&stdout=1&stderr=1',
+    );
+    const key = Buffer.alloc(16, 7).toString('base64');
+    expect(accept).toBe(createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64'));
+    const seen = messages(socket, head);
+    await ok('start', 'echo');
+    socket.write(masked(9, 'ping'));
+    socket.write(masked(1, 'hel'));
+    socket.write(masked(2, 'lo\n'));
+    const { text, opcodes } = await seen;
+    expect(text.split('\n').sort()).toEqual(['', 'err', 'got hello']);
+    expect(opcodes).toContain(10);
+    expect(opcodes.at(-1)).toBe(8);
+  });
+
+  it('a request that is no handshake is answered as any other', async () => {
+    await ok('create', '--name', 'plain', 'busybox', 'true');
+    const answer = await daemon.http('GET', '/containers/plain/attach/ws');
+    expect([answer.status, answer.body]).toEqual([400, expect.stringContaining('websocket')]);
+    expect((await daemon.http('GET', '/containers/nobody/attach/ws')).status).toBe(404);
+  });
+});
