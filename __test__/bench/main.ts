@@ -17,6 +17,7 @@ import { execRows } from './rows/exec.ts';
 import { lifecycleRows } from './rows/lifecycle.ts';
 import { idleMb, memoryRows } from './rows/memory.ts';
 import { pullRows } from './rows/pull.ts';
+import { registryRows } from './rows/registry.ts';
 import { removalRows } from './rows/removal.ts';
 import { runtimeRows } from './rows/runtime.ts';
 import { streamRows } from './rows/streams.ts';
@@ -34,28 +35,35 @@ const compiled = (name: string): string => {
 };
 const bench = new Bench(Number(options.pairs), options.only?.split(','), dir, compiled('client'));
 
-await using registry = await startRegistry();
-await pushImage(registry.url, 'library/bench', 'latest', buildImage([await busyboxTar()]));
-const dockerd = await startDockerd(join(dir, 'dockerd'), registry.url);
-const caisson = await startCaisson(join(dir, 'caisson'), registry.url);
-const subjects: Subjects = { caisson, dockerd, registry: registry.url, image: 'bench:latest' };
-try {
-  const idle = { ours: idleMb(caisson), theirs: idleMb(dockerd) };
-  const podman = new Podman(join(dir, 'podman'));
-  for (const daemon of [dockerd, caisson]) docker(daemon, 'pull', '-q', subjects.image);
-  podman.pull(registry.url, subjects.image);
-  await lifecycleRows(bench, subjects, podman);
-  await execRows(bench, subjects, podman);
-  await removalRows(bench, subjects);
-  await streamRows(bench, subjects);
-  await pullRows(bench, subjects, podman);
-  memoryRows(bench, subjects, idle);
-} finally {
-  await caisson.stop();
-  await dockerd.stop();
-}
+const daemons = !options.only || options.only.split(',').some((prefix) => !/^(?:registry|runtime)/.test(prefix));
+if (daemons) await daemonRows();
+await registryRows(bench, compiled('registry'));
 await runtimeRows(bench, compiled('floor'));
 // a run of some rows is for looking at them: the table in the repository is that of a whole run
 if (options.only) console.log(table(bench.rows));
 else writeFileSync(join(packageRoot, 'BENCH.md'), table(bench.rows));
 rmSync(dir, { recursive: true, force: true });
+
+/** The rows that need both daemons, which take a while to start. */
+async function daemonRows(): Promise<void> {
+  await using registry = await startRegistry();
+  await pushImage(registry.url, 'library/bench', 'latest', buildImage([await busyboxTar()]));
+  const dockerd = await startDockerd(join(dir, 'dockerd'), registry.url);
+  const caisson = await startCaisson(join(dir, 'caisson'), registry.url);
+  const subjects: Subjects = { caisson, dockerd, registry: registry.url, image: 'bench:latest' };
+  try {
+    const idle = { ours: idleMb(caisson), theirs: idleMb(dockerd) };
+    const podman = new Podman(join(dir, 'podman'));
+    for (const daemon of [dockerd, caisson]) docker(daemon, 'pull', '-q', subjects.image);
+    podman.pull(registry.url, subjects.image);
+    await lifecycleRows(bench, subjects, podman);
+    await execRows(bench, subjects, podman);
+    await removalRows(bench, subjects);
+    await streamRows(bench, subjects);
+    await pullRows(bench, subjects, podman);
+    memoryRows(bench, subjects, idle);
+  } finally {
+    await caisson.stop();
+    await dockerd.stop();
+  }
+}

@@ -74,7 +74,7 @@ static int answer(int fd, char *head, int room) {
 static void *get(void *unused) {
   (void)unused;
   char request[1024], head[8192];
-  int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", target, port);
+  int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/vnd.oci.image.manifest.v1+json\r\n\r\n", target, port);
   int fd = dial();
   while (atomic_fetch_add(&next, 1) < count) {
     send_all(fd, request, length);

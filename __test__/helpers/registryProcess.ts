@@ -1,4 +1,4 @@
-/** `caisson registry serve` as a process of its own, from the sources. */
+/** `caisson registry serve` as a process of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -13,15 +13,15 @@ export interface RegistryProcess {
   kill(signal?: NodeJS.Signals): Promise<void>;
 }
 
-/** Resolves when it serves; rejects with what it says when it ends before. */
+const FROM_SOURCES = [join(packageRoot, 'node_modules/node/bin/node'), join(packageRoot, 'ts/cli/main.ts')];
+
+/** Resolves when it serves; rejects with what it says when it ends before. `command`: what runs caisson. */
 export async function spawnRegistry(
   root: string,
   flags: readonly string[] = [],
-  listen = '127.0.0.1:0',
+  [program = '', ...args]: readonly string[] = FROM_SOURCES,
 ): Promise<RegistryProcess> {
-  const node = join(packageRoot, 'node_modules/node/bin/node');
-  const main = join(packageRoot, 'ts/cli/main.ts');
-  const child = spawn(node, [main, 'registry', 'serve', '--root', root, '--listen', listen, ...flags], {
+  const child = spawn(program, [...args, 'registry', 'serve', '--root', root, '--listen', '127.0.0.1:0', ...flags], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const log: string[] = [];
