@@ -99,19 +99,27 @@ fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()
     in_netns(netns, || inside(plan))
 }
 
-/// Addresses, link up and default routes, in one go: the kernel takes them in this order.
 fn inside(plan: &Plan) -> Result<()> {
-    let name = plan.options.container_name.as_str();
-    link::set_ipv6(name, plan.addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
+    let gateways: Vec<_> = plan.gateways.iter().map(|gateway| Some(*gateway)).collect();
+    bring_up(&plan.options.container_name, &plan.addresses, &gateways)
+}
+
+/// Addresses, link up and default routes, in one go: the kernel takes them in this order. A default route without a
+/// gateway is one by the device alone.
+pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[Option<IpAddr>]) -> Result<()> {
+    link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
     let mut socket = Socket::route()?;
     let index = link::index_of(&mut socket, name)?;
-    let mut messages: Vec<_> = plan.addresses.iter().map(|cidr| address::add_message(index, *cidr, name)).collect();
+    let mut messages: Vec<_> = addresses.iter().map(|cidr| address::add_message(index, *cidr, name)).collect();
     messages.push(link::set_message("set link up", name, index, true));
-    messages.extend(plan.gateways.iter().map(|gateway| route::default_message(index, *gateway, name)));
+    messages.extend(gateways.iter().map(|gateway| match gateway {
+        Some(gateway) => route::default_message(index, *gateway, name),
+        None => route::device_message(index, name),
+    }));
     socket.run(messages)
 }
 
-fn parse_gateways(op: &'static str, texts: &[String]) -> Result<Vec<IpAddr>> {
+pub fn parse_gateways(op: &'static str, texts: &[String]) -> Result<Vec<IpAddr>> {
     texts.iter().map(|text| parse_ip(op, text)).collect()
 }
 

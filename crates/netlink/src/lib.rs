@@ -4,6 +4,7 @@
 
 mod address;
 mod bridge;
+mod child;
 mod endpoint;
 mod error;
 mod link;
@@ -16,11 +17,13 @@ mod socket;
 mod sys;
 
 pub use bridge::{BridgeOptions, ensure_bridge};
+pub use child::{ChildKind, ChildOptions, create_child, delete_child};
 pub use endpoint::{EndpointOptions, create_endpoint, set_default_routes};
 pub use error::{NetError, Result};
 pub use link::delete_link;
 pub use netns::{create_netns, in_netns};
 pub use nft::firewall::Firewall;
+pub use nft::resolver::{ResolverSockets, create_resolver_sockets};
 pub use nft::ruleset::{BridgeRules, FirewallMode, Proto, PublishedPort, Ruleset, RulesetReport};
 pub use nft::watch::{Change, Watch};
 pub use ports::{PortRequest, ReservedPort, reserve_ports};

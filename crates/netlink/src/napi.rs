@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use crate::error::{NetError, Result, invalid};
 use crate::sys;
 use crate::{
-    BridgeOptions, BridgeRules, Change, EndpointOptions, Firewall, FirewallMode, PortRequest, PublishedPort, Ruleset,
-    Watch,
+    BridgeOptions, BridgeRules, Change, ChildOptions, EndpointOptions, Firewall, FirewallMode, PortRequest,
+    PublishedPort, Ruleset, Watch,
 };
 
 type Resolver = Box<dyn FnOnce(Env) -> napi::Result<Value> + Send>;
@@ -130,6 +130,35 @@ pub fn watch_firewall<'env>(
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct ChildCall {
+    netns_fd: RawFd,
+    #[serde(flatten)]
+    options: ChildOptions,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn create_child(env: &Env, options: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "create-child", || {
+        let call: ChildCall = read("create endpoint", options)?;
+        if call.netns_fd < 0 {
+            return Err(invalid("create endpoint", &call.netns_fd.to_string(), "not a file descriptor"));
+        }
+        crate::create_child(&call.options, sys::borrow(call.netns_fd))
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn delete_child(env: &Env, netns_fd: RawFd, name: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "delete-child", move || {
+        if netns_fd < 0 {
+            return Err(invalid("delete link", &netns_fd.to_string(), "not a file descriptor"));
+        }
+        crate::delete_child(sys::borrow(netns_fd), &name)
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct DefaultRoutesCall {
     netns_fd: RawFd,
     device: String,
@@ -144,6 +173,17 @@ pub fn set_default_routes(env: &Env, options: Value) -> napi::Result<Object<'_>>
             return Err(invalid("set default route", &call.netns_fd.to_string(), "not a file descriptor"));
         }
         crate::set_default_routes(sys::borrow(call.netns_fd), &call.device, &call.gateways)
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn create_resolver_sockets(env: &Env, netns_fd: RawFd) -> napi::Result<Object<'_>> {
+    on_thread(env, "resolver-sockets", move || {
+        if netns_fd < 0 {
+            return Err(invalid("create resolver sockets", &netns_fd.to_string(), "not a file descriptor"));
+        }
+        let sockets = crate::create_resolver_sockets(sys::borrow(netns_fd))?;
+        Ok(json!({ "udpFd": sockets.udp.into_raw_fd(), "tcpFd": sockets.tcp.into_raw_fd() }))
     })
 }
 

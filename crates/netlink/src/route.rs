@@ -19,6 +19,7 @@ const RTMSG_LEN: usize = 12;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTN_UNREACHABLE: u8 = 7;
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -38,6 +39,17 @@ pub fn default_message(index: u32, gateway: IpAddr, object: &str) -> Message {
     header[0] = address::family(gateway);
     header[4..8].copy_from_slice(&[RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST]);
     message.put(&header).attr(RTA_GATEWAY, &address::octets(gateway)).number(RTA_OIF, index);
+    message
+}
+
+/// IPv4's default route by a device alone: its driver finds the way.
+pub fn device_message(index: u32, object: &str) -> Message {
+    let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+    let mut message = Message::new(libc::RTM_NEWROUTE, flags, "add default route", object);
+    let mut header = [0; RTMSG_LEN];
+    header[0] = libc::AF_INET as u8;
+    header[4..8].copy_from_slice(&[RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST]);
+    message.put(&header).number(RTA_OIF, index);
     message
 }
 

@@ -2,10 +2,14 @@
 
 mod world;
 
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
-use netlink::{BridgeOptions, create_endpoint, delete_link, ensure_bridge, list_routes};
-use world::{Node, container, endpoint};
+use netlink::{
+    BridgeOptions, ChildKind, ChildOptions, create_child, create_endpoint, create_resolver_sockets, delete_child,
+    delete_link, ensure_bridge, list_routes,
+};
+use world::{Node, cable, container, endpoint};
 
 fn bridge(name: &str, address: &str) -> BridgeOptions {
     BridgeOptions { name: name.into(), addresses: vec![address.into()], mtu: None }
@@ -92,4 +96,57 @@ fn deleting_takes_both_ends_and_then_finds_nothing() {
     host.run(|| delete_link("vethbr02")).unwrap();
     assert!(!one.shell("ip -o link").contains("eth0"));
     assert_eq!(host.run(|| delete_link("vethbr02")).unwrap_err().kind(), "notFound");
+}
+
+#[test]
+fn queries_to_the_embedded_server_reach_its_sockets() {
+    let node = Node::new();
+    // A program of the container's own has the port.
+    let _own = node.run(|| std::net::UdpSocket::bind("0.0.0.0:53").unwrap());
+    for _ in 0..2 {
+        let sockets = create_resolver_sockets(node.0.as_fd()).unwrap();
+        let (udp, tcp) = (UdpSocket::from(sockets.udp), TcpListener::from(sockets.tcp));
+        let client = node.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        client.connect("127.0.0.11:53").unwrap();
+        client.send(b"question").unwrap();
+        let mut buffer = [0; 16];
+        let (length, from) = udp.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"question");
+        udp.send_to(b"answer", from).unwrap();
+        let length = client.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"answer");
+        let stream = node.run(|| TcpStream::connect("127.0.0.11:53").unwrap());
+        assert_eq!(tcp.accept().unwrap().1, stream.local_addr().unwrap());
+    }
+}
+
+#[test]
+fn a_child_of_a_device_is_a_neighbour_of_the_host() {
+    let (host, neighbour, node) = (Node::new(), Node::new(), Node::new());
+    cable("lan", (&host, "192.0.2.1/24"), (&neighbour, "192.0.2.2/24"));
+    let options = |kind, mode: &str| ChildOptions {
+        kind,
+        parent: "lana".into(),
+        mode: mode.into(),
+        flag: String::new(),
+        container_name: "eth0".into(),
+        mac: "02:42:00:00:00:09".into(),
+        addresses: vec!["192.0.2.9/24".into()],
+        gateways: vec!["192.0.2.2".into()],
+        mtu: None,
+    };
+    host.run(|| create_child(&options(ChildKind::Macvlan, "bridge"), node.0.as_fd())).unwrap();
+    node.serve(80);
+    assert_eq!(neighbour.connect("192.0.2.9:80"), world::Seen::Open);
+    assert!(node.shell("ip route").contains("default via 192.0.2.2"));
+    delete_child(node.0.as_fd(), "eth0").unwrap();
+    assert!(!node.shell("ip -o link").contains("eth0"));
+    let missing = ChildOptions { parent: "nowhere".into(), ..options(ChildKind::Macvlan, "bridge") };
+    assert_eq!(host.run(|| create_child(&missing, node.0.as_fd())).unwrap_err().kind(), "notFound");
+    let wrong = host.run(|| create_child(&options(ChildKind::Macvlan, "l2"), node.0.as_fd())).unwrap_err();
+    assert_eq!(wrong.kind(), "invalid");
+    match host.run(|| create_child(&options(ChildKind::Ipvlan, "l2"), node.0.as_fd())) {
+        Ok(()) => assert_eq!(neighbour.connect("192.0.2.9:80"), world::Seen::Open),
+        Err(error) => assert_eq!(error.to_string(), "create endpoint 'lana': this kernel has no ipvlan"),
+    }
 }

@@ -203,6 +203,14 @@ pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::R
     forward(env, &id, "resize", body)
 }
 
+/// A duplicate of a socket that the container's shim holds, found by its `proto`.
+#[napi(ts_return_type = "Promise<object>")]
+pub fn held_socket(env: &Env, id: String, state_dir: String, proto: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "held-socket", move || {
+        Ok(supervisor::held_socket(&hub()?, &id, state_dir.as_ref(), &proto)?.into_raw_fd())
+    })
+}
+
 /// The container's network namespace, as a descriptor of ours.
 #[napi(ts_return_type = "Promise<object>")]
 pub fn container_netns(env: &Env, id: String) -> napi::Result<Object<'_>> {

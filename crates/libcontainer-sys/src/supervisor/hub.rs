@@ -144,6 +144,11 @@ impl Hub {
         answer.recv().unwrap_or_else(|_| Err(Failure::new(Kind::Gone, op, format!("{op}: the shim of {id} has gone"))))
     }
 
+    /// A shim's pidfd.
+    pub fn pidfd(&self, id: &str) -> Option<OwnedFd> {
+        self.state().shims.get(id)?.pidfd.try_clone().ok()
+    }
+
     /// Gives a shim up: its socket is closed, which ends it if it was not started, and its end is told to nobody.
     /// Its pidfd, for as long as it lives.
     pub fn abandon(&self, id: &str) -> Option<OwnedFd> {

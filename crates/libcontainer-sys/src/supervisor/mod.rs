@@ -5,10 +5,12 @@ mod adopt;
 mod destroy;
 mod hub;
 mod netns;
+mod sockets;
 mod spawn;
 
 pub use adopt::adopt;
 pub use destroy::{Doomed, destroy};
 pub use hub::{Event, Hub, Reply};
 pub use netns::netns;
+pub use sockets::held_socket;
 pub use spawn::{SpawnRequest, SpawnedPort, spawn};

@@ -1,5 +1,7 @@
 //! A rule's expressions. Each method adds what the sentence says; registers are chosen here.
 
+use std::net::Ipv4Addr;
+
 use super::abi::*;
 use crate::message::Attrs;
 
@@ -247,6 +249,30 @@ impl Expressions {
             .payload(PAYLOAD_TRANSPORT, 2, 2, REG32_00 + 1)
             .lookup(map, Some(REG32_00))
             .dnat(family)
+    }
+
+    /// The destination's address, protocol and port are these.
+    pub fn sent_to(self, address: Ipv4Addr, protocol: u8, port: u16) -> Self {
+        self.family(Family::V4)
+            .payload(PAYLOAD_NETWORK, Family::V4.destination(), 4, REG32_00)
+            .compare(CMP_EQ, &address.octets())
+            .meta(META_L4PROTO, REG32_00)
+            .compare(CMP_EQ, &[protocol])
+            .payload(PAYLOAD_TRANSPORT, 2, 2, REG32_00)
+            .compare(CMP_EQ, &port.to_be_bytes())
+    }
+
+    pub fn dnat_to(self, address: Ipv4Addr, port: u16) -> Self {
+        let [high, low] = port.to_be_bytes();
+        self.load(REG32_00, &address.octets()).load(REG32_00 + 1, &[high, low, 0, 0]).dnat(Family::V4)
+    }
+
+    fn load(self, register: u32, value: &[u8]) -> Self {
+        self.add("immediate", |data| {
+            data.be32(1, register).nest(2, |inner| {
+                inner.attr(DATA_VALUE, value);
+            });
+        })
     }
 
     fn dnat(self, family: Family) -> Self {

@@ -10,5 +10,6 @@ pub mod firewall;
 mod foreign;
 mod legacy;
 mod lock;
+pub mod resolver;
 pub mod ruleset;
 pub mod watch;
