@@ -7,13 +7,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import SqliteConnection from 'better-sqlite3';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { TestDaemon } from '../helpers/daemon.ts';
+import { run, TestDaemon } from '../helpers/daemon.ts';
 import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { leaks } from '../helpers/oracle.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
 
 const IMAGE = 'sweep.test/busybox:latest';
+const SUBNET = '10.198.7.0/24';
+const GATEWAY = ' 10.198.7.1/24';
 const skip = missing('root', 'build', 'docker', 'busybox', 'registry');
 
 /** What the registry of a daemon holds. */
@@ -73,8 +75,17 @@ async function scenario(daemon: TestDaemon, archive: Buffer, registry: TestRegis
   await docker('run', '-d', '--name', 'sweep2', IMAGE, 'sleep', '1000');
   await docker('rm', '-f', 'sweep2');
   await docker('volume', 'rm', 'sweep-data');
+  await docker('network', 'create', '--subnet', SUBNET, 'sweep-net');
+  await docker('run', '-d', '--name', 'sweep3', '--network', 'sweep-net', IMAGE, 'sleep', '1000');
+  await docker('network', 'connect', 'bridge', 'sweep3');
+  await docker('network', 'disconnect', 'sweep-net', 'sweep3');
+  await docker('rm', '-f', 'sweep3');
+  await docker('network', 'rm', 'sweep-net');
   return failed;
 }
+
+const hasNetwork = async (daemon: TestDaemon): Promise<boolean> =>
+  (await daemon.http('GET', '/networks')).body.includes('sweep-net');
 
 function jobs(daemon: TestDaemon): unknown[] {
   const connection = new SqliteConnection(join(daemon.dataRoot, 'graph.db'), { readonly: true });
@@ -107,6 +118,9 @@ async function leaksLeft(daemon: TestDaemon, running: string[], existing: string
   const deadline = Date.now() + 10_000;
   for (;;) {
     const found = leaks(daemon, running, existing);
+    if (!(await hasNetwork(daemon)) && (await run('ip', ['-o', 'addr'])).stdout.includes(GATEWAY)) {
+      found.push('the bridge of a network that is not there');
+    }
     if (found.length === 0 || Date.now() > deadline) return found;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -163,6 +177,7 @@ async function clear(daemon: TestDaemon): Promise<void> {
   for (const { Id } of await containers(daemon)) await daemon.dockerOk('rm', '-f', '-v', Id);
   const volumes = await daemon.dockerOk('volume', 'ls', '-q');
   for (const name of volumes.split('\n').filter(Boolean)) await daemon.dockerOk('volume', 'rm', name);
+  if (await hasNetwork(daemon)) await daemon.dockerOk('network', 'rm', 'sweep-net');
 }
 
 describe.skipIf(skip)('crash sweep', () => {

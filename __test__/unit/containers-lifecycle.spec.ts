@@ -88,9 +88,9 @@ describe('a run', () => {
     expect(fake.endpoints).toMatchObject([
       { addresses: ['172.17.0.2/16'], gateways: ['172.17.0.1'], bridge: 'caisson0' },
     ]);
-    expect(fake.ports).toMatchObject([
-      { hostIp: '0.0.0.0', hostPort: 8080, containerIp: '172.17.0.2', containerPort: 80 },
-    ]);
+    expect(fake.ports).toMatchObject(
+      ['0.0.0.0', '::'].map((hostIp) => ({ hostIp, hostPort: 8080, containerIp: '172.17.0.2', containerPort: 80 })),
+    );
     expect(readFileSync(join(dir, 'data/containers', id, 'hosts'), 'utf8')).toContain(`172.17.0.2\t${id.slice(0, 12)}`);
     await containers.stop(id, {});
     await containers.remove(id, { force: false, volumes: false });

@@ -1,13 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import type { HostConfig } from '../../ts/engine/containers/config.ts';
-import { freeSubnet, nextAddress, overlaps, parseSubnet, randomMac } from '../../ts/engine/network/addresses.ts';
+import {
+  formatSubnet,
+  nextAddress,
+  normalAddress,
+  overlaps,
+  parseSubnet,
+  piecesOf,
+  randomMac,
+  type Subnet,
+} from '../../ts/engine/network/addresses.ts';
 import { hostsFile, type NamingOptions, resolvConf } from '../../ts/engine/network/containerFiles.ts';
+import { DEFAULT_POOLS, freeSubnet } from '../../ts/engine/network/pools.ts';
 import { expandPort, parsePort, portRequests } from '../../ts/engine/network/ports.ts';
 
 const naming = (own: Partial<NamingOptions['hostConfig']> = {}): NamingOptions => ({
   config: { Hostname: 'web', Domainname: '' },
   hostConfig: { NetworkMode: 'bridge', Dns: [], DnsOptions: [], DnsSearch: [], ExtraHosts: null, ...own },
-  address: '172.17.0.2',
+  addresses: ['172.17.0.2'],
+  userDefined: false,
   hostGateway: '172.17.0.1',
   dns: { servers: [], options: [], search: [] },
 });
@@ -64,10 +75,28 @@ describe('resolv.conf', () => {
 
 describe('addresses', () => {
   it('a subnet that a route touches is not chosen', () => {
-    expect(freeSubnet([])).toEqual(parseSubnet('172.17.0.0/16'));
-    expect(freeSubnet([parseSubnet('172.16.0.0/12')])).toEqual(parseSubnet('192.168.0.0/20'));
+    expect(freeSubnet(DEFAULT_POOLS, [])).toEqual(parseSubnet('172.17.0.0/16'));
+    expect(freeSubnet(DEFAULT_POOLS, [parseSubnet('172.16.0.0/12')])).toEqual(parseSubnet('192.168.0.0/20'));
     expect(overlaps(parseSubnet('10.0.0.0/8'), parseSubnet('10.9.0.0/24'))).toBe(true);
-    expect(() => freeSubnet([parseSubnet('0.0.0.0/0')])).toThrow('fully subnetted');
+    expect(() => freeSubnet(DEFAULT_POOLS, [parseSubnet('0.0.0.0/0')])).toThrow('fully subnetted');
+  });
+
+  it('two thousand networks find a subnet each', () => {
+    const taken: Subnet[] = [];
+    for (let count = 0; count < 40; count++) taken.push(freeSubnet(DEFAULT_POOLS, taken));
+    expect(new Set(taken.map(formatSubnet)).size).toBe(40);
+    expect(formatSubnet(taken[31] as Subnet)).toBe('10.208.0.0/24');
+    const pieces = [...piecesOf(parseSubnet('10.208.0.0/12'), 24)];
+    expect(pieces).toHaveLength(4096);
+    expect(formatSubnet(freeSubnet(DEFAULT_POOLS, [...taken, ...pieces.slice(0, 2000)]))).toBe('10.215.208.0/24');
+  });
+
+  it('IPv6 is read and written in its one form', () => {
+    const forms = { 'FD00:0:0::01': 'fd00::1', '::': '::', '::ffff:1.2.3.4': '::ffff:1.2.3.4', '10.0.0.1': '10.0.0.1' };
+    for (const [text, normal] of Object.entries(forms)) expect(normalAddress(text)).toBe(normal);
+    for (const text of ['1.2.3', 'fe80::1%eth0', '']) expect(() => normalAddress(text)).toThrow('invalid IP address');
+    expect(formatSubnet(parseSubnet('fd00:1:2:3:4::9/64'))).toBe('fd00:1:2:3::/64');
+    expect(nextAddress(parseSubnet('fd00::/64'), (one) => one === 'fd00::1', undefined)).toBe('fd00::2');
   });
 
   it('goes on behind the last address, wraps around and ends with an error', () => {

@@ -36,10 +36,7 @@ describe('options that caisson does not have', () => {
     [{ HostConfig: { UsernsMode: 'private' } }, '--userns private'],
     [{ HostConfig: { CpuRealtimeRuntime: 5 } }, '--cpu-rt-runtime'],
     [{ HostConfig: { Newer: true } }, 'HostConfig.Newer'],
-    [{ MacAddress: '02:00:00:00:00:01' }, '--mac-address'],
     [{ Newer: 'x' }, 'Config.Newer'],
-    [{ NetworkingConfig: { EndpointsConfig: { bridge: { Aliases: ['x'] } } } }, '--network-alias'],
-    [{ NetworkingConfig: { EndpointsConfig: { bridge: { IPAMConfig: { IPv4Address: '1.2.3.4' } } } } }, '--ip'],
   ])('%j is refused by name', (body, option) => {
     expect(refusal(body)).toContain(option);
     expect(refusal(body)).toContain('is not supported by caisson');

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
+import { type AddressPool, checkPool, DEFAULT_POOLS, parsePool } from './network/pools.ts';
 
 export interface DaemonConfig {
   /** `unix:///path` or `tcp://127.0.0.1:port`; empty: the default sockets. */
@@ -22,6 +23,8 @@ export interface DaemonConfig {
   /** Address of the default bridge with prefix length; '' picks a free subnet. */
   bip: string;
   mtu: number;
+  /** Where subnets of new networks are taken from. */
+  defaultAddressPools: readonly AddressPool[];
   dns: string[];
   dnsOptions: string[];
   dnsSearch: string[];
@@ -116,6 +119,7 @@ const SETTINGS: Setting[] = [
   text('bridge', (c, v) => (c.bridge = v), { short: 'b' }),
   text('bip', (c, v) => (c.bip = bridgeAddress(v))),
   number('mtu', (c, v) => (c.mtu = v)),
+  list('default-address-pool', 'default-address-pools', (c, v) => (c.defaultAddressPools = v.map(addressPool))),
   list('dns', 'dns', (c, v) => (c.dns = v)),
   list('dns-opt', 'dns-opts', (c, v) => (c.dnsOptions = v)),
   list('dns-search', 'dns-search', (c, v) => (c.dnsSearch = v)),
@@ -150,6 +154,7 @@ const defaults = (): DaemonConfig => ({
   bridge: '',
   bip: '',
   mtu: 1500,
+  defaultAddressPools: DEFAULT_POOLS,
   dns: [],
   dnsOptions: [],
   dnsSearch: [],
@@ -279,6 +284,8 @@ const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
 function checkKey(path: string, key: string, value: unknown): void {
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
   if (OBJECTS.includes(key) && isObject) return;
+  // dockerd's file has objects where its flag has `base=…,size=…`
+  if (key === 'default-address-pools' && Array.isArray(value)) return;
   const setting = PROXIES.includes(key) ? undefined : SETTINGS.find((s) => (s.key ?? s.flag) === key);
   if (setting === undefined && !OBJECTS.includes(key))
     throw invalid(`config file ${path}: unknown key ${JSON.stringify(key)}`);
@@ -348,6 +355,12 @@ function loopbackPort(name: string, value: string): string {
   throw new CaissonError('InvalidParameter', `${name}: ${JSON.stringify(value)} is not a port of a loopback address`, {
     hint: 'for other machines run `caisson registry serve` with TLS and users',
   });
+}
+
+function addressPool(value: string | AddressPool): AddressPool {
+  return typeof value === 'string'
+    ? parsePool(value)
+    : checkPool({ base: String(value?.base), size: Number(value?.size) });
 }
 
 function bridgeAddress(value: string): string {

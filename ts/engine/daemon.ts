@@ -28,6 +28,7 @@ import { JobRunner } from './jobs/runner.ts';
 import { startLocalRegistry } from './localRegistry.ts';
 import { lockRoot } from './lock.ts';
 import { loadNative, type Native } from './native/index.ts';
+import { Networks } from './network/networks.ts';
 import { ENGINE_VERSION } from './version.ts';
 import { Volumes } from './volumes/volumes.ts';
 
@@ -121,8 +122,9 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
   const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
   const shared = { config, paths, log, native, host, graph };
   const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
+  const networks = new Networks({ graph, config, native, runner, registry, devices: containers.devices });
   await native.startRuntime({ shimPath: nativeFile('caisson-shim'), onEvent: (event) => containers.onEvent(event) });
-  return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers };
+  return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers, networks };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */

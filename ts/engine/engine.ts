@@ -14,6 +14,7 @@ import type { Containers } from './containers/containers.ts';
 import type { Images } from './images/images.ts';
 import type { JobRunner } from './jobs/runner.ts';
 import type { HostInfo, Native } from './native/index.ts';
+import type { Networks } from './network/networks.ts';
 import type { Volumes } from './volumes/volumes.ts';
 
 export interface Engine {
@@ -31,6 +32,7 @@ export interface Engine {
   readonly images: Images;
   readonly volumes: Volumes;
   readonly containers: Containers;
+  readonly networks: Networks;
 }
 
 /*

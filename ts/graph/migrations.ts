@@ -5,6 +5,7 @@
 import type { Database as Connection } from 'better-sqlite3';
 import { CaissonError } from '../errdefs.ts';
 import { initial } from './migrations/001-initial.ts';
+import { networks } from './migrations/002-networks.ts';
 
 export interface Migration {
   version: number;
@@ -12,7 +13,7 @@ export interface Migration {
   sql: string;
 }
 
-export const MIGRATIONS: readonly Migration[] = [initial];
+export const MIGRATIONS: readonly Migration[] = [initial, networks];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */
 export function migrate(connection: Connection, migrations: readonly Migration[] = MIGRATIONS): void {

@@ -13,6 +13,9 @@ export interface NetworkRow {
   subnet: string | null;
   gateway: string | null;
   ipRange: string | null;
+  subnet6: string | null;
+  gateway6: string | null;
+  ipRange6: string | null;
   internal: boolean;
   attachable: boolean;
   /** JSON objects. */
@@ -27,7 +30,10 @@ export interface EndpointRow {
   /** 64 hex digits. */
   id: string;
   containerId: string;
+  /** Of a network that was removed it is the former one; before the network is there, its name. */
   networkId: string;
+  /** As the network was called when the endpoint was made. */
+  networkName: string;
   /** Inside: `eth0`. */
   interface: string;
   /** The host's end of the veth pair. */
@@ -37,7 +43,12 @@ export interface EndpointRow {
   address: string | null;
   prefixLength: number | null;
   gateway: string | null;
-  /** JSON array of names. */
+  address6: string | null;
+  prefixLength6: number | null;
+  gateway6: string | null;
+  /** It has the default route, and the published ports. */
+  leadsOut: boolean;
+  /** JSON array: all names that the DNS server knows the container by on this network. */
   aliases: string;
   /** JSON: what the user asked for (fixed address, links, driver options). */
   config: string;
@@ -54,13 +65,17 @@ export interface PortRow {
 }
 
 type StoredNetwork = Omit<NetworkRow, 'internal' | 'attachable'> & { internal: number; attachable: number };
-type Addressing = Pick<EndpointRow, 'id' | 'hostName' | 'mac' | 'address' | 'prefixLength' | 'gateway'>;
+type StoredEndpoint = Omit<EndpointRow, 'leadsOut'> & { leadsOut: number };
+/** What a start chooses. */
+export type Addressing = Omit<EndpointRow, 'containerId' | 'networkName' | 'aliases' | 'config'>;
 
 const NETWORK =
-  'id, name, driver, bridge, subnet, gateway, ip_range AS ipRange, internal, attachable, options, labels, detail, created';
+  'id, name, driver, bridge, subnet, gateway, ip_range AS ipRange, subnet6, gateway6, ip_range6 AS ipRange6, ' +
+  'internal, attachable, options, labels, detail, created';
 const ENDPOINT =
-  'id, container_id AS containerId, network_id AS networkId, interface, host_name AS hostName, mac, address, ' +
-  'prefix_length AS prefixLength, gateway, aliases, config';
+  'id, container_id AS containerId, network_id AS networkId, network_name AS networkName, interface, ' +
+  'host_name AS hostName, mac, address, prefix_length AS prefixLength, gateway, address6, ' +
+  'prefix_length6 AS prefixLength6, gateway6, leads_out AS leadsOut, aliases, config';
 const PORT =
   'proto, host_ip AS hostIp, host_port AS hostPort, container_id AS containerId, container_ip AS containerIp, ' +
   'container_port AS containerPort';
@@ -71,21 +86,29 @@ const load = (row: StoredNetwork): NetworkRow => ({
   attachable: row.attachable === 1,
 });
 
+const loadEndpoint = (row: StoredEndpoint): EndpointRow => ({ ...row, leadsOut: row.leadsOut === 1 });
+
 export class NetworkStore {
+  /** Grows with every change of an endpoint: what was derived from them is stale. */
+  version = 0;
   readonly #prefix: PrefixLookup;
   readonly #insert: Statement<[StoredNetwork], never>;
   readonly #get: Statement<[string], StoredNetwork>;
   readonly #byName: Statement<[string], StoredNetwork>;
   readonly #all: Statement<[], StoredNetwork>;
   readonly #delete: Statement<[string], never>;
-  readonly #insertEndpoint: Statement<[EndpointRow], never>;
-  readonly #updateEndpoint: Statement<[Addressing], never>;
-  readonly #endpointsOf: Statement<[string], EndpointRow>;
-  readonly #endpointsOn: Statement<[string], EndpointRow>;
-  readonly #allEndpoints: Statement<[], EndpointRow>;
+  readonly #insertEndpoint: Statement<[StoredEndpoint], never>;
+  readonly #updateEndpoint: Statement<
+    [Omit<StoredEndpoint, 'containerId' | 'networkName' | 'aliases' | 'config'>],
+    never
+  >;
+  readonly #endpointsOf: Statement<[string], StoredEndpoint>;
+  readonly #endpointsOn: Statement<[string], StoredEndpoint>;
+  readonly #allEndpoints: Statement<[], StoredEndpoint>;
   readonly #deleteEndpoint: Statement<[string], never>;
   readonly #releaseEndpoints: Statement<[string], never>;
-  readonly #addresses: Statement<[string], { address: string }>;
+  readonly #addresses: Statement<[string], { address: string | null; address6: string | null }>;
+  readonly #setAliases: Statement<[string, string], never>;
   readonly #insertPort: Statement<[PortRow], never>;
   readonly #portsOf: Statement<[string], PortRow>;
   readonly #ports: Statement<[], PortRow>;
@@ -94,26 +117,33 @@ export class NetworkStore {
   constructor(db: Database) {
     this.#prefix = new PrefixLookup(db, 'network', 'id');
     this.#insert = db.prepare(`
-      INSERT INTO network VALUES (@id, @name, @driver, @bridge, @subnet, @gateway, @ipRange, @internal, @attachable,
-        @options, @labels, @detail, @created)`);
+      INSERT INTO network (id, name, driver, bridge, subnet, gateway, ip_range, subnet6, gateway6, ip_range6, internal,
+        attachable, options, labels, detail, created)
+      VALUES (@id, @name, @driver, @bridge, @subnet, @gateway, @ipRange, @subnet6, @gateway6, @ipRange6, @internal,
+        @attachable, @options, @labels, @detail, @created)`);
     this.#get = db.prepare(`SELECT ${NETWORK} FROM network WHERE id = ?`);
     this.#byName = db.prepare(`SELECT ${NETWORK} FROM network WHERE name = ?`);
     this.#all = db.prepare(`SELECT ${NETWORK} FROM network ORDER BY created, id`);
     this.#delete = db.prepare('DELETE FROM network WHERE id = ?');
     this.#insertEndpoint = db.prepare(`
-      INSERT INTO endpoint VALUES (@id, @containerId, @networkId, @interface, @hostName, @mac, @address, @prefixLength,
-        @gateway, @aliases, @config)`);
+      INSERT INTO endpoint VALUES (@id, @containerId, @networkId, @networkName, @interface, @hostName, @mac, @address,
+        @prefixLength, @gateway, @address6, @prefixLength6, @gateway6, @leadsOut, @aliases, @config)`);
     this.#updateEndpoint = db.prepare(`
-      UPDATE endpoint SET host_name = @hostName, mac = @mac, address = @address, prefix_length = @prefixLength,
-        gateway = @gateway WHERE id = @id`);
+      UPDATE endpoint SET network_id = @networkId, interface = @interface, host_name = @hostName, mac = @mac,
+        address = @address, prefix_length = @prefixLength, gateway = @gateway, address6 = @address6,
+        prefix_length6 = @prefixLength6, gateway6 = @gateway6, leads_out = @leadsOut WHERE id = @id`);
     this.#endpointsOf = db.prepare(`SELECT ${ENDPOINT} FROM endpoint WHERE container_id = ? ORDER BY interface`);
     this.#endpointsOn = db.prepare(`SELECT ${ENDPOINT} FROM endpoint WHERE network_id = ? ORDER BY container_id`);
     this.#allEndpoints = db.prepare(`SELECT ${ENDPOINT} FROM endpoint ORDER BY container_id, interface`);
     this.#deleteEndpoint = db.prepare('DELETE FROM endpoint WHERE id = ?');
     this.#releaseEndpoints = db.prepare(`
-      UPDATE endpoint SET host_name = NULL, mac = NULL, address = NULL, prefix_length = NULL, gateway = NULL
+      UPDATE endpoint SET host_name = NULL, mac = NULL, address = NULL, prefix_length = NULL, gateway = NULL,
+        address6 = NULL, prefix_length6 = NULL, gateway6 = NULL, leads_out = 0
       WHERE container_id = ?`);
-    this.#addresses = db.prepare('SELECT address FROM endpoint WHERE network_id = ? AND address IS NOT NULL');
+    this.#addresses = db.prepare(
+      'SELECT address, address6 FROM endpoint WHERE network_id = ? AND (address IS NOT NULL OR address6 IS NOT NULL)',
+    );
+    this.#setAliases = db.prepare('UPDATE endpoint SET aliases = ? WHERE id = ?');
     this.#insertPort = db.prepare(
       'INSERT INTO port VALUES (@proto, @hostIp, @hostPort, @containerId, @containerIp, @containerPort)',
     );
@@ -171,45 +201,57 @@ export class NetworkStore {
     return this.#all.all().map(load);
   }
 
-  /** Fails while a container has an endpoint on it. */
   delete(id: string): void {
     this.#delete.run(id);
   }
 
   /** Kind Conflict when the address is taken in that network. */
   insertEndpoint(endpoint: EndpointRow): void {
-    this.#unlessAddressTaken(endpoint.address, () => this.#insertEndpoint.run(endpoint));
+    this.version++;
+    const stored = { ...endpoint, leadsOut: endpoint.leadsOut ? 1 : 0 };
+    this.#unlessAddressTaken(endpoint, () => this.#insertEndpoint.run(stored));
   }
 
   /** Sets what a start chose. Kind Conflict when the address is taken in that network. */
   updateEndpoint(addressing: Addressing): void {
-    this.#unlessAddressTaken(addressing.address, () => this.#updateEndpoint.run(addressing));
+    this.version++;
+    const stored = { ...addressing, leadsOut: addressing.leadsOut ? 1 : 0 };
+    this.#unlessAddressTaken(addressing, () => this.#updateEndpoint.run(stored));
   }
 
   endpointsOf(containerId: string): EndpointRow[] {
-    return this.#endpointsOf.all(containerId);
+    return this.#endpointsOf.all(containerId).map(loadEndpoint);
   }
 
   endpointsOn(networkId: string): EndpointRow[] {
-    return this.#endpointsOn.all(networkId);
+    return this.#endpointsOn.all(networkId).map(loadEndpoint);
   }
 
   allEndpoints(): EndpointRow[] {
-    return this.#allEndpoints.all();
+    return this.#allEndpoints.all().map(loadEndpoint);
   }
 
   deleteEndpoint(id: string): void {
+    this.version++;
     this.#deleteEndpoint.run(id);
+  }
+
+  /** The names that the DNS server knows the container by. */
+  setAliases(id: string, aliases: readonly string[]): void {
+    this.version++;
+    this.#setAliases.run(JSON.stringify(aliases), id);
   }
 
   /** The container has stopped: its addresses and device names are free again. */
   releaseEndpoints(containerId: string): void {
+    this.version++;
     this.#releaseEndpoints.run(containerId);
   }
 
-  /** Addresses in use. */
+  /** Addresses in use, of both families. */
   addresses(networkId: string): Set<string> {
-    return new Set(this.#addresses.all(networkId).map((row) => row.address));
+    const rows = this.#addresses.all(networkId);
+    return new Set(rows.flatMap(({ address, address6 }) => [address, address6]).filter((one) => one !== null));
   }
 
   /** Kind Conflict when the port is taken on that address (overlap with `0.0.0.0` is found by the socket). */
@@ -236,12 +278,14 @@ export class NetworkStore {
     this.#deletePorts.run(containerId);
   }
 
-  #unlessAddressTaken(address: string | null, write: () => void): void {
+  #unlessAddressTaken({ address, address6 }: Pick<EndpointRow, 'address' | 'address6'>, write: () => void): void {
     try {
       write();
     } catch (error) {
-      if (!isTaken(error, 'endpoint.address')) throw error;
-      throw new CaissonError('Conflict', `Address already in use: ${address}`, { code: 'ADDRESS_IN_USE' });
+      const taken = [['endpoint.address', address] as const, ['endpoint.address6', address6] as const];
+      const found = taken.find(([column]) => isTaken(error, column));
+      if (!found) throw error;
+      throw new CaissonError('Conflict', `Address already in use: ${found[1]}`, { code: 'ADDRESS_IN_USE' });
     }
   }
 }

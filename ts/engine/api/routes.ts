@@ -21,7 +21,7 @@ export function registerRoutes(router: Router, engine: Engine): void {
   archiveRoutes(router, engine.containers);
   commitRoutes(router, engine);
   execRoutes(router, engine.containers);
-  networkRoutes(router, engine);
+  networkRoutes(router, engine.networks, engine.containers);
   volumeRoutes(router, engine.volumes);
   swarmRoutes(router);
   unsupportedRoutes(router);

@@ -2,16 +2,22 @@
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { HijackedConnection } from '../api/hijack.ts';
+import { labelsAllow, pruneUntil } from '../api/pruneFilters.ts';
 import type { Filters } from '../api/query.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import type { Engine } from '../engine.ts';
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { ClientStream, LogRequest, RuntimeEvent } from '../native/index.ts';
-import { BridgeNetwork } from '../network/bridge.ts';
+import { upstreamServers } from '../network/containerFiles.ts';
+import { NetworkDevices } from '../network/devices.ts';
+import { Resolvers } from '../network/dns/resolvers.ts';
+import { Endpoints } from '../network/endpoints.ts';
+import type { EndpointBody } from '../network/settings.ts';
 import { SeccompCache } from '../runtime/seccomp.ts';
 import { LocalVolumes } from '../volumes/local.ts';
 import { Archives } from './archive.ts';
+import { Attachments } from './attachments.ts';
 import type { ContainerContext, ImageLookup } from './context.ts';
 import { type Created, type CreatePlan, containerName, create, createKind } from './create.ts';
 import { ContainerEvents } from './events.ts';
@@ -23,6 +29,7 @@ import { Killer } from './kill.ts';
 import { type ListOptions, list } from './list.ts';
 import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
 import { Monitor } from './monitor.ts';
+import { namingOptions } from './nameFiles.ts';
 import { checkName } from './names.ts';
 import { Reconciler } from './reconcile.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
@@ -45,13 +52,14 @@ export interface ContainersOptions {
 }
 
 export class Containers {
-  readonly network: BridgeNetwork;
+  readonly devices: NetworkDevices;
   readonly volumes: LocalVolumes;
   readonly archives: Archives;
   readonly updater: Updater;
   readonly execs: Execs;
   readonly #ctx: ContainerContext;
   readonly #create: JobKind<CreatePlan>;
+  readonly #attachments: Attachments;
   readonly #starter: Starter;
   readonly #freezer: Freezer;
   readonly #killer: Killer;
@@ -63,7 +71,7 @@ export class Containers {
 
   constructor({ engine, runner, registry, bootId, images }: ContainersOptions) {
     const { graph, native, config, log, paths, host } = engine;
-    this.network = new BridgeNetwork(graph, native, config, log);
+    this.devices = new NetworkDevices(graph, native, config, log);
     this.volumes = new LocalVolumes(graph, native, paths.volumes);
     const ctx: ContainerContext = {
       config,
@@ -77,7 +85,9 @@ export class Containers {
       bootId,
       images,
       seccomp: new SeccompCache(native, paths.execRoot, host),
-      network: this.network,
+      devices: this.devices,
+      endpoints: new Endpoints(graph, native, config, this.devices),
+      resolvers: new Resolvers({ graph, native, log, paths, upstreams: (id) => this.#upstreams(id) }),
       volumes: this.volumes,
       events: new ContainerEvents(graph.events),
       live: new LiveTable(),
@@ -95,9 +105,13 @@ export class Containers {
     this.#freezer = new Freezer(ctx);
     this.#killer = new Killer(ctx, this.#freezer);
     this.#stopper = new Stopper(ctx, this.#freezer, this.#killer, (id) => this.#monitor.startAgain(id));
+    this.#attachments = new Attachments(ctx);
     this.#remover = new Remover(ctx);
     this.#monitor = new Monitor(ctx, this.#starter, this.#remover, this.execs, new HealthMonitor(ctx, this.execs));
     this.#reconciler = new Reconciler(ctx, this.#monitor);
+    const [connecting, disconnecting] = this.#attachments.kinds;
+    registry.register(connecting);
+    registry.register(disconnecting);
     registry.register(this.#starter.kind);
     registry.register(this.#stopper.kind);
     registry.register(this.execs.kind);
@@ -105,6 +119,11 @@ export class Containers {
     const [kill, signal] = this.#killer.kinds();
     registry.register(kill);
     registry.register(signal);
+  }
+
+  #upstreams(id: string): string[] {
+    const row = this.#ctx.graph.containers.get(id);
+    return row ? upstreamServers(namingOptions(this.#ctx, readRecord(row))) : [];
   }
 
   /** For startRuntime. */
@@ -119,6 +138,14 @@ export class Containers {
 
   settle(): Promise<void> {
     return this.#reconciler.settle();
+  }
+
+  connect(network: string, container: string, body: EndpointBody | null | undefined): Promise<void> {
+    return this.#attachments.connect(network, container, body);
+  }
+
+  disconnect(network: string, container: string, force: boolean): Promise<void> {
+    return this.#attachments.disconnect(network, container, force);
   }
 
   create(body: CreateBody, name: string): Promise<Created> {
@@ -170,6 +197,10 @@ export class Containers {
     try {
       graph.db.transaction(() => {
         graph.containers.rename(row.id, checked);
+        for (const { id, aliases } of graph.networks.endpointsOf(row.id)) {
+          const names = (JSON.parse(aliases) as string[]).map((name) => (name === row.name ? checked : name));
+          graph.networks.setAliases(id, names);
+        }
         events.container(readRecord(graph.containers.resolve(row.id)), 'rename', { oldName: `/${row.name}` });
       });
       await graph.db.durable();
@@ -284,27 +315,4 @@ export class Containers {
 function ignoreNotRunning(error: unknown): void {
   if (error instanceof CaissonError && ['Conflict', 'NotFound'].includes(error.kind)) return;
   throw error;
-}
-
-/** `until`: only what was made before; seconds, a duration before now (`10m`), or RFC 3339. */
-function pruneUntil(filters: Filters): number {
-  const text = filters.get('until')?.[0];
-  if (text === undefined) return Number.POSITIVE_INFINITY;
-  const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-  if (/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
-    const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
-    return Date.now() - parts.reduce((sum, [, count, unit]) => sum + Number(count) * (units[unit ?? 's'] ?? 0), 0);
-  }
-  const parsed = Date.parse(text);
-  if (Number.isNaN(parsed)) throw new CaissonError('InvalidParameter', `invalid value for filter until: ${text}`);
-  return parsed;
-}
-
-function labelsAllow(labels: Record<string, string>, filters: Filters): boolean {
-  const has = (wanted: string): boolean => {
-    const at = wanted.indexOf('=');
-    return at < 0 ? Object.hasOwn(labels, wanted) : labels[wanted.slice(0, at)] === wanted.slice(at + 1);
-  };
-  return (filters.get('label') ?? []).every(has) && !(filters.get('label!') ?? []).some(has);
 }

@@ -5,12 +5,14 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerDefinition } from '../../graph/containers.ts';
+import type { EndpointRow } from '../../graph/networks.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { inheritableLabels } from '../images/config.ts';
 import { type Claim, exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
 import { collectMountPoints } from '../volumes/mountPoints.ts';
+import { requestedEndpoints } from './attachments.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { fillConfig, fillHostConfig } from './defaults.ts';
@@ -23,6 +25,7 @@ import { validate } from './validate.ts';
 export interface CreatePlan {
   definition: ContainerDefinition;
   mountPoints: MountPoint[];
+  endpoints: EndpointRow[];
   /** Volumes whose directory this job makes, because no volume of that name is there. */
   newVolumes: string[];
 }
@@ -95,7 +98,7 @@ export function makeDirectories({ paths, volumes }: ContainerContext, id: string
   for (const name of names) volumes.makeDirectory(name);
 }
 
-function writeRows(ctx: ContainerContext, { definition, mountPoints }: CreatePlan): void {
+function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints }: CreatePlan): void {
   const { graph, events } = ctx;
   graph.containers.insert(definition);
   for (const { type, name, destination, anonymous } of mountPoints) {
@@ -105,9 +108,7 @@ function writeRows(ctx: ContainerContext, { definition, mountPoints }: CreatePla
   }
   const row = graph.containers.resolve(definition.id);
   const record = readRecord(row);
-  if (record.hostConfig.NetworkMode === 'bridge' && ctx.network.enabled) {
-    graph.networks.insertEndpoint(ctx.network.endpoint(definition.id));
-  }
+  for (const endpoint of endpoints) graph.networks.insertEndpoint(endpoint);
   events.container(record, 'create');
 }
 
@@ -202,7 +203,8 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   const newVolumes = mountPoints
     .flatMap(({ type, name: volume }) => (type === 'volume' && volume !== undefined ? [volume] : []))
     .filter((volume, index, all) => all.indexOf(volume) === index && !graph.volumes.get(volume));
-  return { plan: { definition, mountPoints, newVolumes }, warnings };
+  const endpoints = requestedEndpoints(ctx, { id, name: chosen, config, hostConfig }, body);
+  return { plan: { definition, mountPoints, endpoints, newVolumes }, warnings };
 }
 
 export async function create(

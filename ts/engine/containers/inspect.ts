@@ -2,6 +2,8 @@
 import { join } from 'node:path';
 import { type ContainerRow, NEVER } from '../../graph/containers.ts';
 import type { EndpointRow, PortRow } from '../../graph/networks.ts';
+import { settingsOf } from '../network/endpoints.ts';
+import { NO_SETTINGS } from '../network/settings.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthState } from './health.ts';
@@ -33,25 +35,30 @@ function describePorts({ config }: ContainerRecord, ports: PortRow[]): Record<st
   return described;
 }
 
+const listOrNull = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
+
 /** One entry of `NetworkSettings.Networks`. */
 export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: string): object {
-  const connected = endpoint?.address != null;
+  const connected = endpoint?.address != null || endpoint?.address6 != null;
+  const settings = endpoint ? settingsOf(endpoint) : NO_SETTINGS;
+  const { ip, ip6, mac, aliases, links, driverOpts, gwPriority } = settings;
+  const ipam = { ...(ip ? { IPv4Address: ip } : {}), ...(ip6 ? { IPv6Address: ip6 } : {}) };
   return {
-    IPAMConfig: null,
-    Links: null,
-    Aliases: null,
-    MacAddress: endpoint?.mac ?? '',
-    DriverOpts: null,
-    GwPriority: 0,
+    IPAMConfig: ip || ip6 ? ipam : null,
+    Links: listOrNull(links),
+    Aliases: listOrNull(aliases),
+    MacAddress: endpoint?.mac ?? mac,
+    DriverOpts: Object.keys(driverOpts).length > 0 ? driverOpts : null,
+    GwPriority: gwPriority,
     NetworkID: networkId,
     EndpointID: connected ? endpoint.id : '',
     Gateway: endpoint?.gateway ?? '',
     IPAddress: endpoint?.address ?? '',
     IPPrefixLen: endpoint?.prefixLength ?? 0,
-    IPv6Gateway: '',
-    GlobalIPv6Address: '',
-    GlobalIPv6PrefixLen: 0,
-    DNSNames: null,
+    IPv6Gateway: endpoint?.gateway6 ?? '',
+    GlobalIPv6Address: endpoint?.address6 ?? '',
+    GlobalIPv6PrefixLen: endpoint?.prefixLength6 ?? 0,
+    DNSNames: endpoint ? listOrNull(JSON.parse(endpoint.aliases) as string[]) : null,
   };
 }
 
@@ -59,16 +66,22 @@ export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: s
 export function describeNetworks(ctx: ContainerContext, record: ContainerRecord): Record<string, object> {
   const mode = record.hostConfig.NetworkMode;
   if (mode.startsWith('container:')) return {};
-  const network = ctx.graph.networks.byName(mode);
-  const endpoint = ctx.graph.networks.endpointsOf(record.row.id)[0];
   // as Docker: the network's id is known from the first start on
   const joined = record.row.startedAt !== NEVER;
-  return { [mode]: describeEndpoint(endpoint, joined ? (network?.id ?? '') : '') };
+  if (mode === 'host' || mode === 'none') {
+    const network = ctx.graph.networks.byName(mode);
+    return { [mode]: describeEndpoint(undefined, joined ? (network?.id ?? '') : '') };
+  }
+  const endpoints = ctx.graph.networks.endpointsOf(record.row.id);
+  return Object.fromEntries(
+    endpoints.map((one) => [one.networkName, describeEndpoint(one, joined ? one.networkId : '')]),
+  );
 }
 
 function networkSettings(ctx: ContainerContext, record: ContainerRecord): object {
   const { networks } = ctx.graph;
-  const endpoint = networks.endpointsOf(record.row.id)[0];
+  // the fields beside `Networks` are those of the default bridge alone
+  const endpoint = networks.endpointsOf(record.row.id).find(({ networkName }) => networkName === 'bridge');
   const running = isRunning(record.row);
   return {
     Bridge: '',
@@ -76,7 +89,7 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord): object
     // the namespace has no name on the host: it is held by the shim and seen through its processes
     SandboxKey: running ? `/proc/${record.row.pid}/ns/net` : '',
     Ports:
-      running && record.hostConfig.NetworkMode === 'bridge'
+      running && networks.endpointsOf(record.row.id).some(({ leadsOut }) => leadsOut)
         ? describePorts(record, networks.portsOf(record.row.id))
         : {},
     HairpinMode: false,
@@ -86,11 +99,11 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord): object
     SecondaryIPv6Addresses: null,
     EndpointID: endpoint?.address != null ? endpoint.id : '',
     Gateway: endpoint?.gateway ?? '',
-    GlobalIPv6Address: '',
-    GlobalIPv6PrefixLen: 0,
+    GlobalIPv6Address: endpoint?.address6 ?? '',
+    GlobalIPv6PrefixLen: endpoint?.prefixLength6 ?? 0,
     IPAddress: endpoint?.address ?? '',
     IPPrefixLen: endpoint?.prefixLength ?? 0,
-    IPv6Gateway: '',
+    IPv6Gateway: endpoint?.gateway6 ?? '',
     MacAddress: endpoint?.mac ?? '',
     Networks: describeNetworks(ctx, record),
   };

@@ -3,6 +3,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { PortRow } from '../../graph/networks.ts';
 import { type Filters, labelsMatch } from '../api/query.ts';
+import { networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthStatus } from './health.ts';
 import { describeMount, describeNetworks, healthOf, sizes } from './inspect.ts';
@@ -161,8 +162,7 @@ function tests(ctx: ContainerContext, filters: Filters): Test[] {
   add('health', (values) => (r) => values.includes(healthOf(ctx, r.row)?.Status ?? 'none'));
   add('is-task', (values) => () => values.every((value) => /^(false|0)$/i.test(value)));
   add('network', (values) => (r) => {
-    const network = ctx.graph.networks.byName(r.hostConfig.NetworkMode);
-    return network !== undefined && values.some((value) => value === network.name || network.id.startsWith(value));
+    return networksOf(ctx, r).some(({ id, name }) => values.some((value) => value === name || id.startsWith(value)));
   });
   add(
     'volume',

@@ -7,6 +7,8 @@
 import { type ErrorKind, isKind } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { ExitStatus, PublishedPort, RuntimeEvent } from '../native/index.ts';
+import { publishedPorts } from '../network/ports.ts';
+import { networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import type { Execs } from './exec.ts';
 import type { HealthMonitor } from './health.ts';
@@ -70,13 +72,14 @@ export class Monitor {
       restartCount: row.restartCount,
     };
     const restart = !state.removing && shouldRestart(record.hostConfig.RestartPolicy, ending);
-    const published = this.#publishedPorts(id);
+    const published = publishedPorts(graph.networks.portsOf(id));
     this.#health.ended(id);
     graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
     const result = { exitCode: exit.exitCode };
     // as Docker: who waits for the end is told of this one, also when the policy starts it again
     state.notify(['next-exit', 'not-running'], result);
     for (const handle of state.logHandles) this.#ctx.native.endLog(handle);
+    this.#ctx.resolvers.close(id);
     state.cleanup = this.#cleanUp(record, published);
     if (restart) this.#scheduleRestart(record, ranMs);
     else if (record.hostConfig.AutoRemove && !state.removing && !state.restarting) this.removeEnded(id);
@@ -89,16 +92,9 @@ export class Monitor {
     return Math.max(0, ran);
   }
 
-  #publishedPorts(id: string): PublishedPort[] {
-    return this.#ctx.graph.networks
-      .portsOf(id)
-      .filter(({ hostIp }) => !hostIp.includes(':'))
-      .map(({ containerId, ...port }) => ({ ...port, owner: containerId }));
-  }
-
   #writeExit(record: ContainerRecord, exit: ExitStatus, restart: boolean, ranMs: number): void {
     const { graph, events, live } = this.#ctx;
-    const { row, hostConfig } = record;
+    const { row } = record;
     graph.containers.updateState(row.id, {
       status: restart || live.of(row.id).restarting ? 'restarting' : 'exited',
       pid: 0,
@@ -116,18 +112,17 @@ export class Monitor {
       if (exec.status === 'running') graph.execs.update(exec.id, { status: 'exited', exitCode: SIGKILLED });
     }
     const seconds = String(Math.floor(ranMs / 1000));
-    const network = graph.networks.byName(hostConfig.NetworkMode);
-    if (network) events.network('disconnect', network, row.id);
+    for (const network of networksOf(this.#ctx, record)) events.network('disconnect', network, row.id);
     events.container(record, 'die', { execDuration: seconds, exitCode: String(exit.exitCode) });
     if (live.of(row.id).stopping) events.container(record, 'stop');
   }
 
   async #cleanUp({ row, hostConfig }: ContainerRecord, published: PublishedPort[]): Promise<void> {
-    const { native, network, paths, log } = this.#ctx;
+    const { native, devices, paths, log } = this.#ctx;
     const cgroup = cgroupOf(this.#ctx, hostConfig, row.id);
     try {
       await Promise.all([
-        network.firewall.removePorts(published),
+        devices.firewall.removePorts(published),
         native.destroyContainer({ id: row.id, stateDir: paths.stateDir(row.id), cgroup }),
       ]);
     } catch (error) {

@@ -9,7 +9,7 @@ import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { ContainerRow } from '../../graph/containers.ts';
 import { difference } from '../jobs/orphans.ts';
-import type { PublishedPort } from '../native/index.ts';
+import { publishedPorts } from '../network/ports.ts';
 import type { ContainerContext } from './context.ts';
 import type { Monitor } from './monitor.ts';
 import { isRunning, readRecord } from './record.ts';
@@ -40,7 +40,14 @@ export class Reconciler {
 
   /** After jobs are recovered. */
   async settle(): Promise<void> {
-    await this.#ctx.network.prepare(this.#publishedPorts());
+    const { devices, graph } = this.#ctx;
+    await devices.prepare(publishedPorts(graph.networks.ports()));
+    await this.#ctx.resolvers.adopt(
+      this.#ctx.graph.containers
+        .all()
+        .filter(isRunning)
+        .map(({ id }) => id),
+    );
     await this.#sweep();
     this.#applyPolicies();
   }
@@ -55,13 +62,6 @@ export class Reconciler {
     const now = this.#ctx.graph.containers.get(row.id);
     if (now && !isRunning(now)) this.#interrupted.add(row.id);
     else if (now) this.#monitor.adopted(row.id);
-  }
-
-  #publishedPorts(): PublishedPort[] {
-    return this.#ctx.graph.networks
-      .ports()
-      .filter(({ hostIp }) => !hostIp.includes(':'))
-      .map(({ containerId, ...port }) => ({ ...port, owner: containerId }));
   }
 
   /** Containers that do not run and should; what `adopt` found ended has been judged by its policy already. */
@@ -82,7 +82,7 @@ export class Reconciler {
 
   /** State directories, cgroups, veth pairs and directories that neither a row nor an unfinished job knows. */
   async #sweep(): Promise<void> {
-    const { graph, native, paths, config, network, log } = this.#ctx;
+    const { graph, native, paths, config, devices, log } = this.#ctx;
     const rows = graph.containers.all();
     const all = new Set(rows.map(({ id }) => id));
     const running = rows.filter(isRunning).map(({ id }) => id);
@@ -97,7 +97,7 @@ export class Reconciler {
     }
     const dirs = difference(names(paths.containers), all, planned).orphans;
     for (const id of dirs) await native.removeTree(paths.containerDir(id));
-    await network.sweep();
+    await devices.sweep();
   }
 
   #plannedIds(): string[] {

@@ -5,13 +5,15 @@
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { JobKind } from '../jobs/kinds.ts';
 import { lock } from '../jobs/kinds.ts';
-import { NativeError, type SpawnedContainer } from '../native/index.ts';
-import type { EndpointPlan } from '../network/bridge.ts';
-import { writeContainerFiles } from '../network/containerFiles.ts';
+import { NativeError, type PortSocket, type SpawnedContainer } from '../native/index.ts';
+import { ignoreMissing } from '../network/devices.ts';
+import { type EndpointPlan, leadingOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
+import { hasOwnNetworks, networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { makeDirectories } from './create.ts';
+import { writeNames } from './nameFiles.ts';
 import { type ContainerDetail, type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { cgroupOf, sharedNetns, spawnOptions } from './spawn.ts';
 import { nowRfc3339 } from './time.ts';
@@ -20,7 +22,7 @@ export interface StartPlan {
   id: string;
   stateDir: string;
   cgroup: string;
-  endpoint?: EndpointPlan;
+  endpoints: EndpointPlan[];
   ports: PortRequest[];
   /** Number of restarts by the policy so far; a user's start sets it to 0. */
   restartCount: number;
@@ -78,7 +80,14 @@ export class Starter {
   async start(id: string, policy: Pick<StartPlan, 'restartCount' | 'unlessCalledOff'> = { restartCount: 0 }) {
     const { graph, paths } = this.#ctx;
     const row = graph.containers.resolve(id);
-    const plan: StartPlan = { id: row.id, stateDir: paths.stateDir(row.id), cgroup: '', ports: [], ...policy };
+    const plan: StartPlan = {
+      id: row.id,
+      stateDir: paths.stateDir(row.id),
+      cgroup: '',
+      endpoints: [],
+      ports: [],
+      ...policy,
+    };
     try {
       await this.#ctx.runner.run(this.kind, plan);
       this.#outcome.started(row.id);
@@ -114,40 +123,33 @@ export class Starter {
       throw new CaissonError('Cancelled', `the restart of container ${row.id} was called off`);
     }
     live.callOffRestart();
-    checkNetwork(this.#ctx, hostConfig.NetworkMode);
-    const onBridge = hostConfig.NetworkMode === 'bridge';
-    return {
-      ...plan,
-      cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
-      ports: onBridge ? portRequests(config, hostConfig) : [],
-      ...(onBridge ? { endpoint: this.#ctx.network.allocate(row.id) } : {}),
-    };
+    checkSharedNetwork(this.#ctx, hostConfig.NetworkMode);
+    const endpoints = hasOwnNetworks(hostConfig) ? this.#ctx.endpoints.allocate(row.id) : [];
+    const published = leadingOut(endpoints)?.driver === 'bridge';
+    const ports = published ? portRequests(config, hostConfig) : [];
+    return { ...plan, cgroup: cgroupOf(this.#ctx, hostConfig, row.id), endpoints, ports };
   }
 
   async #prepare(plan: StartPlan): Promise<void> {
-    const { native, live, config, paths } = this.#ctx;
+    const { native, live } = this.#ctx;
     const held: Held = {};
     this.#held.set(plan.id, held);
-    const { config: containerConfig, hostConfig, detail } = this.#record(plan.id);
-    const { endpoint } = plan;
+    const { hostConfig, detail } = this.#record(plan.id);
     makeDirectories(this.#ctx, plan.id, volumeNames(detail));
-    if (!hostConfig.NetworkMode.startsWith('container:')) {
-      writeContainerFiles(paths.containerDir(plan.id), {
-        config: containerConfig,
-        hostConfig,
-        address: endpoint?.address,
-        hostGateway: endpoint?.gateway ?? '127.0.0.1',
-        dns: { servers: config.dns, options: config.dnsOptions, search: config.dnsSearch },
-      });
-    }
+    if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, plan.id);
     // what the run before has left must be gone: its ports, its cgroup, its state directory
     await live.of(plan.id).cleanup;
-    const netns = endpoint ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
-    const target = { owner: plan.id, address: endpoint?.address ?? '', defaultIp: config.ip };
-    const [netnsResult, portsResult] = await Promise.allSettled([
-      netns,
-      plan.ports.length > 0 ? reservePorts(native, plan.ports, target) : undefined,
-    ]);
+    const netns = plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
+    const leader = leadingOut(plan.endpoints);
+    const reserved = leader
+      ? reservePorts(native, plan.ports, {
+          owner: plan.id,
+          address: leader.address,
+          address6: leader.address6,
+          defaultIp: leader.hostBinding,
+        })
+      : undefined;
+    const [netnsResult, portsResult] = await Promise.allSettled([netns, reserved]);
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
     if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
     if (netnsResult.status === 'rejected') throw netnsResult.reason;
@@ -155,11 +157,11 @@ export class Starter {
   }
 
   /** Docker's sentence; the hint names the container that has the port, if it is one of ours. */
-  #portFailure(error: unknown, { id, endpoint, ports }: StartPlan): unknown {
+  #portFailure(error: unknown, { id, endpoints, ports }: StartPlan): unknown {
     if (!(error instanceof CaissonError) || error.kind !== 'Conflict') return error;
     const { graph } = this.#ctx;
     const { row } = this.#record(id);
-    const where = `driver failed programming external connectivity on endpoint ${row.name} (${endpoint?.endpointId ?? ''})`;
+    const where = `driver failed programming external connectivity on endpoint ${row.name} (${leadingOut(endpoints)?.id ?? ''})`;
     const holder = graph.networks
       .ports()
       .find((port) => ports.some(({ proto, hostPorts: [from] }) => proto === port.proto && from === port.hostPort));
@@ -180,38 +182,48 @@ export class Starter {
     const held = this.#held.get(id);
     if (held?.netnsFd !== undefined) this.#ctx.native.closeFd(held.netnsFd);
     for (const { fd } of held?.ports?.sockets ?? []) this.#ctx.native.closeFd(fd);
+    this.#ctx.resolvers.close(id);
     this.#held.delete(id);
   }
 
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
-    const { native, network } = this.#ctx;
+    const { native, devices, endpoints, resolvers } = this.#ctx;
     const held = this.#held.get(plan.id) ?? {};
     const options = await spawnOptions(this.#ctx, this.#record(plan.id));
     const work: Promise<unknown>[] = [];
-    if (plan.endpoint && held.netnsFd !== undefined) {
+    const resolver: PortSocket[] = [];
+    if (plan.endpoints.length > 0 && held.netnsFd !== undefined) {
       const own = native.dupFd(held.netnsFd);
-      work.push(network.attach(plan.endpoint, own).finally(() => native.closeFd(own)));
+      if (plan.endpoints.some(({ userDefined }) => userDefined)) resolver.push(...(await resolvers.open(plan.id, own)));
+      const attached = plan.endpoints.map((endpoint) => endpoints.attach(endpoint, own));
+      work.push(Promise.all(attached).finally(() => native.closeFd(own)));
     }
-    if (held.ports?.published.length) work.push(network.firewall.addPorts(held.ports.published));
+    if (held.ports?.published.length) work.push(devices.firewall.addPorts(held.ports.published));
     // spawnShim consumes the descriptors, also when it fails
     const netnsFd = held.netnsFd;
     const sockets = held.ports?.sockets ?? [];
     delete held.netnsFd;
     if (held.ports) held.ports = { ...held.ports, sockets: [] };
-    const spawn = native.spawnShim({ ...options, ...(netnsFd === undefined ? {} : { netnsFd }), ports: sockets });
+    const spawn = native.spawnShim({
+      ...options,
+      ...(netnsFd === undefined ? {} : { netnsFd }),
+      ports: [...sockets, ...resolver],
+    });
     const [spawned, ...others] = await Promise.allSettled([spawn, ...work]);
     for (const result of [spawned, ...others]) if (result.status === 'rejected') throw result.reason;
     return { state: { spawned: (spawned as PromiseFulfilledResult<SpawnedContainer>).value } };
   }
 
   async #unbuild(plan: StartPlan): Promise<void> {
-    const { native, network } = this.#ctx;
-    const { id, stateDir, cgroup, endpoint } = plan;
+    const { native, devices, resolvers } = this.#ctx;
+    const { id, stateDir, cgroup, endpoints } = plan;
+    resolvers.close(id);
     await native.destroyContainer({ id, stateDir, cgroup });
     const published = this.#held.get(id)?.ports?.published ?? [];
     // after a restart of the daemon the whole table is written anew from the rows
-    await network.firewall.removePorts(published);
-    if (endpoint) await native.deleteLink(endpoint.hostName).catch(ignoreMissing);
+    await devices.firewall.removePorts(published);
+    // links without an end on the host went with the namespace
+    for (const { hostName } of endpoints) if (hostName !== null) await native.deleteLink(hostName).catch(ignoreMissing);
   }
 
   async #release(plan: StartPlan, { spawned }: StartState): Promise<{ rows: () => void }> {
@@ -248,8 +260,7 @@ export class Starter {
       manuallyStopped: false,
     });
     const record = this.#record(plan.id);
-    const network = graph.networks.byName(record.hostConfig.NetworkMode);
-    if (network) events.network('connect', network, plan.id);
+    for (const network of networksOf(this.#ctx, record)) events.network('connect', network, plan.id);
     events.container(record, 'start');
   }
 
@@ -265,26 +276,15 @@ const volumeNames = ({ mountPoints }: ContainerDetail): string[] =>
   mountPoints.flatMap(({ type, name }) => (type === 'volume' && name !== undefined ? [name] : []));
 
 /** As Docker, at the start and not at create: 404 there would make the client pull the image. */
-function checkNetwork({ graph, network }: ContainerContext, mode: string): void {
-  if (mode.startsWith('container:')) {
-    const name = mode.slice('container:'.length);
-    try {
-      graph.containers.resolve(name);
-    } catch (error) {
-      const message = `joining network namespace of container: ${error instanceof Error ? error.message : error}`;
-      throw new CaissonError('System', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
-    }
-    return;
+function checkSharedNetwork({ graph }: ContainerContext, mode: string): void {
+  if (!mode.startsWith('container:')) return;
+  const name = mode.slice('container:'.length);
+  try {
+    graph.containers.resolve(name);
+  } catch (error) {
+    const message = `joining network namespace of container: ${error instanceof Error ? error.message : error}`;
+    throw new CaissonError('System', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
   }
-  if (!graph.networks.byName(mode) || (mode === 'bridge' && !network.enabled)) {
-    throw new CaissonError('NotFound', `failed to set up container networking: network ${mode} not found`, {
-      code: 'NETWORK_NOT_FOUND',
-    });
-  }
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!isKind(error, 'NotFound')) throw error;
 }
 
 /** 127: no such program; 126: it cannot be executed; 128: anything else that went wrong before it ran. */

@@ -1,6 +1,12 @@
 /** Options that caisson does not have: 501 with the option's name when one is set, never silence. */
 import { CaissonError } from '../../errdefs.ts';
-import { type CreateBody, createBody, type UpdateBody, updateBody } from '../api/schemas/containers.ts';
+import {
+  type CreateBody,
+  createBody,
+  endpoint as endpointBody,
+  type UpdateBody,
+  updateBody,
+} from '../api/schemas/containers.ts';
 
 /** How a client says "not given": Go sends zero values for what the user left out. */
 function isUnset(value: unknown): boolean {
@@ -16,7 +22,6 @@ const CONFIG: Record<string, string> = {
 };
 
 const HOST_CONFIG: Record<string, string> = {
-  Links: '--link',
   Cgroup: 'HostConfig.Cgroup',
   CpuRealtimePeriod: '--cpu-rt-period',
   CpuRealtimeRuntime: '--cpu-rt-runtime',
@@ -25,16 +30,6 @@ const HOST_CONFIG: Record<string, string> = {
   CpuPercent: '--cpu-percent (Windows only)',
   IOMaximumIOps: '--io-maxiops (Windows only)',
   IOMaximumBandwidth: '--io-maxbandwidth (Windows only)',
-};
-
-/** Of an endpoint: what an attachment to a network may ask for. */
-const ENDPOINT: Record<string, string> = {
-  IPAMConfig: '--ip, --ip6, --link-local-ip',
-  Links: '--link',
-  Aliases: '--network-alias',
-  MacAddress: '--mac-address',
-  DriverOpts: '--network driver-opt',
-  GwPriority: '--network gw-priority',
 };
 
 /** Sent back by clients that read them from inspect; they say what was, not what is wanted. */
@@ -71,16 +66,21 @@ const known = createBody.properties;
 export function refuseUnsupported(body: CreateBody): void {
   refuseUnknown(body, known, 'Config.');
   refuseSet(body, CONFIG);
-  if (body.MacAddress) throw refuse('--mac-address');
   const hostConfig = body.HostConfig ?? {};
   refuseUnknown(hostConfig, HOST_FIELDS, 'HostConfig.');
   refuseSet(hostConfig, HOST_CONFIG);
   if (hostConfig.UsernsMode && hostConfig.UsernsMode !== 'host') throw refuse(`--userns ${hostConfig.UsernsMode}`);
+  const mode = hostConfig.NetworkMode || 'default';
+  if ((hostConfig.Links ?? []).length > 0 && (mode === 'default' || mode === 'bridge')) {
+    throw new CaissonError('NotImplemented', '--link on the default bridge is not supported by caisson', {
+      code: 'OPTION_NOT_SUPPORTED',
+      hint: 'make a network (docker network create) and run both containers on it: they know each other by name there',
+    });
+  }
   for (const [network, endpoint] of Object.entries(body.NetworkingConfig?.EndpointsConfig ?? {})) {
     if (endpoint === null) continue;
-    refuseSet(endpoint, ENDPOINT);
     for (const [key, value] of Object.entries(endpoint)) {
-      if (!Object.hasOwn(ENDPOINT, key) && !ENDPOINT_STATE.has(key) && !isUnset(value)) {
+      if (!Object.hasOwn(endpointBody.properties, key) && !ENDPOINT_STATE.has(key) && !isUnset(value)) {
         throw refuse(`EndpointsConfig.${network}.${key}`);
       }
     }

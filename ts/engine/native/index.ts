@@ -106,7 +106,8 @@ export interface LogConfig {
 /** A socket in the host's namespace that reserves a published port and carries loopback traffic (spliced by the shim). */
 export interface PortSocket {
   fd: number;
-  proto: 'tcp' | 'udp' | 'sctp';
+  /** `resolver-…`: merely held, for the next daemon. */
+  proto: 'tcp' | 'udp' | 'sctp' | 'resolver-udp' | 'resolver-tcp';
   hostIp: string;
   hostPort: number;
   containerIp: string;
@@ -336,6 +337,23 @@ export interface EndpointOptions {
   mtu?: number;
 }
 
+export interface ChildOptions {
+  /** From createNetns; not consumed. */
+  netnsFd: number;
+  kind: 'macvlan' | 'ipvlan';
+  /** The host's device. */
+  parent: string;
+  /** macvlan: bridge, private, vepa, passthru; ipvlan: l2, l3, l3s. */
+  mode: string;
+  /** ipvlan: bridge, private, vepa. */
+  flag: string;
+  containerName: string;
+  mac: string;
+  addresses: string[];
+  gateways: string[];
+  mtu?: number;
+}
+
 export interface PublishedPort {
   /** Container id: stands in the element's comment. */
   owner: string;
@@ -466,6 +484,14 @@ export interface Native {
   deleteLink(name: string): Promise<void>;
   /** veth in one message with its peer born in the namespace, on the bridge, addresses, routes, up. */
   createEndpoint(options: EndpointOptions): Promise<void>;
+  /** A device of its own on one of the host's; kind `unsupported` where the kernel has no such driver. */
+  createChild(options: ChildOptions): Promise<void>;
+  /** Takes a device of a container away, from within its namespace. */
+  deleteChild(netnsFd: number, name: string): Promise<void>;
+  /** Sockets that take what a container sends to 127.0.0.11:53; those of an earlier call are not reached any more. */
+  createResolverSockets(netnsFd: number): Promise<{ udpFd: number; tcpFd: number }>;
+  /** A duplicate of a socket that the container's shim holds, by its `proto`; kind `gone` when it holds none. */
+  heldSocket(id: string, stateDir: string, proto: PortSocket['proto']): Promise<number>;
   /** Replaces our table in one transaction. */
   applyRuleset(ruleset: Ruleset): Promise<RulesetReport>;
   /** Brings our rules in others' chains to the mode; nothing else is touched. */

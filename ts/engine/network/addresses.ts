@@ -1,74 +1,122 @@
-/** IPv4 arithmetic and the choice of free subnets and addresses. */
-import { randomBytes } from 'node:crypto';
+/** Arithmetic of IP addresses of both families, and the choice of free ones. */
+import { createHash, randomBytes } from 'node:crypto';
+import { isIP, SocketAddress } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
 
+export type Family = 4 | 6;
+
 export interface Subnet {
+  family: Family;
   /** First address as a number. */
-  base: number;
+  base: bigint;
   prefix: number;
 }
 
-export function parseIpv4(text: string): number {
-  const parts = text.split('.').map(Number);
-  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255)) {
-    throw new CaissonError('InvalidParameter', `invalid IPv4 address: ${text}`);
-  }
-  return parts.reduce((sum, part) => sum * 256 + part, 0);
+const bitsOf = (family: Family): number => (family === 4 ? 32 : 128);
+
+const sizeOf = ({ family, prefix }: Subnet): bigint => 1n << BigInt(bitsOf(family) - prefix);
+
+const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
+
+export function familyOf(text: string): Family {
+  const family = isIP(text);
+  if (family === 0 || text.includes('%')) throw invalid(`invalid IP address: ${text}`);
+  return family as Family;
 }
 
-export const formatIpv4 = (address: number): string =>
-  [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');
+/** An address as a number. */
+export function parseAddress(text: string): bigint {
+  if (familyOf(text) === 4) return text.split('.').reduce((sum, part) => sum * 256n + BigInt(part), 0n);
+  const [head = '', tail] = canonical(text).split('::');
+  const groups = (part: string): string[] => (part === '' ? [] : part.split(':').flatMap(hexGroups));
+  const before = groups(head);
+  const after = groups(tail ?? '');
+  const middle = Array.from({ length: 8 - before.length - after.length }, () => '0');
+  return [...before, ...middle, ...after].reduce((sum, group) => sum * 65536n + BigInt(`0x${group}`), 0n);
+}
 
-const sizeOf = (prefix: number): number => 2 ** (32 - prefix);
+/** `1.2.3.4` at the end of an IPv6 address stands for two groups. */
+function hexGroups(group: string): string[] {
+  if (!group.includes('.')) return [group];
+  const [a = 0, b = 0, c = 0, d = 0] = group.split('.').map(Number);
+  return [(a * 256 + b).toString(16), (c * 256 + d).toString(16)];
+}
+
+/** IPv6 in the form of RFC 5952. */
+const canonical = (text: string): string => new SocketAddress({ address: text, family: 'ipv6' }).address;
+
+export function formatAddress(family: Family, address: bigint): string {
+  const step = family === 4 ? 8n : 16n;
+  const parts: string[] = [];
+  for (let shift = BigInt(bitsOf(family)) - step; shift >= 0n; shift -= step) {
+    parts.push(((address >> shift) & ((1n << step) - 1n)).toString(family === 4 ? 10 : 16));
+  }
+  return family === 4 ? parts.join('.') : canonical(parts.join(':'));
+}
+
+/** The same address in the one form that rows are compared in. */
+export const normalAddress = (text: string): string => formatAddress(familyOf(text), parseAddress(text));
 
 /** `172.17.0.5/16` → the subnet that it lies in. */
 export function parseSubnet(text: string): Subnet {
   const [address = '', prefixText = ''] = text.split('/');
+  const family = isIP(address);
   const prefix = Number(prefixText);
-  if (!/^\d{1,2}$/.test(prefixText) || prefix > 32) {
-    throw new CaissonError('InvalidParameter', `invalid subnet: ${text}`);
+  if (family === 0 || !/^\d{1,3}$/.test(prefixText) || prefix > bitsOf(family as Family)) {
+    throw invalid(`invalid subnet ${text}: it is an address with a prefix length`);
   }
-  const number = parseIpv4(address);
-  return { base: number - (number % sizeOf(prefix)), prefix };
+  const subnet: Subnet = { family: family as Family, base: 0n, prefix };
+  const number = parseAddress(address);
+  return { ...subnet, base: number - (number % sizeOf(subnet)) };
 }
 
-export const formatSubnet = ({ base, prefix }: Subnet): string => `${formatIpv4(base)}/${prefix}`;
+export const formatSubnet = ({ family, base, prefix }: Subnet): string => `${formatAddress(family, base)}/${prefix}`;
 
 export const overlaps = (a: Subnet, b: Subnet): boolean =>
-  a.base < b.base + sizeOf(b.prefix) && b.base < a.base + sizeOf(a.prefix);
+  a.family === b.family && a.base < b.base + sizeOf(b) && b.base < a.base + sizeOf(a);
 
-/** Docker's pools for bridges: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 and on. */
-function* pools(): Generator<Subnet> {
-  for (let second = 17; second <= 31; second++) yield parseSubnet(`172.${second}.0.0/16`);
-  for (let third = 0; third < 256; third += 16) yield parseSubnet(`192.168.${third}.0/20`);
+export const contains = (outer: Subnet, inner: Subnet): boolean =>
+  outer.family === inner.family && outer.base <= inner.base && inner.base + sizeOf(inner) <= outer.base + sizeOf(outer);
+
+export const holds = (subnet: Subnet, address: string): boolean =>
+  contains(subnet, { family: familyOf(address), base: parseAddress(address), prefix: bitsOf(familyOf(address)) });
+
+export const firstAddress = ({ family, base }: Subnet): string => formatAddress(family, base + 1n);
+
+/** Pieces of a pool, from its beginning. */
+export function* piecesOf(pool: Subnet, prefix: number): Generator<Subnet> {
+  const piece = { ...pool, prefix };
+  for (let base = pool.base; base < pool.base + sizeOf(pool); base += sizeOf(piece)) yield { ...piece, base };
 }
 
-/** The first pool that no route of the host and no network of ours touches. */
-export function freeSubnet(taken: Subnet[]): Subnet {
-  for (const pool of pools()) if (!taken.some((subnet) => overlaps(pool, subnet))) return pool;
-  throw new CaissonError(
-    'Unavailable',
-    'all predefined address pools have been fully subnetted: no free subnet for the bridge',
-    { hint: 'give one with --bip, for example --bip 10.200.0.1/16' },
-  );
+/** Every network number and IPv4's address for everybody are never given out. */
+function isReserved(subnet: Subnet, offset: bigint): boolean {
+  if (subnet.family === 4 && subnet.prefix >= 31) return false;
+  return offset === 0n || (subnet.family === 4 && offset === sizeOf(subnet) - 1n);
 }
 
 /**
- * The next free address behind the one given out last, so that an address is not reused while a neighbour may still have
- * it in its ARP cache. Network and broadcast address are never given out.
+ * The next free address of `range` (a part of `subnet`) behind the one given out last, so that an address is not reused
+ * while a neighbour may still have it in its ARP cache.
  */
-export function nextAddress(subnet: Subnet, isTaken: (address: string) => boolean, last: number | undefined): string {
-  const size = sizeOf(subnet.prefix);
-  const start = last === undefined ? 1 : last - subnet.base + 1;
-  for (let step = 0; step < size; step++) {
-    const offset = (start + step) % size;
-    if (offset === 0 || offset === size - 1) continue;
-    const address = formatIpv4(subnet.base + offset);
+export function nextAddress(
+  subnet: Subnet,
+  isTaken: (address: string) => boolean,
+  last: bigint | undefined,
+  range: Subnet = subnet,
+): string {
+  const size = sizeOf(range);
+  const inRange = last !== undefined && last >= range.base && last < range.base + size;
+  const start = inRange ? last - range.base + 1n : 0n;
+  for (let step = 0n; step < size; step++) {
+    const number = range.base + ((start + step) % size);
+    if (isReserved(subnet, number - subnet.base)) continue;
+    const address = formatAddress(range.family, number);
     if (!isTaken(address)) return address;
   }
   throw new CaissonError(
     'Unavailable',
-    `no available IPv4 addresses on this network's address pool: ${formatSubnet(subnet)}`,
+    `no available IPv${range.family} addresses on this network's address pool: ${formatSubnet(range)}`,
   );
 }
 
@@ -77,4 +125,11 @@ export function randomMac(): string {
   const bytes = randomBytes(6);
   bytes[0] = ((bytes[0] ?? 0) & 0xfe) | 0x02;
   return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+/** A unique local /64 for a network (RFC 4193): of its own, and the same as long as the network lives. */
+export function uniqueLocalSubnet(networkId: string): Subnet {
+  const digest = createHash('sha256').update(networkId).digest();
+  const base = (0xfdn << 120n) | (BigInt(`0x${digest.subarray(0, 7).toString('hex')}`) << 64n);
+  return { family: 6, base, prefix: 64 };
 }

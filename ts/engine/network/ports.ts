@@ -1,5 +1,6 @@
 /** Published ports: what was asked for, and the sockets that reserve it on the host. */
 import { existsSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { PortRow } from '../../graph/networks.ts';
 import type { ContainerConfig, HostConfig } from '../containers/config.ts';
@@ -18,7 +19,7 @@ export interface PortRequest {
 
 export interface ReservedPorts {
   sockets: PortSocket[];
-  /** For the ruleset; IPv6 is carried by the sockets alone, as the container has no IPv6 address. */
+  /** For the ruleset; what is of another family than the container's address is carried by the sockets alone. */
   published: PublishedPort[];
   rows: PortRow[];
 }
@@ -54,9 +55,12 @@ export function expandPort(text: string): string[] {
 }
 
 function checkAddress(hostIp: string): void {
-  if (hostIp === '' || hostIp.includes(':')) return;
-  if (!/^\d{1,3}(\.\d{1,3}){3}$/.test(hostIp)) throw invalid(`invalid host IP in a port binding: ${hostIp}`);
+  if (hostIp !== '' && isIP(hostIp) === 0) throw invalid(`invalid host IP in a port binding: ${hostIp}`);
 }
+
+/** Rows of containers that run, as the firewall has them. */
+export const publishedPorts = (rows: readonly PortRow[]): PublishedPort[] =>
+  rows.map(({ containerId, ...port }) => ({ ...port, owner: containerId }));
 
 /** `-p` and `-P` as requests; also the check at create. */
 export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, hostConfig: HostConfig): PortRequest[] {
@@ -90,11 +94,19 @@ interface Binding {
 
 type PortNative = Pick<Native, 'reservePorts' | 'closeFd'>;
 
-/** Binds every port of a container, or none. `defaultIp`: the daemon's `--ip`. */
+export interface PortTarget {
+  owner: string;
+  address: string | null;
+  address6: string | null;
+  /** Host address of ports that are published without one. */
+  defaultIp: string;
+}
+
+/** Binds every port of a container, or none. */
 export async function reservePorts(
   native: PortNative,
   requests: PortRequest[],
-  target: { owner: string; address: string; defaultIp: string },
+  target: PortTarget,
 ): Promise<ReservedPorts> {
   const bound: Binding[] = [];
   const both = target.defaultIp === '0.0.0.0' && hasIpv6();
@@ -148,13 +160,15 @@ async function bindAny(native: PortNative, request: PortRequest, addresses: stri
   }
 }
 
-function describe(bound: Binding[], target: { owner: string; address: string }): ReservedPorts {
+function describe(bound: Binding[], target: PortTarget): ReservedPorts {
   const reserved: ReservedPorts = { sockets: [], published: [], rows: [] };
   for (const { request, hostIp, fd, hostPort } of bound) {
     const { proto, containerPort } = request;
-    const common = { proto, hostIp, hostPort, containerPort, containerIp: target.address };
+    const { address, address6 } = target;
+    const containerIp = (hostIp.includes(':') ? (address6 ?? address) : (address ?? address6)) ?? '';
+    const common = { proto, hostIp, hostPort, containerPort, containerIp };
     reserved.sockets.push({ ...common, fd });
-    if (!hostIp.includes(':')) reserved.published.push({ ...common, owner: target.owner });
+    reserved.published.push({ ...common, owner: target.owner });
     reserved.rows.push({ ...common, containerId: target.owner });
   }
   return reserved;

@@ -128,7 +128,7 @@ const hostConfig = Type.Object({
 
 export type HostConfigBody = Static<typeof hostConfig>;
 
-const endpoint = Type.Object({
+export const endpoint = Type.Object({
   IPAMConfig: optional(Type.Object({ IPv4Address: string(), IPv6Address: string(), LinkLocalIPs: strings() })),
   Links: strings(),
   Aliases: strings(),

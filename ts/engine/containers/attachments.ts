@@ -1,0 +1,292 @@
+/** Networks of a container: those that it asks for at create, and those that it joins and leaves later. */
+import { CaissonError, isKind } from '../../errdefs.ts';
+import type { EndpointRow, NetworkRow } from '../../graph/networks.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import { type JobKind, lock } from '../jobs/kinds.ts';
+import { ignoreMissing } from '../network/devices.ts';
+import { type EndpointPlan, gatewaysOf } from '../network/endpoints.ts';
+import { checkSettings, type EndpointBody, endpointSettings } from '../network/settings.ts';
+import type { ContainerConfig, HostConfig } from './config.ts';
+import type { ContainerContext } from './context.ts';
+import { writeNames } from './nameFiles.ts';
+import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+
+/** It has devices of its own, or will have some. */
+export const hasOwnNetworks = ({ NetworkMode: mode }: Pick<HostConfig, 'NetworkMode'>): boolean =>
+  mode !== 'host' && mode !== 'none' && !mode.startsWith('container:');
+
+/** Networks that a container belongs to; removed ones are left out. */
+export function networksOf({ graph }: ContainerContext, record: ContainerRecord): NetworkRow[] {
+  const { row, hostConfig } = record;
+  if (!hasOwnNetworks(hostConfig)) {
+    const network = graph.networks.byName(hostConfig.NetworkMode);
+    return network ? [network] : [];
+  }
+  const rows = graph.networks.endpointsOf(row.id).map(({ networkId }) => graph.networks.get(networkId));
+  return rows.filter((network) => network !== undefined);
+}
+
+/** All names that others know it by. */
+const dnsNames = (id: string, name: string, config: Pick<ContainerConfig, 'Hostname'>): string[] => [
+  name,
+  id.slice(0, 12),
+  config.Hostname,
+];
+
+/** Endpoints that a create request asks for; the network of its mode first, the others by name. */
+export function requestedEndpoints(
+  ctx: ContainerContext,
+  container: { id: string; name: string; config: ContainerConfig; hostConfig: HostConfig },
+  body: CreateBody,
+): EndpointRow[] {
+  const { id, name, config, hostConfig } = container;
+  const asked = body.NetworkingConfig?.EndpointsConfig ?? {};
+  const mode = hostConfig.NetworkMode;
+  if (!hasOwnNetworks(hostConfig)) {
+    for (const [network, endpoint] of Object.entries(asked))
+      checkSettings(network, undefined, endpointSettings(endpoint));
+    return [];
+  }
+  const isMode = (network: string): boolean =>
+    network === mode || (network === 'default' && mode === 'bridge') || sameNetwork(ctx, network, mode);
+  const others = Object.keys(asked)
+    .filter((network) => !isMode(network))
+    .sort();
+  const own = Object.keys(asked).find(isMode);
+  return [mode, ...others].map((network, index) => {
+    const endpoint = index === 0 ? (own === undefined ? undefined : asked[own]) : asked[network];
+    const settings = endpointSettings(endpoint);
+    if (index === 0 && body.MacAddress && !settings.mac)
+      settings.mac = endpointSettings({ MacAddress: body.MacAddress }).mac;
+    checkSettings(network, ctx.endpoints.find(network), settings);
+    return ctx.endpoints.row(id, network, index, settings, dnsNames(id, name, config));
+  });
+}
+
+function sameNetwork({ endpoints }: ContainerContext, a: string, b: string): boolean {
+  const found = endpoints.find(a);
+  return found !== undefined && found.id === endpoints.find(b)?.id;
+}
+
+interface ConnectPlan {
+  containerId: string;
+  row: EndpointRow;
+  /** Of a container that runs. */
+  plan?: EndpointPlan;
+}
+
+interface DisconnectPlan {
+  containerId: string;
+  row: EndpointRow;
+  running: boolean;
+  /** The endpoint that leads out from now on. */
+  leader?: EndpointRow;
+}
+
+export class Attachments {
+  readonly kinds: [JobKind<ConnectPlan>, JobKind<DisconnectPlan>];
+  readonly #ctx: ContainerContext;
+
+  constructor(ctx: ContainerContext) {
+    this.#ctx = ctx;
+    this.kinds = [this.#connectKind(), this.#disconnectKind()];
+  }
+
+  async connect(network: string, container: string, body: EndpointBody | null | undefined): Promise<void> {
+    const { graph, endpoints, runner } = this.#ctx;
+    const found = graph.networks.resolve(network);
+    const record = readRecord(graph.containers.resolve(container));
+    checkJoinable(record, found);
+    const settings = endpointSettings(body);
+    checkSettings(found.name, found, settings);
+    const names = dnsNames(record.row.id, record.row.name, record.config);
+    const row = endpoints.row(record.row.id, found.id, this.#nextIndex(record.row.id), settings, names);
+    await runner.run(this.kinds[0], { containerId: record.row.id, row });
+  }
+
+  /** `force`: also when the container has gone. */
+  async disconnect(network: string, container: string, force: boolean): Promise<void> {
+    const { graph, runner } = this.#ctx;
+    const found = graph.networks.resolve(network);
+    let record: ContainerRecord;
+    try {
+      record = readRecord(graph.containers.resolve(container));
+    } catch (error) {
+      if (force && isKind(error, 'NotFound')) return;
+      throw error;
+    }
+    if (found.name === 'host') {
+      throw new CaissonError(
+        'Forbidden',
+        'container cannot be disconnected from host network or connected to host network',
+      );
+    }
+    const row = graph.networks.endpointsOf(record.row.id).find(({ networkId }) => networkId === found.id);
+    if (!row) {
+      throw new CaissonError('Forbidden', `container ${record.row.id} is not connected to network ${found.name}`);
+    }
+    await runner.run(this.kinds[1], { containerId: record.row.id, row, running: isRunning(record.row) });
+  }
+
+  /** eth0 to ethN of all networks are counted together, as their owner sees them. */
+  #nextIndex(id: string): number {
+    const used = this.#ctx.graph.networks
+      .endpointsOf(id)
+      .map(({ interface: device }) => Number(/\d+$/.exec(device)?.[0] ?? -1));
+    return Math.max(-1, ...used) + 1;
+  }
+
+  #connectKind(): JobKind<ConnectPlan> {
+    const { graph, events } = this.#ctx;
+    return {
+      kind: 'network-connect',
+      subject: ({ containerId }) => containerId,
+      claims: ({ containerId }) => [lock(`container:${containerId}`)],
+      begin: (plan) => this.#beginConnect(plan),
+      rollback: ({ row }) => {
+        graph.networks.deleteEndpoint(row.id);
+        this.#ctx.endpoints.chooseLeader(row.containerId);
+      },
+      commitPoint: 1,
+      durable: true,
+      steps: [
+        {
+          name: 'attach',
+          medium: 'kernel',
+          do: async ({ containerId, row, plan }) => {
+            if (plan) await this.#attach(containerId, plan);
+            return {
+              rows: () => {
+                const network = graph.networks.get(row.networkId);
+                if (network) events.network('connect', network, containerId);
+              },
+            };
+          },
+          undo: async ({ containerId, plan }) => {
+            if (plan) await this.#detach(containerId, plan);
+          },
+        },
+      ],
+    };
+  }
+
+  #beginConnect({ containerId, row }: ConnectPlan): ConnectPlan {
+    const { graph, endpoints } = this.#ctx;
+    const container = graph.containers.resolve(containerId);
+    const existing = graph.networks.endpointsOf(containerId).find(({ networkId }) => networkId === row.networkId);
+    if (existing) {
+      throw new CaissonError(
+        'Forbidden',
+        `endpoint with name ${container.name} already exists in network ${row.networkName}`,
+      );
+    }
+    graph.networks.insertEndpoint(row);
+    return isRunning(container) ? { containerId, row, plan: endpoints.allocateOne(row) } : { containerId, row };
+  }
+
+  async #attach(containerId: string, plan: EndpointPlan): Promise<void> {
+    const { native, endpoints, resolvers } = this.#ctx;
+    const netnsFd = await native.containerNetns(containerId);
+    try {
+      // the route of another endpoint makes way first
+      await endpoints.attach({ ...plan, leadsOut: false }, netnsFd);
+      if (plan.leadsOut) {
+        await native.setDefaultRoutes({ netnsFd, device: plan.interface, gateways: gatewaysOf(plan) });
+      }
+      if (plan.userDefined) await resolvers.ensure(containerId, netnsFd);
+    } finally {
+      native.closeFd(netnsFd);
+    }
+    writeNames(this.#ctx, containerId);
+  }
+
+  async #detach(
+    containerId: string,
+    row: Pick<EndpointRow, 'hostName' | 'interface'>,
+    leader?: EndpointRow,
+  ): Promise<void> {
+    const { native } = this.#ctx;
+    if (row.hostName !== null) await native.deleteLink(row.hostName).catch(ignoreMissing);
+    let netnsFd: number;
+    try {
+      netnsFd = await native.containerNetns(containerId);
+    } catch {
+      // it has ended meanwhile, and its namespace with it
+      return;
+    }
+    try {
+      if (row.hostName === null) await native.deleteChild(netnsFd, row.interface).catch(ignoreMissing);
+      if (leader) {
+        await native.setDefaultRoutes({ netnsFd, device: leader.interface, gateways: gatewaysOf(leader) });
+      }
+    } finally {
+      native.closeFd(netnsFd);
+    }
+  }
+
+  #disconnectKind(): JobKind<DisconnectPlan> {
+    const { graph, events, endpoints } = this.#ctx;
+    return {
+      kind: 'network-disconnect',
+      subject: ({ containerId }) => containerId,
+      claims: ({ containerId }) => [lock(`container:${containerId}`)],
+      begin: ({ containerId, row, running }) => {
+        const network = graph.networks.get(row.networkId);
+        graph.networks.deleteEndpoint(row.id);
+        const leader = running ? endpoints.chooseLeader(containerId) : undefined;
+        if (network && running) events.network('disconnect', network, containerId);
+        return { containerId, row, running, ...(leader ? { leader } : {}) };
+      },
+      commitPoint: 0,
+      durable: true,
+      steps: [
+        {
+          name: 'detach',
+          medium: 'kernel',
+          do: async ({ containerId, row, running, leader }) => {
+            if (!running) return;
+            await this.#detach(containerId, row, leader);
+            await this.#movePorts(containerId, row, leader);
+            writeNames(this.#ctx, containerId);
+          },
+        },
+      ],
+    };
+  }
+
+  /** Published ports follow the default route; without one left they are closed. */
+  async #movePorts(containerId: string, row: EndpointRow, leader: EndpointRow | undefined): Promise<void> {
+    if (!row.leadsOut) return;
+    const { graph, devices } = this.#ctx;
+    const ports = graph.networks.portsOf(containerId).map((port) => ({ ...port, owner: containerId }));
+    await devices.firewall.removePorts(ports);
+    const moved = ports.flatMap((port) => {
+      const containerIp = port.containerIp.includes(':') ? leader?.address6 : leader?.address;
+      return containerIp ? [{ ...port, containerIp }] : [];
+    });
+    if (moved.length > 0) await devices.firewall.addPorts(moved);
+    graph.db.transaction(() => {
+      graph.networks.deletePorts(containerId);
+      for (const { owner: _owner, ...port } of moved) graph.networks.insertPort(port);
+    });
+  }
+}
+
+function checkJoinable({ row, hostConfig }: ContainerRecord, network: NetworkRow): void {
+  const { NetworkMode: mode } = hostConfig;
+  const forbid = (message: string): CaissonError => new CaissonError('Forbidden', message);
+  if (mode === 'host' || network.name === 'host') {
+    throw forbid('container cannot be disconnected from host network or connected to host network');
+  }
+  if (mode.startsWith('container:')) {
+    throw forbid(
+      'container sharing network namespace with another container or host cannot be connected to any other network',
+    );
+  }
+  if (mode === 'none' || network.name === 'none') {
+    throw forbid('container cannot be connected to multiple networks with one of the networks in private (none) mode');
+  }
+  if (row.status === 'removing' || row.status === 'dead') {
+    throw forbid(`container ${row.id} is marked for removal and cannot be connected or disconnected to the network`);
+  }
+}

@@ -1,0 +1,121 @@
+/** `GET /networks` and `GET /networks/{id}`: networks in Docker's shape, and its filters. */
+import { CaissonError } from '../../errdefs.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { NetworkRow } from '../../graph/networks.ts';
+import { type Filters, labelsMatch } from '../api/query.ts';
+import type { DaemonConfig } from '../config.ts';
+import { isPredefined } from './devices.ts';
+import { networkDetail } from './settings.ts';
+
+export interface NetworkView {
+  graph: Graph;
+  config: DaemonConfig;
+}
+
+function optionsOf(row: NetworkRow, config: DaemonConfig): Record<string, string> {
+  if (row.name !== 'bridge') return JSON.parse(row.options) as Record<string, string>;
+  return {
+    'com.docker.network.bridge.default_bridge': 'true',
+    'com.docker.network.bridge.enable_icc': String(config.icc),
+    'com.docker.network.bridge.enable_ip_masquerade': 'true',
+    'com.docker.network.bridge.host_binding_ipv4': config.ip,
+    'com.docker.network.bridge.name': row.bridge ?? '',
+    'com.docker.network.driver.mtu': String(config.mtu),
+  };
+}
+
+/** Containers that run on it. */
+export function attached({ graph }: Pick<NetworkView, 'graph'>, row: NetworkRow): Record<string, { Name: string }> {
+  const described: Record<string, { Name: string }> = {};
+  for (const endpoint of graph.networks.endpointsOn(row.id)) {
+    const { address, address6 } = endpoint;
+    if (address === null && address6 === null) continue;
+    described[endpoint.containerId] = {
+      Name: graph.containers.get(endpoint.containerId)?.name ?? '',
+      ...{
+        EndpointID: endpoint.id,
+        MacAddress: endpoint.mac ?? '',
+        IPv4Address: address === null ? '' : `${address}/${endpoint.prefixLength}`,
+        IPv6Address: address6 === null ? '' : `${address6}/${endpoint.prefixLength6}`,
+      },
+    };
+  }
+  return described;
+}
+
+function ipamConfig(row: NetworkRow): object[] {
+  const { auxAddresses } = networkDetail(row);
+  const families = [
+    [row.subnet, row.ipRange, row.gateway],
+    [row.subnet6, row.ipRange6, row.gateway6],
+  ] as const;
+  return families.flatMap(([subnet, range, gateway]) => {
+    if (subnet === null) return [];
+    const own = Object.entries(auxAddresses).filter(([, one]) => one.includes(':') === subnet.includes(':'));
+    return [
+      {
+        Subnet: subnet,
+        ...(range === null ? {} : { IPRange: range }),
+        Gateway: gateway ?? '',
+        ...(own.length > 0 ? { AuxiliaryAddresses: Object.fromEntries(own) } : {}),
+      },
+    ];
+  });
+}
+
+/** Docker's list leaves the containers out; inspect names them. */
+export function describeNetwork(view: NetworkView, row: NetworkRow, withContainers: boolean): object {
+  const { ipamOptions } = networkDetail(row);
+  const plain = row.driver === 'host' || row.driver === 'null';
+  const config = ipamConfig(row);
+  return {
+    Name: row.name,
+    Id: row.id,
+    Created: row.created,
+    Scope: 'local',
+    Driver: row.driver,
+    EnableIPv4: plain || row.subnet !== null,
+    EnableIPv6: row.subnet6 !== null,
+    IPAM: { Driver: 'default', Options: ipamOptions, Config: plain ? null : config },
+    Internal: row.internal,
+    Attachable: row.attachable,
+    Ingress: false,
+    ConfigFrom: { Network: '' },
+    ConfigOnly: false,
+    Containers: withContainers ? attached(view, row) : {},
+    Options: plain ? {} : optionsOf(row, view.config),
+    Labels: JSON.parse(row.labels) as object,
+  };
+}
+
+export const NETWORK_FILTERS = ['id', 'name', 'driver', 'scope', 'type', 'dangling', 'label'];
+
+function isDangling(value: string): boolean {
+  if (/^(1|true)$/i.test(value)) return true;
+  if (/^(0|false)$/i.test(value)) return false;
+  throw new CaissonError('InvalidParameter', `invalid filter 'dangling=${JSON.stringify([value])}'`);
+}
+
+export function networkMatches(view: NetworkView, row: NetworkRow, filters: Filters): boolean {
+  const any = (key: string, test: (value: string) => boolean): boolean => {
+    const values = filters.get(key);
+    return values === undefined || values.length === 0 || values.some(test);
+  };
+  const type = isPredefined(row.name) ? 'builtin' : 'custom';
+  for (const value of filters.get('type') ?? []) {
+    if (value !== 'builtin' && value !== 'custom') {
+      throw new CaissonError('InvalidParameter', `invalid filter: 'type'='${value}'`);
+    }
+  }
+  // the predefined networks are never dangling
+  const dangling = type === 'custom' && Object.keys(attached(view, row)).length === 0;
+  return (
+    any('id', (value) => row.id.includes(value)) &&
+    any('name', (value) => row.name.includes(value)) &&
+    any('driver', (value) => row.driver === value) &&
+    any('scope', (value) => value === 'local') &&
+    any('type', (value) => value === type) &&
+    any('dangling', (value) => isDangling(value) === dangling) &&
+    labelsMatch(JSON.parse(row.labels) as Record<string, string>, filters.get('label') ?? [])
+  );
+}

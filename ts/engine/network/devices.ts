@@ -1,0 +1,208 @@
+/**
+ * Networks in the kernel: the predefined rows and the default bridge at the daemon's start, the bridge of each further
+ * network with its place in the firewall. Rows are the truth; what the kernel has is made to match them.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync } from 'node:fs';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { NetworkRow } from '../../graph/networks.ts';
+import type { Logger } from '../../log.ts';
+import type { DaemonConfig } from '../config.ts';
+import { nowRfc3339 } from '../containers/time.ts';
+import type { BridgeRules, Native, PublishedPort, RouteInfo } from '../native/index.ts';
+import { firstAddress, formatSubnet, parseSubnet, type Subnet } from './addresses.ts';
+import { bridgeSettings } from './driverOptions.ts';
+import { Firewall } from './firewall.ts';
+import { freeSubnet } from './pools.ts';
+
+const DEFAULT_BRIDGE = 'caisson0';
+const PREDEFINED = ['bridge', 'host', 'none'];
+
+export const isPredefined = (name: string): boolean => PREDEFINED.includes(name);
+
+export const newId = (): string => randomBytes(32).toString('hex');
+
+/** Every subnet that a route of the host leads to, but for those of one device. */
+export function routedSubnets(routes: readonly RouteInfo[], exceptDevice?: string): Subnet[] {
+  // a default route covers everything and says nothing
+  return routes
+    .filter(({ destination, device }) => device !== exceptDevice && !destination.endsWith('/0'))
+    .map(({ destination }) => parseSubnet(destination));
+}
+
+const subnetsOf = ({ subnet, subnet6 }: Pick<NetworkRow, 'subnet' | 'subnet6'>): string[] =>
+  [subnet, subnet6].filter((one) => one !== null);
+
+export class NetworkDevices {
+  readonly firewall: Firewall;
+  readonly #graph: Graph;
+  readonly #native: Native;
+  readonly #config: DaemonConfig;
+  readonly #log: Logger;
+  /** Bridges that are there with their rules; after a boot those of further networks are made when they are used. */
+  readonly #present = new Map<string, Promise<void>>();
+  #forwardsIpv6 = false;
+
+  constructor(graph: Graph, native: Native, config: DaemonConfig, log: Logger) {
+    this.#graph = graph;
+    this.#native = native;
+    this.#config = config;
+    this.#log = log;
+    const named = this.device === DEFAULT_BRIDGE || !this.enabled;
+    this.firewall = new Firewall(native, config, log, named ? 'caisson' : `caisson_${this.device}`);
+  }
+
+  /** Name of the default bridge's device. */
+  get device(): string {
+    return this.#config.bridge || DEFAULT_BRIDGE;
+  }
+
+  /** There is a default bridge. */
+  get enabled(): boolean {
+    return this.#config.bridge !== 'none';
+  }
+
+  /** Rows of the predefined networks, then bridges and the table. `ports`: of the containers that run. */
+  async prepare(ports: PublishedPort[]): Promise<void> {
+    await this.#insertRows();
+    const bridges = this.#graph.networks.all().filter(({ driver }) => driver === 'bridge');
+    const rules: BridgeRules[] = [];
+    for (const row of bridges) {
+      const isDefault = row.name === 'bridge';
+      if (isDefault ? !this.enabled : !existsSync(`/sys/class/net/${row.bridge}`)) continue;
+      await this.#makeBridge(row);
+      rules.push(this.#rules(row));
+      this.#present.set(row.id, Promise.resolve());
+    }
+    await this.firewall.open(rules, ports);
+  }
+
+  #rules(row: NetworkRow): BridgeRules {
+    const { icc, masquerade } = bridgeSettings(row, this.#config);
+    return { bridge: row.bridge ?? '', subnets: subnetsOf(row), icc, masquerade, internal: row.internal };
+  }
+
+  async #makeBridge(row: NetworkRow): Promise<void> {
+    const { mtu, gateway } = bridgeSettings(row, this.#config);
+    const families = [
+      [row.subnet, row.gateway],
+      [row.subnet6, row.gateway6],
+    ] as const;
+    const addresses = families.flatMap(([subnet, address]) =>
+      gateway && subnet !== null && address !== null ? [`${address}/${parseSubnet(subnet).prefix}`] : [],
+    );
+    await this.#native.ensureBridge({ name: row.bridge ?? '', addresses, mtu });
+    await this.#forward(row.subnet6 !== null);
+  }
+
+  async #forward(ipv6: boolean): Promise<void> {
+    if (ipv6 && this.#forwardsIpv6) return;
+    if (await this.#native.enableForwarding(ipv6))
+      this.#log.info({ ipv6 }, 'forwarding of the host was off and is on now');
+    this.#forwardsIpv6 ||= ipv6;
+  }
+
+  /** The network's device and rules are there when this resolves. */
+  async ensure(row: NetworkRow): Promise<void> {
+    if (row.driver !== 'bridge') return;
+    const present = this.#present.get(row.id);
+    if (present) return present;
+    const made = this.#makeBridge(row).then(() => this.firewall.addBridge(this.#rules(row)));
+    this.#present.set(row.id, made);
+    made.catch(() => this.#present.delete(row.id));
+    return made;
+  }
+
+  /** Idempotent, and knows the network by what its plan says: its row may be gone. */
+  async remove(row: NetworkRow): Promise<void> {
+    if (row.driver !== 'bridge' || row.bridge === null) return;
+    this.#present.delete(row.id);
+    await this.firewall.removeBridge(this.#rules(row));
+    await this.#native.deleteLink(row.bridge).catch(ignoreMissing);
+  }
+
+  async #insertRows(): Promise<void> {
+    const { networks } = this.#graph;
+    const base = {
+      ipRange: null,
+      subnet6: null,
+      gateway6: null,
+      ipRange6: null,
+      internal: false,
+      attachable: false,
+      options: '{}',
+      labels: '{}',
+      detail: '{}',
+    };
+    const plain = { ...base, bridge: null, subnet: null, gateway: null };
+    for (const [name, driver] of [
+      ['none', 'null'],
+      ['host', 'host'],
+    ] as const) {
+      if (!networks.byName(name)) networks.insert({ ...plain, id: newId(), name, driver, created: nowRfc3339() });
+    }
+    const existing = networks.byName('bridge');
+    if (existing && !this.#changed(existing)) return;
+    const addressing = this.enabled ? await this.#chooseSubnet() : { subnet: null, gateway: null };
+    this.#graph.db.transaction(() => {
+      const id = existing?.id ?? newId();
+      const row = { ...base, ...addressing, id, name: 'bridge', driver: 'bridge', created: nowRfc3339() };
+      if (existing) this.#replace(existing, { ...row, bridge: this.device, created: existing.created });
+      else networks.insert({ ...row, bridge: this.device });
+    });
+  }
+
+  /** The settings name another device or address than the row. */
+  #changed(row: NetworkRow): boolean {
+    const { bip } = this.#config;
+    if (!this.enabled) return false;
+    return row.bridge !== this.device || row.subnet === null || (bip !== '' && `${row.gateway}` !== bip.split('/')[0]);
+  }
+
+  #replace(existing: NetworkRow, row: NetworkRow): void {
+    const { networks } = this.#graph;
+    if (networks.endpointsOn(existing.id).some(({ address }) => address !== null)) {
+      throw new CaissonError('Conflict', 'the default bridge cannot change while containers run on it', {
+        hint: 'stop them, or start the daemon with its former --bip and --bridge',
+      });
+    }
+    networks.delete(existing.id);
+    networks.insert(row);
+  }
+
+  async #chooseSubnet(): Promise<{ subnet: string; gateway: string }> {
+    const { bip, defaultAddressPools } = this.#config;
+    if (bip) return { subnet: formatSubnet(parseSubnet(bip)), gateway: bip.split('/')[0] ?? '' };
+    const own = this.#graph.networks.all().flatMap(subnetsOf).map(parseSubnet);
+    const taken = routedSubnets(await this.#native.listRoutes(), this.device);
+    const subnet = freeSubnet(defaultAddressPools, [...taken, ...own]);
+    return { subnet: formatSubnet(subnet), gateway: firstAddress(subnet) };
+  }
+
+  /** Host ends of veth pairs on our bridges that no endpoint names: left by a daemon that was killed. */
+  async sweep(): Promise<void> {
+    const known = new Set(this.#graph.networks.allEndpoints().map(({ hostName }) => hostName));
+    for (const { driver, bridge, name } of this.#graph.networks.all()) {
+      if (driver !== 'bridge' || (name === 'bridge' && !this.enabled)) continue;
+      for (const member of membersOf(bridge ?? '')) {
+        if (/^veth[0-9a-f]{8}$/.test(member) && !known.has(member)) {
+          await this.#native.deleteLink(member).catch(ignoreMissing);
+        }
+      }
+    }
+  }
+}
+
+function membersOf(bridge: string): string[] {
+  try {
+    return readdirSync(`/sys/class/net/${bridge}/brif`);
+  } catch {
+    // not made since the boot; or /sys shows another network namespace, and there is nothing to compare
+    return [];
+  }
+}
+
+export function ignoreMissing(error: unknown): void {
+  if (!isKind(error, 'NotFound')) throw error;
+}

@@ -1,0 +1,124 @@
+/** Options of a network's driver: read in one place, and refused when they are not known. */
+import { readFileSync } from 'node:fs';
+import { CaissonError } from '../../errdefs.ts';
+import type { NetworkRow } from '../../graph/networks.ts';
+import type { DaemonConfig } from '../config.ts';
+
+const BRIDGE = 'com.docker.network.bridge.';
+export const MTU = 'com.docker.network.driver.mtu';
+const PREFIX = 'com.docker.network.container_iface_prefix';
+export const NAME = `${BRIDGE}name`;
+const ICC = `${BRIDGE}enable_icc`;
+const MASQUERADE = `${BRIDGE}enable_ip_masquerade`;
+const HOST_BINDING = `${BRIDGE}host_binding_ipv4`;
+const INHIBIT = `${BRIDGE}inhibit_ipv4`;
+const GATEWAY_MODES = [`${BRIDGE}gateway_mode_ipv4`, `${BRIDGE}gateway_mode_ipv6`];
+/** compose writes it beside EnableIPv6. */
+export const ENABLE_IPV6 = 'com.docker.network.enable_ipv6';
+export const ENABLE_IPV4 = 'com.docker.network.enable_ipv4';
+
+const KNOWN: Record<string, ReadonlySet<string>> = {
+  bridge: new Set([
+    MTU,
+    PREFIX,
+    NAME,
+    ICC,
+    MASQUERADE,
+    HOST_BINDING,
+    INHIBIT,
+    ENABLE_IPV4,
+    ENABLE_IPV6,
+    ...GATEWAY_MODES,
+  ]),
+  macvlan: new Set(['parent', 'macvlan_mode', MTU, PREFIX, ENABLE_IPV4, ENABLE_IPV6]),
+  ipvlan: new Set(['parent', 'ipvlan_mode', 'ipvlan_flag', MTU, PREFIX, ENABLE_IPV4, ENABLE_IPV6]),
+};
+
+const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
+
+const TRUE = ['1', 't', 'T', 'TRUE', 'true', 'True'];
+const FALSE = ['0', 'f', 'F', 'FALSE', 'false', 'False'];
+
+function bool(options: Record<string, string>, key: string, absent: boolean): boolean {
+  const value = options[key];
+  if (value === undefined || value === '') return absent;
+  if (!TRUE.includes(value) && !FALSE.includes(value)) throw invalid(`invalid value for ${key}: ${value}`);
+  return TRUE.includes(value);
+}
+
+/** Refuses what the driver does not know, and values that it cannot take. */
+export function checkOptions(driver: string, options: Record<string, string>, internal: boolean): void {
+  for (const key of Object.keys(options)) {
+    if (!KNOWN[driver]?.has(key)) {
+      throw new CaissonError(
+        'NotImplemented',
+        `network option ${key} is not supported by driver ${driver} of caisson`,
+        {
+          code: 'OPTION_NOT_SUPPORTED',
+        },
+      );
+    }
+  }
+  for (const key of [ICC, MASQUERADE, INHIBIT, ENABLE_IPV4, ENABLE_IPV6]) bool(options, key, false);
+  const mtu = options[MTU];
+  if (mtu !== undefined && (!/^\d{2,5}$/.test(mtu) || Number(mtu) < 68 || Number(mtu) > 65535)) {
+    throw invalid(`invalid value for ${MTU}: ${mtu}`);
+  }
+  if (options[NAME] !== undefined && !/^[\w.-]{1,15}$/.test(options[NAME]))
+    throw invalid(`invalid bridge name: ${options[NAME]}`);
+  if (options[PREFIX] !== undefined && !/^[\w.-]{1,11}$/.test(options[PREFIX])) {
+    throw invalid(`invalid value for ${PREFIX}: ${options[PREFIX]}`);
+  }
+  for (const key of GATEWAY_MODES) {
+    const mode = options[key];
+    const good = mode === undefined || mode === 'nat' || (mode === 'isolated' && internal);
+    if (!good) {
+      throw new CaissonError('NotImplemented', `network option ${key}=${mode} is not supported by caisson`, {
+        code: 'OPTION_NOT_SUPPORTED',
+        hint:
+          mode === 'isolated'
+            ? 'isolated is for internal networks'
+            : 'supported: nat, and isolated for internal networks',
+      });
+    }
+  }
+}
+
+export const optionsOf = (row: NetworkRow): Record<string, string> => JSON.parse(row.options) as Record<string, string>;
+
+export interface BridgeSettings {
+  icc: boolean;
+  masquerade: boolean;
+  mtu: number;
+  /** Host address of ports that are published without one. */
+  hostBinding: string;
+  /** The host has addresses on the bridge. */
+  gateway: boolean;
+}
+
+/** What a bridge network is like: the daemon's settings for the default one, its options for others. */
+export function bridgeSettings(row: NetworkRow, config: DaemonConfig): BridgeSettings {
+  const options = optionsOf(row);
+  const isDefault = row.name === 'bridge';
+  return {
+    icc: isDefault ? config.icc : bool(options, ICC, true),
+    masquerade: bool(options, MASQUERADE, true),
+    mtu: Number(options[MTU] ?? config.mtu),
+    hostBinding: options[HOST_BINDING] || config.ip,
+    gateway: !bool(options, INHIBIT, false) && !GATEWAY_MODES.some((key) => options[key] === 'isolated'),
+  };
+}
+
+export const interfacePrefix = (row: NetworkRow): string => optionsOf(row)[PREFIX] ?? 'eth';
+
+/** MTU of the device that the host's default route leaves by, where it is smaller than the usual: a VPN, a cloud's network. */
+export function egressMtu(device: string | undefined): number | undefined {
+  if (device === undefined) return undefined;
+  try {
+    const mtu = Number(readFileSync(`/sys/class/net/${device}/mtu`, 'utf8'));
+    return mtu >= 1280 && mtu < 1500 ? mtu : undefined;
+  } catch {
+    // /sys shows another network namespace
+    return undefined;
+  }
+}

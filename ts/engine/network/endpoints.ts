@@ -1,0 +1,229 @@
+/** A container's attachments: rows at create, addresses at each start, links in the kernel. */
+import { randomBytes } from 'node:crypto';
+import { CaissonError } from '../../errdefs.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { Addressing, EndpointRow, NetworkRow } from '../../graph/networks.ts';
+import type { DaemonConfig } from '../config.ts';
+import type { Native } from '../native/index.ts';
+import { holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
+import { type NetworkDevices, newId } from './devices.ts';
+import { bridgeSettings, interfacePrefix, MTU, optionsOf } from './driverOptions.ts';
+import { type EndpointSettings, NO_SETTINGS, networkDetail } from './settings.ts';
+
+/** An attachment with everything chosen in advance. */
+export interface EndpointPlan extends Addressing {
+  networkName: string;
+  driver: 'bridge' | 'macvlan' | 'ipvlan';
+  mtu: number;
+  /** Containers on it know each other by name. */
+  userDefined: boolean;
+  internal: boolean;
+  /** Host address of ports that are published without one. */
+  hostBinding: string;
+}
+
+/** Where ports are published to; v6 as well, if the container has an address. */
+export const leadingOut = (plans: readonly EndpointPlan[]): EndpointPlan | undefined =>
+  plans.find(({ leadsOut }) => leadsOut);
+
+const withPrefix = (address: string | null, prefix: number | null): string[] =>
+  address === null ? [] : [`${address}/${prefix}`];
+
+export const settingsOf = (row: Pick<EndpointRow, 'config'>): EndpointSettings => ({
+  ...NO_SETTINGS,
+  ...(JSON.parse(row.config) as Partial<EndpointSettings>),
+});
+
+export class Endpoints {
+  readonly #graph: Graph;
+  readonly #native: Native;
+  readonly #config: DaemonConfig;
+  readonly #devices: NetworkDevices;
+  /** Address given out last in each network and family: the next search starts behind it. */
+  readonly #last = new Map<string, bigint>();
+
+  constructor(graph: Graph, native: Native, config: DaemonConfig, devices: NetworkDevices) {
+    this.#graph = graph;
+    this.#native = native;
+    this.#config = config;
+    this.#devices = devices;
+  }
+
+  /** The row of a new attachment; its addresses are chosen when the container runs. */
+  row(containerId: string, network: string, index: number, settings: EndpointSettings, names: string[]): EndpointRow {
+    const found = this.find(network);
+    const userDefined = found === undefined || found.name !== 'bridge';
+    return {
+      id: newId(),
+      containerId,
+      networkId: found?.id ?? network,
+      networkName: found?.name ?? network,
+      interface: settings.ifname || `${found ? interfacePrefix(found) : 'eth'}${index}`,
+      hostName: null,
+      mac: null,
+      address: null,
+      prefixLength: null,
+      gateway: null,
+      address6: null,
+      prefixLength6: null,
+      gateway6: null,
+      leadsOut: false,
+      aliases: JSON.stringify(userDefined ? [...new Set([...names, ...settings.aliases])] : []),
+      config: JSON.stringify(settings),
+    };
+  }
+
+  /** By id or name; undefined when there is none. */
+  find(network: string): NetworkRow | undefined {
+    try {
+      return this.#graph.networks.resolve(network);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** The network of an endpoint, also when it was made anew under its name. */
+  networkOf(row: EndpointRow): NetworkRow {
+    const { networks } = this.#graph;
+    const network = networks.get(row.networkId) ?? networks.byName(row.networkName);
+    if (!network || (network.name === 'bridge' && !this.#devices.enabled)) {
+      throw new CaissonError(
+        'NotFound',
+        `failed to set up container networking: network ${row.networkName} not found`,
+        {
+          code: 'NETWORK_NOT_FOUND',
+        },
+      );
+    }
+    return network;
+  }
+
+  /** Chooses addresses, MACs and device names of all endpoints and writes them, in the caller's transaction. */
+  allocate(containerId: string): EndpointPlan[] {
+    const rows = this.#graph.networks.endpointsOf(containerId);
+    const plans = rows.map((row) => this.#choose(row));
+    this.#chooseLeader(rows, plans);
+    for (const plan of plans) this.#graph.networks.updateEndpoint(plan);
+    return plans;
+  }
+
+  /** As `allocate`, for one endpoint of a container that runs; the default route stays where it is, if there is one. */
+  allocateOne(row: EndpointRow): EndpointPlan {
+    const others = this.#graph.networks.endpointsOf(row.containerId).filter(({ id }) => id !== row.id);
+    const plan = this.#choose(row);
+    const rival = others.find(({ leadsOut }) => leadsOut);
+    plan.leadsOut = canLead(plan) && (!rival || outranks(row, rival));
+    if (plan.leadsOut && rival) this.#graph.networks.updateEndpoint({ ...rival, leadsOut: false });
+    this.#graph.networks.updateEndpoint(plan);
+    return plan;
+  }
+
+  /** Gives the default route to the best of the endpoints that are left; says which, when that is another one now. */
+  chooseLeader(containerId: string): EndpointRow | undefined {
+    const rows = this.#graph.networks.endpointsOf(containerId).filter(({ address, address6 }) => address ?? address6);
+    const able = rows.filter((row) => !this.networkOf(row).internal && (row.gateway ?? row.gateway6) !== null);
+    const [best] = able.sort((a, b) => (outranks(a, b) ? -1 : 1));
+    if (!best || best.leadsOut) return undefined;
+    for (const row of rows) this.#graph.networks.updateEndpoint({ ...row, leadsOut: row.id === best.id });
+    return best;
+  }
+
+  #chooseLeader(rows: EndpointRow[], plans: EndpointPlan[]): void {
+    const able = rows.filter((row) => plans.some((plan) => plan.id === row.id && canLead(plan)));
+    const [best] = able.sort((a, b) => (outranks(a, b) ? -1 : 1));
+    for (const plan of plans) plan.leadsOut = plan.id === best?.id;
+  }
+
+  #choose(row: EndpointRow): EndpointPlan {
+    const network = this.networkOf(row);
+    const settings = settingsOf(row);
+    const { mtu, hostBinding, gateway: hasGateway } = bridgeSettings(network, this.#config);
+    const v4 = this.#address(network, network.subnet, network.ipRange, network.gateway, settings.ip);
+    const v6 = this.#address(network, network.subnet6, network.ipRange6, network.gateway6, settings.ip6);
+    const isBridge = network.driver === 'bridge';
+    return {
+      id: row.id,
+      networkId: network.id,
+      networkName: network.name,
+      interface: row.interface,
+      driver: network.driver as EndpointPlan['driver'],
+      hostName: isBridge ? `veth${randomBytes(4).toString('hex')}` : null,
+      mac: settings.mac || randomMac(),
+      address: v4?.address ?? null,
+      prefixLength: v4?.prefix ?? null,
+      gateway: v4 && hasGateway ? network.gateway : null,
+      address6: v6?.address ?? null,
+      prefixLength6: v6?.prefix ?? null,
+      gateway6: v6 && hasGateway ? network.gateway6 : null,
+      leadsOut: false,
+      mtu: isBridge ? mtu : Number(optionsOf(network)[MTU] ?? 0),
+      userDefined: network.name !== 'bridge',
+      internal: network.internal,
+      hostBinding,
+    };
+  }
+
+  #address(
+    network: NetworkRow,
+    subnetText: string | null,
+    rangeText: string | null,
+    gateway: string | null,
+    asked: string,
+  ): { address: string; prefix: number } | undefined {
+    if (subnetText === null) return undefined;
+    const subnet = parseSubnet(subnetText);
+    const taken = this.#graph.networks.addresses(network.id);
+    const reserved = new Set([gateway, ...Object.values(networkDetail(network).auxAddresses)]);
+    if (asked !== '') {
+      if (!holds(subnet, asked)) {
+        throw new CaissonError('InvalidParameter', `no configured subnet contains IP address ${asked}`);
+      }
+      if (taken.has(asked) || reserved.has(asked))
+        throw new CaissonError('Forbidden', 'Address already in use', { code: 'ADDRESS_IN_USE' });
+      return { address: asked, prefix: subnet.prefix };
+    }
+    const key = `${network.id} ${subnet.family}`;
+    const isTaken = (one: string): boolean => taken.has(one) || reserved.has(one);
+    const range = rangeText === null ? subnet : parseSubnet(rangeText);
+    const address = nextAddress(subnet, isTaken, this.#last.get(key), range);
+    this.#last.set(key, parseAddress(address));
+    return { address, prefix: subnet.prefix };
+  }
+
+  async attach(plan: EndpointPlan, netnsFd: number): Promise<void> {
+    const network = this.#graph.networks.get(plan.networkId);
+    if (!network) throw new CaissonError('NotFound', `network ${plan.networkName} not found`);
+    const addresses = [
+      ...withPrefix(plan.address, plan.prefixLength),
+      ...withPrefix(plan.address6, plan.prefixLength6),
+    ];
+    const gateways = plan.leadsOut ? gatewaysOf(plan) : [];
+    const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu: plan.mtu };
+    if (plan.driver === 'bridge') {
+      await this.#devices.ensure(network);
+      await this.#native.createEndpoint({ ...common, bridge: network.bridge ?? '', hostName: plan.hostName ?? '' });
+      return;
+    }
+    const options = optionsOf(network);
+    await this.#native.createChild({
+      ...common,
+      kind: plan.driver,
+      parent: options['parent'] ?? '',
+      mode: options[`${plan.driver}_mode`] || (plan.driver === 'macvlan' ? 'bridge' : 'l2'),
+      flag: options['ipvlan_flag'] ?? '',
+    });
+  }
+}
+
+export const gatewaysOf = ({ gateway, gateway6 }: Pick<EndpointRow, 'gateway' | 'gateway6'>): string[] =>
+  [gateway, gateway6].filter((one) => one !== null);
+
+/** A way out of the host leads over it. */
+const canLead = (plan: EndpointPlan): boolean =>
+  !plan.internal && (gatewaysOf(plan).length > 0 || plan.driver === 'ipvlan');
+
+/** Docker: the highest priority, then the first by name. */
+function outranks(a: EndpointRow, b: EndpointRow): boolean {
+  const difference = settingsOf(a).gwPriority - settingsOf(b).gwPriority;
+  return difference === 0 ? a.networkName < b.networkName : difference > 0;
+}

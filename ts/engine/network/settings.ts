@@ -1,0 +1,132 @@
+/** What a user may ask of an attachment, and what a network remembers beside its columns. */
+import { CaissonError } from '../../errdefs.ts';
+import type { NetworkRow } from '../../graph/networks.ts';
+import { familyOf, holds, normalAddress, parseSubnet } from './addresses.ts';
+
+/** The `config` column of an endpoint. */
+export interface EndpointSettings {
+  /** '' for the next free one. */
+  ip: string;
+  ip6: string;
+  mac: string;
+  /** As they were given; the column `aliases` has all names. */
+  aliases: string[];
+  /** `container:alias`. */
+  links: string[];
+  driverOpts: Record<string, string>;
+  /** Name of the device inside; '' for the next. */
+  ifname: string;
+  gwPriority: number;
+}
+
+export const NO_SETTINGS: EndpointSettings = {
+  ip: '',
+  ip6: '',
+  mac: '',
+  aliases: [],
+  links: [],
+  driverOpts: {},
+  ifname: '',
+  gwPriority: 0,
+};
+
+/** One entry of `NetworkingConfig.EndpointsConfig`, or `EndpointConfig` of connect. */
+export interface EndpointBody {
+  IPAMConfig?: { IPv4Address?: string | null; IPv6Address?: string | null; LinkLocalIPs?: string[] | null } | null;
+  Links?: string[] | null;
+  Aliases?: string[] | null;
+  MacAddress?: string | null;
+  DriverOpts?: Record<string, string> | null;
+  GwPriority?: number | null;
+}
+
+const IFNAME = 'com.docker.network.endpoint.ifname';
+
+function macAddress(text: string): string {
+  const normal = text.toLowerCase().replaceAll('-', ':');
+  const good = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(normal) && (Number.parseInt(normal.slice(0, 2), 16) & 1) === 0;
+  if (!good) throw new CaissonError('InvalidParameter', `invalid MAC address: ${text}`);
+  return normal;
+}
+
+function address(text: string | null | undefined, family: 4 | 6): string {
+  if (!text) return '';
+  if (familyOf(text) !== family) throw new CaissonError('InvalidParameter', `invalid IPv${family} address: ${text}`);
+  return normalAddress(text);
+}
+
+/** Reads and checks what does not depend on the network. */
+export function endpointSettings(body: EndpointBody | null | undefined): EndpointSettings {
+  const { IPAMConfig: ipam, Links, Aliases, MacAddress, DriverOpts, GwPriority } = body ?? {};
+  if (ipam?.LinkLocalIPs?.length) {
+    throw new CaissonError('NotImplemented', '--link-local-ip is not supported by caisson', {
+      code: 'OPTION_NOT_SUPPORTED',
+    });
+  }
+  const driverOpts = DriverOpts ?? {};
+  for (const key of Object.keys(driverOpts)) {
+    if (key !== IFNAME) {
+      throw new CaissonError('NotImplemented', `endpoint option ${key} is not supported by caisson`, {
+        code: 'OPTION_NOT_SUPPORTED',
+      });
+    }
+  }
+  const ifname = driverOpts[IFNAME] ?? '';
+  if (ifname !== '' && !/^[\w.-]{1,15}$/.test(ifname))
+    throw new CaissonError('InvalidParameter', `invalid interface name: ${ifname}`);
+  return {
+    ip: address(ipam?.IPv4Address, 4),
+    ip6: address(ipam?.IPv6Address, 6),
+    mac: MacAddress ? macAddress(MacAddress) : '',
+    aliases: Aliases ?? [],
+    links: Links ?? [],
+    driverOpts,
+    ifname,
+    gwPriority: GwPriority ?? 0,
+  };
+}
+
+/** What fits the network, with Docker's texts. `network` is undefined while there is none of that name. */
+export function checkSettings(name: string, network: NetworkRow | undefined, settings: EndpointSettings): void {
+  const problems: string[] = [];
+  const { ip, ip6, aliases } = settings;
+  if (name === 'bridge' || name === 'host' || name === 'none') {
+    if (ip || ip6) problems.push('user-specified IP address is supported on user-defined networks only');
+    if (aliases.length > 0) problems.push('network-scoped aliases are only supported for user-defined networks');
+  } else if (network) {
+    const { fixed } = networkDetail(network);
+    for (const [asked, subnet] of [
+      [ip, network.subnet],
+      [ip6, network.subnet6],
+    ] as const) {
+      if (!asked) continue;
+      if (!fixed)
+        problems.push(
+          'user-specified IP address is supported only when connecting to networks with user-configured subnets',
+        );
+      else if (subnet === null || !holds(parseSubnet(subnet), asked)) {
+        problems.push(`no configured subnet or ip-range contain the IP address ${asked}`);
+      }
+    }
+  }
+  if (problems.length === 0) return;
+  throw new CaissonError(
+    'InvalidParameter',
+    `invalid config for network ${name}: invalid endpoint settings:\n${problems.join('\n')}`,
+  );
+}
+
+/** The `detail` column of a network. */
+export interface NetworkDetail {
+  /** The user chose the subnets: only then may a container choose its address. */
+  fixed: boolean;
+  auxAddresses: Record<string, string>;
+  ipamOptions: Record<string, string> | null;
+}
+
+export const networkDetail = (row: Pick<NetworkRow, 'detail'>): NetworkDetail => ({
+  fixed: false,
+  auxAddresses: {},
+  ipamOptions: null,
+  ...(JSON.parse(row.detail) as Partial<NetworkDetail>),
+});
