@@ -40,6 +40,8 @@ export class TestDaemon implements AsyncDisposable {
   readonly execRoot: string;
   readonly cgroupParent: string;
   readonly bridge: string;
+  /** Programs in front of the daemon's own, which must become it: `nsenter`. */
+  launcher: string[] = [];
   #flags: string[];
   #child: ChildProcess | undefined;
 
@@ -65,11 +67,14 @@ export class TestDaemon implements AsyncDisposable {
     return readFileSync(join(this.dir, 'daemon.log'), 'utf8');
   }
 
-  async start(env: Record<string, string> = {}): Promise<this> {
+  /** `flags`: of this start alone, beside those of the constructor. */
+  async start(env: Record<string, string> = {}, flags: string[] = []): Promise<this> {
     const log = openSync(join(this.dir, 'daemon.log'), 'a');
+    const [program = '', ...prefix] = [...this.launcher, join(packageRoot, 'bin/caisson')];
     const child = spawn(
-      join(packageRoot, 'bin/caisson'),
+      program,
       [
+        ...prefix,
         'daemon',
         '-H',
         `unix://${this.socket}`,
@@ -84,6 +89,7 @@ export class TestDaemon implements AsyncDisposable {
         '--bridge',
         this.bridge,
         ...this.#flags,
+        ...flags,
       ],
       { stdio: ['ignore', log, log], env: { ...process.env, ...env } },
     );

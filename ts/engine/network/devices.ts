@@ -68,9 +68,12 @@ export class NetworkDevices {
     await this.#insertRows();
     const bridges = this.#graph.networks.all().filter(({ driver }) => driver === 'bridge');
     const rules: BridgeRules[] = [];
+    // not by /sys alone, which may show another network namespace
+    const routed = new Set((await this.#native.listRoutes()).map(({ device }) => device));
+    const isThere = (bridge: string): boolean => routed.has(bridge) || existsSync(`/sys/class/net/${bridge}`);
     for (const row of bridges) {
       const isDefault = row.name === 'bridge';
-      if (isDefault ? !this.enabled : !existsSync(`/sys/class/net/${row.bridge}`)) continue;
+      if (isDefault ? !this.enabled : !isThere(row.bridge ?? '')) continue;
       await this.#makeBridge(row);
       rules.push(this.#rules(row));
       this.#present.set(row.id, Promise.resolve());

@@ -1,0 +1,230 @@
+/**
+ * The truth table of published ports: who reaches a container from where, in both families, over a real daemon in a
+ * network namespace of its own. The table is printed; every cell of every situation must be as it says.
+ */
+import { spawnSync } from 'node:child_process';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { run, TestDaemon } from '../helpers/daemon.ts';
+import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
+import { missing } from '../helpers/requires.ts';
+
+const TAG = `cap${process.pid}`;
+const [HOST, NEIGHBOUR, REMOTE] = ['host', 'near', 'far'].map((name) => `${TAG}${name}`) as [string, string, string];
+
+/** Runs a line of shell in a namespace; a failure is an error. */
+function shell(namespace: string, line: string): string {
+  const { status, stdout, stderr } = spawnSync('nsenter', [`--net=/run/netns/${namespace}`, 'sh', '-ec', line], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`${namespace}: ${line}: ${stderr}`);
+  return stdout;
+}
+
+interface Names {
+  host: string;
+  otherHost: string;
+  loopback: string;
+  target: string;
+  internal: string;
+}
+
+const FAMILIES: Record<string, Names> = {
+  IPv4: {
+    host: '192.0.2.1',
+    otherHost: '203.0.113.1',
+    loopback: '127.0.0.1',
+    target: '10.197.1.50',
+    internal: '10.197.3.50',
+  },
+  IPv6: {
+    host: '2001:db8:1::1',
+    otherHost: '2001:db8:9::1',
+    loopback: '::1',
+    target: 'fd97:1::50',
+    internal: 'fd97:3::50',
+  },
+};
+
+const SOURCES = ['neighbour', 'routed', 'host', 'other bridge'] as const;
+type Source = (typeof SOURCES)[number];
+
+/** Row, column, address and port, and who of the four gets through. */
+type Cell = [row: string, column: string, address: string, port: number, open: readonly Source[]];
+
+function cells(names: Names, published: boolean): Cell[] {
+  const all = published ? SOURCES : (['host'] as const);
+  const { host, otherHost, loopback, target, internal } = names;
+  return [
+    ['not published', 'container address', target, 81, ['host']],
+    ['not published', 'host address', host, 81, []],
+    ['-p loopback:P', 'container address', target, 80, ['host']],
+    ['-p loopback:P', 'host address', host, 8082, []],
+    ['-p loopback:P', 'loopback', loopback, 8082, ['host']],
+    ['-p P', 'host address', host, 8080, all],
+    ['-p P', 'other host address', otherHost, 8080, all],
+    ['-p P', 'loopback', loopback, 8080, ['host']],
+    ['-p IP:P', 'host address', host, 8081, all],
+    ['-p IP:P', 'other host address', otherHost, 8081, []],
+    ['internal', 'container address', internal, 80, ['host']],
+  ];
+}
+
+/** Tries all addresses at once; true where a web server answers. */
+const CLIENT = `
+  const { connect } = require('node:net');
+  const ask = ([host, port]) => new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const end = (open) => { socket.destroy(); resolve(open); };
+    const timer = setTimeout(() => end(false), 1600);
+    socket.on('connect', () => socket.write('GET / HTTP/1.0\\r\\n\\r\\n'));
+    socket.on('data', (data) => { clearTimeout(timer); end(String(data).startsWith('HTTP/1')); });
+    socket.on('error', () => { clearTimeout(timer); end(false); });
+    socket.on('close', () => { clearTimeout(timer); resolve(false); });
+  });
+  Promise.all(JSON.parse(process.argv[1]).map(ask)).then((all) => console.log(JSON.stringify(all)));`;
+
+describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('published ports', () => {
+  let daemon: TestDaemon;
+  let otherPid = '';
+
+  beforeAll(async () => {
+    for (const name of [HOST, NEIGHBOUR, REMOTE]) spawnSync('ip', ['netns', 'add', name]);
+    const v6 = (device: string, address: string) => `ip addr add ${address} dev ${device} nodad`;
+    shell(
+      HOST,
+      `ip link set lo up; ip link add lan0 type veth peer name lan1; ip link set lan1 netns ${NEIGHBOUR}
+       ip link set lan0 up; ip addr add 192.0.2.1/24 dev lan0; ip addr add 203.0.113.1/32 dev lan0
+       ${v6('lan0', '2001:db8:1::1/64')}; ${v6('lan0', '2001:db8:9::1/128')}
+       ip route add 198.51.100.0/24 via 192.0.2.2; ip -6 route add 2001:db8:2::/64 via 2001:db8:1::2`,
+    );
+    shell(
+      NEIGHBOUR,
+      `ip link add wan0 type veth peer name wan1; ip link set wan1 netns ${REMOTE}
+       ip link set lan1 up; ip addr add 192.0.2.2/24 dev lan1; ${v6('lan1', '2001:db8:1::2/64')}
+       ip link set wan0 up; ip addr add 198.51.100.1/24 dev wan0; ${v6('wan0', '2001:db8:2::1/64')}
+       echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+       ip route add default via 192.0.2.1; ip -6 route add default via 2001:db8:1::1`,
+    );
+    shell(
+      REMOTE,
+      `ip link set wan1 up; ip addr add 198.51.100.2/24 dev wan1; ${v6('wan1', '2001:db8:2::2/64')}
+       ip route add default via 198.51.100.1; ip -6 route add default via 2001:db8:2::1`,
+    );
+    daemon = new TestDaemon();
+    daemon.launcher = ['nsenter', `--net=/run/netns/${HOST}`, '--'];
+    await daemon.start();
+    const archive = await ociArchive(buildImage([await busyboxTar()]), 'docker.io/library/busybox:latest');
+    await daemon.docker(['load'], { input: archive });
+    const network = (name: string, number: number, ...more: string[]) =>
+      daemon.dockerOk(
+        ...['network', 'create', '--ipv6', '--subnet', `10.197.${number}.0/24`, '--subnet', `fd97:${number}::/64`],
+        ...[...more, name],
+      );
+    await network('target', 1);
+    await network('other', 2);
+    await network('inside', 3, '--internal');
+    const serve = ['busybox', 'sh', '-c', 'httpd -p 81 -h /tmp; exec httpd -f -p 80 -h /tmp'];
+    await daemon.dockerOk(
+      ...['run', '-d', '--network', 'target', '--ip', '10.197.1.50', '--ip6', 'fd97:1::50'],
+      ...['-p', '8080:80', '-p', '192.0.2.1:8081:80', '-p', '[2001:db8:1::1]:8081:80'],
+      ...['-p', '127.0.0.1:8082:80', '-p', '[::1]:8082:80', ...serve],
+    );
+    await daemon.dockerOk('run', '-d', '--network', 'inside', '--ip', '10.197.3.50', '--ip6', 'fd97:3::50', ...serve);
+    const other = await daemon.dockerOk('run', '-d', '--network', 'other', 'busybox', 'sleep', '1000');
+    otherPid = await daemon.dockerOk('inspect', '-f', '{{.State.Pid}}', other);
+  }, 90_000);
+
+  afterAll(async () => {
+    await daemon[Symbol.asyncDispose]();
+    for (const name of [HOST, NEIGHBOUR, REMOTE]) spawnSync('ip', ['netns', 'delete', name]);
+  });
+
+  /** What each source sees of each cell, and what it should. */
+  async function look(published: boolean): Promise<{ table: string; wrong: string[] }> {
+    const wanted = Object.entries(FAMILIES).flatMap(([family, names]) =>
+      cells(names, published).map((cell) => ({ family, cell })),
+    );
+    const targets = JSON.stringify(wanted.map(({ cell: [, , address, port] }) => [address, port]));
+    const enter: Record<Source, string[]> = {
+      neighbour: [`--net=/run/netns/${NEIGHBOUR}`],
+      routed: [`--net=/run/netns/${REMOTE}`],
+      host: [`--net=/run/netns/${HOST}`],
+      'other bridge': ['-n', '-t', otherPid],
+    };
+    const seen = await Promise.all(
+      SOURCES.map(async (source) => {
+        const { stdout, stderr } = await run('nsenter', [...enter[source], process.execPath, '-e', CLIENT, targets]);
+        if (stdout === '') throw new Error(`${source}: ${stderr}`);
+        return JSON.parse(stdout) as boolean[];
+      }),
+    );
+    const wrong: string[] = [];
+    const lines = wanted.map(({ family, cell: [row, column, , , open] }, at) => {
+      const shown = SOURCES.map((source, which) => {
+        const is = seen[which]?.[at] ?? false;
+        if (is !== open.includes(source))
+          wrong.push(`${family}, ${row}, ${column}, from ${source}: ${is ? 'open' : 'closed'}`);
+        return (is ? 'open' : 'closed').padEnd(13);
+      });
+      return `${family}  ${row.padEnd(15)}${column.padEnd(20)}${shown.join('')}`;
+    });
+    const head = `${''.padEnd(41)}${SOURCES.map((source) => source.padEnd(13)).join('')}`;
+    return { table: [head, ...lines].join('\n'), wrong };
+  }
+
+  /** The table as it must be, printed with the name of the situation. */
+  async function check(situation: string, published = true): Promise<void> {
+    const { table, wrong } = await look(published);
+    process.stdout.write(`\n${situation}\n${table}\n`);
+    expect(wrong).toEqual([]);
+  }
+
+  /** As `check`, for what the daemon repairs by itself: nothing may be open meanwhile that must be closed in the end. */
+  async function settles(situation: string): Promise<void> {
+    const deadline = Date.now() + 10_000;
+    for (;;) {
+      const { wrong } = await look(true);
+      expect(wrong.filter((cell) => cell.endsWith(': open'))).toEqual([]);
+      if (wrong.length === 0 || Date.now() > deadline) return check(situation);
+    }
+  }
+
+  test('fresh, and without bridged packets in the firewall', async () => {
+    await check('fresh');
+    shell(HOST, 'for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo 0 > $f; done');
+    await check('bridge-nf-call-iptables 0');
+    shell(HOST, 'for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo 1 > $f; done');
+  });
+
+  test('while the daemon is gone, and under the next', async () => {
+    await daemon.kill('SIGKILL');
+    // the container answers by its own; what comes over loopback by its shim
+    await check('after SIGKILL, before the restart');
+    await daemon.start();
+    await check('after the restart');
+  });
+
+  test('after a foreign flush', async () => {
+    shell(HOST, 'nft flush ruleset');
+    await settles('after nft flush ruleset');
+  });
+
+  test('beside chains that drop: open by default, the host’s own business when asked for', async () => {
+    const admin = `nft -f - <<'END'
+      table inet admin {
+        chain input { type filter hook input priority filter; policy drop;
+          iifname lo accept; ct state established,related accept; meta l4proto icmpv6 accept; }
+        chain forward { type filter hook forward priority filter; policy drop; }
+      }
+END`;
+    shell(HOST, admin);
+    await settles('host drops input and forward, firewall open');
+    await daemon.kill('SIGTERM');
+    await daemon.start({}, ['--firewall', 'respect']);
+    expect(daemon.logs).toContain('inet admin forward');
+    expect(shell(HOST, 'nft list chain inet admin forward')).not.toContain('caisson');
+    await check('host drops input and forward, firewall respect', false);
+    shell(HOST, 'nft delete table inet admin');
+    await check('respect, without the host’s chains');
+  });
+});
