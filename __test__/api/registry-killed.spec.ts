@@ -2,6 +2,7 @@
  * The registry is killed at random moments while clients push, pull and delete and its collector runs all the time. What
  * was acknowledged must be there afterwards, whole; nothing may dangle. CAISSON_SOAK_S makes it run for longer.
  */
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,13 +21,16 @@ interface Image {
   blobs: string[];
 }
 
-/** Few layers, so that repositories and rounds share them. */
+/** Two layers that repositories and rounds share, so that they lose and win users; the rest is new, so that it is committed. */
 function imageOf(round: number): Image {
-  const layers = [`layer ${round % 5} `.repeat(3000), `layer ${round % 7} `.repeat(20)];
-  return {
-    manifest: manifestOf({ config: `{"round":${round % 11}}`, layers }),
-    blobs: [`{"round":${round % 11}}`, ...layers],
-  };
+  const layers = [
+    `layer ${round % 5} `.repeat(3000),
+    `new ${randomUUID()}`,
+    `layer ${round % 7} `,
+    `new ${randomUUID()}`,
+  ];
+  const config = `{"round":"${randomUUID()}"}`;
+  return { manifest: manifestOf({ config, layers }), blobs: [config, ...layers] };
 }
 
 class Client {

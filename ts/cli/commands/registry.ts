@@ -27,6 +27,12 @@ Examples:
   caisson registry serve
   caisson registry serve --listen 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem --htpasswd /etc/caisson/users
   caisson registry serve --upstream docker.io --upstream ghcr.io
+
+A file for --config:
+  { "htpasswd": "/etc/caisson/users", "tokens": true,
+    "rights": [{ "users": ["ci"], "repositories": ["ci/**"], "actions": ["pull", "push"] },
+               { "users": ["anonymous", "*"], "repositories": ["public/**"], "actions": ["pull"] }],
+    "retention": [{ "repositories": ["ci/**"], "keepTags": 20, "untaggedTtl": "7d" }] }
 `);
   return 0;
 }
