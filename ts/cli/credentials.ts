@@ -1,8 +1,8 @@
-/** Credentials that `docker login` has left in `config.json`, or in the helper that it names. */
+/** Credentials that `login` leaves in docker's `config.json`, or in the helper that it names. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { CaissonError, type Credentials } from '../client/index.ts';
 import { parseReference } from '../reference.ts';
 
@@ -10,14 +10,25 @@ interface DockerConfig {
   auths?: Record<string, { auth?: string; username?: string; password?: string; identitytoken?: string }>;
   credsStore?: string;
   credHelpers?: Record<string, string>;
+  [other: string]: unknown;
 }
 
 const HUB = 'https://index.docker.io/v1/';
 
 /** Those of the image's own registry; never another one's. */
 export function credentialsFor(image: string): Credentials | undefined {
-  const { domain } = parseReference(image);
-  const server = domain === 'docker.io' ? HUB : domain;
+  return credentialsOfServer(parseReference(image).domain);
+}
+
+/** Docker Hub is known by the URL of its old index. */
+export function serverOf(host: string): string {
+  const bare = hostOf(host);
+  return ['', 'docker.io', 'index.docker.io', 'registry-1.docker.io'].includes(bare) ? HUB : bare;
+}
+
+/** `domain`: a registry's host, or docker.io. */
+export function credentialsOfServer(domain: string): Credentials | undefined {
+  const server = serverOf(domain);
   const config = readConfig();
   const helper = config.credHelpers?.[server] ?? config.credsStore;
   if (helper !== undefined && helper !== '') return askHelper(helper, server);
@@ -35,8 +46,66 @@ export function credentialsFor(image: string): Credentials | undefined {
   };
 }
 
+/** Keeps a login for later commands. Tells where it stands unencrypted; undefined when a helper has it. */
+export function storeCredentials({
+  username = '',
+  password = '',
+  identitytoken,
+  serveraddress = '',
+}: Credentials): string | undefined {
+  const config = readConfig();
+  const helper = config.credHelpers?.[serveraddress] ?? config.credsStore;
+  if (helper) {
+    const secret = identitytoken
+      ? { Username: '<token>', Secret: identitytoken }
+      : { Username: username, Secret: password };
+    callHelper(helper, 'store', JSON.stringify({ ServerURL: serveraddress, ...secret }));
+    return undefined;
+  }
+  const auth = Buffer.from(`${username}:${identitytoken ? '' : password}`).toString('base64');
+  const entry = { auth, ...(identitytoken && { identitytoken }) };
+  return writeConfig({ ...config, auths: { ...config.auths, [serveraddress]: entry } });
+}
+
+/** False when there was no login. */
+export function eraseCredentials(server: string): boolean {
+  const config = readConfig();
+  const helper = config.credHelpers?.[server] ?? config.credsStore;
+  const kept = Object.entries(config.auths ?? {}).filter(([name]) => serverOf(name) !== server);
+  const had = kept.length < Object.keys(config.auths ?? {}).length;
+  if (helper) callHelper(helper, 'erase', server);
+  if (had) writeConfig({ ...config, auths: Object.fromEntries(kept) });
+  return had || Boolean(helper);
+}
+
+const configPath = (): string => join(process.env['DOCKER_CONFIG'] ?? join(homedir(), '.docker'), 'config.json');
+
+/** Whole or not at all, and where a link leads: dotfiles are often kept elsewhere. */
+function writeConfig(config: DockerConfig): string {
+  const path = configPath();
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const target = realpathOf(path);
+  const partial = `${target}.${process.pid}`;
+  try {
+    writeFileSync(partial, `${JSON.stringify(config, undefined, '\t')}\n`, { mode: 0o600 });
+    renameSync(partial, target);
+  } catch (error) {
+    rmSync(partial, { force: true });
+    throw error;
+  }
+  return path;
+}
+
+function realpathOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
 function readConfig(): DockerConfig {
-  const path = join(process.env['DOCKER_CONFIG'] ?? join(homedir(), '.docker'), 'config.json');
+  const path = configPath();
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -60,19 +129,33 @@ function splitAuth(auth: string): [string, string] {
 }
 
 /** A helper that is missing is an error, not a reason to try something else (CVE-2021-41092). */
-function askHelper(helper: string, server: string): Credentials | undefined {
+function callHelper(
+  helper: string,
+  action: 'get' | 'store' | 'erase',
+  input: string,
+): { failed: boolean; output: string } {
   const program = `docker-credential-${helper}`;
-  const { error, status, stdout } = spawnSync(program, ['get'], { input: server, encoding: 'utf8' });
+  const { error, status, stdout } = spawnSync(program, [action], { input, encoding: 'utf8' });
   if (error !== undefined)
     throw new CaissonError('System', `error getting credentials: ${program}: ${error.message}`, {
       hint: `install ${program}, or take it out of docker's config.json`,
       cause: error,
     });
-  if (status !== 0) {
-    if (/credentials not found/.test(stdout)) return undefined;
-    throw new CaissonError('System', `error getting credentials: ${program}: ${stdout.trim().slice(0, 500)}`);
+  if (status !== 0 && action === 'store')
+    throw new CaissonError('System', `error saving credentials: ${program}: ${stdout.trim().slice(0, 500)}`);
+  return { failed: status !== 0, output: stdout };
+}
+
+function askHelper(helper: string, server: string): Credentials | undefined {
+  const { failed, output } = callHelper(helper, 'get', server);
+  if (failed) {
+    if (/credentials not found/.test(output)) return undefined;
+    throw new CaissonError(
+      'System',
+      `error getting credentials: docker-credential-${helper}: ${output.trim().slice(0, 500)}`,
+    );
   }
-  const { Username, Secret } = JSON.parse(stdout) as { Username?: string; Secret?: string };
+  const { Username, Secret } = JSON.parse(output) as { Username?: string; Secret?: string };
   if (Username === undefined || Secret === undefined) return undefined;
   return Username === '<token>'
     ? { identitytoken: Secret, serveraddress: server }

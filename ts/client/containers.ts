@@ -1,8 +1,10 @@
 /** Containers of an engine. */
+import { parseReference, repositoryOf, withDefaultTag } from '../reference.ts';
 import { demultiplex, type Frame, jsonLines, raw } from './frames.ts';
 import { type Output, Session } from './session.ts';
 import { type Query, type Transport, wholeBody } from './transport.ts';
 import type {
+  CommitOptions,
   ContainerDetails,
   ContainerSummary,
   CreateBody,
@@ -78,6 +80,29 @@ export class Containers {
   ): Promise<{ Id: string; Warnings: string[] }> {
     const query = { name, platform };
     return this.#transport.json('POST', '/containers/create', { query, body, signal });
+  }
+
+  /** Resolves with the id of the image. */
+  async commit(
+    id: string,
+    { name, author, message, changes, pause, signal }: CommitOptions & Options = {},
+  ): Promise<string> {
+    const reference = name === undefined ? undefined : withDefaultTag(parseReference(name));
+    const query = {
+      container: id,
+      repo: reference && repositoryOf(reference),
+      tag: reference?.tag,
+      author,
+      comment: message,
+      changes,
+      pause: pause === false ? '0' : '1',
+    };
+    return (await this.#transport.json<{ Id: string }>('POST', '/commit', { query, signal })).Id;
+  }
+
+  /** The root filesystem as a tar archive; leaving the loop ends it. */
+  export(id: string, { signal }: Options = {}): AsyncGenerator<Uint8Array> {
+    return this.#transport.chunks('GET', `/containers/${encodeURIComponent(id)}/export`, { signal });
   }
 
   list({ all, limit, size, filters, signal }: ListContainersOptions = {}): Promise<ContainerSummary[]> {

@@ -3,7 +3,7 @@ import { CaissonError } from '../errdefs.ts';
 import { familiarString, parseReference, repositoryOf, withDefaultTag } from '../reference.ts';
 import { jsonLines } from './frames.ts';
 import type { Transport } from './transport.ts';
-import type { Credentials, Filters, HistoryItem, ImageDetails, ImageSummary } from './types.ts';
+import type { Credentials, Filters, HistoryItem, ImageDetails, ImageSummary, SearchResult } from './types.ts';
 
 interface Options {
   signal?: AbortSignal | undefined;
@@ -15,6 +15,8 @@ export interface Progress {
   status?: string;
   stream?: string;
   progressDetail?: { current?: number; total?: number };
+  /** The outcome of a push. */
+  aux?: { Tag?: string; Digest?: string; Size?: number };
 }
 
 type ProgressLine = Progress & { error?: string; errorDetail?: { message?: string; code?: string } };
@@ -134,6 +136,47 @@ export class Images {
     };
     const body = typeof source === 'string' ? {} : { source, headers: { 'content-type': 'application/x-tar' } };
     return this.#transfer('/images/create', { query, signal: options.signal, ...body });
+  }
+
+  /** All tags of a repository, one after the other. */
+  pullAll(repository: string, { platform, credentials, signal }: PullOptions = {}): Transfer {
+    const query = { fromImage: repositoryOf(parseReference(repository)), platform };
+    return this.#transfer('/images/create', { query, headers: authHeader(credentials), signal });
+  }
+
+  /** To the registry of its name; without a tag `latest`, or with `allTags` every tag of the repository. */
+  push(
+    name: string,
+    { allTags, credentials, signal }: Options & { allTags?: boolean; credentials?: Credentials | undefined } = {},
+  ): Transfer {
+    const reference = parseReference(name);
+    if (reference.digest !== undefined) throw new CaissonError('InvalidParameter', 'cannot push a digest reference');
+    const tag = allTags === true ? undefined : (reference.tag ?? 'latest');
+    const path = `/images/${encodeName(repositoryOf(reference))}/push`;
+    // The engine wants the header also of those who have no login.
+    return this.#transfer(path, { query: { tag }, headers: authHeader(credentials ?? {}), signal });
+  }
+
+  /** A tar archive of images, as `load` takes it; leaving the loop ends it. */
+  save(
+    names: readonly string[],
+    { platform, signal }: Options & { platform?: string | undefined } = {},
+  ): AsyncGenerator<Uint8Array> {
+    return this.#transport.chunks('GET', '/images/get', { query: { names: [...names], platform }, signal });
+  }
+
+  search(
+    term: string,
+    {
+      limit,
+      filters,
+      credentials,
+      signal,
+    }: Options & { limit?: number; filters?: Filters; credentials?: Credentials | undefined } = {},
+  ): Promise<SearchResult[]> {
+    const encoded = filters && Object.keys(filters).length > 0 ? JSON.stringify(filters) : undefined;
+    const query = { term, limit, filters: encoded };
+    return this.#transport.json('GET', '/images/search', { query, headers: authHeader(credentials), signal });
   }
 
   #transfer(path: string, options: Parameters<Transport['chunks']>[2]): Transfer {

@@ -11,7 +11,7 @@ import { Containers } from './containers.ts';
 import { jsonLines } from './frames.ts';
 import { Images } from './images.ts';
 import { Transport } from './transport.ts';
-import type { EventMessage, Filters, VersionInfo } from './types.ts';
+import type { Credentials, EventMessage, Filters, VersionInfo } from './types.ts';
 
 export { CaissonError, type ErrorKind } from '../errdefs.ts';
 export type * from './containers.ts';
@@ -51,6 +51,16 @@ export class Caisson implements AsyncDisposable {
 
   version({ signal }: { signal?: AbortSignal } = {}): Promise<VersionInfo> {
     return this.#transport.json('GET', '/version', { ...(signal && { signal }) });
+  }
+
+  /** Rejects with kind Unauthorized unless the registry takes the login. A token that it gives stands for the password. */
+  async login(
+    credentials: Credentials,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<{ identityToken?: string }> {
+    const options = { body: credentials, ...(signal && { signal }) };
+    const { IdentityToken } = await this.#transport.json<{ IdentityToken?: string }>('POST', '/auth', options);
+    return IdentityToken ? { identityToken: IdentityToken } : {};
   }
 
   info({ signal }: { signal?: AbortSignal } = {}): Promise<Record<string, unknown>> {

@@ -127,8 +127,11 @@ export class Transport {
         if (sent.destroyed || sent.writableEnded) return;
         if (!sent.write(chunk))
           await new Promise<void>((resolve) => {
-            sent.once('drain', resolve);
-            sent.once('close', resolve);
+            const done = (): void => {
+              sent.off('drain', done).off('close', done);
+              resolve();
+            };
+            sent.on('drain', done).on('close', done);
           });
       }
       sent.end();

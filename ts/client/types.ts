@@ -252,3 +252,22 @@ export interface StatsReading {
   memory_stats: { usage?: number; limit?: number; stats?: Record<string, number> };
   networks?: Record<string, { rx_bytes: number; tx_bytes: number }>;
 }
+
+export interface SearchResult {
+  name: string;
+  description: string;
+  star_count: number;
+  is_official: boolean;
+}
+
+/** What `docker commit` takes beside the container. */
+export interface CommitOptions {
+  /** `repository[:tag]`; absent: an image without a name. */
+  name?: string | undefined;
+  author?: string | undefined;
+  message?: string | undefined;
+  /** Dockerfile instructions. */
+  changes?: string[];
+  /** Stop the processes while their files are read; on unless false. */
+  pause?: boolean;
+}

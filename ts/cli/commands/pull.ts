@@ -3,6 +3,7 @@ import { familiarString, parseReference, referenceString, withDefaultTag } from 
 import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
 import { engineOrStart } from '../connect.ts';
 import { credentialsFor } from '../credentials.ts';
+import { ExitCode } from '../failure.ts';
 import { showProgress } from '../progress.ts';
 
 const SHAPE: CommandShape = {
@@ -10,6 +11,7 @@ const SHAPE: CommandShape = {
   usage: '[OPTIONS] NAME[:TAG|@DIGEST]',
   summary: 'Fetch an image from its registry',
   flags: [
+    ['-a, --all-tags', 'Every tag of the repository'],
     ['--platform <os/arch>', 'Platform of the image'],
     ['-q, --quiet', 'No progress'],
   ],
@@ -18,12 +20,17 @@ const SHAPE: CommandShape = {
 };
 
 export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<{ platform?: string; quiet?: boolean }>(SHAPE, argv);
+  const { flags, args } = parseArguments<{ allTags?: boolean; platform?: string; quiet?: boolean }>(SHAPE, argv);
   requireArguments(SHAPE, args, 1, 1);
-  const reference = withDefaultTag(parseReference(args[0] ?? ''));
+  const given = parseReference(args[0] ?? '');
+  const all = flags.allTags === true;
+  if (all && (given.tag !== undefined || given.digest !== undefined))
+    throw new ExitCode(1, "caisson: tag can't be used with --all-tags/-a");
+  const reference = all ? given : withDefaultTag(given);
   const name = familiarString(reference);
-  const engine = await engineOrStart();
-  const transfer = engine.images.pull(name, { platform: flags.platform, credentials: credentialsFor(name) });
+  const { images } = await engineOrStart();
+  const options = { platform: flags.platform, credentials: credentialsFor(name) };
+  const transfer = all ? images.pullAll(name, options) : images.pull(name, options);
   await showProgress(transfer, { quiet: flags.quiet === true, out: process.stdout });
   process.stdout.write(`${referenceString(reference)}\n`);
   return 0;

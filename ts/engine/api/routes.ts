@@ -8,6 +8,7 @@ import { containerStreamRoutes } from './routes/containersStreams.ts';
 import { execRoutes } from './routes/exec.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
+import { registryRoutes } from './routes/registries.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
@@ -15,6 +16,7 @@ import { volumeRoutes } from './routes/volumes.ts';
 
 export function registerRoutes(router: Router, engine: Engine): void {
   systemRoutes(router, engine);
+  registryRoutes(router, engine);
   imageRoutes(router, engine.images);
   containerRoutes(router, engine.containers);
   containerStreamRoutes(router, engine.containers, engine.native);

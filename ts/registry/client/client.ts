@@ -17,6 +17,7 @@ import { Endpoints } from './endpoints.ts';
 import { answerError, MAX_ERROR_BYTES } from './errors.ts';
 import { Repository } from './repository.ts';
 import { retrying } from './retry.ts';
+import { type SearchHit, search } from './search.ts';
 import { DEFAULT_SETTINGS, DEFAULT_TIMING, type RegistrySettings, type RegistryTiming } from './settings.ts';
 import { discard, Transport } from './transport.ts';
 import { PushTarget } from './upload.ts';
@@ -59,6 +60,12 @@ export class RegistryClient {
       auth: this.#auth,
       timing: this.#timing,
     });
+  }
+
+  /** What Docker Hub, or the registry that the term begins with, finds. */
+  search(term: string, options: Parameters<typeof search>[2]): Promise<SearchHit[]> {
+    const parts = { transport: this.#transport, endpoints: this.#endpoints, timing: this.#timing };
+    return search(parts, term, options);
   }
 
   /** `docker login`: resolves when the registry of the domain takes the credentials; kind Unauthorized when not. */

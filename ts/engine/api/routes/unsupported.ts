@@ -8,8 +8,6 @@ const ROUTES: [HTTPMethods, string, string][] = [
   ['POST', '/build/cancel', 'building images'],
   ['POST', '/session', 'BuildKit sessions'],
   ['POST', '/grpc', 'the BuildKit API'],
-  ['GET', '/images/search', 'searching a registry'],
-  ['GET', '/distribution/*', 'inspecting an image in its registry'],
   ['GET', '/plugins/privileges', 'managed plugins'],
   ['POST', '/plugins/pull', 'managed plugins'],
   ['POST', '/plugins/create', 'managed plugins'],

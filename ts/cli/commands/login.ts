@@ -1,0 +1,67 @@
+/** `caisson login`. */
+import { createInterface } from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { engineOrStart } from '../connect.ts';
+import { serverOf, storeCredentials } from '../credentials.ts';
+import { ExitCode } from '../failure.ts';
+
+const SHAPE: CommandShape = {
+  name: 'login',
+  usage: '[OPTIONS] [SERVER]',
+  summary: 'Log in to a registry; Docker Hub when none is given',
+  flags: [
+    ['-p, --password <text>', 'Password or token; others on this machine can see it'],
+    ['--password-stdin', 'Read the password from standard input'],
+    ['-u, --username <text>', 'User'],
+  ],
+  examples: ['caisson login -u ann --password-stdin registry.example < password'],
+  usageCode: 1,
+};
+
+interface LoginFlags {
+  password?: string;
+  passwordStdin?: boolean;
+  username?: string;
+}
+
+export async function run(argv: string[]): Promise<number> {
+  const { flags, args } = parseArguments<LoginFlags>(SHAPE, argv);
+  requireArguments(SHAPE, args, 0, 1);
+  if (flags.password !== undefined && flags.passwordStdin)
+    throw new ExitCode(1, 'caisson: conflicting options: cannot specify both --password and --password-stdin');
+  if (flags.passwordStdin && flags.username === undefined)
+    throw new ExitCode(1, 'caisson: the --password-stdin option requires --username to be set');
+  const serveraddress = serverOf(args[0] ?? '');
+  const username = flags.username ?? (await ask('Username: ', true));
+  const password = await passwordOf(flags);
+  if (username === '' || password === '') throw new ExitCode(1, 'caisson: username and password are required');
+  const credentials = { username, password, serveraddress };
+  const { identityToken } = await (await engineOrStart()).login(credentials);
+  const where = storeCredentials({ ...credentials, ...(identityToken && { identitytoken: identityToken }) });
+  if (where !== undefined) process.stderr.write(`WARNING! Your credentials are stored unencrypted in '${where}'.\n`);
+  process.stdout.write('Login Succeeded\n');
+  return 0;
+}
+
+async function passwordOf(flags: LoginFlags): Promise<string> {
+  if (flags.passwordStdin) return (await text(process.stdin)).replace(/\r?\n$/, '');
+  if (flags.password === undefined) return ask('Password: ', false);
+  process.stderr.write('WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n');
+  return flags.password;
+}
+
+async function ask(question: string, echo: boolean): Promise<string> {
+  if (!process.stdin.isTTY)
+    throw new ExitCode(1, 'caisson: cannot ask for a login without a terminal: use --username and --password-stdin');
+  process.stdout.write(question);
+  const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const reader = createInterface({ input: process.stdin, output: echo ? process.stdout : silent, terminal: true });
+  try {
+    return (await reader.question('')).trim();
+  } finally {
+    reader.close();
+    if (!echo) process.stdout.write('\n');
+  }
+}
