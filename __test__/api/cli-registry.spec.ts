@@ -78,7 +78,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the 
     expect(await ok('run', '--rm', '--network=none', 'imported:1', 'cat', '/new')).toBe('new');
     await ok('save', '-o', join(dir, 'saved.tar'), 'made:1', 'imported:1');
     await ok('rmi', 'made:1', 'imported:1');
-    expect(await ok('load', '-i', join(dir, 'saved.tar'))).toBe('Loaded image: made:1\nLoaded image: imported:1');
+    expect(await ok('load', '-q', '-i', join(dir, 'saved.tar'))).toBe('Loaded image: made:1\nLoaded image: imported:1');
     await ok('rm', 'made');
   });
 
