@@ -48,6 +48,7 @@ export const COMMANDS: Record<string, CommandEntry> = {
   events: { summary: 'Show what happens in the engine', load: () => import('./commands/events.ts') },
   info: { summary: 'Show what the engine is and has', load: () => import('./commands/info.ts') },
   version: { summary: 'Show the versions of client and engine', load: () => import('./commands/version.ts') },
+  network: { summary: 'Manage networks', load: () => import('./commands/network.ts') },
   registry: { summary: 'Serve a container registry', load: () => import('./commands/registry.ts') },
   daemon: { summary: 'Run the engine', load: () => import('./commands/daemon.ts') },
 };

@@ -36,18 +36,21 @@ export const CONTAINER_FLAGS: readonly Flag[] = [
   ['--init', 'Run an init that forwards signals and reaps processes'],
   ['-i, --interactive', 'Keep stdin open'],
   ['--ip <address>', 'IPv4 address'],
+  ['--ip6 <address>', 'IPv6 address'],
   ['--ipc <mode>', 'IPC namespace'],
   ['-l, --label <key=value>', 'Set a label', 'list'],
   ['--label-file <path>', 'Read labels from a file', 'list'],
+  ['--link <container:alias>', 'Know another container by a name of one’s own', 'list'],
   ['--log-driver <driver>', 'Log driver'],
   ['--log-opt <key=value>', 'Option of the log driver', 'list'],
+  ['--mac-address <address>', 'MAC address'],
   ['-m, --memory <bytes>', 'Memory limit'],
   ['--memory-reservation <bytes>', 'Soft memory limit'],
   ['--memory-swap <bytes>', 'Limit of memory and swap together; -1: no limit of swap'],
   ['--memory-swappiness <0-100>', 'Swappiness'],
   ['--mount <spec>', 'Attach a filesystem (type=bind|volume|tmpfs,src=…,dst=…)', 'list'],
   ['--name <name>', 'Name of the container'],
-  ['--network <network>', 'Network to join'],
+  ['--network <network>', 'Network to join: a name, or name=…,alias=…,ip=…,ip6=…,mac-address=…,gw-priority=…', 'list'],
   ['--network-alias <name>', 'Further name in the network', 'list'],
   ['--no-healthcheck', 'No check of health, whatever the image says'],
   ['--oom-kill-disable', 'Do not kill when out of memory'],
@@ -116,18 +119,21 @@ export interface ContainerFlags {
   init?: boolean;
   interactive?: boolean;
   ip?: string;
+  ip6?: string;
   ipc?: string;
   label: string[];
   labelFile: string[];
+  link: string[];
   logDriver?: string;
   logOpt: string[];
+  macAddress?: string;
   memory?: string;
   memoryReservation?: string;
   memorySwap?: string;
   memorySwappiness?: string;
   mount: string[];
   name?: string;
-  network?: string;
+  network: string[];
   networkAlias: string[];
   healthcheck: boolean;
   oomKillDisable?: boolean;

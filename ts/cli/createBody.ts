@@ -4,12 +4,9 @@ import { resolve } from 'node:path';
 import type { CreateBody, HostConfig } from '../client/index.ts';
 import type { ContainerFlags } from './containerFlags.ts';
 import { parseMount, parseTmpfs, parseVolumes } from './mounts.ts';
+import { keyValues as pairs, parseNetworks } from './networks.ts';
 import { parseExposed, parsePorts } from './ports.ts';
 import { invalidFlag, parseCpus, parseDuration, parseInteger, parseSize } from './units.ts';
-
-/** `key=value`, or `key` for ''. */
-const pairs = (values: readonly string[]): Record<string, string> =>
-  Object.fromEntries(values.map((value) => [value.split('=', 1)[0] ?? '', value.split(/=(.*)/s)[1] ?? '']));
 
 /** Only what was given: the engine's defaults hold for the rest. */
 function given<T extends object>(object: T): { [K in keyof T]?: NonNullable<T[K]> } {
@@ -58,8 +55,8 @@ export function createBody(flags: ContainerFlags, image: string, command: string
     ...Object.fromEntries(Object.keys(ports).map((port) => [port, {}])),
   };
   const labels = pairs([...readPairs(flags.labelFile, '--label-file'), ...flags.label]);
-  const { network = 'default', networkAlias, ip } = flags;
-  const endpoint = given({ Aliases: networkAlias, IPAMConfig: ip === undefined ? undefined : { IPv4Address: ip } });
+  const { mode, endpoints } = parseNetworks(flags);
+  const saysMore = Object.keys(endpoints).length > 1 || Object.keys(endpoints[mode] ?? {}).length > 0;
   return {
     ...given({
       Hostname: flags.hostname,
@@ -86,9 +83,9 @@ export function createBody(flags: ContainerFlags, image: string, command: string
       ...(flags.tmpfs.length > 0 && { Tmpfs: parseTmpfs(flags.tmpfs) }),
       ...(Object.keys(ports).length > 0 && { PortBindings: ports }),
       ...environmentOfHost(flags),
-      NetworkMode: network,
+      NetworkMode: mode,
     },
-    ...(Object.keys(endpoint).length > 0 && { NetworkingConfig: { EndpointsConfig: { [network]: endpoint } } }),
+    ...(saysMore && { NetworkingConfig: { EndpointsConfig: endpoints } }),
   };
 }
 

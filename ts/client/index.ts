@@ -1,5 +1,5 @@
 /**
- * The typed library: containers and images of a caisson (or Docker) engine over its socket.
+ * The typed library: containers, images and networks of a caisson (or Docker) engine over its socket.
  *
  *   await using engine = await Caisson.connect();
  *   await engine.images.pull('alpine:3.22');
@@ -10,6 +10,7 @@ import { defaultAddress } from './address.ts';
 import { Containers } from './containers.ts';
 import { jsonLines } from './frames.ts';
 import { Images } from './images.ts';
+import { Networks } from './networks.ts';
 import { Transport } from './transport.ts';
 import type { Credentials, EventMessage, Filters, VersionInfo } from './types.ts';
 
@@ -29,6 +30,7 @@ export interface ConnectOptions {
 export class Caisson implements AsyncDisposable {
   readonly containers: Containers;
   readonly images: Images;
+  readonly networks: Networks;
   readonly #transport: Transport;
 
   /** Does not connect yet: the first call does. */
@@ -36,6 +38,7 @@ export class Caisson implements AsyncDisposable {
     this.#transport = new Transport(address);
     this.containers = new Containers(this.#transport);
     this.images = new Images(this.#transport);
+    this.networks = new Networks(this.#transport);
   }
 
   /** Rejects with code DAEMON_UNREACHABLE when no engine answers. */

@@ -106,9 +106,47 @@ export interface ContainerConfig {
   };
 }
 
+/** What an attachment to a network may ask for. */
+export interface EndpointConfig {
+  IPAMConfig?: { IPv4Address?: string; IPv6Address?: string; LinkLocalIPs?: string[] };
+  Links?: string[];
+  Aliases?: string[];
+  MacAddress?: string;
+  DriverOpts?: Record<string, string>;
+  /** The highest of a container's networks has its default route. */
+  GwPriority?: number;
+}
+
+export interface NetworkCreateBody {
+  Name: string;
+  /** `bridge`, `macvlan` or `ipvlan`. */
+  Driver?: string;
+  EnableIPv4?: boolean;
+  EnableIPv6?: boolean;
+  Internal?: boolean;
+  Attachable?: boolean;
+  IPAM?: {
+    Config: { Subnet?: string; Gateway?: string; IPRange?: string; AuxiliaryAddresses?: Record<string, string> }[];
+  };
+  Options?: Record<string, string>;
+  Labels?: Record<string, string>;
+}
+
+export interface NetworkDetails extends Required<Omit<NetworkCreateBody, 'IPAM'>> {
+  Id: string;
+  Created: string;
+  Scope: string;
+  IPAM: { Driver: string; Config: { Subnet: string; Gateway?: string; IPRange?: string }[] | null };
+  /** By id; empty in lists. */
+  Containers: Record<
+    string,
+    { Name: string; EndpointID: string; MacAddress: string; IPv4Address: string; IPv6Address: string }
+  >;
+}
+
 export interface CreateBody extends ContainerConfig {
   HostConfig?: HostConfig;
-  NetworkingConfig?: { EndpointsConfig: Record<string, { Aliases?: string[]; IPAMConfig?: { IPv4Address?: string } }> };
+  NetworkingConfig?: { EndpointsConfig: Record<string, EndpointConfig> };
 }
 
 export interface ContainerSummary {

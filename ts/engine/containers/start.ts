@@ -187,7 +187,7 @@ export class Starter {
   }
 
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
-    const { native, devices, endpoints, resolvers } = this.#ctx;
+    const { native, devices, resolvers } = this.#ctx;
     const held = this.#held.get(plan.id) ?? {};
     const options = await spawnOptions(this.#ctx, this.#record(plan.id));
     const work: Promise<unknown>[] = [];
@@ -195,8 +195,7 @@ export class Starter {
     if (plan.endpoints.length > 0 && held.netnsFd !== undefined) {
       const own = native.dupFd(held.netnsFd);
       if (plan.endpoints.some(({ userDefined }) => userDefined)) resolver.push(...(await resolvers.open(plan.id, own)));
-      const attached = plan.endpoints.map((endpoint) => endpoints.attach(endpoint, own));
-      work.push(Promise.all(attached).finally(() => native.closeFd(own)));
+      work.push(this.#attachAll(plan.endpoints, own).finally(() => native.closeFd(own)));
     }
     if (held.ports?.published.length) work.push(devices.firewall.addPorts(held.ports.published));
     // spawnShim consumes the descriptors, also when it fails
@@ -212,6 +211,11 @@ export class Starter {
     const [spawned, ...others] = await Promise.allSettled([spawn, ...work]);
     for (const result of [spawned, ...others]) if (result.status === 'rejected') throw result.reason;
     return { state: { spawned: (spawned as PromiseFulfilledResult<SpawnedContainer>).value } };
+  }
+
+  /** One after the other, so that devices are in the order of their names. */
+  async #attachAll(plans: EndpointPlan[], netnsFd: number): Promise<void> {
+    for (const plan of plans) await this.#ctx.endpoints.attach(plan, netnsFd);
   }
 
   async #unbuild(plan: StartPlan): Promise<void> {
