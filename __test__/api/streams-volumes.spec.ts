@@ -1,6 +1,6 @@
 /** Volumes shared between containers, parts of volumes, and attaching by websocket. */
 import { createHash, randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -116,6 +116,35 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
       expect((await show(part, 'ls', '/x')).stderr, part).toContain('cannot access path');
     }
     await ok('volume', 'rm', 'parted');
+  });
+
+  it('volumes take the options of mount: a directory elsewhere, a filesystem', async () => {
+    mkdirSync(join(daemon.dir, 'elsewhere'));
+    writeFileSync(join(daemon.dir, 'elsewhere/file'), 'from the host\n');
+    const bind = ['--opt', 'type=none', '--opt', 'o=bind', '--opt', `device=${join(daemon.dir, 'elsewhere')}`];
+    await ok('volume', 'create', ...bind, 'bound');
+    const tmpfs = ['--opt', 'type=tmpfs', '--opt', 'device=tmpfs', '--opt', 'o=size=1m,uid=33'];
+    await ok('volume', 'create', ...tmpfs, 'memory');
+    const script = 'cat /b/file; grep " /m " /proc/mounts; stat -c %u /m';
+    const output = await ok('run', '--rm', '-v', 'bound:/b', '-v', 'memory:/m', 'busybox', 'sh', '-c', script);
+    expect(output).toMatch(/^from the host\ntmpfs \/m tmpfs .*size=1024k.*\n33$/);
+    expect(JSON.parse(await ok('volume', 'inspect', '-f', '{{json .Options}}', 'memory'))).toMatchObject({
+      type: 'tmpfs',
+    });
+    await ok('volume', 'rm', 'bound', 'memory');
+    expect(readFileSync(join(daemon.dir, 'elsewhere/file'), 'utf8')).toBe('from the host\n');
+  });
+
+  it.each([
+    [['foo=bar'], 'invalid option: "foo"'],
+    [['type=tmpfs'], 'missing required option: "device"'],
+    [['o=bind', 'device=/x'], 'missing required option: "type"'],
+    [['type=nfs', 'device=:/x'], 'o=addr=ADDRESS'],
+    [['size=1m'], 'quota size requested but no quota support'],
+  ])('a volume with the options %j is refused', async (options, message) => {
+    const flags = options.flatMap((option) => ['--opt', option]);
+    expect((await docker('volume', 'create', ...flags, 'refused')).stderr).toContain(message);
+    expect(await ok('volume', 'ls', '-q')).toBe('');
   });
 
   it('a websocket carries input and output, and says that it ends', async () => {

@@ -171,7 +171,7 @@ describe('ending', () => {
     const id = await create(['run'], {}, 'web');
     await containers.start(id);
     await expect(containers.remove(id, { force: false, volumes: false })).rejects.toThrow(
-      'cannot remove container "/web": container is running: stop the container before removing or force remove',
+      'cannot remove container "web": container is running: stop the container before removing or force remove',
     );
     await containers.remove(id, { force: true, volumes: false });
     expect(graph.containers.all()).toEqual([]);

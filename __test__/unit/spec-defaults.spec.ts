@@ -42,7 +42,12 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
     init: false,
   });
   validate(config, hostConfig, here);
-  const lookup = { directory: (name: string) => `/volumes/${name}/_data`, mountsOf: () => [], driver: () => undefined };
+  const lookup = {
+    directory: (name: string) => `/volumes/${name}/_data`,
+    mountsOf: () => [],
+    source: () => undefined,
+    driver: () => undefined,
+  };
   return buildSpec(
     {
       config,

@@ -175,6 +175,8 @@ export interface MountPoint {
   nonRecursive?: boolean;
   /** tmpfs only. */
   tmpfsOptions?: string[];
+  /** Volumes with a filesystem of their own: mounted in the container's namespace at its start. */
+  filesystem?: { type: string; device: string; options: string[] };
   /** Volumes only: a directory or file in it, looked up at each start. */
   subpath?: string;
   /** Volumes only: the image's files at the destination are copied into the empty volume before the first start. */

@@ -185,6 +185,10 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   }
   for (const label of dropped) warnings.push(`The image's label ${label} is reserved for the engine and was left out.`);
   const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes);
+  for (const { name: volume, filesystem } of mountPoints) {
+    if (filesystem?.type !== 'tmpfs') continue;
+    warnings.push(`The volume ${volume} is a tmpfs, of which each container has its own.`);
+  }
   const detail: ContainerDetail = {
     mountPoints,
     logPath: hostConfig.LogConfig.Type === 'none' ? '' : join(ctx.paths.containerDir(id), `${id}-json.log`),

@@ -2,7 +2,7 @@
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { PortRow } from '../../graph/networks.ts';
-import { type Filters, labelsMatch } from '../api/query.ts';
+import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
 import { networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthStatus } from './health.ts';
@@ -106,10 +106,22 @@ async function summary(ctx: ContainerContext, record: ContainerRecord, options: 
 
 const STATES = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
 
+const HEALTH = ['none', 'starting', 'healthy', 'unhealthy'];
+
 function checkFilters(filters: Filters): void {
   for (const status of filters.get('status') ?? []) {
-    if (!STATES.includes(status)) throw new CaissonError('InvalidParameter', `invalid filter 'status=${status}'`);
+    if (!STATES.includes(status)) {
+      const why = `invalid value for state (${status}): must be one of ${STATES.join(', ')}`;
+      throw new CaissonError('InvalidParameter', `invalid filter 'status=${status}': ${why}`);
+    }
   }
+  for (const health of filters.get('health') ?? []) {
+    if (!HEALTH.includes(health)) {
+      const why = `invalid value for health (${health}): must be one of ${HEALTH.join(', ')}`;
+      throw new CaissonError('InvalidParameter', `invalid filter 'health=${health}': ${why}`);
+    }
+  }
+  boolFilter(filters, 'is-task');
   for (const code of filters.get('exited') ?? []) {
     if (!/^\d+$/.test(code)) throw new CaissonError('InvalidParameter', `invalid filter 'exited=${code}'`);
   }

@@ -147,6 +147,6 @@ export class Remover {
 const inUse = (name: string, status: string): CaissonError =>
   new CaissonError(
     'Conflict',
-    `cannot remove container "/${name}": container is ${status}: stop the container before removing or force remove`,
+    `cannot remove container "${name}": container is ${status}: stop the container before removing or force remove`,
     { code: 'CONTAINER_RUNNING' },
   );

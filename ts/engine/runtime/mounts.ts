@@ -107,6 +107,11 @@ function userMount(mount: MountPoint): Mount {
   if (mount.type === 'tmpfs') {
     return { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: mount.tmpfsOptions ?? [] };
   }
+  if (mount.filesystem) {
+    const { type, device, options } = mount.filesystem;
+    const access = mount.writable ? [] : ['ro'];
+    return { destination: mount.destination, type, source: device, options: [...options, ...access] };
+  }
   return {
     destination: mount.destination,
     type: 'bind',

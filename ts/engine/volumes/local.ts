@@ -13,6 +13,7 @@ import { readRecord } from '../containers/record.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { Native } from '../native/index.ts';
 import type { VolumeLookup } from './mountPoints.ts';
+import { type VolumeSource, volumeSource } from './options.ts';
 
 export class LocalVolumes implements VolumeLookup {
   readonly #graph: Graph;
@@ -31,6 +32,11 @@ export class LocalVolumes implements VolumeLookup {
 
   driver(name: string): string | undefined {
     return this.#graph.volumes.get(name)?.driver;
+  }
+
+  source(name: string): VolumeSource | undefined {
+    const row = this.#graph.volumes.get(name);
+    return row && volumeSource(JSON.parse(row.options) as Record<string, string>);
   }
 
   mountsOf(container: string): MountPoint[] {
@@ -67,7 +73,13 @@ export class LocalVolumes implements VolumeLookup {
 
   /** Docker's rule: an image's files at the mount point fill a volume that is still empty. */
   async copyUp(mount: MountPoint, layers: string[], upper: string): Promise<void> {
-    if (!mount.copyUp || mount.subpath || (await readdir(mount.source)).length > 0) return;
+    if (!mount.copyUp || mount.subpath) return;
+    const held = await readdir(mount.source).catch((error: NodeJS.ErrnoException) => {
+      const why = error.code === 'ENOENT' ? 'no such file or directory' : error.message;
+      const what = `error while mounting volume '${mount.name}': failed to mount local volume: mount ${mount.source}`;
+      throw new CaissonError('System', `${what}: ${why}`, { code: 'VOLUME_UNREACHABLE', cause: error });
+    });
+    if (held.length > 0) return;
     try {
       await this.#native.copyUp({ lower: layers, upper, source: mount.destination, target: mount.source });
     } catch (error) {

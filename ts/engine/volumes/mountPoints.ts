@@ -5,6 +5,7 @@ import { normalize } from 'node:path/posix';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerConfig, HostConfig, MountPoint, MountRequest, Propagation } from '../containers/config.ts';
 import { mergeTmpfsOptions } from '../runtime/mounts.ts';
+import type { VolumeSource } from './options.ts';
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
@@ -16,6 +17,8 @@ export interface VolumeLookup {
   directory(name: string): string;
   /** Its driver; undefined when there is no such volume. */
   driver(name: string): string | undefined;
+  /** What its options say; undefined when there is no such volume. */
+  source(name: string): VolumeSource | undefined;
   /** Mounts of a container; kind NotFound when there is none of that name. */
   mountsOf(container: string): MountPoint[];
 }
@@ -92,16 +95,18 @@ function namedVolume(
   lookup: VolumeLookup,
 ): MountPoint {
   const { mode, writable, copyUp } = options;
+  const { directory = lookup.directory(name), filesystem, readOnly = false } = lookup.source(name) ?? {};
   return {
     type: 'volume',
     name,
     driver: lookup.driver(name) ?? 'local',
-    source: lookup.directory(name),
+    source: directory,
     destination,
     mode,
-    writable,
+    writable: writable && !readOnly,
     propagation: '',
-    copyUp,
+    copyUp: copyUp && filesystem === undefined,
+    ...(filesystem ? { filesystem } : {}),
   };
 }
 
@@ -168,6 +173,9 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
   if (source === '') return { ...anonymousVolume(destination, lookup, !request.ReadOnly, copyUp), ...within };
   checkVolumeName(source);
   const access = { mode: 'z', writable: !request.ReadOnly, copyUp };
+  if (subpath !== '' && lookup.source(source)?.filesystem) {
+    throw refuse('--mount volume-subpath of a volume with a filesystem of its own');
+  }
   return { ...namedVolume(source, destination, access, lookup), ...within };
 }
 

@@ -10,6 +10,7 @@ import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native } from '../native/index.ts';
+import { checkVolumeOptions } from './options.ts';
 
 /** Marks a volume that nobody named. */
 const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
@@ -89,7 +90,7 @@ export class Volumes {
         driver: 'local',
         mountpoint: join(this.#root, name, '_data'),
         anonymous,
-        options: '{}',
+        options: JSON.stringify(request.DriverOpts ?? {}),
         labels: JSON.stringify({ ...request.Labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) }),
         created: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
       };
@@ -133,7 +134,7 @@ export class Volumes {
   async prune(filters: Filters): Promise<VolumesPruned> {
     const all = boolFilter(filters, 'all') ?? false;
     const unwanted = filters.get('label!') ?? [];
-    const pruned: VolumesPruned = { VolumesDeleted: null, SpaceReclaimed: 0 };
+    const pruned: VolumesPruned = { VolumesDeleted: [], SpaceReclaimed: 0 };
     for (const row of this.#graph.volumes.unused()) {
       const labels = labelsOf(row);
       if (!all && !row.anonymous) continue;
@@ -141,7 +142,7 @@ export class Volumes {
         continue;
       const size = await this.#native.treeSize(row.mountpoint);
       await this.#runner.run(this.#removal, { name: row.name });
-      pruned.VolumesDeleted = [...(pruned.VolumesDeleted ?? []), row.name];
+      pruned.VolumesDeleted.push(row.name);
       pruned.SpaceReclaimed += size;
     }
     return pruned;
@@ -203,14 +204,7 @@ function checkRequest(name: string, request: VolumeCreateRequest): void {
     );
   if (request.ClusterVolumeSpec != null)
     throw new CaissonError('NotImplemented', `create ${name}: cluster volumes are not supported by caisson`);
-  const [option] = Object.keys(request.DriverOpts ?? {});
-  if (option === undefined) return;
-  if (['type', 'o', 'device', 'size'].includes(option))
-    throw new CaissonError(
-      'NotImplemented',
-      `create ${name}: the volume option "${option}" is not supported by caisson`,
-    );
-  throw new CaissonError('InvalidParameter', `create ${name}: invalid option: ${JSON.stringify(option)}`);
+  checkVolumeOptions(name, request.DriverOpts ?? {});
 }
 
 const labelsOf = (row: VolumeRow): Record<string, string> => JSON.parse(row.labels) as Record<string, string>;

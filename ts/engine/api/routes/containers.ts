@@ -120,7 +120,11 @@ function lifecycleRoutes(router: Router, containers: Containers): void {
     method: 'DELETE',
     path: '/containers/:id',
     handle: async (call) => {
-      if (call.query.bool('link')) throw notImplemented('rm --link', 'links between containers');
+      // a link's name is that of its owner and an alias, with a slash between
+      if (call.query.bool('link')) {
+        containers.find(call.param('id'));
+        throw new CaissonError('System', 'Conflict, cannot remove the default link name of the container');
+      }
       await containers.remove(call.param('id'), { force: call.query.bool('force'), volumes: call.query.bool('v') });
     },
   });
@@ -171,6 +175,7 @@ function unsupportedRoutes(router: Router, containers: Containers): void {
   const missing: ['GET' | 'POST' | 'PUT' | 'HEAD' | 'DELETE', string, string][] = [
     ['GET', 'checkpoints', 'checkpoints'],
     ['POST', 'checkpoints', 'checkpoints'],
+    ['DELETE', 'checkpoints/:checkpoint', 'checkpoints'],
   ];
   for (const [method, path, what] of missing) {
     router.plain({

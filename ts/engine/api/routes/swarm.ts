@@ -3,6 +3,7 @@ import type { HTTPMethods } from 'fastify';
 import { CaissonError } from '../../../errdefs.ts';
 import { NOT_A_SWARM_MANAGER } from '../messages.ts';
 import type { Router } from '../router.ts';
+import { notImplemented } from './unsupported.ts';
 
 const ROUTES: [HTTPMethods, string][] = [
   ['GET', '/swarm'],
@@ -44,6 +45,10 @@ export function swarmRoutes(router: Router): void {
       path,
       body: 'stream',
       handle: () => {
+        if (path === '/swarm/leave') {
+          throw new CaissonError('Unavailable', 'This node is not part of a swarm', { code: 'NOT_IN_A_SWARM' });
+        }
+        if (path === '/swarm/init' || path === '/swarm/join') throw notImplemented(`POST ${path}`, 'swarm mode');
         throw new CaissonError('Unavailable', NOT_A_SWARM_MANAGER, { code: 'NOT_A_SWARM_MANAGER' });
       },
     });

@@ -31,14 +31,17 @@ export function unsupportedRoutes(router: Router): void {
     handle: () => ({ CachesDeleted: null, SpaceReclaimed: 0 }),
   });
   router.plain({ method: 'GET', path: '/plugins', handle: () => [] });
-  router.plain({
-    method: 'GET',
-    path: '/plugins/*',
-    handle: (call) => {
-      const name = call.param('*').replace(/\/json$/, '');
-      throw new CaissonError('NotFound', `plugin ${JSON.stringify(name)} not found`, { code: 'PLUGIN_NOT_FOUND' });
-    },
-  });
+  // There is none of them: whatever is to be done with one ends here.
+  for (const method of ['GET', 'POST', 'DELETE'])
+    router.plain({
+      method,
+      path: '/plugins/*',
+      body: 'stream',
+      handle: (call) => {
+        const name = call.param('*').replace(/\/(json|enable|disable|push|set|upgrade)$/, '');
+        throw new CaissonError('NotFound', `plugin ${JSON.stringify(name)} not found`, { code: 'PLUGIN_NOT_FOUND' });
+      },
+    });
 }
 
 export const notImplemented = (operation: string, what: string): CaissonError =>

@@ -25,6 +25,6 @@ export interface Volume {
 }
 
 export interface VolumesPruned {
-  VolumesDeleted: string[] | null;
+  VolumesDeleted: string[];
   SpaceReclaimed: number;
 }
