@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { bytesOf, codesOf, digestOf, type ServedRegistry, serveRegistry } from '../helpers/servedRegistry.ts';
 
 let served: ServedRegistry;
@@ -192,4 +192,25 @@ it('two clients that push the same blob at once both succeed', async () => {
   });
   expect(await Promise.all(pushes)).toEqual(Array(8).fill(201));
   expect(digestOf(await text('up/same1', digest))).toBe(digest);
+});
+
+it('what a full disk did not take does not count, and is not kept', async () => {
+  const { storage } = served.running.registry;
+  const path = await begin('up/full');
+  await send('PATCH', path, 'abc');
+  const write = vi.spyOn(storage, 'writeUpload').mockImplementationOnce(async (id, offset) => {
+    write.mockRestore();
+    const writer = await storage.writeUpload(id, offset);
+    const close = async (): Promise<void> => {
+      await writer.close();
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    };
+    return { write: (chunk) => writer.write(chunk), flush: () => writer.flush(), close };
+  });
+  const refused = await send('PATCH', path, 'defgh');
+  expect([refused.status, ...(await codesOf(refused))]).toEqual([507, 'UNAVAILABLE']);
+  expect(await rangeAt(path)).toBe('0-2');
+  expect(await storage.uploadSize(path.split('/').at(-1) ?? '')).toBe(3);
+  await send('PATCH', path, 'def', { 'content-range': '3-5' });
+  expect((await send('PUT', `${path}?digest=${digestOf('abcdef')}`)).status).toBe(201);
 });

@@ -229,6 +229,9 @@ export class Uploads {
     } catch (error) {
       // How much of it is on the disk is unknown: none of this request counts.
       live.received = start;
+      // And a full disk must not stay full of it.
+      const dropped = this.#storage.writeUpload(id, start).then((again) => again.close());
+      await dropped.catch(() => undefined);
       throw new RegistryError('UNAVAILABLE', 'the registry cannot store the upload', { status: 507, cause: error });
     }
     live.offset = offset;
