@@ -17,7 +17,10 @@ export async function diskUsage(
   const wants = (type: string): boolean => types.length === 0 || types.includes(type);
   const filters = new Map();
   return {
-    LayersSize: wants('image') ? graph.layers.all().reduce((sum, layer) => sum + layer.sizeBytes, 0) : 0,
+    // Layers are kept unpacked and as the blobs that they came in.
+    LayersSize: wants('image')
+      ? [...graph.layers.all(), ...graph.blobs.all()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+      : 0,
     Images: wants('image') ? images.list({ all: false, filters, sharedSize: true }) : null,
     Containers: wants('container') ? await containers.list({ all: true, limit: 0, size: true, filters }) : null,
     Volumes: wants('volume') ? await volumes.usage() : null,
