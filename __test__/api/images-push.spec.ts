@@ -90,6 +90,19 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('push
     ]);
   });
 
+  it('tells what a name stands for, without bringing it here', async () => {
+    const answer = await daemon.http('GET', `/distribution/${open.host}/test/pulled:latest/json`);
+    expect(JSON.parse(answer.body)).toEqual({
+      Descriptor: {
+        mediaType: 'application/vnd.oci.image.manifest.v1+json',
+        digest: image.manifestDigest,
+        size: image.manifest.length,
+      },
+      Platforms: [{ os: 'linux', architecture: process.arch === 'arm64' ? 'arm64' : 'amd64' }],
+    });
+    expect((await daemon.http('GET', `/distribution/${open.host}/test/none/json`)).status).toBe(404);
+  });
+
   it('pushes what was never in a registry; another pull brings the same image', async () => {
     const name = `${open.host}/test/imported:1`;
     const input = await busyboxTar({ 'etc/motd': 'never seen' });

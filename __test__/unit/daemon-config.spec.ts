@@ -135,3 +135,26 @@ describe('sizes', () => {
     expect(byteSize('x', text)).toBe(bytes);
   });
 });
+
+describe('proxies', () => {
+  it('come from the file or from flags', () => {
+    const proxies = { 'http-proxy': 'http://a:1', 'https-proxy': 'http://b:2', 'no-proxy': 'c,d' };
+    const wanted = { httpProxy: 'http://a:1', httpsProxy: 'http://b:2', noProxy: 'c,d' };
+    expect(loadConfig(['--config-file', file({ proxies })]).proxies).toEqual(wanted);
+    const flags = Object.entries(proxies).flatMap(([name, value]) => [`--${name}`, value]);
+    expect(loadConfig(['--config-file', file({}), ...flags]).proxies).toEqual(wanted);
+  });
+
+  it.each([
+    [{ proxies: { 'ftp-proxy': 'x' } }, 'proxies may only have'],
+    [{ proxies: { 'http-proxy': 1 } }, 'proxies may only have'],
+    [{ 'http-proxy': 'http://a:1' }, 'unknown key'],
+  ])('refuse %j', (content, message) => {
+    expect(() => loadConfig(['--config-file', file(content)])).toThrow(message);
+  });
+
+  it('are not given in both places', () => {
+    const path = file({ proxies: { 'http-proxy': 'http://a:1' } });
+    expect(() => loadConfig(['--config-file', path, '--http-proxy', 'http://b:2'])).toThrow('given both');
+  });
+});

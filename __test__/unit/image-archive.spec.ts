@@ -137,6 +137,12 @@ describe('an index', () => {
     expect(() => readBundles(documents, { os: 'linux', architecture: 's390x' })).toThrow('no image for linux/s390x');
   });
 
+  it('is not followed to an attestation', () => {
+    const platform = { os: 'unknown', architecture: 'unknown' };
+    const manifests = [{ digest: digest('attestation'), platform }, { digest: digest(manifest) }];
+    expect(readBundles(layout({ manifests }, ['attestation', manifest, config]), PLATFORM)).toHaveLength(1);
+  });
+
   it('is refused when it is a manifest at the same time (CVE-2021-41190)', () => {
     const both = JSON.stringify({ manifests: [], layers: [], config: { digest: digest(config) } });
     expect(() => readBundles(layout({ manifests: [{ digest: digest(both) }] }, [both, config]), PLATFORM)).toThrow(

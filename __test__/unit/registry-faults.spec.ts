@@ -41,6 +41,7 @@ describe('blobs', () => {
 
   it('are resumed by ranges when the connection is cut every 64 KiB', async () => {
     const { layers } = registry.addImage([LAYER]);
+    let sent = 0;
     registry.fault = (request, response) => {
       if (!isBlob(request.url)) return false;
       const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
@@ -48,6 +49,7 @@ describe('blobs', () => {
         'content-length': LAYER.length - from,
         'content-range': `bytes ${from}-${LAYER.length - 1}/${LAYER.length}`,
       });
+      sent += LAYER.subarray(from, from + 65_536).length;
       response.write(LAYER.subarray(from, from + 65_536), () => {
         if (from + 65_536 >= LAYER.length) response.end();
         else setImmediate(() => response.destroy());
@@ -58,6 +60,7 @@ describe('blobs', () => {
     const ranges = registry.asked(/blobs/).map(({ headers }) => Number(/\d+/.exec(headers.range ?? '0')?.[0]));
     expect(ranges.length).toBeGreaterThanOrEqual(Math.ceil(LAYER.length / 65_536));
     expect(ranges).toEqual([...ranges].sort((a, b) => a - b));
+    expect(sent).toBeLessThanOrEqual(LAYER.length * 1.1);
     expect(layers).toHaveLength(1);
   });
 
@@ -82,6 +85,20 @@ describe('blobs', () => {
     };
     expect((await pull()).equals(LAYER)).toBe(true);
     expect(registry.asked(/blobs/)[1]?.headers.range).toBe('bytes=50000-');
+  });
+
+  it('that trickle are asked for again, too', async () => {
+    registry.addImage([LAYER]);
+    registry.fault = (request, response, attempt) => {
+      if (!isBlob(request.url) || attempt > 1) return false;
+      response.writeHead(200, { 'content-length': LAYER.length });
+      let at = 0;
+      const trickle = setInterval(() => response.write(LAYER.subarray(at, ++at)), 5);
+      response.once('close', () => clearInterval(trickle));
+      return true;
+    };
+    expect((await pull()).equals(LAYER)).toBe(true);
+    expect(Number(/\d+/.exec(registry.asked(/blobs/)[1]?.headers.range ?? '')?.[0])).toBeGreaterThan(0);
   });
 
   it.each([

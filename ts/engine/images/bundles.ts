@@ -73,7 +73,9 @@ const known = (
 
 function layoutBundles(index: ImageIndex, documents: ReadonlyMap<string, Buffer>, platform: Platform): Bundle[] {
   if (!Array.isArray(index.manifests)) throw invalid('index.json has no manifests');
-  return index.manifests.map((descriptor) => {
+  // Attestations stand beside their image, for a platform that none is made for.
+  const images = index.manifests.filter((descriptor) => descriptor?.platform?.os !== 'unknown');
+  return images.map((descriptor) => {
     const name = nameOf(descriptor);
     const { manifest, bytes, digest } = manifestOf(descriptor, documents, platform, 0);
     if (!Array.isArray(manifest.layers)) throw invalid(`manifest ${digest} has no layers`);
