@@ -31,6 +31,19 @@ export const COMMANDS: Record<string, CommandEntry> = {
   unpause: { summary: 'Let frozen containers go on', load: () => import('./commands/unpause.ts') },
   rename: { summary: 'Rename a container', load: () => import('./commands/rename.ts') },
   top: { summary: 'Show the processes of a container', load: () => import('./commands/top.ts') },
+  diff: {
+    summary: 'Show what a container has changed of the files of its image',
+    load: () => import('./commands/diff.ts'),
+  },
+  stats: { summary: 'Show what containers use', load: () => import('./commands/stats.ts') },
+  update: {
+    summary: 'Change the limits and the restart policy of containers',
+    load: () => import('./commands/update.ts'),
+  },
+  container: {
+    summary: 'Commands of containers; prune removes those that do not run',
+    load: () => import('./commands/container.ts'),
+  },
   images: { summary: 'List images', load: () => import('./commands/images.ts') },
   commit: { summary: 'Make an image of what a container changed', load: () => import('./commands/commit.ts') },
   export: { summary: 'Write the file system of a container to an archive', load: () => import('./commands/export.ts') },
