@@ -35,7 +35,10 @@ export async function serveRegistry(settings: Partial<RegistryConfig> = {}): Pro
   };
   const start = (): Promise<RunningRegistry> => startRegistry(config, createLogger('silent'));
   const scheme = config.tls === undefined ? 'http' : 'https';
-  const running = await start();
+  const running = await start().catch((error: unknown) => {
+    if (settings.root === undefined) rmSync(root, { recursive: true, force: true });
+    throw error;
+  });
   const served: ServedRegistry = {
     url: `${scheme}://${running.addresses[0]}`,
     root,
