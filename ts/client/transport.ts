@@ -151,7 +151,11 @@ export class Transport {
       return new CaissonError(
         'Unavailable',
         `Cannot connect to the caisson daemon at ${this.address}. Is it running?`,
-        { code: 'DAEMON_UNREACHABLE', hint: 'start it: caisson daemon', cause: error },
+        {
+          code: 'DAEMON_UNREACHABLE',
+          hint: process.getuid?.() === 0 ? 'start it: caisson daemon' : 'start it as root: sudo caisson daemon',
+          cause: error,
+        },
       );
     if (code === 'EACCES')
       return new CaissonError(
