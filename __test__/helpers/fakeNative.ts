@@ -119,7 +119,7 @@ export class FakeNative {
     for (const fd of [options.netnsFd, ...options.ports.map(({ fd }) => fd)]) if (fd !== undefined) this.closeFd(fd);
     const pid = this.#nextPid++;
     this.containers.set(options.id, { options, pid, started: false, streams: [] });
-    return { shimPid: pid, shimStartTime: 1, initPid: pid, initStartTime: 1 };
+    return { shimPid: pid + 500_000, shimStartTime: 1, initPid: pid, initStartTime: 1 };
   }
 
   async startContainer(id: string): Promise<void> {

@@ -52,6 +52,7 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   const paths = new EnginePaths(config.dataRoot, config.execRoot);
   mkdirSync(paths.dataRoot, { recursive: true, mode: 0o710 });
   mkdirSync(paths.execRoot, { recursive: true, mode: 0o711 });
+  avoidOomKiller();
   const locks = [lockRoot(paths.dataRoot), lockRoot(paths.execRoot)];
   prepareRoots(paths);
   writePidfile(config.pidfile);
@@ -156,6 +157,15 @@ function prepareRoots(paths: EnginePaths): void {
     [paths.state, 0o700],
   ] as const)
     mkdirSync(path, { recursive: true, mode });
+}
+
+/** A container is rather to be killed than the daemon that speaks for all. Without CAP_SYS_RESOURCE it stays as it was. */
+function avoidOomKiller(): void {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', '-500');
+  } catch {
+    // an ordinary process then
+  }
 }
 
 function writePidfile(path: string): void {

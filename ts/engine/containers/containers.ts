@@ -103,7 +103,7 @@ export class Containers {
       failed: (id) => this.#monitor.startFailed(id),
     });
     this.#freezer = new Freezer(ctx);
-    this.#killer = new Killer(ctx, this.#freezer);
+    this.#killer = new Killer(ctx, this.#freezer, (id) => this.#monitor.endShim(id));
     this.#stopper = new Stopper(ctx, this.#freezer, this.#killer, (id) => this.#monitor.startAgain(id));
     this.#attachments = new Attachments(ctx);
     this.#remover = new Remover(ctx);

@@ -7,11 +7,14 @@ import { CaissonError, isKind } from '../../errdefs.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
 import type { Freezer } from './freezer.ts';
+import { hasEnded } from './procSignals.ts';
 import { isRunning, readRecord } from './record.ts';
 import { parseSignal } from './signals.ts';
 import { cgroupOf } from './spawn.ts';
 
 const SIGKILL = 9;
+/** A shim tells of an end at once; one that has not after this long hangs. */
+const SHIM_PATIENCE_MS = 2_000;
 /** After SIGKILL an end is a matter of the kernel; longer than this and it sits in uninterruptible sleep. */
 const KILL_WAIT_MS = 10_000;
 
@@ -35,9 +38,13 @@ export class Killer {
   readonly #kill: JobKind<KillPlan>;
   readonly #signal: JobKind<SignalPlan>;
 
-  constructor(ctx: ContainerContext, freezer: Freezer) {
+  /** Ends the shim of a container whose init has ended, and which does not tell of it. */
+  readonly #endShim: (id: string) => Promise<void>;
+
+  constructor(ctx: ContainerContext, freezer: Freezer, endShim: (id: string) => Promise<void>) {
     this.#ctx = ctx;
     this.#freezer = freezer;
+    this.#endShim = endShim;
     // not the container's lock: a kill cuts the patience of a stop short
     const claims = ({ id }: KillPlan) => [lock(`kill:${id}`)];
     this.#kill = {
@@ -141,7 +148,9 @@ export class Killer {
       await native.signalProcess({ pid, startTime, signal: SIGKILL }).catch(ignoreGone);
       // also what was frozen behind our back
       if (row.status === 'paused' || !(await within(ended, THAW_AFTER_MS))) await this.#freezer.thaw({ id, cgroup });
-      if (await within(ended, KILL_WAIT_MS)) return;
+      if (await within(ended, SHIM_PATIENCE_MS)) return;
+      if (hasEnded(pid)) await this.#endShim(id);
+      if (await within(ended, KILL_WAIT_MS - SHIM_PATIENCE_MS)) return;
     } finally {
       end.abort();
     }

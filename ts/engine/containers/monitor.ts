@@ -260,11 +260,23 @@ export class Monitor {
       const state = await native.adoptShim({ id, stateDir: paths.stateDir(id) });
       if (state.exit) return this.exited(id, state.exit);
       if (state.status === 'running' || state.status === 'paused') return this.#execs.settle(id, state.execs);
-      const { hostConfig } = readRecord(row);
-      await native.destroyContainer({ id, stateDir: paths.stateDir(id), cgroup: cgroupOf(this.#ctx, hostConfig, id) });
-      this.exited(id, { exitCode: SIGKILLED, oomKilled: false, exitedAt: nowRfc3339(), reason: 'shim lost' });
+      await this.endShim(id);
     } catch (error) {
       log.error({ err: error, container: id }, 'a container whose shim has gone could not be settled');
     }
+  }
+
+  /** Ends what is left of a container that has no shim any more, or one that hangs, and records that. */
+  async endShim(id: string): Promise<void> {
+    const { native, paths, graph } = this.#ctx;
+    const row = graph.containers.get(id);
+    if (!row || !isRunning(row)) return;
+    const { hostConfig } = readRecord(row);
+    const shim = { pid: row.shimPid, startTime: row.shimStart, signal: 9 };
+    await native.signalProcess(shim).catch((error: unknown) => {
+      if (!isKind(error, 'NotFound')) throw error;
+    });
+    await native.destroyContainer({ id, stateDir: paths.stateDir(id), cgroup: cgroupOf(this.#ctx, hostConfig, id) });
+    this.exited(id, { exitCode: SIGKILLED, oomKilled: false, exitedAt: nowRfc3339(), reason: 'shim lost' });
   }
 }

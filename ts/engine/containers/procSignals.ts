@@ -26,3 +26,12 @@ export function wasDropped(pid: number, signal: number): boolean {
     return false;
   }
 }
+
+/** True when it has ended, whether somebody has reaped it or not. */
+export function hasEnded(pid: number): boolean {
+  try {
+    return /\) [ZX] [^)]*$/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return true;
+  }
+}

@@ -7,6 +7,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerRow } from '../../graph/containers.ts';
 import { difference } from '../jobs/orphans.ts';
 import { publishedPorts } from '../network/ports.ts';
@@ -18,6 +19,8 @@ import { nowRfc3339 } from './time.ts';
 
 /** As dockerd shows a container that the machine took down with it. */
 const HOST_WENT_DOWN = 255;
+
+const ADOPTION_BUDGET_MS = 1500;
 
 export class Reconciler {
   readonly #ctx: ContainerContext;
@@ -32,10 +35,16 @@ export class Reconciler {
     this.#monitor = monitor;
   }
 
-  /** Before jobs are recovered: what they signal and wait for must be watched. */
-  async adopt(): Promise<void> {
+  /**
+   * Before jobs are recovered: what they signal and wait for must be watched. One budget for all: a shim that hangs must
+   * not keep the daemon from serving the others; its container counts as running until it is known better.
+   */
+  async adopt(budgetMs = ADOPTION_BUDGET_MS): Promise<void> {
     const running = this.#ctx.graph.containers.all().filter(isRunning);
-    await Promise.all(running.map((row) => this.#adopt(row)));
+    const late = new AbortController();
+    const budget = sleep(budgetMs, undefined, { signal: late.signal }).catch(() => undefined);
+    await Promise.race([Promise.all(running.map((row) => this.#adopt(row))), budget]);
+    late.abort();
   }
 
   /** After jobs are recovered. */

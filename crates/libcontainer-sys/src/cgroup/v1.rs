@@ -167,19 +167,13 @@ impl Cgroup for V1 {
     fn stats(&self) -> Result<Stats> {
         let mut stats = Stats::default();
         if let Some(dir) = self.dir("cpuacct") {
-            stats.cpu = cpu_stats(dir, self.dir("cpu").unwrap_or(dir))?;
+            stats.cpu = unless_gone(cpu_stats(dir, self.dir("cpu").unwrap_or(dir)))?;
         }
         if let Some(dir) = self.dir("memory") {
-            stats.memory = MemoryStats {
-                usage: read_u64(dir, "memory.usage_in_bytes")?,
-                max_usage: read_u64(dir, "memory.max_usage_in_bytes")?,
-                limit: read_u64(dir, "memory.limit_in_bytes")?,
-                failcnt: read_u64(dir, "memory.failcnt")?,
-                stats: read_map(dir, "memory.stat")?,
-            };
+            stats.memory = unless_gone(memory_stats(dir))?;
         }
         if let Some(dir) = self.dir("pids") {
-            stats.pids = PidsStats { current: read_u64(dir, "pids.current")?, limit: parse(&read(dir, "pids.max")?) };
+            stats.pids = unless_gone(pids_stats(dir))?;
         }
         if let Some(dir) = self.dir("blkio") {
             for (key, file) in BLKIO_FILES {
@@ -384,6 +378,28 @@ fn inherit_cpuset(dir: &Path) -> Result<()> {
         write(dir, file, read(parent, file)?.trim())?;
     }
     Ok(())
+}
+
+/// A group that somebody else has removed counts as empty.
+fn unless_gone<T: Default>(result: Result<T>) -> Result<T> {
+    match result {
+        Err(failure) if matches!(failure.errno, Some(libc::ENOENT | libc::ENODEV)) => Ok(T::default()),
+        result => result,
+    }
+}
+
+fn memory_stats(dir: &Path) -> Result<MemoryStats> {
+    Ok(MemoryStats {
+        usage: read_u64(dir, "memory.usage_in_bytes")?,
+        max_usage: read_u64(dir, "memory.max_usage_in_bytes")?,
+        limit: read_u64(dir, "memory.limit_in_bytes")?,
+        failcnt: read_u64(dir, "memory.failcnt")?,
+        stats: read_map(dir, "memory.stat")?,
+    })
+}
+
+fn pids_stats(dir: &Path) -> Result<PidsStats> {
+    Ok(PidsStats { current: read_u64(dir, "pids.current")?, limit: parse(&read(dir, "pids.max")?) })
 }
 
 fn cpu_stats(cpuacct: &Path, cpu: &Path) -> Result<CpuStats> {

@@ -140,6 +140,12 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     if let Some(affinity) = affinity.filter(|affinity| !affinity.initial.is_empty()) {
         scheduling::set_affinity(&affinity.initial, "/process/execCPUAffinity/initial")?;
     }
+    let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
+    let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd()]).chain(preserved(plan.preserved_fds)).collect();
+    // before the cgroup, which may be frozen: a client whose exec has been given up must see its connection end
+    let ways_in = plan.joins.iter().map(AsRawFd::as_raw_fd).chain([plan.pidfd.as_raw_fd()]);
+    exec::close_all_but(&kept.iter().copied().chain(ways_in).collect::<Vec<_>>())
+        .context("close", "descriptors of the creator")?;
     leave_creator(plan.joins)?;
     limits::set_oom_score_adj(plan.process.oom_score_adj)?;
     limits::raise_rlimits(&plan.process.rlimits)?;
@@ -147,9 +153,7 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
         rustix::io::Errno::SRCH => Failure::new(Kind::Gone, "setns", "the container is not running"),
         error => Failure::io("setns", "namespaces of the container", error),
     })?;
-    let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
-    let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd()]).chain(preserved(plan.preserved_fds)).collect();
-    exec::close_all_but(&kept).context("close", "descriptors of the creator")?;
+    exec::close_all_but(&kept).context("close", "ways into the container")?;
     control.continue_in_child(0)?;
     rustix::process::setsid().context("setsid", "")?;
     if plan.spec.namespace(NamespaceKind::User).is_some() {

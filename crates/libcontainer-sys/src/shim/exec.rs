@@ -18,8 +18,9 @@ use crate::failure::{Failure, Kind, Result};
 pub const ACK_TIME: Duration = Duration::from_secs(2);
 /// How long a client of an ended container may take for what is pending.
 pub const LINGER: Duration = Duration::from_secs(10);
-/// How long a process may take from its clone to its program. The cgroup that it joins may be frozen.
-const JOIN_TIME: Duration = Duration::from_secs(10);
+/// How long a process may take from its clone to its program, which is less than the daemon waits for our answer. The
+/// cgroup that it joins may be frozen.
+const JOIN_TIME: Duration = Duration::from_secs(8);
 
 /// A process that has ended and whose end the daemon has not acknowledged.
 pub struct Ended {

@@ -123,7 +123,7 @@ impl Hub {
                 *next_request += 1;
                 match protocol::send(socket.as_fd(), &protocol::request(number, op, body), fds) {
                     Ok(()) => {
-                        let patience = if op == "start" || op == "exec" { PATIENCE_TO_BUILD } else { PATIENCE };
+                        let patience = if op == "start" { PATIENCE_TO_BUILD } else { PATIENCE };
                         let deadline = Instant::now() + patience;
                         pending.insert(number, Pending { op: op.into(), deadline, reply });
                         return;
