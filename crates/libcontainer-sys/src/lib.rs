@@ -3,12 +3,12 @@
 //! Import direction: `napi` → topic modules → `sys`, never upward. `shim`, `init` and `runtime` never use `napi`.
 
 pub mod cgroup;
+mod clock;
 pub mod container;
 pub mod failure;
 mod hooks;
 pub mod host;
 mod init;
-pub mod logs;
 mod rootfs;
 pub mod runtime;
 pub mod seccomp;
@@ -17,6 +17,9 @@ pub mod spec;
 
 #[cfg(feature = "layer")]
 pub mod layer;
+
+#[cfg(feature = "layer")]
+pub mod logs;
 
 #[cfg(feature = "napi")]
 pub mod napi;

@@ -146,6 +146,12 @@ function inheritedHostname({ graph }: ContainerContext, body: CreateBody): strin
   return owner && readRecord(owner).config.Hostname;
 }
 
+/** Where Docker has them. */
+function logPath(dir: string, id: string, driver: string): string {
+  if (driver === 'none') return '';
+  return join(dir, driver === 'local' ? 'local-logs/container.log' : `${id}-json.log`);
+}
+
 export interface Created {
   id: string;
   warnings: string[];
@@ -191,7 +197,7 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
   }
   const detail: ContainerDetail = {
     mountPoints,
-    logPath: hostConfig.LogConfig.Type === 'none' ? '' : join(ctx.paths.containerDir(id), `${id}-json.log`),
+    logPath: logPath(ctx.paths.containerDir(id), id, hostConfig.LogConfig.Type),
   };
   const definition: ContainerDefinition = {
     id,

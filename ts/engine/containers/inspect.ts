@@ -157,7 +157,8 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     ResolvConfPath: join(dir, 'resolv.conf'),
     HostnamePath: join(dir, 'hostname'),
     HostsPath: join(dir, 'hosts'),
-    LogPath: detail.logPath,
+    // a file that other programs read: Docker names only this driver's
+    LogPath: hostConfig.LogConfig.Type === 'json-file' ? detail.logPath : '',
     Name: `/${row.name}`,
     RestartCount: row.restartCount,
     Driver: 'overlay2',

@@ -1,8 +1,10 @@
 /** A container's row as the options of `spawnShim`: the OCI spec, the rootfs, the log, the namespaces it shares. */
 import { mkdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Device, DeviceRule } from '../../oci.ts';
+import { logAttributes } from '../logs/attributes.ts';
+import { parseLogOptions } from '../logs/options.ts';
 import type { LogConfig, OverlayRootfs, SpawnOptions } from '../native/index.ts';
 import { containerFiles } from '../network/containerFiles.ts';
 import { hostDevices, mapDevice } from '../runtime/devices.ts';
@@ -11,7 +13,6 @@ import { buildSpec, capabilitiesOf, type NamespaceChoice } from '../runtime/spec
 import type { HostConfig, MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { type ContainerRecord, isRunning, programOf } from './record.ts';
-import { parseLogSize } from './validate.ts';
 
 export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: string): string => {
   const parent = hostConfig.CgroupParent || ctx.config.cgroupParent;
@@ -32,15 +33,14 @@ export function overlayOf(ctx: ContainerContext, { row, hostConfig }: ContainerR
   };
 }
 
-function logConfig({ hostConfig, detail }: ContainerRecord): LogConfig {
+function logConfig({ row, config, hostConfig, detail }: ContainerRecord): LogConfig {
   const { Type: driver, Config: options } = hostConfig.LogConfig;
-  if (driver === 'none') return { driver: 'none' };
-  const maxSizeBytes = parseLogSize(options['max-size'] ?? '-1');
-  return {
-    driver: 'json-file',
-    path: detail.logPath,
-    ...(maxSizeBytes === undefined ? {} : { maxSizeBytes, maxFiles: Number(options['max-file'] ?? '1') }),
-  };
+  const parsed = parseLogOptions(driver, options);
+  if (parsed === undefined) return { driver: 'none' };
+  // its own directory, in which a follower may wait for the file
+  mkdirSync(dirname(detail.logPath), { recursive: true, mode: 0o710 });
+  const attrs = logAttributes(options, { ...row, program: programOf(config), labels: config.Labels, env: config.Env });
+  return { ...parsed, driver: driver === 'local' ? 'local' : 'json-file', path: detail.logPath, attrs };
 }
 
 /** The init of another container whose namespace is shared. */

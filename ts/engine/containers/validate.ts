@@ -1,6 +1,8 @@
 /** Checks of a filled-in create request, with Docker's texts; what the kernel would refuse later is refused here. */
 import { isIP } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
+import { checkLogAttributes } from '../logs/attributes.ts';
+import { parseLogOptions } from '../logs/options.ts';
 import { parseDeviceRule } from '../runtime/devices.ts';
 import { mergeTmpfsOptions } from '../runtime/mounts.ts';
 import { checkResources, type ResourceHost } from '../runtime/resources.ts';
@@ -16,11 +18,6 @@ const invalid = (message: string): CaissonError => new CaissonError('InvalidPara
 const ULIMITS = new Set(
   'as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack'.split(' '),
 );
-
-const LOG_OPTIONS: Record<string, Set<string>> = {
-  'json-file': new Set(['max-size', 'max-file', 'compress', 'labels', 'labels-regex', 'env', 'env-regex', 'tag']),
-  none: new Set(),
-};
 
 export interface ValidationHost extends ResourceHost {
   apparmor: boolean;
@@ -140,42 +137,13 @@ function checkLists(config: HostConfig): void {
   for (const options of Object.values(config.Tmpfs ?? {})) mergeTmpfsOptions(options.split(','));
 }
 
-function checkLog(config: HostConfig): void {
+/** Returns warnings. */
+function checkLog(config: HostConfig): string[] {
   const { Type: driver, Config: options } = config.LogConfig;
-  const known = LOG_OPTIONS[driver];
-  if (!known) {
-    if (!/^(local|syslog|journald|gelf|fluentd|awslogs|splunk|gcplogs|etwlogs|logentries)$/.test(driver)) {
-      throw invalid(`error looking up logging plugin ${driver}: plugin "${driver}" not found`);
-    }
-    throw new CaissonError(
-      'NotImplemented',
-      `--log-driver ${driver} is not supported by caisson, only json-file and none`,
-    );
-  }
-  for (const name of Object.keys(options)) {
-    if (!known.has(name)) throw invalid(`unknown log opt '${name}' for ${driver} log driver`);
-  }
-  for (const name of ['labels', 'labels-regex', 'env', 'env-regex', 'tag']) {
-    if (options[name]) throw new CaissonError('NotImplemented', `--log-opt ${name} is not supported by caisson`);
-  }
-  if (options['compress'] !== undefined && options['compress'] !== 'false') {
-    throw new CaissonError('NotImplemented', '--log-opt compress is not supported by caisson');
-  }
-  parseLogSize(options['max-size'] ?? '-1');
-  const files = options['max-file'] ?? '1';
-  if (!/^\d{1,4}$/.test(files) || Number(files) < 1) throw invalid(`invalid value for log opt max-file: ${files}`);
-  if (Number(files) > 1 && (options['max-size'] ?? '-1') === '-1') {
-    throw invalid("invalid 'max-file' option: it has no effect without 'max-size'");
-  }
-}
-
-/** `10m`, `-1` (none) → bytes. */
-export function parseLogSize(text: string): number | undefined {
-  if (text === '-1') return undefined;
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)b?$/i.exec(text);
-  const bytes = match ? Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf((match[2] || ' ').toLowerCase())) : 0;
-  if (bytes < 1) throw invalid(`invalid size: '${text}' for log opt max-size`);
-  return bytes;
+  const parsed = parseLogOptions(driver, options);
+  checkLogAttributes(options);
+  if (options['max-file'] === undefined || parsed?.maxSizeBytes !== undefined) return [];
+  return ['--log-opt max-file has no effect without max-size: the log is never rotated'];
 }
 
 /** Throws on the first mistake; returns warnings for the client. */
@@ -184,12 +152,12 @@ export function validate(config: ContainerConfig, hostConfig: HostConfig, host: 
   checkRestartPolicy(hostConfig);
   checkModes(hostConfig);
   checkLists(hostConfig);
-  checkLog(hostConfig);
+  const warnings = checkLog(hostConfig);
   parseSecurityOptions(hostConfig.SecurityOpt, host);
   checkSysctls(hostConfig.Sysctls ?? {}, {
     hostNetwork: hostConfig.NetworkMode === 'host',
     hostIpc: hostConfig.IpcMode === 'host',
     hostUts: hostConfig.UTSMode === 'host',
   });
-  return checkResources(hostConfig, host);
+  return [...warnings, ...checkResources(hostConfig, host)];
 }

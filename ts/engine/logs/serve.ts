@@ -36,6 +36,7 @@ export function logRequest(query: Query, { config, detail, hostConfig }: Contain
   const since = toNanoseconds(query.string('since'), 'since');
   const until = toNanoseconds(query.string('until'), 'until');
   return {
+    driver: hostConfig.LogConfig.Type === 'local' ? 'local' : 'json-file',
     path: detail.logPath,
     stdout,
     stderr,

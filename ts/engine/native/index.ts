@@ -93,12 +93,15 @@ export interface OverlayRootfs {
 
 export interface LogConfig {
   driver: 'json-file' | 'local' | 'none';
-  /** Absolute path of the current log file; rotated ones are `path.1`, `path.2`, …. */
+  /** Absolute path of the current log file; rotated ones are `path.1`, `path.2`, …, compressed ones `path.1.gz`. */
   path?: string;
   /** Rotate before the file grows past this; absent: never. */
   maxSizeBytes?: number;
   /** Number of files kept, the current one included. */
   maxFiles?: number;
+  compress?: boolean;
+  /** Write the log from a process of its own: what waits for it takes this many bytes at most, more is dropped. */
+  maxBufferBytes?: number;
   /** Extra attributes of each record (json-file `attrs`: labels, env, tag). */
   attrs?: Record<string, string>;
 }
@@ -210,6 +213,7 @@ export type RuntimeEvent =
   | { type: 'shimGone'; id: string };
 
 export interface LogRequest {
+  driver: 'json-file' | 'local';
   path: string;
   stdout: boolean;
   stderr: boolean;

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { proxySettings } from '../../registry/client/settings.ts';
 import type { Engine } from '../engine.ts';
+import { LOG_DRIVERS } from '../logs/options.ts';
 import { API_VERSION, ENGINE_VERSION, MIN_API_VERSION } from '../version.ts';
 
 const GO_ARCHITECTURE = { x86_64: 'amd64', aarch64: 'arm64' } as const;
@@ -81,7 +82,7 @@ export function systemInfo(engine: Engine): object {
       Volume: ['local'],
       Network: ['bridge', 'host', 'null'],
       Authorization: null,
-      Log: ['json-file', 'none'],
+      Log: LOG_DRIVERS,
     },
     MemoryLimit: host.memoryLimit,
     SwapLimit: host.swapLimit,

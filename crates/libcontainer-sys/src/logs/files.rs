@@ -1,11 +1,11 @@
 //! The files of one log in order, across rotations, and where the last N records begin.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 
-const BLOCK: usize = 128 << 10;
+use super::format::Format;
+use super::source::{Identity, Source, identity_at};
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
@@ -16,126 +16,124 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Existing files of the log, the oldest first.
-fn existing(path: &Path) -> Vec<File> {
-    let mut files: Vec<File> = (0..).map_while(|number| File::open(numbered(path, number)).ok()).collect();
-    files.reverse();
+fn open(path: &Path, number: u32, format: Format) -> Option<Source> {
+    let plain = numbered(path, number);
+    Source::plain(&plain, format).or_else(|| {
+        let mut name = plain.into_os_string();
+        name.push(".gz");
+        Source::gzip(Path::new(&name), format)
+    })
+}
+
+/// Numbers of the log's files, as far as one must look: a crash within a rotation leaves a number out.
+fn highest(path: &Path) -> u32 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = |entry: io::Result<std::fs::DirEntry>| {
+        let file = entry.ok()?.file_name();
+        let rest = file.to_str()?.strip_prefix(&*name)?.strip_prefix('.')?;
+        rest.strip_suffix(".gz").unwrap_or(rest).parse::<u32>().ok()
+    };
+    let Some(Ok(entries)) = path.parent().map(std::fs::read_dir) else { return 0 };
+    entries.filter_map(number).max().unwrap_or(0)
+}
+
+/// Existing files of the log with their numbers, the oldest first. A rotation meanwhile moves files upwards: one is then
+/// met twice.
+fn existing(path: &Path, format: Format) -> VecDeque<(u32, Source)> {
+    let mut files: VecDeque<(u32, Source)> = VecDeque::new();
+    for number in 0..=highest(path) + 2 {
+        if let Some(source) = open(path, number, format)
+            && (source.identity.is_none() || files.iter().all(|(_, known)| known.identity != source.identity))
+        {
+            files.push_front((number, source));
+        }
+    }
     files
 }
 
-/// A reader of whole lines over all files of a log.
-pub struct Lines {
+/// A reader of whole records over all files of a log.
+pub struct Records {
     path: PathBuf,
+    format: Format,
     /// Being read, and those after it that were there at the beginning.
-    current: Option<File>,
-    later: std::collections::VecDeque<File>,
-    buffer: Vec<u8>,
-    /// Of `buffer`: what has been given out.
-    taken: usize,
+    current: Option<Source>,
+    later: VecDeque<Source>,
+    /// Files that are not read any more.
+    done: Vec<Identity>,
 }
 
-impl Lines {
+impl Records {
     /// At the beginning, or where the last `tail` records begin.
-    pub fn open(path: &Path, tail: Option<u64>) -> io::Result<Self> {
-        let mut files = existing(path);
+    pub fn open(path: &Path, format: Format, tail: Option<u64>) -> io::Result<Self> {
+        let mut files = existing(path, format);
+        let mut first = 0;
         if let Some(tail) = tail {
             let mut wanted = tail;
-            let mut first = files.len();
+            first = files.len();
             while first > 0 && (wanted > 0 || first == files.len()) {
                 first -= 1;
-                let (start, found) = last_lines(&files[first], wanted)?;
-                files[first].seek(SeekFrom::Start(start))?;
-                wanted -= found;
+                let (number, source) = &mut files[first];
+                wanted -= source.seek_last(wanted, || open(path, *number, format))?;
             }
-            files.drain(..first);
         }
-        let mut later = std::collections::VecDeque::from(files);
-        Ok(Self { path: path.to_owned(), current: later.pop_front(), later, buffer: Vec::new(), taken: 0 })
+        let done = files.drain(..first).filter_map(|(_, source)| source.identity).collect();
+        let mut later: VecDeque<Source> = files.into_iter().map(|(_, source)| source).collect();
+        Ok(Self { path: path.to_owned(), format, current: later.pop_front(), later, done })
     }
 
-    /// The next line without its newline; None when there is no whole one (yet).
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    /// Moves to the next record; false when there is no whole one (yet).
+    pub fn step(&mut self) -> io::Result<bool> {
         loop {
-            if let Some(length) = self.buffer[self.taken..].iter().position(|byte| *byte == b'\n') {
-                let start = self.taken;
-                self.taken += length + 1;
-                return Ok(Some(&self.buffer[start..start + length]));
+            if let Some(current) = &mut self.current
+                && current.step()?
+            {
+                return Ok(true);
             }
-            self.buffer.drain(..self.taken);
-            self.taken = 0;
-            if !self.fill()? && !self.advance()? {
-                return Ok(None);
+            if !self.advance()? {
+                return Ok(false);
             }
         }
     }
 
-    fn fill(&mut self) -> io::Result<bool> {
-        let Some(file) = &mut self.current else { return Ok(false) };
-        let start = self.buffer.len();
-        self.buffer.resize(start + BLOCK, 0);
-        let got = file.read(&mut self.buffer[start..])?;
-        self.buffer.truncate(start + got);
-        Ok(got > 0)
+    pub fn record(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], Source::record)
     }
 
-    /// To the file that follows the current one, which has been read to its end. A line that ends with its file without a
-    /// newline was torn and is dropped.
+    /// To the file that follows the current one, which has been read to its end. What its end holds of a record was torn and
+    /// is dropped.
     fn advance(&mut self) -> io::Result<bool> {
-        if let Some(next) = self.later.pop_front() {
-            self.current = Some(next);
-            self.buffer.clear();
-            return Ok(true);
-        }
-        let Some(current) = &self.current else {
-            self.current = File::open(&self.path).ok();
-            return Ok(self.current.is_some());
-        };
-        let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-        let mine = identity(current)?;
-        let files = existing(&self.path);
-        let mut at = None;
-        for (index, file) in files.iter().enumerate() {
-            if identity(file)? == mine {
-                at = Some(index);
+        if self.later.is_empty() {
+            let mine = self.current.as_ref().and_then(|current| current.identity);
+            if mine.is_some() && identity_at(&self.path) == mine {
+                return Ok(false);
             }
+            let mut files = existing(&self.path, self.format);
+            self.done.retain(|done| files.iter().any(|(_, source)| source.identity == Some(*done)));
+            files.retain(|(_, source)| {
+                source.identity.is_some_and(|identity| Some(identity) != mine && !self.done.contains(&identity))
+            });
+            if files.is_empty() {
+                return Ok(false);
+            }
+            // it may have grown between the last read and its rotation
+            if let Some(current) = &mut self.current
+                && current.fill()?
+            {
+                return Ok(true);
+            }
+            self.later = files.into_iter().map(|(_, source)| source).collect();
         }
-        if files.is_empty() || at == Some(files.len() - 1) {
-            return Ok(false);
-        }
-        // it may have grown between the last read and its rotation
-        if self.fill()? {
-            return Ok(true);
-        }
-        // rotated away altogether: on with the oldest that is left
-        self.later = files.into_iter().skip(at.map_or(0, |index| index + 1)).collect();
+        self.done.extend(self.current.take().and_then(|current| current.identity));
         self.current = self.later.pop_front();
-        self.buffer.clear();
-        Ok(self.current.is_some())
+        Ok(true)
     }
-}
 
-/// Where the last `wanted` lines of a file begin, and how many there are (at most `wanted`). Reads backwards.
-fn last_lines(file: &File, wanted: u64) -> io::Result<(u64, u64)> {
-    let mut end = file.metadata()?.len();
-    if wanted == 0 {
-        return Ok((end, 0));
-    }
-    let mut newlines = 0u64;
-    let mut block = vec![0; BLOCK];
-    while end > 0 {
-        let size = (BLOCK as u64).min(end);
-        let start = end - size;
-        let block = &mut block[..size as usize];
-        file.read_exact_at(block, start)?;
-        for (index, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            newlines += 1;
-            if newlines > wanted {
-                return Ok((start + index as u64 + 1, wanted));
-            }
+    /// Gives back the memory that nothing is waiting in.
+    pub fn rest(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.rest();
         }
-        end = start;
     }
-    Ok((0, newlines))
 }
 
 #[cfg(test)]
@@ -171,10 +169,10 @@ mod tests {
         }
     }
 
-    fn all(lines: &mut Lines) -> Vec<String> {
+    fn all(lines: &mut Records) -> Vec<String> {
         let mut found = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
-            found.push(String::from_utf8(line.to_vec()).unwrap());
+        while lines.step().unwrap() {
+            found.push(String::from_utf8(lines.record().to_vec()).unwrap());
         }
         found
     }
@@ -185,18 +183,18 @@ mod tests {
         log.append("1\n2\n");
         log.rotate(3);
         log.append("3\n4\n5\n");
-        assert_eq!(all(&mut Lines::open(&log.0, None).unwrap()), ["1", "2", "3", "4", "5"]);
-        assert_eq!(all(&mut Lines::open(&log.0, Some(4)).unwrap()), ["2", "3", "4", "5"]);
-        assert_eq!(all(&mut Lines::open(&log.0, Some(2)).unwrap()), ["4", "5"]);
-        assert_eq!(all(&mut Lines::open(&log.0, Some(0)).unwrap()), Vec::<String>::new());
-        assert_eq!(all(&mut Lines::open(&log.0, Some(99)).unwrap()).len(), 5);
+        assert_eq!(all(&mut Records::open(&log.0, Format::JsonFile, None).unwrap()), ["1", "2", "3", "4", "5"]);
+        assert_eq!(all(&mut Records::open(&log.0, Format::JsonFile, Some(4)).unwrap()), ["2", "3", "4", "5"]);
+        assert_eq!(all(&mut Records::open(&log.0, Format::JsonFile, Some(2)).unwrap()), ["4", "5"]);
+        assert_eq!(all(&mut Records::open(&log.0, Format::JsonFile, Some(0)).unwrap()), Vec::<String>::new());
+        assert_eq!(all(&mut Records::open(&log.0, Format::JsonFile, Some(99)).unwrap()).len(), 5);
     }
 
     #[test]
     fn follows_rotations_without_losing_a_line() {
         let log = Log::new("follow");
         log.append("0\n");
-        let mut lines = Lines::open(&log.0, Some(0)).unwrap();
+        let mut lines = Records::open(&log.0, Format::JsonFile, Some(0)).unwrap();
         assert!(all(&mut lines).is_empty());
         let mut found = Vec::new();
         for number in 1..=100 {
@@ -216,7 +214,7 @@ mod tests {
     fn an_unfinished_line_waits() {
         let log = Log::new("unfinished");
         log.append("one\ntw");
-        let mut lines = Lines::open(&log.0, None).unwrap();
+        let mut lines = Records::open(&log.0, Format::JsonFile, None).unwrap();
         assert_eq!(all(&mut lines), ["one"]);
         log.append("o\n");
         assert_eq!(all(&mut lines), ["two"]);

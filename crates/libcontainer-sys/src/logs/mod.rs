@@ -2,23 +2,29 @@
 //! offset, so that a slow one costs nothing and holds nobody up.
 //!
 //! ```text
-//! path, path.1, path.2, …     json-file records, the higher the number the older
+//! path, path.1, path.2.gz, …     records of json-file or local, the higher the number the older
 //! ```
 
 mod files;
+mod format;
 mod record;
 mod serve;
+mod source;
+#[cfg(test)]
+mod written;
 
 pub use serve::{Client, Stop, serve};
 #[cfg(feature = "layer")]
 pub(crate) use serve::{send, write_all};
 
+use format::Format;
 use serde::Deserialize;
 
 /// `LogRequest` of ts/engine/native/index.ts.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogRequest {
+    pub driver: Format,
     pub path: String,
     pub stdout: bool,
     pub stderr: bool,

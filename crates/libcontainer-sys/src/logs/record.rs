@@ -1,24 +1,16 @@
-//! One json-file record, and what a client gets of it.
+//! One record, and what a client gets of it.
 
 use super::LogRequest;
-use serde::Deserialize;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use super::format::{Format, Record, Time};
+use crate::clock::fixed;
+use std::time::Duration;
 
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow, default)]
-    log: Cow<'a, str>,
-    #[serde(borrow, default)]
-    stream: Cow<'a, str>,
-    #[serde(borrow, default)]
-    time: Cow<'a, str>,
-    #[serde(default)]
-    attrs: BTreeMap<String, String>,
-}
+/// `2024-05-06T07:08:09.123456789Z`
+const TIME_LENGTH: usize = 30;
 
 /// Which records a request wants and how.
 pub struct Selection {
+    format: Format,
     stdout: bool,
     stderr: bool,
     timestamps: bool,
@@ -40,6 +32,7 @@ impl Selection {
     pub fn new(request: &LogRequest) -> Self {
         let nanoseconds = |text: &Option<String>| text.as_ref().and_then(|text| text.parse().ok());
         Self {
+            format: request.driver,
             stdout: request.stdout,
             stderr: request.stderr,
             timestamps: request.timestamps,
@@ -54,11 +47,11 @@ impl Selection {
         self.until
     }
 
-    /// Appends what the client gets of one line of the file. A torn line (a full disk, a power cut) is skipped.
-    pub fn take(&self, line: &[u8], out: &mut Vec<u8>) -> Verdict {
-        let Ok(record) = serde_json::from_slice::<Record>(line) else { return Verdict::Skipped };
+    /// Appends what the client gets of one record. A torn one (a full disk, a power cut) is skipped.
+    pub fn take(&self, record: &[u8], out: &mut Vec<u8>) -> Verdict {
+        let Some(record) = self.format.parse(record) else { return Verdict::Skipped };
         if self.since.is_some() || self.until.is_some() {
-            let time = parse_time(&record.time);
+            let time = nanoseconds(&record.time);
             if let (Some(time), Some(until)) = (time, self.until)
                 && time > until
             {
@@ -79,21 +72,58 @@ impl Selection {
         if !self.raw {
             out.extend_from_slice(&[stream, 0, 0, 0, 0, 0, 0, 0]);
         }
-        if self.timestamps {
-            out.extend_from_slice(record.time.as_bytes());
-            out.push(b' ');
+        self.prefix(&record, out);
+        out.extend_from_slice(&record.text);
+        if record.ends_line {
+            out.push(b'\n');
         }
-        if self.details {
-            let attrs: Vec<String> = record.attrs.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            out.extend_from_slice(attrs.join(",").as_bytes());
-            out.push(b' ');
-        }
-        out.extend_from_slice(record.log.as_bytes());
         if !self.raw {
             let length = (out.len() - start - 8) as u32;
             out[start + 4..start + 8].copy_from_slice(&length.to_be_bytes());
         }
         Verdict::Taken
+    }
+
+    fn prefix(&self, record: &Record, out: &mut Vec<u8>) {
+        if self.timestamps {
+            match &record.time {
+                Time::Text(text) if text.len() == TIME_LENGTH => out.extend_from_slice(text.as_bytes()),
+                time => match nanoseconds(time).and_then(|time| u64::try_from(time).ok()) {
+                    Some(time) => out.extend_from_slice(&fixed(Duration::from_nanos(time))),
+                    None => out.push(b'-'),
+                },
+            }
+            out.push(b' ');
+        }
+        if self.details {
+            for (index, (key, value)) in record.attrs.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                query_escape(key, out);
+                out.push(b'=');
+                query_escape(value, out);
+            }
+            out.push(b' ');
+        }
+    }
+}
+
+/// As Go's url.QueryEscape.
+fn query_escape(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte),
+            b' ' => out.push(b'+'),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+}
+
+fn nanoseconds(time: &Time) -> Option<i128> {
+    match time {
+        Time::Text(text) => parse_time(text),
+        Time::Nanos(nanos) => Some(i128::from(*nanos)),
     }
 }
 
@@ -122,6 +152,7 @@ mod tests {
 
     fn selection(change: impl FnOnce(&mut LogRequest)) -> Selection {
         let mut request = LogRequest {
+            driver: Format::JsonFile,
             path: String::new(),
             stdout: true,
             stderr: true,
@@ -146,7 +177,7 @@ mod tests {
         assert_eq!(out, b"\x02\0\0\0\0\0\0\x04a<b\n");
         out.clear();
         selection(|r| (r.raw, r.timestamps, r.details) = (true, true, true)).take(LINE, &mut out);
-        assert_eq!(out, b"2024-05-06T07:08:09.5Z k=v a<b\n");
+        assert_eq!(out, b"2024-05-06T07:08:09.500000000Z k=v a<b\n");
     }
 
     #[test]

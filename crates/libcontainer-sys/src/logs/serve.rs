@@ -2,7 +2,7 @@
 //! a follower until the container has ended or the client has left.
 
 use super::LogRequest;
-use super::files::Lines;
+use super::files::Records;
 use super::record::{Selection, Verdict};
 use crate::failure::{Context, Result};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -51,13 +51,13 @@ pub fn serve(request: &LogRequest, client: Client, stop: &Stop) -> Result<()> {
     let path = Path::new(&request.path);
     // watched before the first read, so that nothing falls between
     let watch = if request.follow { watch(path) } else { None };
-    let mut lines = Lines::open(path, request.tail).context("open log", &request.path)?;
+    let mut records = Records::open(path, request.driver, request.tail).context("open log", &request.path)?;
     loop {
         // asked before reading: what was written before the stop is read after it
         let last = !request.follow || stop.is_set();
         let mut past = false;
-        while let Some(line) = lines.next().context("read log", &request.path)? {
-            past = selection.take(line, &mut out) == Verdict::Past;
+        while records.step().context("read log", &request.path)? {
+            past = selection.take(records.record(), &mut out) == Verdict::Past;
             if past {
                 break;
             }
@@ -68,6 +68,9 @@ pub fn serve(request: &LogRequest, client: Client, stop: &Stop) -> Result<()> {
         if !out.is_empty() && !send(&client.fd, &mut out)? {
             return Ok(());
         }
+        // a waiting follower holds no buffers: there may be a thousand
+        out = Vec::new();
+        records.rest();
         if past || last || !wait(&client.fd, watch.as_ref(), stop, &selection)? {
             write_all(&client.fd, b"0\r\n\r\n")?;
             return Ok(());
@@ -155,10 +158,11 @@ mod tests {
         let path = dir.join("log");
         fs::write(&path, "{\"log\":\"one\\n\",\"stream\":\"stdout\",\"time\":\"2024-05-06T07:08:09Z\"}\n").unwrap();
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        let request: LogRequest =
-            serde_json::from_value(serde_json::json!({"path": path, "stdout": true, "stderr": true,
-            "timestamps": false, "details": false, "follow": true, "raw": true}))
-            .unwrap();
+        let request: LogRequest = serde_json::from_value(
+            serde_json::json!({"driver": "json-file", "path": path, "stdout": true, "stderr": true,
+            "timestamps": false, "details": false, "follow": true, "raw": true}),
+        )
+        .unwrap();
         let stop = Stop::new().unwrap();
         let serving = std::thread::spawn({
             let stop = stop.clone();

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::config::ContainerConfig;
 use super::container::Container;
 use super::exit::write_whole;
-use super::log::LogWriter;
+use super::log::Log;
 use super::ports::Ports;
 use super::process::SpawnedContainer;
 use super::protocol::{self, VERSION};
@@ -63,8 +63,7 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     let netns =
         config.netns_fd.map(inherit::take).transpose().context("fcntl", "descriptor of the network namespace")?;
     let ports = Ports::open(&config.ports)?;
-    let log =
-        LogWriter::open(&config.log).context("open log", config.log.path.clone().unwrap_or_default().display())?;
+    let log = Log::open(&config.log).context("open log", config.log.path.clone().unwrap_or_default().display())?;
     let socket = state_dir.join("shim.sock");
     let listener = listen(&socket).context("listen", socket.display())?;
     let (container, streams) = Container::build(&config, netns)?;

@@ -58,6 +58,9 @@ pub struct LogConfig {
     pub max_size_bytes: Option<u64>,
     pub max_files: Option<u32>,
     #[serde(default)]
+    pub compress: bool,
+    pub max_buffer_bytes: Option<u64>,
+    #[serde(default)]
     pub attrs: BTreeMap<String, String>,
 }
 

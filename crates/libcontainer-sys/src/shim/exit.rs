@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::{now, timestamp};
+use crate::clock::{now, timestamp};
 
 /// `ExitStatus` of the contract.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]

@@ -14,12 +14,11 @@
 
 pub mod bootstrap;
 mod client;
-mod clock;
 pub mod config;
 mod container;
 mod exec;
 pub mod exit;
-mod log;
+pub(crate) mod log;
 mod ports;
 pub mod process;
 pub mod protocol;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::client::{Client, Input};
 use super::config::ClientConfig;
-use super::log::{LogWriter, StreamName};
+use super::log::{Log, StreamName};
 use crate::failure::{Failure, Kind};
 
 /// Bytes of one read, and so the most that waits for a client: what a pipe holds.
@@ -47,7 +47,7 @@ pub struct Stdio {
     stdin_once: bool,
     console: Option<OwnedFd>,
     clients: Vec<Client>,
-    log: Option<LogWriter>,
+    log: Option<Log>,
     /// The stream that was read last, and when.
     last: Option<(StreamName, Instant)>,
     /// A stream that is not waited for until then.
@@ -59,10 +59,11 @@ pub enum Part {
     Output(usize),
     Stdin,
     Client(usize),
+    Log,
 }
 
 impl Stdio {
-    pub fn new(streams: Streams, stdin_once: bool, log: Option<LogWriter>) -> Result<Self, Failure> {
+    pub fn new(streams: Streams, stdin_once: bool, log: Option<Log>) -> Result<Self, Failure> {
         let mut outputs = Vec::new();
         let mut stdin = streams.stdin;
         for (name, fd) in [(StreamName::Stdout, streams.stdout), (StreamName::Stderr, streams.stderr)] {
@@ -137,6 +138,9 @@ impl Stdio {
         for (index, client) in self.clients.iter().enumerate() {
             add(client.fd(), client.events(self.accepts_input()), Part::Client(index));
         }
+        if let Some(fd) = self.log.as_ref().and_then(Log::waits) {
+            add(fd, PollFlags::OUT, Part::Log);
+        }
     }
 
     fn accepts_input(&self) -> bool {
@@ -161,6 +165,12 @@ impl Stdio {
                 false
             }
             Part::Client(index) => self.handle_client(index, events, buffer),
+            Part::Log => {
+                if let Some(log) = &mut self.log {
+                    log.flush();
+                }
+                false
+            }
         }
     }
 
@@ -333,6 +343,9 @@ impl Stdio {
             if let Some(log) = &mut self.log {
                 log.end(output.name);
             }
+        }
+        if let Some(log) = self.log.take() {
+            log.close();
         }
         self.close_stdin();
         self.console = None;

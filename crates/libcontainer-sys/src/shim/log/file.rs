@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! path        being written
-//! path.1      the one before, path.2 the one before that, … up to maxFiles - 1
+//! path.1      the one before, path.2 the one before that, … up to maxFiles - 1; compressed, path.1.gz
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::compress::Compressor;
+use crate::shim::config::LogConfig;
 
 /// How often the writer looks whether the file is still at its path.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -21,15 +25,40 @@ pub struct LogFile {
     size: u64,
     max_size: Option<u64>,
     max_files: u32,
+    compress: bool,
+    compressor: Compressor,
     checked: Duration,
 }
 
 impl LogFile {
-    pub fn open(path: PathBuf, max_size: Option<u64>, max_files: u32) -> io::Result<Self> {
-        let mut log =
-            Self { path, file: None, size: 0, max_size, max_files: max_files.max(1), checked: Duration::ZERO };
+    pub fn open(path: PathBuf, config: &LogConfig) -> io::Result<Self> {
+        let mut log = Self {
+            path,
+            file: None,
+            size: 0,
+            max_size: config.max_size_bytes,
+            max_files: config.max_files.unwrap_or(1).max(1),
+            compress: config.compress,
+            compressor: Compressor::default(),
+            checked: Duration::ZERO,
+        };
         log.reopen()?;
         Ok(log)
+    }
+
+    /// Cuts off what a crash of the machine has torn: it would take the next record with it.
+    pub fn repair(&mut self, whole: impl Fn(&File, u64) -> io::Result<u64>) -> io::Result<()> {
+        if self.size > 0
+            && let Some(file) = &self.file
+        {
+            // by another descriptor: this one can only append
+            let whole = whole(&File::open(&self.path)?, self.size)?;
+            if whole < self.size {
+                file.set_len(whole)?;
+                self.size = whole;
+            }
+        }
+        Ok(())
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -86,35 +115,64 @@ impl LogFile {
         Ok(())
     }
 
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.file.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
     /// False when it was deleted or renamed from outside.
     fn is_in_place(&self) -> bool {
         let Some(file) = &self.file else { return true };
-        let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(&self.path)) else { return false };
+        let (Ok(ours), Ok(there)) = (file.metadata(), fs::metadata(&self.path)) else { return false };
         (ours.dev(), ours.ino()) == (there.dev(), there.ino())
     }
 
     pub fn rotate(&mut self) {
         self.file = None;
+        self.size = 0;
+        self.compressor.stop();
         for number in (1..self.max_files).rev() {
-            let from = if number == 1 { self.path.clone() } else { numbered(&self.path, number - 1) };
-            // One that is not there yet has nothing to be moved.
-            let _ = std::fs::rename(from, numbered(&self.path, number));
+            self.shift(number);
         }
         if self.max_files == 1 {
             // A new file and not a truncated one: who reads the old one can read it to its end.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.path);
         }
-        self.size = 0;
+        if self.compress {
+            self.compressor.start(&self.path, self.max_files);
+        }
+    }
+
+    /// Moves the file before it to `path.number`. What is not there has nothing to be moved.
+    fn shift(&self, number: u32) {
+        let compressed = |path: &Path| suffixed(path, ".gz");
+        let to = numbered(&self.path, number);
+        if number == 1 {
+            let _ = fs::rename(&self.path, &to);
+            let _ = fs::remove_file(compressed(&to));
+            return;
+        }
+        let from = numbered(&self.path, number - 1);
+        // Where the compressor was stopped at its last step there are both.
+        if fs::rename(&from, &to).is_ok() {
+            let _ = fs::remove_file(compressed(&from));
+            let _ = fs::remove_file(compressed(&to));
+        } else if fs::rename(compressed(&from), compressed(&to)).is_ok() {
+            let _ = fs::remove_file(&to);
+        }
     }
 
     #[cfg(test)]
-    pub fn replace(&mut self, file: Option<File>) {
-        self.file = file;
+    pub fn look_again(&mut self) {
+        self.checked = Duration::ZERO;
     }
 }
 
 pub fn numbered(path: &Path, number: u32) -> PathBuf {
+    suffixed(path, &format!(".{number}"))
+}
+
+pub fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
+    name.push(suffix);
     name.into()
 }

@@ -2,16 +2,21 @@
 //! `{"log":"…\n","stream":"stdout","attrs":{…},"time":"2024-05-06T07:08:09.123456789Z"}` and a newline.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::StreamName;
 use super::encoder::Encoder;
-use crate::shim::clock::Clock;
+use crate::clock::Clock;
 
 /// Records are copied in pieces of this size, because a call of memcpy costs more than a short record does.
 const PIECE: usize = 16;
 /// An escaped byte takes six at most: `\u001b`.
 const WORST: usize = 6;
+/// Holds the longest record.
+const LAST: u64 = 256 * 1024;
 const HEAD: &[u8; 8] = b"{\"log\":\"";
 
 pub struct JsonFile {
@@ -58,6 +63,14 @@ impl Encoder for JsonFile {
             to += PIECE;
         }
         to - (from - self.tail_length)
+    }
+
+    fn whole(&self, file: &File, size: u64) -> io::Result<u64> {
+        let start = size.saturating_sub(LAST);
+        let mut last = vec![0; (size - start) as usize];
+        file.read_exact_at(&mut last, start)?;
+        // a file without a single line end is none of ours
+        Ok(memchr::memrchr(b'\n', &last).map_or(size, |end| start + end as u64 + 1))
     }
 }
 

@@ -10,6 +10,17 @@ pub fn timestamp(since_epoch: Duration) -> String {
     String::from_utf8_lossy(Clock::default().format(since_epoch)).into_owned()
 }
 
+/// With all nine digits of the fraction, as `docker logs -t` shows it.
+#[cfg(feature = "layer")]
+pub fn fixed(since_epoch: Duration) -> [u8; 30] {
+    let mut clock = Clock::default();
+    clock.format_second(since_epoch.as_secs());
+    clock.text[19] = b'.';
+    digits(u64::from(since_epoch.subsec_nanos()), &mut clock.text[20..29]);
+    clock.text[29] = b'Z';
+    clock.text
+}
+
 /// Formats one time after the other; most share all down to the second with the one before.
 #[derive(Default)]
 pub struct Clock {
