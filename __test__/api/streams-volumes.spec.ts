@@ -118,6 +118,44 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     await ok('volume', 'rm', 'parted');
   });
 
+  it('--link gives variables and a name on the default bridge', async () => {
+    await ok('run', '-d', '--name', 'target', '-e', 'A=1', '--expose', '80', 'busybox', 'sleep', '1000');
+    const output = await ok(
+      'run',
+      '--rm',
+      '--name',
+      'linked',
+      '--link',
+      'target:data-base',
+      '-e',
+      'DATA_BASE_ENV_A=mine',
+      'busybox',
+      'sh',
+      '-c',
+      'env | grep DATA_BASE | sort; grep data-base /etc/hosts',
+    );
+    const { address } = JSON.parse(
+      await ok('inspect', '-f', '{"address":"{{.NetworkSettings.IPAddress}}"}', 'target'),
+    ) as { address: string };
+    const id = (await ok('inspect', '-f', '{{.Id}}', 'target')).slice(0, 12);
+    expect(output.split('\n')).toEqual([
+      'DATA_BASE_ENV_A=mine',
+      'DATA_BASE_NAME=/linked/data-base',
+      `DATA_BASE_PORT=tcp://${address}:80`,
+      `DATA_BASE_PORT_80_TCP=tcp://${address}:80`,
+      `DATA_BASE_PORT_80_TCP_ADDR=${address}`,
+      'DATA_BASE_PORT_80_TCP_PORT=80',
+      'DATA_BASE_PORT_80_TCP_PROTO=tcp',
+      `${address}\tdata-base ${id} target`,
+    ]);
+    expect((await docker('create', '--link', 'nobody:x', 'busybox')).stderr).toContain(
+      'could not get container for nobody',
+    );
+    await ok('stop', '-t', '0', 'target');
+    const refused = await docker('run', '--rm', '--link', 'target:db', 'busybox', 'true');
+    expect(refused.stderr).toContain('Cannot link to a non running container: /target AS ');
+  });
+
   it('volumes take the options of mount: a directory elsewhere, a filesystem', async () => {
     mkdirSync(join(daemon.dir, 'elsewhere'));
     writeFileSync(join(daemon.dir, 'elsewhere/file'), 'from the host\n');

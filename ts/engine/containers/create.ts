@@ -16,6 +16,7 @@ import { requestedEndpoints } from './attachments.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { fillConfig, fillHostConfig } from './defaults.ts';
+import { checkLinks } from './links.ts';
 import { checkName, generateName } from './names.ts';
 import { type ContainerDetail, programOf, readRecord } from './record.ts';
 import { nowRfc3339 } from './time.ts';
@@ -163,6 +164,7 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
     throw new CaissonError('InvalidParameter', 'config cannot be empty in order to create a container');
   }
   refuseUnsupported(body);
+  checkLinks(ctx, body);
   checkSharedNamespaces(body);
   const chosen = name === '' ? generateName((one) => graph.containers.byName(one) !== undefined) : checkName(name);
   const image = ctx.images.find(body.Image ?? '');

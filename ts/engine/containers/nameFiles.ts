@@ -2,6 +2,7 @@
 import { type NamingOptions, writeContainerFiles } from '../network/containerFiles.ts';
 import { hasOwnNetworks } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
+import { linkHosts } from './links.ts';
 import { type ContainerRecord, readRecord } from './record.ts';
 
 export function namingOptions(ctx: ContainerContext, record: ContainerRecord): NamingOptions {
@@ -12,6 +13,7 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
   return {
     config: record.config,
     hostConfig: record.hostConfig,
+    links: linkHosts(ctx, record),
     addresses,
     userDefined: hasOwnNetworks(record.hostConfig) && endpoints.some(({ networkName }) => networkName !== 'bridge'),
     hostGateway: leader?.gateway ?? leader?.gateway6 ?? '127.0.0.1',

@@ -12,6 +12,7 @@ import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildSpec, capabilitiesOf, type NamespaceChoice } from '../runtime/spec.ts';
 import type { HostConfig, MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
+import { linkVariables } from './links.ts';
 import { type ContainerRecord, isRunning, programOf } from './record.ts';
 
 export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: string): string => {
@@ -96,7 +97,8 @@ export async function spawnOptions(
   const sharesNetwork = hostConfig.NetworkMode.startsWith('container:');
   const spec = buildSpec(
     {
-      config,
+      // what the user sets himself goes over what a link gives
+      config: { ...config, Env: [...linkVariables(ctx, record), ...config.Env] },
       hostConfig,
       args: programOf(config),
       mountPoints: detail.mountPoints,

@@ -70,13 +70,6 @@ export function refuseUnsupported(body: CreateBody): void {
   refuseUnknown(hostConfig, HOST_FIELDS, 'HostConfig.');
   refuseSet(hostConfig, HOST_CONFIG);
   if (hostConfig.UsernsMode && hostConfig.UsernsMode !== 'host') throw refuse(`--userns ${hostConfig.UsernsMode}`);
-  const mode = hostConfig.NetworkMode || 'default';
-  if ((hostConfig.Links ?? []).length > 0 && (mode === 'default' || mode === 'bridge')) {
-    throw new CaissonError('NotImplemented', '--link on the default bridge is not supported by caisson', {
-      code: 'OPTION_NOT_SUPPORTED',
-      hint: 'make a network (docker network create) and run both containers on it: they know each other by name there',
-    });
-  }
   for (const [network, endpoint] of Object.entries(body.NetworkingConfig?.EndpointsConfig ?? {})) {
     if (endpoint === null) continue;
     for (const [key, value] of Object.entries(endpoint)) {

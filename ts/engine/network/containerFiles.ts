@@ -21,6 +21,8 @@ export interface NamingOptions {
   hostConfig: Pick<HostConfig, 'NetworkMode' | 'Dns' | 'DnsOptions' | 'DnsSearch' | 'ExtraHosts'>;
   /** The container's own, of both families; none without a network. */
   addresses: string[];
+  /** Addresses and names of the containers that it is linked to. */
+  links?: [address: string, names: string][];
   /** It is on a network whose containers know each other by name: the embedded server answers. */
   userDefined: boolean;
   /** What `host-gateway` stands for. */
@@ -48,7 +50,7 @@ function extraHosts(options: NamingOptions): [string, string][] {
 
 export function hostsFile(options: NamingOptions): string {
   const { Hostname: host, Domainname: domain } = options.config;
-  const lines: (readonly [string, string])[] = [...HOSTS_HEAD, ...extraHosts(options)];
+  const lines: (readonly [string, string])[] = [...HOSTS_HEAD, ...extraHosts(options), ...(options.links ?? [])];
   for (const address of options.addresses) lines.push([address, domain ? `${host}.${domain} ${host}` : host]);
   return lines.map(([address, names]) => `${address}\t${names}\n`).join('');
 }

@@ -1,0 +1,88 @@
+/**
+ * `--link` on the default bridge, whose containers do not know each other by name otherwise: variables and a line of
+ * /etc/hosts, as they are at the start. On networks of users the embedded DNS server answers for links.
+ */
+import { CaissonError } from '../../errdefs.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import type { ContainerContext } from './context.ts';
+import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+
+interface Link {
+  target: ContainerRecord;
+  alias: string;
+  address: string | undefined;
+}
+
+/** `NAME`, `NAME:ALIAS`, and `/NAME:/OWNER/ALIAS` as inspect of dockerd shows it. */
+export function parseLink(text: string): { name: string; alias: string } {
+  const [name = '', alias = name, ...more] = text.split(':');
+  const last = alias.slice(alias.lastIndexOf('/') + 1);
+  if (name === '' || last === '' || more.length > 0) {
+    throw new CaissonError('InvalidParameter', `bad format for links: ${text}`);
+  }
+  return { name: name.replace(/^\//, ''), alias: last };
+}
+
+const onDefaultBridge = (mode: string): boolean => ['', 'default', 'bridge'].includes(mode);
+
+/** At create: the containers must be there. */
+export function checkLinks(ctx: ContainerContext, { HostConfig: config }: CreateBody): void {
+  if (!onDefaultBridge(config?.NetworkMode ?? '')) return;
+  for (const { name } of (config?.Links ?? []).map(parseLink)) {
+    try {
+      ctx.graph.containers.resolve(name);
+    } catch (error) {
+      const message = `could not get container for ${name}: ${(error as Error).message}`;
+      throw new CaissonError('InvalidParameter', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
+    }
+  }
+}
+
+/** With the address of each; none for one that does not run. */
+function linksOf(ctx: ContainerContext, { hostConfig }: ContainerRecord): Link[] {
+  if (!onDefaultBridge(hostConfig.NetworkMode)) return [];
+  const bridge = ctx.graph.networks.byName('bridge')?.id;
+  return (hostConfig.Links ?? []).map(parseLink).map(({ name, alias }) => {
+    const target = readRecord(ctx.graph.containers.resolve(name));
+    const endpoint = ctx.graph.networks.endpointsOf(target.row.id).find(({ networkId }) => networkId === bridge);
+    return { target, alias, address: isRunning(target.row) ? (endpoint?.address ?? undefined) : undefined };
+  });
+}
+
+/** `ALIAS_PORT_80_TCP_ADDR=…` and its kin, as Docker documents them. At the start: who is linked to must run. */
+export function linkVariables(ctx: ContainerContext, record: ContainerRecord): string[] {
+  return linksOf(ctx, record).flatMap(({ target, alias, address }) => {
+    if (address === undefined) {
+      const what = `/${target.row.name} AS /${record.row.name}/${alias}`;
+      throw new CaissonError('Conflict', `Cannot link to a non running container: ${what}`);
+    }
+    const prefix = alias.replaceAll('-', '_').toUpperCase();
+    const ports = Object.keys(target.config.ExposedPorts ?? {})
+      .map((key) => key.split('/') as [string, string])
+      .sort(([a], [b]) => Number(a) - Number(b));
+    const [first] = ports;
+    const url = ([port, proto]: [string, string]): string => `${proto}://${address}:${port}`;
+    return [
+      ...(first ? [`${prefix}_PORT=${url(first)}`] : []),
+      ...ports.flatMap(([port, proto]) => {
+        const one = `${prefix}_PORT_${port}_${proto.toUpperCase()}`;
+        return [
+          `${one}=${url([port, proto])}`,
+          `${one}_ADDR=${address}`,
+          `${one}_PORT=${port}`,
+          `${one}_PROTO=${proto}`,
+        ];
+      }),
+      `${prefix}_NAME=/${record.row.name}/${alias}`,
+      ...target.config.Env.filter((entry) => !/^(HOME|PATH)=/.test(entry)).map((entry) => `${prefix}_ENV_${entry}`),
+    ];
+  });
+}
+
+/** Lines of /etc/hosts. */
+export function linkHosts(ctx: ContainerContext, record: ContainerRecord): [address: string, names: string][] {
+  return linksOf(ctx, record).flatMap(({ target, alias, address }) => {
+    const { name, id } = target.row;
+    return address === undefined ? [] : [[address, [...new Set([alias, id.slice(0, 12), name])].join(' ')]];
+  });
+}
