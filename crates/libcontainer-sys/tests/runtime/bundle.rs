@@ -160,3 +160,15 @@ pub fn tree(dir: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// A directory and all that is below it.
+pub fn tree_paths(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(tree_paths(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}

@@ -7,3 +7,7 @@ mod config;
 mod hooks;
 mod joiner;
 mod lifecycle;
+mod mounts;
+mod process;
+mod seccomp;
+mod user_namespace;
