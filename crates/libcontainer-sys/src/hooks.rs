@@ -12,10 +12,19 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 
-/// In order; the first that fails is the last that runs.
+/// In order; the first that fails is the last that runs. One without an environment has the caller's.
 pub fn run(kind: &str, hooks: &[Hook], state: &Value) -> Result<()> {
     for (at, hook) in hooks.iter().enumerate() {
         run_one(hook, state).map_err(|why| failed(kind, at, hook, &why))?;
+    }
+    Ok(())
+}
+
+/// As `run`, but one without an environment has this one.
+pub fn run_with(kind: &str, hooks: &[Hook], state: &Value, env: &[String]) -> Result<()> {
+    for (at, hook) in hooks.iter().enumerate() {
+        let env = hook.env.clone().unwrap_or_else(|| env.to_vec());
+        run_one(&Hook { env: Some(env), ..hook.clone() }, state).map_err(|why| failed(kind, at, hook, &why))?;
     }
     Ok(())
 }

@@ -66,6 +66,27 @@ pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
     Ok(Box::new(v1::V1::new(path)))
 }
 
+/// A cgroup that the container has made below its own; on v1 for some hierarchies only (named by controllers).
+pub fn open_below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Box<dyn Cgroup>> {
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if !unified {
+        return v1::V1::below(path, below).map(|group| Box::new(group) as Box<dyn Cgroup>);
+    }
+    match below {
+        [(None, sub)] => open(&format!("{path}/{}", sub.trim_matches('/'))),
+        _ => Err(Failure::invalid("cgroup", "cgroup v2 has one path and no controllers beside it")),
+    }
+}
+
+/// `checkBeforeUpdate`: a limit that would have the kernel kill at once is not set.
+fn refuse_limit_below(limit: i64, usage: u64) -> Result<()> {
+    if limit.unsigned_abs() >= usage {
+        return Ok(());
+    }
+    let message = format!("rejecting memory limit {limit}: it is below the current usage {usage}");
+    Err(Failure::new(crate::failure::Kind::Conflict, "cgroup", message))
+}
+
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {

@@ -59,6 +59,27 @@ impl V1 {
         Self { hierarchies }
     }
 
+    pub fn below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Self> {
+        let mut group = Self::new(path);
+        for (controllers, sub) in below {
+            let wanted = |name: &str| {
+                controllers.is_none_or(|list| list.split(',').any(|one| name.split(',').any(|part| part == one)))
+            };
+            if let Some(list) = controllers
+                && let Some(missing) = list.split(',').find(|one| group.dir(one).is_none())
+            {
+                return Err(Failure::invalid("cgroup", format!("unknown controller {missing}")));
+            }
+            for (name, dir) in group.hierarchies.iter_mut().filter(|(name, _)| wanted(name)) {
+                dir.push(sub.trim_matches('/'));
+                if !dir.is_dir() {
+                    return Err(Failure::invalid("cgroup", format!("{}: no such cgroup of {name}", dir.display())));
+                }
+            }
+        }
+        Ok(group)
+    }
+
     fn dir(&self, controller: &str) -> Option<&Path> {
         self.hierarchies
             .iter()
@@ -239,6 +260,12 @@ impl V1 {
                 "kernel memory limits were removed from Linux in 5.16",
             ));
         }
+        if memory.check_before_update == Some(true)
+            && let Some(limit) = memory.limit.filter(|limit| *limit > 0)
+        {
+            let usage = read_u64(self.need("memory", "memory limit")?, "memory.usage_in_bytes").unwrap_or(0);
+            super::refuse_limit_below(limit, usage)?;
+        }
         self.set_memory_and_swap(memory.limit.filter(|v| *v != 0), memory.swap.filter(|v| *v != 0))?;
         if let Some(value) = memory.swappiness {
             write(self.need("memory", "memory swappiness")?, "memory.swappiness", value)?;
@@ -312,6 +339,12 @@ impl V1 {
         }
         if let Some(quota) = quota {
             write(self.need("cpu", "cpu quota")?, "cpu.cfs_quota_us", quota)?;
+        }
+        if let Some(burst) = cpu.burst {
+            write(self.need("cpu", "cpu burst")?, "cpu.cfs_burst_us", burst)?;
+        }
+        if let Some(idle) = cpu.idle {
+            write(self.need("cpu", "cpu idle")?, "cpu.idle", idle)?;
         }
         if !cpu.cpus.is_empty() {
             write(self.need("cpuset", "cpuset cpus")?, "cpuset.cpus", &cpu.cpus)?;

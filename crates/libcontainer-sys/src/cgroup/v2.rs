@@ -59,6 +59,9 @@ impl V2 {
             |what: &str| Err(Failure::new(Kind::Unsupported, "cgroup", format!("{what}: cgroup v2 has no such limit")));
         let text = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
         let limit = memory.limit.filter(|v| *v != 0);
+        if let (Some(true), Some(limit @ 1..)) = (memory.check_before_update, limit) {
+            super::refuse_limit_below(limit, read_u64(&self.dir, "memory.current").unwrap_or(0))?;
+        }
         match (limit, memory.swap.filter(|v| *v != 0)) {
             (_, None) => {}
             (_, Some(-1)) => self.limit("memory.swap.max", "max", "memory+swap limit")?,
@@ -95,12 +98,27 @@ impl V2 {
         }
         let (quota, period) = (cpu.quota.filter(|v| *v != 0), cpu.period.filter(|v| *v != 0));
         if quota.is_some() || period.is_some() {
-            let quota = quota.filter(|v| *v > 0).map_or("max".to_owned(), |v| v.to_string());
-            self.limit("cpu.max", format!("{quota} {}", period.unwrap_or(100_000)), "cpu quota")?;
+            // the file holds both: what was not asked for stays
+            let now = read(&self.dir, "cpu.max").unwrap_or_default();
+            let mut now = now.split_whitespace();
+            let (old_quota, old_period) = (now.next().unwrap_or("max"), now.next().unwrap_or("100000"));
+            let quota = match quota {
+                None => old_quota.to_owned(),
+                Some(v) if v > 0 => v.to_string(),
+                Some(_) => "max".to_owned(),
+            };
+            let period = period.map_or(old_period.to_owned(), |v| v.to_string());
+            self.limit("cpu.max", format!("{quota} {period}"), "cpu quota")?;
         }
         if cpu.realtime_period.is_some_and(|v| v != 0) || cpu.realtime_runtime.is_some_and(|v| v != 0) {
             let message = "cpu realtime limits: cgroup v2 has none";
             return Err(Failure::new(Kind::Unsupported, "cgroup", message));
+        }
+        if let Some(burst) = cpu.burst {
+            self.limit("cpu.max.burst", burst, "cpu burst")?;
+        }
+        if let Some(idle) = cpu.idle {
+            self.limit("cpu.idle", idle, "cpu idle")?;
         }
         if !cpu.cpus.is_empty() {
             self.limit("cpuset.cpus", &cpu.cpus, "cpuset cpus")?;

@@ -20,6 +20,7 @@ use crate::sys::{clone::exit_now, exec, prctl, signal, title::Layout};
 use crate::{hooks, rootfs, rootfs::Sources};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::move_into_thread_name_spaces;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub struct InitPlan<'a> {
@@ -71,6 +72,7 @@ pub fn run_joining_process(plan: &JoinPlan, control: Control) -> ! {
 fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     let spec = plan.spec;
     leave_creator(plan.joins)?;
+    scheduling::reset_affinity();
     limits::set_oom_score_adj(spec.process.oom_score_adj)?;
     namespaces::join_by_path(spec, plan.netns)?;
     if let Some(flags) = plan.born_into {
@@ -137,8 +139,9 @@ fn own_pid() -> i32 {
 /// in is a child of this one, which has entered everything else and has let go of what is the host's (CVE-2016-9962).
 fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     let affinity = plan.process.exec_cpu_affinity.as_ref();
-    if let Some(affinity) = affinity.filter(|affinity| !affinity.initial.is_empty()) {
-        scheduling::set_affinity(&affinity.initial, "/process/execCPUAffinity/initial")?;
+    let initial = affinity.map(|affinity| affinity.initial.as_str()).filter(|list| !list.is_empty());
+    if let Some(list) = initial {
+        scheduling::set_affinity(list, "/process/execCPUAffinity/initial")?;
     }
     let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
     let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd()]).chain(preserved(plan.preserved_fds)).collect();
@@ -147,6 +150,9 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     exec::close_all_but(&kept.iter().copied().chain(ways_in).collect::<Vec<_>>())
         .context("close", "descriptors of the creator")?;
     leave_creator(plan.joins)?;
+    if initial.is_none() {
+        scheduling::reset_affinity();
+    }
     limits::set_oom_score_adj(plan.process.oom_score_adj)?;
     limits::raise_rlimits(&plan.process.rlimits)?;
     move_into_thread_name_spaces(plan.pidfd, namespaces::joined(plan.spec)).map_err(|error| match error {
@@ -202,6 +208,15 @@ struct Channel<'a> {
     preserved_fds: u32,
 }
 
+/// Of a variable that stands there more than once the last counts.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let name = |entry: &'_ String| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
+}
+
 struct Prepared<'a> {
     program: program::Program,
     /// To be loaded at the last moment; None: there is none, or it stands already.
@@ -222,7 +237,7 @@ fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let control = channel.control;
     let identity = user::resolve(&process.user, user)?;
-    let mut env = process.env.clone();
+    let mut env = last_of_each(&process.env);
     if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > "HOME=".len()) {
         env.retain(|entry| entry != "HOME=");
         env.push(format!("HOME={}", identity.home));
@@ -287,14 +302,16 @@ impl Prepared<'_> {
     }
 
     fn last_steps(&self, control: &Control) -> Result<()> {
-        if let Some((hooks, identity)) = self.hooks.filter(|(hooks, _)| !hooks.is_empty()) {
-            hooks::run("startContainer", hooks, &identity.state("created", own_pid()))?;
-        }
         if let Some(personality) = self.personality {
             scheduling::set_personality(personality)?;
         }
         exec::keep_over_exec(preserved(self.preserved_fds)).context("fcntl", "preserved descriptors")?;
-        self.seccomp.map_or(Ok(()), |filter| load_filter(filter, control))
+        self.seccomp.map_or(Ok(()), |filter| load_filter(filter, control))?;
+        if let Some((hooks, identity)) = self.hooks.filter(|(hooks, _)| !hooks.is_empty()) {
+            // as the program itself: under its filter, with its environment unless they have their own
+            hooks::run_with("startContainer", hooks, &identity.state("created", own_pid()), self.program.env())?;
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 pub struct Program {
     words: Vec<String>,
+    variables: Vec<String>,
     name: String,
     path: CString,
     args: CStrings,
@@ -28,6 +29,7 @@ impl Program {
         };
         Ok(Self {
             words: args.to_vec(),
+            variables: env.to_vec(),
             name: name.clone(),
             path: CString::new(path).map_err(|_| Failure::invalid("exec", "the command must not contain NUL"))?,
             args: strings(args, "an argument")?,
@@ -37,6 +39,10 @@ impl Program {
 
     pub fn words(&self) -> &[String] {
         &self.words
+    }
+
+    pub fn env(&self) -> &[String] {
+        &self.variables
     }
 
     /// Gives why it failed; on success this process is the program.

@@ -59,6 +59,14 @@ fn attributes(scheduler: &Scheduler) -> Result<scheduling::Attributes> {
     })
 }
 
+/// All CPUs that the cgroup allows: what the creator was pinned to is nothing for its containers.
+pub fn reset_affinity() {
+    let mut all = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    // a wish: the kernel takes what there is
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
 /// A list as `0-3,7`.
 pub fn set_affinity(list: &str, pointer: &str) -> Result<()> {
     let unreadable = || invalid(format!("{pointer}: {list:?} is not a list of CPUs"));

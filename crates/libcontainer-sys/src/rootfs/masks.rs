@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub fn mask(root: BorrowedFd, paths: &[String]) -> Result<()> {
     let mut null: Option<OwnedFd> = None;
     let mut empty: Option<OwnedFd> = None;
-    for path in paths {
-        let Some(target) = existing(root, path)? else { continue };
+    for (at, path) in paths.iter().enumerate() {
+        let Some(target) = existing(root, path)?.filter(|_| !paths[..at].contains(path)) else { continue };
         let is_directory =
             FileType::from_raw_mode(fstat(&target).context("stat", path)?.st_mode) == FileType::Directory;
         if !is_directory {

@@ -22,9 +22,9 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-pub use sources::Sources;
 #[cfg(feature = "layer")]
 pub use sources::bind_source;
+pub use sources::{Bind, Sources};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use target::{Want, make_target, open_in_root, open_ordinary};
 
@@ -50,11 +50,22 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make private", "/")?;
     let root = attach_root(entry)?;
     let mut dev_is_bind = false;
+    let mut read_only_dev = None;
     for (mount, bind) in spec.mounts.iter().zip(&entry.sources.binds) {
-        let options = MountOptions::parse(&mount.options)?;
-        dev_is_bind |= mount.destination.trim_end_matches('/') == "/dev" && bind.is_some();
+        let mut options = MountOptions::parse(&mount.options)?;
+        let is_dev = mount.destination.trim_end_matches('/') == "/dev";
+        dev_is_bind |= is_dev && bind.is_some();
+        if is_dev && bind.is_none() && options.attr.set & RDONLY != 0 {
+            // devices and mount points come into it first
+            options.attr.set &= !RDONLY;
+            read_only_dev = Some(&mount.destination);
+        }
         match bind {
-            Some(source) => attach_bind(root.as_fd(), mount, &options, source)?,
+            Some(Bind::Tree(source)) => attach_bind(root.as_fd(), mount, &options, source)?,
+            Some(Bind::Inside { path, recursive, ids }) => {
+                let source = sources::open_inside(root.as_fd(), path, *recursive, ids.as_ref())?;
+                attach_bind(root.as_fd(), mount, &options, &source)?;
+            }
             None if mount.kind == "cgroup" || mount.kind == "cgroup2" => {
                 cgroups::mount(root.as_fd(), mount, &options, entry.cgroup)?;
             }
@@ -66,6 +77,11 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
         // nodes cannot be made in a user namespace
         let by_bind = spec.namespace(NamespaceKind::User).is_some();
         devices::make_all(root.as_fd(), &spec.linux.devices, console.as_ref(), by_bind)?;
+    }
+    if let Some(place) = read_only_dev {
+        let dev = open_in_root(root.as_fd(), place).context("open", place)?;
+        mount_setattr(dev.as_fd(), false, &MountAttr { set: RDONLY, ..MountAttr::default() })
+            .context("make read-only", place)?;
     }
     write_sysctls(root.as_fd(), spec)?;
     masks::read_only(root.as_fd(), &spec.linux.readonly_paths)?;
@@ -178,8 +194,9 @@ fn check_proc(source: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
 }
 
 fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, label: &str) -> Result<()> {
+    let was_there = open_in_root(root, &mount.destination).is_ok();
     let target = if mount.kind == "proc" || mount.kind == "sysfs" {
-        if open_in_root(root, &mount.destination).is_err() {
+        if !was_there {
             make_target(root, &mount.destination, Want::Directory)?;
         }
         open_ordinary(root, &mount.destination).map_err(|error| Failure {
@@ -193,7 +210,7 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, la
         make_target(root, &mount.destination, Want::Directory)?
     };
     let mut options = options.clone();
-    if mount.kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
+    if mount.kind == "tmpfs" && was_there && !options.data.iter().any(|(key, _)| key == "mode") {
         // the directory below keeps its mode, as /run and /tmp need it
         let mode = fstat(&target).context("stat", &mount.destination)?.st_mode & 0o7777;
         options.data.push(("mode".into(), Some(format!("{mode:o}"))));

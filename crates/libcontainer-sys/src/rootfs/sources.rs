@@ -2,36 +2,48 @@
 //! (a user namespace has not) and before propagation is cut: `rslave` and `rshared` need the tie to the host.
 
 use super::options::{IdMap, MountOptions};
+use super::target::open_in_root;
 use crate::failure::{Context, Failure, Result};
 use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
 use crate::sys::mount::{IDMAP, MountAttr, clone_tree, mount_setattr};
 use crate::user_namespace;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub struct Sources {
     /// None with an overlay, which init makes itself.
     pub root: Option<OwnedFd>,
-    /// For each mount its tree, when it is a bind.
-    pub binds: Vec<Option<OwnedFd>>,
+    /// For each mount its source, when it is a bind.
+    pub binds: Vec<Option<Bind>>,
+}
+
+pub enum Bind {
+    Tree(OwnedFd),
+    /// In the container's own root, where an earlier mount may have brought it: opened when its turn comes.
+    Inside {
+        path: String,
+        recursive: bool,
+        ids: Option<(OwnedFd, IdMap)>,
+    },
 }
 
 impl Sources {
     pub fn open(spec: &Spec, rootfs: &Rootfs) -> Result<Self> {
-        let root = match rootfs {
-            Rootfs::Overlay(_) => None,
+        let (root, root_path) = match rootfs {
+            Rootfs::Overlay(_) => (None, None),
             Rootfs::Path(path) => {
                 let source = CString::new(path.as_str()).context("root", path)?;
-                Some(clone_tree(None, &source, true).context("open root", path)?)
+                (Some(clone_tree(None, &source, true).context("open root", path)?), Some(path.as_str()))
             }
         };
-        let binds = spec.mounts.iter().enumerate().map(|(at, mount)| bind(spec, at, mount)).collect::<Result<_>>()?;
+        let binds = spec.mounts.iter().enumerate();
+        let binds = binds.map(|(at, mount)| bind(spec, at, mount, root_path)).collect::<Result<_>>()?;
         Ok(Self { root, binds })
     }
 }
 
-fn bind(spec: &Spec, at: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
+fn bind(spec: &Spec, at: usize, mount: &Mount, root: Option<&str>) -> Result<Option<Bind>> {
     let options = MountOptions::parse(&mount.options)?;
     let mapped = options.id_map.is_some() || !mount.uid_mappings.is_empty();
     if !options.bind && mount.kind != "bind" {
@@ -40,11 +52,31 @@ fn bind(spec: &Spec, at: usize, mount: &Mount) -> Result<Option<OwnedFd>> {
             false => Ok(None),
         };
     }
-    let tree = bind_source(&mount.source, &mount.subpath, options.recursive)?;
-    if mapped {
-        map_ids(spec, at, mount, &options, &tree)?;
+    let reach = options.id_map.unwrap_or(IdMap::Single);
+    let ids = if mapped { Some((id_namespace(spec, at, mount)?, reach)) } else { None };
+    if let Some(path) = root
+        .and_then(|root| mount.source.strip_prefix(root))
+        .filter(|rest| rest.starts_with('/') && mount.subpath.is_empty())
+    {
+        return Ok(Some(Bind::Inside { path: path.to_owned(), recursive: options.recursive, ids }));
     }
-    Ok(Some(tree))
+    let tree = bind_source(&mount.source, &mount.subpath, options.recursive)?;
+    map_ids(&tree, ids.as_ref()).context("map the ids of", &mount.source)?;
+    Ok(Some(Bind::Tree(tree)))
+}
+
+/// Links in the root lead nowhere outside of it.
+pub fn open_inside(root: BorrowedFd, path: &str, recursive: bool, ids: Option<&(OwnedFd, IdMap)>) -> Result<OwnedFd> {
+    let found = open_in_root(root, path).context("open bind source", path)?;
+    let tree = clone_tree(Some(found.as_fd()), c"", recursive).context("open bind source", path)?;
+    map_ids(&tree, ids).context("map the ids of", path)?;
+    Ok(tree)
+}
+
+fn map_ids(tree: &OwnedFd, ids: Option<&(OwnedFd, IdMap)>) -> std::io::Result<()> {
+    let Some((namespace, reach)) = ids else { return Ok(()) };
+    let attr = MountAttr { set: IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
+    mount_setattr(tree.as_fd(), *reach == IdMap::Recursive, &attr)
 }
 
 /// A detached copy of the tree at `path`, or of what `subpath` is in it: looked up by the kernel below `path`, as a
@@ -63,7 +95,7 @@ pub fn bind_source(path: &str, subpath: &str, recursive: bool) -> Result<OwnedFd
 }
 
 /// With the mount's own maps, or the container's.
-fn map_ids(spec: &Spec, at: usize, mount: &Mount, options: &MountOptions, tree: &OwnedFd) -> Result<()> {
+fn id_namespace(spec: &Spec, at: usize, mount: &Mount) -> Result<OwnedFd> {
     let own = !mount.uid_mappings.is_empty();
     if !own && !spec.has_new(NamespaceKind::User) {
         let message = format!("/mounts/{at}/options: idmap needs uidMappings, here or in a user namespace");
@@ -73,8 +105,5 @@ fn map_ids(spec: &Spec, at: usize, mount: &Mount, options: &MountOptions, tree: 
         true => (&mount.uid_mappings, &mount.gid_mappings),
         false => (&spec.linux.uid_mappings, &spec.linux.gid_mappings),
     };
-    let namespace = user_namespace::holding(uids, gids)?;
-    let attr = MountAttr { set: IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
-    let recursive = options.id_map == Some(IdMap::Recursive);
-    mount_setattr(tree.as_fd(), recursive, &attr).context("map the ids of", &mount.source)
+    user_namespace::holding(uids, gids)
 }

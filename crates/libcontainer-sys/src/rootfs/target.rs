@@ -2,7 +2,7 @@
 //! root as the ceiling, and what comes back is a descriptor. No path inside a root is ever given to the kernel twice.
 
 use crate::failure::{Context, Failure, Result};
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -38,20 +38,61 @@ pub fn make_target(root: BorrowedFd, path: &str, want: Want) -> Result<OwnedFd> 
         Err(Errno::NOENT) => {}
         Err(error) => return Err(Failure::io("open mount point", path, error)),
     }
-    let (parent, name) = make_parent(root, path)?;
-    match want {
-        Want::Directory => make_directory(parent.as_fd(), &name),
-        // O_EXCL: whoever races us here gets nothing written through
-        Want::File => openat(
-            &parent,
-            &*name,
-            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o644),
-        )
-        .and_then(|_| openat(&parent, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())),
-    }
-    .context("create mount point", path)
+    make_missing(root, path, want)
 }
+
+/// The kernel follows links in the root; those that lead to nothing are followed here, as what they name is to be made.
+/// Each step is by the descriptor of a directory in the root, so that nobody who changes links meanwhile leads out of it.
+fn make_missing(root: BorrowedFd, path: &str, want: Want) -> Result<OwnedFd> {
+    let context = |error: Errno| Failure::io("create mount point", path, error);
+    let mut above = vec![open_in_root(root, ".").map_err(context)?];
+    let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        let here = above.last().map_or(root, AsFd::as_fd);
+        match name.as_str() {
+            "" | "." => continue,
+            ".." => {
+                if above.len() > 1 {
+                    above.pop();
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let is_last = rest.iter().all(|part| part.is_empty() || part == ".");
+        let next = match openat(here, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) if is_last && want == Want::File => {
+                // O_EXCL: whoever races us here gets nothing written through
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                openat(here, &*name, flags, Mode::from_raw_mode(0o644)).map_err(context)?;
+                openat(here, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(context)?
+            }
+            Err(Errno::NOENT) => make_directory(here, &name).map_err(context)?,
+            Err(error) => return Err(context(error)),
+        };
+        if FileType::from_raw_mode(fstat(&next).map_err(context)?.st_mode) == FileType::Symlink {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(context(Errno::LOOP));
+            }
+            let target =
+                readlinkat(&next, "", Vec::new()).map_err(context)?.into_string().map_err(|_| context(Errno::ILSEQ))?;
+            if target.starts_with('/') {
+                above.truncate(1);
+            }
+            rest.extend(target.split('/').rev().map(str::to_owned));
+            continue;
+        }
+        above.push(next);
+    }
+    above.pop().ok_or_else(|| context(Errno::NOENT))
+}
+
+/// As the kernel's own limit.
+const MAX_LINKS: usize = 40;
 
 /// The directory that holds `path` (made if missing) and the last component's name.
 pub fn make_parent(root: BorrowedFd, path: &str) -> Result<(OwnedFd, String)> {

@@ -30,10 +30,27 @@ const DEFAULT_ROOT: &str = "/run/caisson-runtime";
 
 impl Args {
     pub fn parse_global(words: Vec<String>) -> Result<Args> {
-        Self::parse(words, &GLOBAL)
+        Self::parse_front(words, &GLOBAL)
     }
 
+    /// Options may stand behind the positional words too.
     pub fn parse(words: Vec<String>, known: &[Known]) -> Result<Args> {
+        let mut args = Self::parse_front(words, known)?;
+        let mut rest = std::mem::take(&mut args.rest).into_iter();
+        while let Some(word) = rest.next() {
+            if word.len() > 1 && word.starts_with('-') {
+                let behind = Self::parse_front(std::iter::once(word).chain(rest).collect(), known)?;
+                args.options.extend(behind.options);
+                rest = behind.rest.into_iter();
+            } else {
+                args.rest.push(word);
+            }
+        }
+        Ok(args)
+    }
+
+    /// Options end at the first positional word: what follows is somebody else's command line.
+    pub fn parse_front(words: Vec<String>, known: &[Known]) -> Result<Args> {
         let mut args = Args::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -77,8 +94,10 @@ impl Args {
         self.value(name).is_some_and(|value| value != "false")
     }
 
+    /// Absolute: what is kept of it must mean the same to a later call from elsewhere.
     pub fn root(&self) -> PathBuf {
-        self.value("root").unwrap_or(DEFAULT_ROOT).into()
+        let root = self.value("root").unwrap_or(DEFAULT_ROOT);
+        std::path::absolute(root).unwrap_or_else(|_| root.into())
     }
 
     /// The container's id: the first positional word, and no further ones unless `more`.
@@ -98,7 +117,7 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<Args> {
         let known = [("bundle", "b", true), ("force", "f", false), ("env", "e", true)];
-        Args::parse(words.iter().map(|word| (*word).to_string()).collect(), &known)
+        Args::parse_front(words.iter().map(|word| (*word).to_string()).collect(), &known)
     }
 
     #[test]
@@ -108,6 +127,17 @@ mod tests {
         assert_eq!(args.values("env"), ["A=1", "B=2"]);
         assert!(args.has("force"));
         assert_eq!(args.rest, ["id", "-x", "--force"]);
+    }
+
+    #[test]
+    fn options_behind_the_words() {
+        let known = [("force", "f", false), ("env", "e", true)];
+        let words = ["a", "--env", "A=1", "b", "-f"].map(str::to_owned).to_vec();
+        let args = Args::parse(words, &known).unwrap();
+        assert_eq!(
+            (args.rest.as_slice(), args.value("env"), args.has("force")),
+            (&["a".to_owned(), "b".to_owned()][..], Some("A=1"), true)
+        );
     }
 
     #[test]

@@ -12,9 +12,10 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-const OPTIONS: [Known; 9] = [
+const OPTIONS: [Known; 10] = [
     ("bundle", "b", true),
     ("pid-file", "", true),
+    ("pidfd-socket", "", true),
     ("console-socket", "", true),
     ("preserve-fds", "", true),
     ("detach", "d", false),
@@ -202,7 +203,12 @@ fn record(dir: &Path, request: &Request, pending: &Pending) -> Result<()> {
         config: request.config.clone(),
     };
     state.save(dir)?;
-    write_pid_file(request.args.value("pid-file"), pending.pid)
+    write_pid_file(request.args.value("pid-file"), pending.pid)?;
+    send_pidfd(request.args.value("pidfd-socket"), pending)
+}
+
+pub fn send_pidfd(path: Option<&str>, pending: &Pending) -> Result<()> {
+    path.map_or(Ok(()), |path| container::send_to_socket(Path::new(path), b"pidfd", pending.pidfd.as_fd()))
 }
 
 /// Whole or not at all: its reader waits for it to appear.

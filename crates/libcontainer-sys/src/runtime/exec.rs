@@ -3,6 +3,7 @@
 use super::args::{Args, Known};
 use super::state::{State, Status};
 use super::{create, foreground};
+use crate::cgroup::{self, Cgroup};
 use crate::container::{self, ExecOptions, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{self, Process, Spec};
@@ -10,29 +11,40 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-const OPTIONS: [Known; 12] = [
+const OPTIONS: [Known; 18] = [
     ("process", "p", true),
     ("pid-file", "", true),
+    ("pidfd-socket", "", true),
     ("console-socket", "", true),
     ("cwd", "", true),
     ("env", "e", true),
     ("user", "u", true),
+    ("additional-gids", "g", true),
     ("cap", "c", true),
+    ("apparmor", "", true),
+    ("process-label", "", true),
     ("preserve-fds", "", true),
+    ("cgroup", "", true),
     ("detach", "d", false),
     ("tty", "t", false),
     ("no-new-privs", "", false),
     ("no-subreaper", "", false),
+    ("ignore-paused", "", false),
 ];
 
 pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
-    let args = Args::parse(words, &OPTIONS)?;
+    let args = Args::parse_front(words, &OPTIONS)?;
     let id = args.id(true)?;
     let state = State::load(root, id)?;
     match state.status(root) {
         Status::Running | Status::Created => {}
-        status => {
-            let message = format!("cannot exec in container {id}: it is {}", status.name());
+        Status::Paused if args.has("ignore-paused") => {}
+        Status::Paused => {
+            let message = "cannot exec in a paused container (use --ignore-paused to override)";
+            return Err(Failure::new(Kind::Conflict, "exec", message));
+        }
+        Status::Stopped => {
+            let message = format!("cannot exec in container {id}: cannot exec in a stopped container");
             return Err(Failure::new(Kind::Conflict, "exec", message));
         }
     }
@@ -45,7 +57,7 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
     if process.terminal && detach && console.is_none() {
         return Err(Failure::invalid("exec", "a detached process with a terminal needs --console-socket"));
     }
-    let group = state.group()?;
+    let group = group(&state, &args)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let pending = container::exec(&ExecOptions {
         process: &process,
@@ -62,10 +74,34 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
         preserved_fds: create::preserved_fds(&args)?,
     })?;
     create::write_pid_file(args.value("pid-file"), pending.pid)?;
+    create::send_pidfd(args.value("pidfd-socket"), &pending)?;
     if let (Some(path), Some(master)) = (console, &pending.console) {
         create::send_console(Path::new(path), master.as_fd())?;
     }
     foreground::start_and_wait(pending, detach, console.is_none(), || Ok(()))
+}
+
+/// The container's cgroup, or one below it that exists: `PATH`, on v1 also `CONTROLLER[,CONTROLLER]:PATH`.
+fn group(state: &State, args: &Args) -> Result<Box<dyn Cgroup>> {
+    let asked = args.values("cgroup");
+    if asked.is_empty() {
+        return state.group();
+    }
+    let mut below = Vec::new();
+    for word in asked {
+        let (controllers, path) = match word.split_once(':') {
+            Some((controllers, path)) => (Some(controllers), path),
+            None => (None, word),
+        };
+        if path.is_empty() || path.split('/').any(|part| part == "..") {
+            return Err(Failure::invalid(
+                "exec",
+                format!("bad sub cgroup path: --cgroup {word:?} is not below the container's"),
+            ));
+        }
+        below.push((controllers, path));
+    }
+    cgroup::open_below(&state.cgroup, &below)
 }
 
 /// A process file as it is, or the container's own process with what the options change.
@@ -94,6 +130,17 @@ fn process(args: &Args, spec: &Spec) -> Result<Process> {
         process.user.uid = number(uid)?;
         process.user.gid = number(gid)?;
         process.user.additional_gids.clear();
+    }
+    for word in args.values("additional-gids") {
+        let gid = word.parse::<u32>();
+        let gid = gid.map_err(|_| Failure::invalid("exec", format!("--additional-gids: {word:?} is not a number")))?;
+        process.user.additional_gids.push(gid);
+    }
+    if let Some(profile) = args.value("apparmor") {
+        profile.clone_into(&mut process.apparmor_profile);
+    }
+    if let Some(label) = args.value("process-label") {
+        label.clone_into(&mut process.selinux_label);
     }
     let caps = args.values("cap");
     if !caps.is_empty() {

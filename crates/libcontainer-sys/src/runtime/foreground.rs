@@ -3,7 +3,7 @@
 use crate::container::{Pending, Started};
 use crate::failure::{Context, Result};
 use crate::sys::signal;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
@@ -93,10 +93,15 @@ struct Terminal {
 impl Terminal {
     /// Threads from here on: nothing is cloned any more.
     fn relay(master: &OwnedFd) -> Result<Terminal> {
+        let mut inner = tcgetattr(master).context("attributes of", "terminal")?;
+        inner.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(master, OptionalActions::Now, &inner).context("set attributes of", "terminal")?;
         let saved = tcgetattr(std::io::stdin()).ok();
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
+            // lines are ended by this terminal alone, and the container's passes them on as they are
+            raw.output_modes.insert(OutputModes::OPOST);
             tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).context("set raw mode of", "stdin")?;
         }
         let input = std::fs::File::from(master.try_clone().context("dup", "terminal")?);

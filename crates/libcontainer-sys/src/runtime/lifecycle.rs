@@ -1,4 +1,4 @@
-//! `start`, `kill`, `delete`, `pause`, `resume`, `update`.
+//! `start`, `kill`, `delete`, `pause`, `resume`.
 
 use super::args::Args;
 use super::state::{State, Status, check_id, directory, start_socket};
@@ -6,13 +6,12 @@ use crate::cgroup::Cgroup;
 use crate::container;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::hooks;
-use crate::spec::{Identity, Resources, Spec};
+use crate::spec::{Identity, NamespaceKind, Spec};
 use crate::sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::pidfd_send_signal;
 use rustix::time::Timespec;
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -53,17 +52,15 @@ pub fn kill(root: &Path, words: Vec<String>) -> Result<i32> {
     let id = args.id(true)?;
     let number = signal_number(args.rest.get(1).map_or("TERM", String::as_str))?;
     let state = State::load(root, id)?;
-    let Some(pidfd) = state.init() else {
-        if args.has("all") {
-            state.group()?.kill(number)?;
-            return Ok(0);
-        }
-        return Err(Failure::new(Kind::Gone, "kill", "container not running"));
-    };
-    if args.has("all") {
-        state.group()?.kill(number)?;
-    } else {
-        send(pidfd.as_fd(), state.pid, number)?;
+    // in a pid namespace of others the end of init ends nobody else
+    let own_pids = state.spec()?.has_new(NamespaceKind::Pid);
+    let all = args.has("all") || (number == libc::SIGKILL && !own_pids);
+    let init = state.init();
+    let somebody = init.is_some() || args.has("all") || (all && !state.group()?.pids()?.is_empty());
+    match init {
+        _ if all && somebody => state.group()?.kill(number)?,
+        Some(pidfd) => send(pidfd.as_fd(), state.pid, number)?,
+        None => return Err(Failure::new(Kind::Gone, "kill", "container not running")),
     }
     if number == libc::SIGKILL && state.status(root) == Status::Paused {
         // a frozen process does not die before it is thawed
@@ -193,24 +190,6 @@ pub fn freeze(root: &Path, words: Vec<String>, frozen: bool) -> Result<i32> {
         status => return Err(wrong_status(op, id, status)),
     }
     state.group()?.freeze(frozen)?;
-    Ok(0)
-}
-
-pub fn update(root: &Path, words: Vec<String>) -> Result<i32> {
-    let args = Args::parse(words, &[("resources", "r", true)])?;
-    let id = args.id(false)?;
-    let state = State::load(root, id)?;
-    let Some(path) = args.value("resources") else {
-        return Err(Failure::invalid("update", "--resources is missing: a file with the limits, or - for stdin"));
-    };
-    let mut text = String::new();
-    match path {
-        "-" => std::io::stdin().read_to_string(&mut text).context("read", "stdin")?,
-        path => fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)).context("read", path)?,
-    };
-    let resources: Resources = serde_json::from_slice(text.as_bytes())
-        .map_err(|error| Failure::invalid("update", format!("{path}: {error}")))?;
-    state.group()?.set(&resources)?;
     Ok(0)
 }
 

@@ -7,35 +7,44 @@
 
 mod args;
 mod create;
+mod events;
 mod exec;
 mod foreground;
 mod inspect;
 mod lifecycle;
 mod seal;
 mod state;
+mod update;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 use args::Args;
 use std::io::Write;
+use std::path::Path;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const USAGE: &str = "\
 caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
 
-  create  [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--preserve-fds 0] ID
+  create  [--bundle DIR] [--pid-file FILE] [--pidfd-socket PATH] [--console-socket PATH] [--preserve-fds N]
+          [--no-pivot] [--no-new-keyring] ID
   start   ID
-  run     [--bundle DIR] [--pid-file FILE] [--console-socket PATH] [--detach] [--keep] ID
-  exec    [--process FILE] [--pid-file FILE] [--console-socket PATH] [--detach] [--tty] [--cwd DIR] [--env K=V]
-          [--user UID[:GID]] [--cap CAP] [--no-new-privs] ID [COMMAND ARG...]
+  run     as create, and [--detach] [--keep] ID
+  exec    [--process FILE] [--pid-file FILE] [--pidfd-socket PATH] [--console-socket PATH] [--detach] [--tty]
+          [--cwd DIR] [--env K=V] [--user UID[:GID]] [--additional-gids GID] [--cap CAP] [--no-new-privs]
+          [--apparmor PROFILE] [--process-label LABEL] [--preserve-fds N] [--cgroup PATH] [--ignore-paused]
+          ID [COMMAND ARG...]
   state   ID
   list    [--quiet] [--format table|json]
-  ps      [--format table|json] ID
+  ps      [--format table|json] ID [PS-OPTION...]
+  events  [--stats] [--interval DURATION] ID
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID
   pause   ID
   resume  ID
-  update  [--resources FILE|-] ID
+  update  [--resources FILE|-] [--memory SIZE] [--memory-swap SIZE] [--memory-reservation SIZE] [--cpu-share N]
+          [--cpu-quota N] [--cpu-period N] [--cpu-burst N] [--cpu-idle N] [--cpu-rt-period N] [--cpu-rt-runtime N]
+          [--cpuset-cpus LIST] [--cpuset-mems LIST] [--blkio-weight N] [--pids-limit N] ID
   spec    [--bundle DIR]
   features";
 
@@ -49,20 +58,30 @@ pub fn main(words: Vec<String>) -> i32 {
         Ok(global) => global,
         Err(failure) => return report(None, &failure),
     };
+    let is_exec = global.rest.first().is_some_and(|command| command == "exec");
     match dispatch(&mut global) {
         Ok(code) => code,
-        Err(failure) => report(Some(&global), &failure),
+        Err(failure) => {
+            let code = report(Some(&global), &failure);
+            // an exit code of the program's own must not be taken for it
+            if is_exec { 255 } else { code }
+        }
     }
 }
 
 fn dispatch(global: &mut Args) -> Result<i32> {
     if global.has("version") {
-        println!("caisson-runtime version {VERSION}\nspec: 1.2.0");
+        println!("caisson-runtime version {VERSION}\nspec: {}", crate::spec::VERSION);
         return Ok(0);
     }
     if global.has("systemd-cgroup") {
-        return Err(Failure::invalid("options", "--systemd-cgroup is not supported: use the cgroupfs driver"));
+        let message = match Path::new("/run/systemd/system").is_dir() {
+            true => "--systemd-cgroup: systemd's driver is not supported by this version of caisson; use cgroupfs",
+            false => "--systemd-cgroup: systemd is not running on this host, cannot use its cgroup driver",
+        };
+        return Err(Failure::new(Kind::Unsupported, "options", message));
     }
+    check_global(global)?;
     let words = std::mem::take(&mut global.rest);
     let Some((command, words)) = words.split_first() else {
         println!("{USAGE}");
@@ -81,10 +100,16 @@ fn dispatch(global: &mut Args) -> Result<i32> {
         "delete" => lifecycle::delete(&root, words),
         "pause" => lifecycle::freeze(&root, words, true),
         "resume" => lifecycle::freeze(&root, words, false),
-        "update" => lifecycle::update(&root, words),
+        "update" => update::update(&root, words),
         "exec" => exec::exec(&root, words),
+        "events" => events::events(&root, words),
+        "checkpoint" | "restore" => Err(Failure::new(
+            Kind::Unsupported,
+            "command",
+            format!("{command}: CRIU is not supported by caisson-runtime"),
+        )),
         "state" => inspect::state(&root, words),
-        "list" => inspect::list(&root, words),
+        "list" => inspect::list(&root, global.value("root").is_some(), words),
         "ps" => inspect::ps(&root, words),
         "spec" => inspect::spec(words),
         "features" => inspect::features(),
@@ -96,14 +121,30 @@ fn dispatch(global: &mut Args) -> Result<i32> {
     }
 }
 
+fn check_global(global: &Args) -> Result<()> {
+    let among = |name: &str, words: &[&str]| match global.value(name) {
+        Some(word) if !words.contains(&word) => {
+            Err(Failure::invalid("options", format!("--{name}: {word:?} is not one of {}", words.join(", "))))
+        }
+        _ => Ok(()),
+    };
+    among("log-format", &["text", "json"])?;
+    among("rootless", &["true", "false", "auto"])?;
+    among("cgroup-manager", &["cgroupfs"])
+}
+
 /// On stderr, and in the log file from which dockerd and containerd take the text.
 fn report(global: Option<&Args>, failure: &Failure) -> i32 {
     eprintln!("caisson-runtime: {}", failure.message);
-    if let Some(path) = global.and_then(|global| global.value("log"))
+    if let Some(global) = global
+        && let Some(path) = global.value("log")
         && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
     {
-        let line = serde_json::json!({"level": "error", "msg": failure.message, "time": state::now()});
-        let _ = writeln!(file, "{line}");
+        let (message, time) = (&failure.message, state::now());
+        let _ = match global.value("log-format") {
+            Some("json") => writeln!(file, "{}", serde_json::json!({"level": "error", "msg": message, "time": time})),
+            _ => writeln!(file, "time={time:?} level=error msg={message:?}"),
+        };
     }
     1
 }

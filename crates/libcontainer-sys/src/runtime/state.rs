@@ -7,6 +7,7 @@ use crate::spec::{Identity, Spec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -140,21 +141,37 @@ impl State {
         })
     }
 
-    /// What the specification's `state` is.
-    pub fn to_json(&self, root: &Path) -> Value {
+    pub fn listed(&self, root: &Path) -> Listed {
         let status = self.status(root);
-        serde_json::json!({
-            "ociVersion": crate::spec::VERSION,
-            "id": self.id,
-            "pid": if status == Status::Stopped { 0 } else { self.pid },
-            "status": status.name(),
-            "bundle": self.bundle,
-            "rootfs": self.bundle.join(self.config["root"]["path"].as_str().unwrap_or_default()),
-            "created": self.created,
-            "owner": "",
-            "annotations": self.config.get("annotations").cloned().unwrap_or_else(|| serde_json::json!({})),
-        })
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        Listed {
+            oci_version: crate::spec::VERSION,
+            id: self.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            status: status.name(),
+            bundle: text(&self.bundle),
+            rootfs: text(&self.bundle.join(self.config["root"]["path"].as_str().unwrap_or_default())),
+            created: self.created.clone(),
+            annotations: self.identity().annotations,
+            owner: String::new(),
+        }
     }
+}
+
+/// The specification's `state` and what runc adds to it, in runc's order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    pub oci_version: &'static str,
+    pub id: String,
+    pub pid: i32,
+    pub status: &'static str,
+    pub bundle: String,
+    pub rootfs: String,
+    pub created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    pub owner: String,
 }
 
 fn is_zombie(pid: i32) -> bool {

@@ -30,7 +30,7 @@ pub struct DeviceRule {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Memory {
     pub limit: Option<i64>,
     pub reservation: Option<i64>,
@@ -39,6 +39,7 @@ pub struct Memory {
     pub swappiness: Option<u64>,
     #[serde(rename = "disableOOMKiller")]
     pub disable_oom_killer: Option<bool>,
+    pub check_before_update: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -47,6 +48,8 @@ pub struct Cpu {
     pub shares: Option<u64>,
     pub quota: Option<i64>,
     pub period: Option<u64>,
+    pub burst: Option<u64>,
+    pub idle: Option<i64>,
     pub realtime_runtime: Option<i64>,
     pub realtime_period: Option<u64>,
     pub cpus: String,
@@ -88,6 +91,7 @@ pub struct ThrottleDevice {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
+    #[serde(alias = "pagesize")]
     pub page_size: String,
     pub limit: u64,
 }
