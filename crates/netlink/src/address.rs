@@ -14,6 +14,12 @@ const IFADDRMSG_LEN: usize = 8;
 const IFA_F_NODAD: u8 = 2;
 const SCOPE_LINK: u8 = 253;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
 /// `172.17.0.1/16`, `fd00::1/64`: an address with the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {

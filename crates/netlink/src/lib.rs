@@ -16,6 +16,7 @@ mod route;
 mod socket;
 mod sys;
 
+pub use address::Family;
 pub use bridge::{BridgeOptions, ensure_bridge};
 pub use child::{ChildKind, ChildOptions, create_child, delete_child};
 pub use endpoint::{EndpointOptions, create_endpoint, set_default_routes};

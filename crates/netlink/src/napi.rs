@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::error::{NetError, Result, invalid};
 use crate::sys;
 use crate::{
-    BridgeOptions, BridgeRules, Change, ChildOptions, EndpointOptions, Firewall, FirewallMode, PortRequest,
+    BridgeOptions, BridgeRules, Change, ChildOptions, EndpointOptions, Family, Firewall, FirewallMode, PortRequest,
     PublishedPort, Ruleset, Watch,
 };
 
@@ -258,10 +258,11 @@ pub fn list_routes(env: &Env) -> napi::Result<Object<'_>> {
 #[napi(ts_return_type = "Promise<object>")]
 pub fn enable_forwarding(env: &Env, ipv6: bool) -> napi::Result<Object<'_>> {
     on_thread(env, "forwarding", move || {
-        let switched_on = crate::enable_forwarding(ipv6)?;
+        let family = if ipv6 { Family::V6 } else { Family::V4 };
+        let switched_on = crate::enable_forwarding(family)?;
         if switched_on {
             firewall(|firewall| {
-                firewall.drop_foreign();
+                firewall.drop_foreign(family);
                 Ok(())
             })?;
         }

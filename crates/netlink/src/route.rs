@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::address::{self, Cidr};
+use crate::address::{self, Cidr, Family};
 use crate::error::{Result, system};
 use crate::link;
 use crate::message::{Message, attribute, attributes, u32_at};
@@ -23,6 +23,7 @@ const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTN_UNREACHABLE: u8 = 7;
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const CONF6: &str = "/proc/sys/net/ipv6/conf";
 const FORWARDING6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -151,14 +152,27 @@ fn route_of(payload: &[u8], names: &[(u32, String)]) -> Option<RouteInfo> {
     Some(RouteInfo { destination: format!("{destination}/{}", payload.get(1)?), device })
 }
 
-/// Switches forwarding on if it is off; true when it was. `ipv6`: of IPv6 as well, which the host then does not take its
-/// own default route from a router's announcement any more, unless told so (accept_ra 2).
-pub fn enable_forwarding(ipv6: bool) -> Result<bool> {
-    let mut was_off = switch_on(FORWARDING)?;
-    if ipv6 && std::fs::exists(FORWARDING6).unwrap_or(false) {
-        was_off |= switch_on(FORWARDING6)?;
+/// Switches forwarding of a family on if it is off; true when it was. Where the kernel has no IPv6 there is nothing to do.
+pub fn enable_forwarding(family: Family) -> Result<bool> {
+    if family == Family::V4 {
+        return switch_on(FORWARDING);
     }
-    Ok(was_off)
+    if !std::fs::exists(FORWARDING6).unwrap_or(false) {
+        return Ok(false);
+    }
+    keep_announcements();
+    switch_on(FORWARDING6)
+}
+
+/// A host that forwards does not take its own default route from a router's announcements any more, unless told so. A
+/// device that cannot be told is lost to nobody who is there to say it to: its route lasts until it expires.
+fn keep_announcements() {
+    for device in std::fs::read_dir(CONF6).into_iter().flatten().flatten() {
+        let path = device.path().join("accept_ra");
+        if std::fs::read(&path).is_ok_and(|value| value.starts_with(b"1")) {
+            let _ = std::fs::write(&path, "2");
+        }
+    }
 }
 
 fn switch_on(path: &str) -> Result<bool> {

@@ -6,8 +6,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use netlink::{
-    BridgeOptions, BridgeRules, Change, Firewall, FirewallMode, PortRequest, Proto, PublishedPort, ReservedPort,
-    Ruleset, RulesetReport, Watch, enable_forwarding, ensure_bridge, reserve_ports,
+    BridgeOptions, BridgeRules, Change, Family, Firewall, FirewallMode, PortRequest, Proto, PublishedPort,
+    ReservedPort, Ruleset, RulesetReport, Watch, enable_forwarding, ensure_bridge, reserve_ports,
 };
 use world::Seen::{Closed, Open, Reserved};
 use world::{Node, Seen, cable, container};
@@ -146,9 +146,14 @@ impl World {
             .collect();
         let reserved = host.run(|| reserve_ports(&requests)).unwrap();
         // A new namespace has the value of the machine's.
-        host.shell("echo 0 > /proc/sys/net/ipv4/ip_forward");
-        assert!(host.run(|| enable_forwarding(true)).unwrap());
-        assert!(!host.run(|| enable_forwarding(true)).unwrap());
+        host.shell(
+            "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
+             echo 1 > /proc/sys/net/ipv6/conf/lana/accept_ra",
+        );
+        for family in [Family::V4, Family::V6] {
+            assert!(host.run(|| enable_forwarding(family)).unwrap());
+            assert!(!host.run(|| enable_forwarding(family)).unwrap());
+        }
         let firewall = host.run(Firewall::open).unwrap();
         Self { host, neighbour, remote, target, sibling, other, firewall: Some(firewall), _reserved: reserved }
     }
@@ -160,6 +165,10 @@ impl World {
 
     /// Compares every cell of both families and shows all that differ. `published`: ports that are published for everybody.
     fn check(&self, when: &str, published: Seen) {
+        // A question to a neighbour that an earlier situation has dropped would still be answered with "unreachable".
+        for node in [&self.host, &self.sibling, &self.target, &self.other] {
+            node.shell("ip neigh flush all");
+        }
         let cells: Vec<_> = NAMES.iter().flat_map(|names| self.cells(published, names)).collect();
         // At the same time: a cell that is closed is known by waiting.
         let seen: Vec<Seen> = std::thread::scope(|scope| {
@@ -442,13 +451,19 @@ fn the_host_does_not_become_a_router() {
     let mut world = World::new();
     let server = Node::new();
     cable("far", (&world.host, "10.20.0.1/24"), (&server, "10.20.0.2/24"));
-    server.shell("ip route add default via 10.20.0.1");
+    assert_eq!(world.host.shell("cat /proc/sys/net/ipv6/conf/lana/accept_ra"), "2\n");
+    server.shell(
+        "ip route add default via 10.20.0.1; echo 0 > /proc/sys/net/ipv6/conf/farb/disable_ipv6
+         ip addr add fd00:20::2/64 dev farb nodad; ip route add default via fd00:20::1",
+    );
+    world.host.shell("echo 0 > /proc/sys/net/ipv6/conf/fara/disable_ipv6; ip addr add fd00:20::1/64 dev fara nodad");
     server.serve(80);
     world.apply(FirewallMode::Open);
     assert_eq!(world.neighbour.connect("10.20.0.2:80"), Open, "forwarding was on already");
-    world.firewall.as_mut().unwrap().drop_foreign();
+    world.firewall.as_mut().unwrap().drop_foreign(Family::V4);
     world.apply(FirewallMode::Open);
     assert_eq!(world.neighbour.connect("10.20.0.2:80"), Closed);
+    assert_eq!(world.neighbour.connect("[fd00:20::2]:80"), Open, "of IPv6 forwarding was on already");
     assert_eq!(world.target.connect("10.20.0.2:80"), Open, "containers still go out");
     world.firewall = None;
     world.firewall = Some(world.host.run(Firewall::open).unwrap());

@@ -162,20 +162,18 @@ export class Starter {
     const { graph } = this.#ctx;
     const { row } = this.#record(id);
     const where = `driver failed programming external connectivity on endpoint ${row.name} (${leadingOut(endpoints)?.id ?? ''})`;
+    const message = `${where}: ${error.message}`;
+    const [, address = '', number] = /(?:Bind for|host port) (\S+):(\d+)/.exec(error.message) ?? [];
+    const host = address.replace(/^\[(.*)\]$/, '$1');
+    const isAny = (ip: string): boolean => ip === '0.0.0.0' || ip === '::';
     const holder = graph.networks
       .ports()
-      .find((port) => ports.some(({ proto, hostPorts: [from] }) => proto === port.proto && from === port.hostPort));
-    if (!holder) return new CaissonError('System', `${where}: ${error.message}`, { code: 'PORT_IN_USE', cause: error });
+      .filter(({ proto, hostPort }) => hostPort === Number(number) && ports.some((asked) => asked.proto === proto))
+      .find(({ hostIp }) => hostIp === host || isAny(hostIp) || isAny(host));
+    if (!holder) return new CaissonError('System', message, { code: 'PORT_IN_USE', cause: error });
     const name = graph.containers.get(holder.containerId)?.name ?? holder.containerId;
-    return new CaissonError(
-      'System',
-      `${where}: Bind for ${holder.hostIp}:${holder.hostPort} failed: port is already allocated`,
-      {
-        code: 'PORT_IN_USE',
-        hint: `Container ${name} publishes ${holder.hostPort}/${holder.proto}.`,
-        cause: error,
-      },
-    );
+    const hint = `Container ${name} publishes ${holder.hostPort}/${holder.proto}.`;
+    return new CaissonError('System', message, { code: 'PORT_IN_USE', hint, cause: error });
   }
 
   #unprepare({ id }: StartPlan): void {

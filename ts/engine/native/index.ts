@@ -512,7 +512,7 @@ export interface Native {
     ports: { proto: 'tcp' | 'udp' | 'sctp'; hostIp: string; hostPort: number }[],
   ): Promise<{ fd: number; hostPort: number }[]>;
   listRoutes(): Promise<RouteInfo[]>;
-  /** Forwarding of the host (`ipv6`: of both families): switched on if it was off; true when it was. */
+  /** Forwarding of the host, of IPv4 or of IPv6: switched on if it was off; true when it was. */
   enableForwarding(ipv6: boolean): Promise<boolean>;
   /** Which of a container's devices leads out, in place of whichever did. `netnsFd` is not consumed. */
   setDefaultRoutes(options: { netnsFd: number; device: string; gateways: string[] }): Promise<void>;

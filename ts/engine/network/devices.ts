@@ -11,7 +11,7 @@ import type { Logger } from '../../log.ts';
 import type { DaemonConfig } from '../config.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { BridgeRules, Native, PublishedPort, RouteInfo } from '../native/index.ts';
-import { firstAddress, formatSubnet, parseSubnet, type Subnet } from './addresses.ts';
+import { type Family, firstAddress, formatSubnet, parseSubnet, type Subnet } from './addresses.ts';
 import { bridgeSettings } from './driverOptions.ts';
 import { Firewall } from './firewall.ts';
 import { freeSubnet } from './pools.ts';
@@ -42,7 +42,7 @@ export class NetworkDevices {
   readonly #log: Logger;
   /** Bridges that are there with their rules; after a boot those of further networks are made when they are used. */
   readonly #present = new Map<string, Promise<void>>();
-  #forwardsIpv6 = false;
+  readonly #forwards = new Set<Family>();
 
   constructor(graph: Graph, native: Native, config: DaemonConfig, log: Logger) {
     this.#graph = graph;
@@ -96,14 +96,18 @@ export class NetworkDevices {
       gateway && subnet !== null && address !== null ? [`${address}/${parseSubnet(subnet).prefix}`] : [],
     );
     await this.#native.ensureBridge({ name: row.bridge ?? '', addresses, mtu });
-    await this.#forward(row.subnet6 !== null);
+    if (row.subnet !== null) await this.#forward(4);
+    if (row.subnet6 !== null) await this.#forward(6);
   }
 
-  async #forward(ipv6: boolean): Promise<void> {
-    if (ipv6 && this.#forwardsIpv6) return;
-    if (await this.#native.enableForwarding(ipv6))
-      this.#log.info({ ipv6 }, 'forwarding of the host was off and is on now');
-    this.#forwardsIpv6 ||= ipv6;
+  /** Once for each family: what a bridge needs, and what others' traffic must not gain by. */
+  async #forward(family: Family): Promise<void> {
+    if (this.#forwards.has(family)) return;
+    const switchedOn = await this.#native.enableForwarding(family === 6);
+    this.#forwards.add(family);
+    if (!switchedOn) return;
+    this.#log.info({ family }, 'forwarding of the host was off and is on now; what is not ours stays closed');
+    await this.firewall.rewrite();
   }
 
   /** The network's device and rules are there when this resolves. */

@@ -43,6 +43,11 @@ export class Firewall {
     await this.#native.watchFirewall(this.table, (change) => this.#repairSoon(change));
   }
 
+  /** The rules depend on what the host does: written anew, if they are there. */
+  async rewrite(): Promise<void> {
+    if (this.ready) await this.#apply();
+  }
+
   #apply(): Promise<void> {
     const written = this.#write();
     // who waits only wants its turn

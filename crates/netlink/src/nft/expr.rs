@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::abi::*;
+use crate::address::Family;
 use crate::message::Attrs;
 
 const META_MARK: u32 = 3;
@@ -27,13 +28,7 @@ const RTN_LOCAL: u32 = 2;
 const NAT_DNAT: u32 = 1;
 const IFNAMSIZ: usize = 16;
 
-/// What differs between the families of IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
-
+/// What differs between the families in a rule.
 impl Family {
     fn protocol(self) -> u8 {
         if self == Self::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }

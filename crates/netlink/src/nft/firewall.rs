@@ -11,7 +11,7 @@ use super::foreign;
 use super::legacy;
 use super::lock;
 use super::ruleset::{self, BridgeRules, FirewallMode, PublishedPort, Ruleset, RulesetReport, Situation};
-use crate::address::{Cidr, parse_ip};
+use crate::address::{Cidr, Family, parse_ip};
 use crate::error::{NetError, Result, invalid};
 use crate::message::{attribute, attributes};
 use crate::socket::Socket;
@@ -24,7 +24,8 @@ const NFGENMSG_LEN: usize = 4;
 /// else's flush reaches it. It stays when the process ends; the next one takes it over.
 pub struct Firewall {
     socket: Socket,
-    drop_foreign: bool,
+    /// Of IPv4 and of IPv6.
+    drop_foreign: [bool; 2],
     ownable: bool,
     /// The table is there and cannot be owned.
     locked: bool,
@@ -33,7 +34,7 @@ pub struct Firewall {
 impl Firewall {
     /// In the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter(BATCH_ROOM)?, drop_foreign: false, ownable: true, locked: false })
+        Ok(Self { socket: Socket::netfilter(BATCH_ROOM)?, drop_foreign: [false; 2], ownable: true, locked: false })
     }
 
     /// As on a kernel before 6.9: the table can be flushed by anybody, and routes close its networks meanwhile.
@@ -48,8 +49,8 @@ impl Firewall {
     }
 
     /// Traffic that is not ours is no longer forwarded by this host: said once, when forwarding has been switched on.
-    pub fn drop_foreign(&mut self) {
-        self.drop_foreign = true;
+    pub fn drop_foreign(&mut self, family: Family) {
+        self.drop_foreign[usize::from(family == Family::V6)] = true;
     }
 
     /// Replaces the table in one transaction.
@@ -58,7 +59,9 @@ impl Firewall {
         let table = Table::inet(&ruleset.table);
         let exists = self.socket.lookup(vec![table.get()], Errno::NOENT)?.iter().any(Option::is_some);
         // The decision outlives a restart of the daemon as a chain of the table that is about to be replaced.
-        self.drop_foreign |= exists && foreign::has_chain(&mut self.socket, &table, ruleset::FOREIGN)?;
+        for ((_, chain), dropped) in ruleset::FOREIGN.into_iter().zip(&mut self.drop_foreign) {
+            *dropped |= exists && foreign::has_chain(&mut self.socket, &table, chain)?;
+        }
         if self.ownable {
             match self.replace(&table, exists, ruleset, TABLE_F_OWNER | TABLE_F_PERSIST) {
                 Err(error) if is_unknown_flag(&error) => self.ownable = false,

@@ -22,7 +22,8 @@ use super::abi::*;
 use super::batch::{Hook, Set, Table};
 use super::bridges::{self, BRIDGES, INTERNAL, MASQUERADED, SIBLINGS, SUBNETS, SUBNETS_V6};
 use super::elements::{self, BY_ADDRESS, BY_ADDRESS_V6, BY_PORT, BY_PORT_V6};
-use super::expr::{Expressions, Family};
+use super::expr::Expressions;
+use crate::address::Family;
 use crate::error::Result;
 use crate::message::Message;
 
@@ -30,8 +31,8 @@ const PUBLISH: &str = "publish";
 const INBOUND: &str = "inbound";
 const FORWARD: &str = "forward";
 const ALLOW: &str = "allow";
-/// Its presence says that it was we who switched forwarding on, also to the next process.
-pub const FOREIGN: &str = "foreign";
+/// Their presence says that it was we who switched forwarding on, also to the next process.
+pub const FOREIGN: [(Family, &str); 2] = [(Family::V4, "foreign"), (Family::V6, "foreign_v6")];
 const PREROUTING: &str = "prerouting";
 const EXPECTED: &str = "expected";
 const OUTPUT: &str = "output";
@@ -123,8 +124,8 @@ const fn map(name: &'static str, key: &'static [u32], data: &'static [u32]) -> S
 /// What the host, not the user, decides about the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation {
-    /// It was we who switched forwarding on.
-    pub drop_foreign: bool,
+    /// It was we who switched forwarding on, of IPv4 and of IPv6.
+    pub drop_foreign: [bool; 2],
     /// The table cannot be owned.
     pub locked: bool,
 }
@@ -136,8 +137,10 @@ pub fn messages(table: &Table, ruleset: &Ruleset, situation: Situation) -> Resul
     messages.extend(publish_rules(table));
     messages.extend(forward_rules(table));
     messages.extend(postrouting_rules(table));
-    if situation.drop_foreign {
-        messages.extend(foreign_rules(table));
+    for ((family, chain), dropped) in FOREIGN.into_iter().zip(situation.drop_foreign) {
+        if dropped {
+            messages.extend(foreign_rules(table, family, chain));
+        }
     }
     if situation.locked {
         messages.extend(expected_rules(table));
@@ -165,12 +168,12 @@ fn chains(table: &Table) -> Vec<Message> {
 
 /// Forwarding was off before we switched it on: the host does not become a router between its neighbours by that. What
 /// one end of is a bridge is left alone: it belongs to an engine or a hypervisor.
-fn foreign_rules(table: &Table) -> Vec<Message> {
-    let drop = Expressions::new().between_plain_devices().drop();
+fn foreign_rules(table: &Table, family: Family, chain: &str) -> Vec<Message> {
+    let drop = Expressions::new().family(family).between_plain_devices().drop();
     vec![
-        table.chain(FOREIGN, None),
-        table.append_rule(FORWARD, &Expressions::new().jump(FOREIGN)),
-        table.append_rule(FOREIGN, &drop),
+        table.chain(chain, None),
+        table.append_rule(FORWARD, &Expressions::new().jump(chain)),
+        table.append_rule(chain, &drop),
     ]
 }
 
