@@ -5,7 +5,7 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
-import got, { type Method } from 'got';
+import type { Method } from 'got';
 import { CaissonError } from '../../errdefs.ts';
 import { connectionError } from './errors.ts';
 import { isInsecure, proxyFor, proxySettings, type RegistrySettings, type RegistryTiming } from './settings.ts';
@@ -83,6 +83,8 @@ export class Transport {
   async #once(url: URL, { method, headers = {}, authorization, form, body, signal }: Exchange): Promise<Answer> {
     signal.throwIfAborted();
     const agent = await this.#agent(url);
+    // a quarter of what the daemon loads, and of no use before the first pull
+    const { default: got } = await import('got');
     const request = got.stream(url, {
       method: method ?? 'GET',
       headers: { 'user-agent': USER_AGENT, ...headers, ...(authorization && { authorization }) },
