@@ -137,6 +137,41 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('por
     await daemon.dockerOk('rm', '-f', 'udp');
   });
 
+  test('a macvlan network makes containers neighbours of the host’s device', async () => {
+    await daemon.dockerOk('network', 'create', '-d', 'macvlan', '-o', 'parent=lan1', '--subnet', '192.0.2.0/24', 'lan');
+    await daemon.dockerOk(
+      'run',
+      '-d',
+      '--name',
+      'near',
+      '--network',
+      'lan',
+      '--ip',
+      '192.0.2.50',
+      'busybox',
+      'sleep',
+      '1000',
+    );
+    const seen = await daemon.dockerOk(
+      'run',
+      '--rm',
+      '--network',
+      'lan',
+      'busybox',
+      'sh',
+      '-c',
+      'ping -c1 -W5 near; ip route',
+    );
+    expect(seen).toContain('PING near (192.0.2.50)');
+    expect(seen).toContain('1 packets received');
+    expect(seen).toContain('default via 192.0.2.1 dev eth0');
+    expect((await run('nsenter', [...inside, 'busybox', 'ping', '-c1', '-W5', '192.0.2.50'])).code).toBe(0);
+    const without = await daemon.docker(['network', 'create', '-d', 'macvlan', 'nowhere']);
+    expect(without.stderr).toContain('needs a parent device');
+    await daemon.dockerOk('rm', '-f', 'near');
+    await daemon.dockerOk('network', 'rm', 'lan');
+  });
+
   test('who has a port is named: a program by pid and command, a container by name', async () => {
     const server: ChildProcess = spawn('nsenter', [...inside, 'busybox', 'httpd', '-f', '-p', '7500'], {
       stdio: 'ignore',

@@ -80,7 +80,7 @@ export function systemInfo(engine: Engine): object {
     ],
     Plugins: {
       Volume: ['local'],
-      Network: ['bridge', 'host', 'null'],
+      Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
       Authorization: null,
       Log: LOG_DRIVERS,
     },
