@@ -21,6 +21,19 @@ fn flags_are_taken_and_unknown_ones_refused() {
     assert!(message.contains("/linux/seccomp/flags/0"), "{message}");
 }
 
+/// A profile from before Linux 5.8 has no faccessat2.
+#[test]
+fn a_program_is_found_under_a_filter_that_does_not_know_faccessat2() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("seccomp-old");
+    bundle.config["process"]["args"] = json!(["echo", "found"]);
+    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["faccessat2"], "action": "SCMP_ACT_ERRNO"}]});
+    assert_eq!(bundle.output(), "found\n");
+}
+
 /// The agent gets a descriptor and is told of which container it is. (That a call waits for its answer is the kernel's.)
 #[test]
 fn a_listener_goes_to_the_agent() {
