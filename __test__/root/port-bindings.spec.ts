@@ -196,4 +196,28 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('por
     await daemon.dockerOk('rm', '-f', 'holder');
     expect(await oracle(daemon)).toEqual([]);
   });
+
+  test('the default bridge has IPv6 when it is asked for, and keeps its IPv4', async () => {
+    const before = await daemon.dockerOk('network', 'inspect', 'bridge', '-f', '{{(index .IPAM.Config 0).Subnet}}');
+    await daemon.kill('SIGTERM');
+    await daemon.start({}, [
+      '--ipv6',
+      '--fixed-cidr-v6',
+      'fd77:1::/64',
+      '--default-address-pool',
+      'base=10.195.0.0/16,size=24',
+    ]);
+    const id = await start('six', '-p', '7700:80');
+    const address = await daemon.dockerOk('inspect', '-f', '{{.NetworkSettings.GlobalIPv6Address}}', 'six');
+    expect(address).toBe('fd77:1::2');
+    expect(await get(address, 80)).toBe(id.slice(0, 12));
+    expect(await daemon.dockerOk('network', 'inspect', 'bridge', '-f', '{{(index .IPAM.Config 0).Subnet}}')).toBe(
+      before,
+    );
+    await daemon.dockerOk('network', 'create', 'pooled');
+    const pooled = await daemon.dockerOk('network', 'inspect', 'pooled', '-f', '{{(index .IPAM.Config 0).Subnet}}');
+    expect(pooled).toBe('10.195.0.0/24');
+    await daemon.dockerOk('rm', '-f', 'six');
+    await daemon.dockerOk('network', 'rm', 'pooled');
+  });
 });

@@ -62,6 +62,8 @@ describe('flags', () => {
     [['positional'], 'positional'],
     [['--mtu', 'x'], 'mtu: not a number'],
     [['--bip', '10.0.0.1'], 'bip'],
+    [['--fixed-cidr-v6', '10.0.0.0/24'], 'fixed-cidr-v6: not an IPv6 subnet'],
+    [['--default-address-pool', 'base=10.0.0.0/16,size=8'], 'default-address-pool'],
     [['--log-level', 'loud'], 'log-level'],
     [['--registry-mirror', 'ftp://x'], 'registry mirror'],
     [['--data-root', 'relative'], 'not an absolute path'],

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
+import { formatSubnet, parseSubnet } from './network/addresses.ts';
 import { type AddressPool, checkPool, DEFAULT_POOLS, parsePool } from './network/pools.ts';
 
 export interface DaemonConfig {
@@ -22,6 +23,12 @@ export interface DaemonConfig {
   bridge: string;
   /** Address of the default bridge with prefix length; '' picks a free subnet. */
   bip: string;
+  /** Part of the default bridge's subnet that containers get addresses of; '' for all of it. */
+  fixedCidr: string;
+  /** The default bridge has IPv6 too. */
+  ipv6: boolean;
+  /** Its IPv6 subnet; '' for one of its own. */
+  fixedCidrV6: string;
   mtu: number;
   /** Where subnets of new networks are taken from. */
   defaultAddressPools: readonly AddressPool[];
@@ -118,6 +125,9 @@ const SETTINGS: Setting[] = [
   text('log-level', (c, v) => (c.logLevel = logLevel(v)), { short: 'l' }),
   text('bridge', (c, v) => (c.bridge = v), { short: 'b' }),
   text('bip', (c, v) => (c.bip = bridgeAddress(v))),
+  text('fixed-cidr', (c, v) => (c.fixedCidr = subnetOf('fixed-cidr', 4, v))),
+  flag('ipv6', (c, v) => (c.ipv6 = v)),
+  text('fixed-cidr-v6', (c, v) => (c.fixedCidrV6 = subnetOf('fixed-cidr-v6', 6, v))),
   number('mtu', (c, v) => (c.mtu = v)),
   list('default-address-pool', 'default-address-pools', (c, v) => (c.defaultAddressPools = v.map(addressPool))),
   list('dns', 'dns', (c, v) => (c.dns = v)),
@@ -153,6 +163,9 @@ const defaults = (): DaemonConfig => ({
   logLevel: 'info',
   bridge: '',
   bip: '',
+  fixedCidr: '',
+  ipv6: false,
+  fixedCidrV6: '',
   mtu: 1500,
   defaultAddressPools: DEFAULT_POOLS,
   dns: [],
@@ -361,6 +374,13 @@ function addressPool(value: string | AddressPool): AddressPool {
   return typeof value === 'string'
     ? parsePool(value)
     : checkPool({ base: String(value?.base), size: Number(value?.size) });
+}
+
+function subnetOf(name: string, family: 4 | 6, value: string): string {
+  const subnet = parseSubnet(value);
+  if (subnet.family !== family)
+    throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not an IPv${family} subnet`);
+  return formatSubnet(subnet);
 }
 
 function bridgeAddress(value: string): string {

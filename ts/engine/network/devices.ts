@@ -11,7 +11,15 @@ import type { Logger } from '../../log.ts';
 import type { DaemonConfig } from '../config.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { BridgeRules, Native, PublishedPort, RouteInfo } from '../native/index.ts';
-import { type Family, firstAddress, formatSubnet, parseSubnet, type Subnet } from './addresses.ts';
+import {
+  contains,
+  type Family,
+  firstAddress,
+  formatSubnet,
+  parseSubnet,
+  type Subnet,
+  uniqueLocalSubnet,
+} from './addresses.ts';
 import { bridgeSettings } from './driverOptions.ts';
 import { Firewall } from './firewall.ts';
 import { freeSubnet } from './pools.ts';
@@ -151,10 +159,19 @@ export class NetworkDevices {
     }
     const existing = networks.byName('bridge');
     if (existing && !this.#changed(existing)) return;
-    const addressing = this.enabled ? await this.#chooseSubnet() : { subnet: null, gateway: null };
+    const addressing = this.enabled ? await this.#chooseSubnets(existing) : { subnet: null, gateway: null };
     this.#graph.db.transaction(() => {
       const id = existing?.id ?? newId();
-      const row = { ...base, ...addressing, id, name: 'bridge', driver: 'bridge', created: nowRfc3339() };
+      const row = {
+        ...base,
+        subnet: null,
+        gateway: null,
+        ...addressing,
+        id,
+        name: 'bridge',
+        driver: 'bridge',
+        created: nowRfc3339(),
+      };
       if (existing) this.#replace(existing, { ...row, bridge: this.device, created: existing.created });
       else networks.insert({ ...row, bridge: this.device });
     });
@@ -162,9 +179,13 @@ export class NetworkDevices {
 
   /** The settings name another device or address than the row. */
   #changed(row: NetworkRow): boolean {
-    const { bip } = this.#config;
+    const { bip, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
     if (!this.enabled) return false;
-    return row.bridge !== this.device || row.subnet === null || (bip !== '' && `${row.gateway}` !== bip.split('/')[0]);
+    const moved =
+      bip !== '' && (`${row.gateway}` !== bip.split('/')[0] || row.subnet !== formatSubnet(parseSubnet(bip)));
+    const ranged = (row.ipRange ?? '') !== fixedCidr;
+    const otherV6 = ipv6 !== (row.subnet6 !== null) || (ipv6 && fixedCidrV6 !== '' && row.subnet6 !== fixedCidrV6);
+    return row.bridge !== this.device || row.subnet === null || moved || ranged || otherV6;
   }
 
   #replace(existing: NetworkRow, row: NetworkRow): void {
@@ -178,12 +199,33 @@ export class NetworkDevices {
     networks.insert(row);
   }
 
-  async #chooseSubnet(): Promise<{ subnet: string; gateway: string }> {
-    const { bip, defaultAddressPools } = this.#config;
-    if (bip) return { subnet: formatSubnet(parseSubnet(bip)), gateway: bip.split('/')[0] ?? '' };
-    const own = this.#graph.networks.all().flatMap(subnetsOf).map(parseSubnet);
+  /** What the settings say, then what the row has, then what is free. */
+  async #chooseSubnets(existing: NetworkRow | undefined): Promise<Partial<NetworkRow>> {
+    const { bip, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
+    const kept = existing?.bridge === this.device ? existing : undefined;
+    const v4 = bip
+      ? { subnet: formatSubnet(parseSubnet(bip)), gateway: bip.split('/')[0] ?? '' }
+      : kept?.subnet
+        ? { subnet: kept.subnet, gateway: kept.gateway }
+        : await this.#freeSubnet();
+    if (fixedCidr && !contains(parseSubnet(v4.subnet), parseSubnet(fixedCidr))) {
+      throw new CaissonError(
+        'InvalidParameter',
+        `fixed-cidr ${fixedCidr} is no part of the bridge's subnet ${v4.subnet}`,
+      );
+    }
+    const range = { ipRange: fixedCidr || null };
+    if (!ipv6) return { ...v4, ...range };
+    const own = kept?.subnet6 ? parseSubnet(kept.subnet6) : uniqueLocalSubnet(newId());
+    const subnet6 = fixedCidrV6 ? parseSubnet(fixedCidrV6) : own;
+    return { ...v4, ...range, subnet6: formatSubnet(subnet6), gateway6: firstAddress(subnet6) };
+  }
+
+  async #freeSubnet(): Promise<{ subnet: string; gateway: string }> {
+    const others = this.#graph.networks.all().filter(({ name }) => name !== 'bridge');
+    const own = others.flatMap(subnetsOf).map(parseSubnet);
     const taken = routedSubnets(await this.#native.listRoutes(), this.device);
-    const subnet = freeSubnet(defaultAddressPools, [...taken, ...own]);
+    const subnet = freeSubnet(this.#config.defaultAddressPools, [...taken, ...own]);
     return { subnet: formatSubnet(subnet), gateway: firstAddress(subnet) };
   }
 
