@@ -16,7 +16,7 @@ describe.skipIf(missing('root', 'busybox', 'skopeo', 'buildah'))('skopeo and bui
   let digest: string;
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), 'caisson-clients-'));
-    writeFileSync(join(dir, 'users'), `alice:${hashSync('secret', { cost: 4 })}\n`);
+    writeFileSync(join(dir, 'users'), `alice:${hashSync('secret', 4)}\n`);
     served = await serveRegistry({
       htpasswd: join(dir, 'users'),
       rights: [{ users: ['alice'], repositories: ['team/**'], actions: ['pull', 'push', 'delete'] }],

@@ -36,7 +36,7 @@ beforeAll(() => {
   users = join(dir, 'users');
   writeFileSync(
     users,
-    `# comment\nalice:${hashSync('secret', { cost: 4 })}\n\nbob:${hashSync('hunter2', { cost: 4, version: '2y' })}\n`,
+    `# comment\nalice:${hashSync('secret', 4)}\n\nbob:${hashSync('hunter2', 4).replace('$2b$', '$2y$')}\n`,
   );
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -132,7 +132,7 @@ describe('htpasswd', () => {
 
   it('a file that has changed is read again; one that cannot be used is refused by name', async () => {
     expect((await ask('', basic('carol', 'new'))).status).toBe(401);
-    appendFileSync(users, `carol:${hashSync('new', { cost: 4 })}\n`);
+    appendFileSync(users, `carol:${hashSync('new', 4)}\n`);
     expect((await ask('', basic('carol', 'new'))).status).toBe(200);
     const md5 = join(dir, 'md5');
     writeFileSync(md5, 'dave:$apr1$abc$def\n');
