@@ -145,7 +145,7 @@ describe.skipIf(missing('root', 'build', 'docker'))('daemon', () => {
     for (const [args, text] of [
       [['a/b'], 'includes invalid characters for a local volume name'],
       [['-d', 'nfs', 'x1'], 'plugin "nfs" not found'],
-      [['-o', 'type=tmpfs', 'x2'], 'the volume option "type" is not supported by caisson'],
+      [['-o', 'type=tmpfs', 'x2'], 'missing required option: "device"'],
     ] as const)
       expect((await daemon.docker(['volume', 'create', ...args])).stderr).toContain(text);
   });
