@@ -9,7 +9,7 @@ pub mod v2;
 mod v2_devices;
 mod values;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 use crate::spec::Resources;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -66,6 +66,14 @@ pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
     Ok(Box::new(v1::V1::new(path)))
 }
 
+/// Freezes or thaws the cgroup at `path`; kind `NotFound` when it is removed meanwhile: its files are away, or answer ENODEV.
+pub fn freeze(path: &str, frozen: bool) -> Result<()> {
+    open(path)?.freeze(frozen).map_err(|failure| match failure.errno {
+        Some(libc::ENOENT | libc::ENODEV) => Failure { kind: Kind::NotFound, ..failure },
+        _ => failure,
+    })
+}
+
 /// A cgroup that the container has made below its own; on v1 for some hierarchies only (named by controllers).
 pub fn open_below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Box<dyn Cgroup>> {
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
@@ -84,7 +92,7 @@ fn refuse_limit_below(limit: i64, usage: u64) -> Result<()> {
         return Ok(());
     }
     let message = format!("rejecting memory limit {limit}: it is below the current usage {usage}");
-    Err(Failure::new(crate::failure::Kind::Conflict, "cgroup", message))
+    Err(Failure::new(Kind::Conflict, "cgroup", message))
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -132,4 +140,15 @@ pub struct BlkioEntry {
     pub minor: u64,
     pub op: String,
     pub value: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_gone_is_not_found() {
+        let failure = freeze("/caisson-test-never-made", false).unwrap_err();
+        assert_eq!(failure.kind, Kind::NotFound, "{failure}");
+    }
 }

@@ -21,7 +21,7 @@ pub fn cgroup_update(env: &Env, cgroup: String, resources: Value) -> napi::Resul
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_freeze(env: &Env, cgroup: String, frozen: bool) -> napi::Result<Object<'_>> {
-    on_thread(env, "cgroup", move || cgroup::open(&cgroup)?.freeze(frozen))
+    on_thread(env, "cgroup", move || cgroup::freeze(&cgroup, frozen))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
