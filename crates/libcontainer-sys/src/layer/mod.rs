@@ -30,6 +30,7 @@ mod hostile;
 mod inflate;
 mod input;
 mod kept;
+mod member;
 mod pack;
 mod pipeline;
 mod remove;

@@ -1,27 +1,24 @@
 //! Out of a container: a file or a tree as an archive.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::super::dirs::MAX_DEPTH;
-use super::super::tar::{Entry, Kind as Type, Time, Writer};
+use super::super::member::{BUFFER, Links, entry, names, promised, special};
+use super::super::tar::{Entry, Kind as Type, Writer};
 use super::super::xattr;
 use super::path::{Found, find, is_kernels};
 use super::stat::stat_of;
 use super::view::{self, ViewOptions};
 use crate::failure::{Context, Failure, Result};
 
-const BUFFER: usize = 256 * 1024;
-
 struct Packer {
     archive: Writer<BufWriter<File>>,
-    /// Files with several names by device and inode: the name that stands in the archive.
-    linked: HashMap<(u64, u64), Vec<u8>>,
+    links: Links,
     buffer: Vec<u8>,
 }
 
@@ -40,7 +37,7 @@ pub fn read(options: &ViewOptions, path: &str, output: OwnedFd) -> Result<()> {
     let found = find(root.as_fd(), path)?;
     let stat = stat_of(&found, path)?;
     let output = BufWriter::with_capacity(BUFFER, File::from(output));
-    let mut packer = Packer { archive: Writer::new(output), linked: HashMap::new(), buffer: vec![0; BUFFER] };
+    let mut packer = Packer { archive: Writer::new(output), links: Links::default(), buffer: vec![0; BUFFER] };
     let name = name_in_archive(path);
     match found {
         Found::Directory(dir) => packer.tree(dir, &stat, name)?,
@@ -109,40 +106,20 @@ impl Packer {
         let stat = fstat(&dir).context("stat", shown(&path))?;
         let prefix = [path.as_slice(), b"/"].concat();
         let xattrs = xattr::of_fd(&dir, &prefix)?;
-        self.entry(&Entry { xattrs, ..entry(prefix.clone(), Type::Directory, &stat) })?;
-        let mut below = Vec::new();
-        if !(mounted && is_kernels(&dir)) {
-            for item in Dir::read_from(&dir).context("read", shown(&path))? {
-                let name = item.context("read", shown(&path))?.file_name().to_bytes().to_vec();
-                if name != b"." && name != b".." {
-                    below.push(name);
-                }
-            }
-        }
-        // taken from the end; the same tree gives the same archive
-        below.sort_unstable_by(|a, b| b.cmp(a));
+        self.entry(&entry(prefix.clone(), Type::Directory, &stat, xattrs))?;
+        let closed = mounted && is_kernels(&dir);
+        let below = if closed { Vec::new() } else { names(&dir).context("read", shown(&path))? };
         Ok(Level { dir, device, prefix, below })
     }
 
     /// Anything but a directory.
     fn file(&mut self, parent: &OwnedFd, name: &[u8], stat: &Stat, path: Vec<u8>) -> Result<()> {
-        let device = (major(stat.st_rdev), minor(stat.st_rdev));
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => return self.regular(parent, name, path),
-            FileType::Symlink => match readlinkat(parent, name, Vec::new()) {
-                Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
-                other => Type::Symlink(other.context("readlink", shown(&path))?.into_bytes()),
-            },
-            FileType::CharacterDevice => Type::Char { major: device.0, minor: device.1 },
-            FileType::BlockDevice => Type::Block { major: device.0, minor: device.1 },
-            FileType::Fifo => Type::Fifo,
-            // an archive has no sockets, and one without its listener is of no use
-            _ => return Ok(()),
-        };
-        if let Some(first) = self.other_name(stat, &path) {
-            return self.entry(&entry(path, Type::Hardlink(first), stat));
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            return self.regular(parent, name, path);
         }
-        self.entry(&entry(path, kind, stat))
+        let Some(kind) = special(parent, name, stat).context("readlink", shown(&path))? else { return Ok(()) };
+        let kind = self.links.other_name(stat, &path).map_or(kind, Type::Hardlink);
+        self.entry(&entry(path, kind, stat, Vec::new()))
     }
 
     fn regular(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<()> {
@@ -155,61 +132,21 @@ impl Packer {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok(());
         }
-        if let Some(first) = self.other_name(&stat, &path) {
-            return self.entry(&entry(path, Type::Hardlink(first), &stat));
+        if let Some(first) = self.links.other_name(&stat, &path) {
+            return self.entry(&entry(path, Type::Hardlink(first), &stat, Vec::new()));
         }
         let file = reopen(&found, OFlags::empty()).context("open", shown(&path))?;
         let xattrs = xattr::of_fd(&file, &path)?;
-        let entry = Entry { xattrs, size: stat.st_size.cast_unsigned(), ..entry(path, Type::Regular, &stat) };
-        self.entry(&entry)?;
-        self.data(File::from(file), &entry)
-    }
-
-    /// As many bytes as the header says, whatever the container does to the file meanwhile.
-    fn data(&mut self, mut file: File, entry: &Entry) -> Result<()> {
-        let mut left = entry.size;
-        while left > 0 {
-            let wanted = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
-            let count = file.read(&mut self.buffer[..wanted]).context("read", shown(&entry.path))?;
-            if count == 0 {
-                self.buffer[..wanted].fill(0);
-            }
-            let count = if count == 0 { wanted } else { count };
-            self.archive.data(&self.buffer[..count]).context("write archive at", shown(&entry.path))?;
-            left -= count as u64;
+        self.entry(&entry(path.clone(), Type::Regular, &stat, xattrs))?;
+        while self.archive.left() > 0 {
+            let count = promised(&file, &mut self.buffer, self.archive.left()).context("read", shown(&path))?;
+            self.archive.data(&self.buffer[..count]).context("write archive at", shown(&path))?;
         }
         Ok(())
     }
 
-    /// The name under which a file with several stands in the archive already.
-    fn other_name(&mut self, stat: &Stat, path: &[u8]) -> Option<Vec<u8>> {
-        if stat.st_nlink < 2 {
-            return None;
-        }
-        let first = self.linked.get(&(stat.st_dev, stat.st_ino)).cloned();
-        if first.is_none() {
-            self.linked.insert((stat.st_dev, stat.st_ino), path.to_vec());
-        }
-        first
-    }
-
     fn entry(&mut self, entry: &Entry) -> Result<()> {
         self.archive.entry(entry).context("write archive at", shown(&entry.path))
-    }
-}
-
-fn entry(path: Vec<u8>, kind: Type, stat: &Stat) -> Entry {
-    Entry {
-        path,
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        // Docker's archives have whole seconds
-        mtime: Time { seconds: stat.st_mtime, nanoseconds: 0 },
-        size: 0,
-        xattrs: Vec::new(),
-        sparse: None,
     }
 }
 
