@@ -1,4 +1,6 @@
 /** Small helpers for promises that Node does not have. */
+import type { Server } from 'node:http';
+import type { Server as SecureServer } from 'node:https';
 
 /** At most `limit` at a time; the rest wait in the order in which they came. */
 export class Semaphore {
@@ -46,4 +48,17 @@ export class Shared<T> {
     this.#running.set(key, started);
     return started;
   }
+}
+
+/** Takes no more connections and ends the idle ones; those still busy after `graceMs` are cut. */
+export function closeServer(server: Server | SecureServer, graceMs: number): Promise<void> {
+  if (!server.listening) return Promise.resolve();
+  return new Promise((resolve) => {
+    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+    server.close(() => {
+      clearTimeout(cut);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
 }

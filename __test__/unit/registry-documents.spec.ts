@@ -33,6 +33,13 @@ describe('documents', () => {
     ['another media type inside', { ...manifest, mediaType: OCI_INDEX }, OCI_MANIFEST, 'served as'],
     ['schema 1', { schemaVersion: 1, fsLayers: [] }, OCI_MANIFEST, 'schema 1'],
     ['a schema-1 part', { ...manifest, fsLayers: [] }, OCI_MANIFEST, 'schema 1'],
+    ['a key that others read as another', { ...manifest, Layers: [] }, OCI_MANIFEST, 'which some read as layers'],
+    [
+      'a key of a descriptor that others read as another',
+      { ...manifest, layers: [{ ...layer, Digest: layer.digest }] },
+      OCI_MANIFEST,
+      'layers[0] has the key "Digest", which some read as digest',
+    ],
     ['no object', [], OCI_MANIFEST, 'no object'],
     ['null', 'null', OCI_MANIFEST, 'no object'],
     ['no JSON', '{', OCI_MANIFEST, 'not JSON'],

@@ -5,6 +5,7 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import { type Duplex, Readable } from 'node:stream';
 import fastify, { type FastifyInstance } from 'fastify';
+import { closeServer } from '../../async.ts';
 import { asCaissonError, CaissonError, httpStatus } from '../../errdefs.ts';
 import type { Logger } from '../../log.ts';
 import { API_VERSION, ENGINE_VERSION } from '../version.ts';
@@ -79,18 +80,6 @@ function createHttpServer(app: FastifyInstance): Server {
     accept(app, request, response, { stream, head });
   });
   return server;
-}
-
-function closeServer(server: Server, graceMs: number): Promise<void> {
-  if (!server.listening) return Promise.resolve();
-  return new Promise((resolve) => {
-    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-    server.close(() => {
-      clearTimeout(cut);
-      resolve();
-    });
-    server.closeIdleConnections();
-  });
 }
 
 function accept(

@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto';
 import { isDigest } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { type Descriptor, type ImageIndex, type ImageManifest, MEDIA_TYPES, type Platform } from '../../oci.ts';
+import { parseDescriptor, parseDocument } from '../json.ts';
 import { corrupt } from './errors.ts';
 
-export const MAX_MANIFEST_BYTES = 4 << 20;
 const MAX_LAYERS = 500;
 const MAX_MANIFESTS = 10_000;
 
@@ -40,7 +40,7 @@ const invalid = (message: string): CaissonError =>
 /** `contentType`: header of the answer, which must agree with what the document says of itself. */
 export function decode(bytes: Uint8Array, contentType: string): Decoded & { mediaType: string } {
   const header = contentType.split(';')[0]?.trim().toLowerCase() ?? '';
-  const document = parseObject(bytes);
+  const document = parseDocument(bytes, invalid);
   const { schemaVersion, mediaType = header } = document;
   if (
     schemaVersion === 1 ||
@@ -66,18 +66,6 @@ export function decode(bytes: Uint8Array, contentType: string): Decoded & { medi
   return isIndex
     ? { kind: 'index', mediaType, index: checkIndex(document) }
     : { kind: 'manifest', mediaType, manifest: checkManifest(document) };
-}
-
-function parseObject(bytes: Uint8Array): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    // A RangeError: nested so deep that the parser gives up.
-    throw invalid(`not JSON (${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'})`);
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('no object');
-  return value as Record<string, unknown>;
 }
 
 function checkManifest({ config, layers, ...rest }: Record<string, unknown>): ImageManifest {
@@ -118,8 +106,7 @@ function checkIndex({ manifests, ...rest }: Record<string, unknown>): ImageIndex
 }
 
 function checkDescriptor(value: unknown, name: string): Descriptor {
-  if (typeof value !== 'object' || value === null) throw invalid(`${name} is no object`);
-  const { mediaType, digest, size, platform } = value as Record<string, unknown>;
+  const { mediaType, digest, size, platform } = parseDescriptor(value, name, invalid);
   if (typeof mediaType !== 'string' || mediaType.length > 255) throw invalid(`${name} has no mediaType`);
   if (!isDigest(digest)) throw invalid(`${name} has no valid digest: ${JSON.stringify(digest)?.slice(0, 150)}`);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid(`${name} has no valid size`);

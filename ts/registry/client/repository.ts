@@ -4,18 +4,11 @@ import { checkDigest, isDigest } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { Descriptor, ImageManifest, Platform } from '../../oci.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
+import { MAX_MANIFEST_BYTES } from '../json.ts';
 import type { Authenticator, Credentials } from './auth.ts';
 import { type BlobOptions, readBlob } from './blob.ts';
 import { readSmall } from './body.ts';
-import {
-  ACCEPT,
-  checkBytes,
-  type Decoded,
-  type Document,
-  decode,
-  digestLike,
-  MAX_MANIFEST_BYTES,
-} from './documents.ts';
+import { ACCEPT, checkBytes, type Decoded, type Document, decode, digestLike } from './documents.ts';
 import type { Endpoint, Endpoints } from './endpoints.ts';
 import { answerError, corrupt, MAX_ERROR_BYTES } from './errors.ts';
 import { choosePlatform, platformString } from './platform.ts';

@@ -6,9 +6,9 @@
 import { isDigest } from '../../digest.ts';
 import { MEDIA_TYPES } from '../../oci.ts';
 import { digestLike } from '../client/documents.ts';
+import { type Json, parseDescriptor, parseDocument } from '../json.ts';
 import { RegistryError } from './errors.ts';
 
-export const MAX_MANIFEST_BYTES = 4 << 20;
 const MAX_REFERENCES = 10_000;
 const OCI_ARTIFACT = 'application/vnd.oci.artifact.manifest.v1+json';
 
@@ -31,8 +31,6 @@ export interface ManifestDocument {
   annotations: Record<string, string> | undefined;
 }
 
-type Json = Record<string, unknown>;
-
 /** Which keys hold descriptors, for each type of document. */
 const SHAPES: Record<string, { required: string[]; one: string[]; many: string[]; index: boolean }> = {
   [MEDIA_TYPES.ociManifest]: { required: ['config', 'layers'], one: ['config'], many: ['layers'], index: false },
@@ -41,19 +39,6 @@ const SHAPES: Record<string, { required: string[]; one: string[]; many: string[]
   [MEDIA_TYPES.dockerList]: { required: ['manifests'], one: [], many: ['manifests'], index: true },
   [OCI_ARTIFACT]: { required: [], one: [], many: ['blobs'], index: false },
 };
-const KEYS = [
-  'schemaVersion',
-  'mediaType',
-  'config',
-  'layers',
-  'manifests',
-  'blobs',
-  'subject',
-  'artifactType',
-  'annotations',
-];
-const DESCRIPTOR_KEYS = ['mediaType', 'digest', 'size', 'urls'];
-
 const invalid = (message: string): RegistryError =>
   new RegistryError('MANIFEST_INVALID', `invalid manifest: ${message}`);
 const shown = (value: unknown): string => JSON.stringify(value)?.slice(0, 150) ?? 'nothing';
@@ -63,8 +48,7 @@ export function parseManifest(bytes: Buffer, contentType: string, expected: stri
   const digest = digestLike(expected ?? 'sha256:', bytes);
   if (expected !== undefined && digest !== expected)
     throw new RegistryError('DIGEST_INVALID', `the manifest's digest is ${digest}, not ${expected}`);
-  const document = parseObject(bytes);
-  checkCase(document, KEYS, 'the manifest');
+  const document = parseDocument(bytes, invalid);
   const mediaType = typeOf(document, contentType);
   const shape = SHAPES[mediaType];
   if (shape === undefined) throw invalid(`unsupported media type ${shown(mediaType)}`);
@@ -124,9 +108,7 @@ function referencesOf(
 }
 
 function descriptor(value: unknown, name: string): { digest: string; size: number; urls: boolean; mediaType: string } {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(`${name} is no descriptor`);
-  checkCase(value as Json, DESCRIPTOR_KEYS, name);
-  const { digest, size, urls, mediaType } = value as Json;
+  const { digest, size, urls, mediaType } = parseDescriptor(value, name, invalid);
   if (typeof mediaType !== 'string' || mediaType === '') throw invalid(`${name} has no mediaType`);
   if (!isDigest(digest)) throw invalid(`${name} has no valid digest: ${shown(digest)}`);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid(`${name} has no valid size`);
@@ -151,23 +133,4 @@ function annotationsOf(value: unknown): Record<string, string> | undefined {
   )
     throw invalid('annotations are no texts by name');
   return value as Record<string, string>;
-}
-
-function checkCase(object: Json, keys: readonly string[], name: string): void {
-  for (const key of Object.keys(object)) {
-    const like = keys.find((known) => known.toLowerCase() === key.toLowerCase());
-    if (like !== undefined && like !== key)
-      throw invalid(`${name} has the key ${shown(key)}, which some read as ${like}`);
-  }
-}
-
-function parseObject(bytes: Buffer): Json {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw invalid(`not JSON (${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'})`);
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('no object');
-  return value as Json;
 }

@@ -1,7 +1,8 @@
 /** /v2/<name>/manifests/…, tags and referrers, and the list of repositories. */
 import type { OutgoingHttpHeaders } from 'node:http';
 import { MEDIA_TYPES } from '../../oci.ts';
-import { MAX_MANIFEST_BYTES, parseManifest } from './document.ts';
+import { MAX_MANIFEST_BYTES } from '../json.ts';
+import { parseManifest } from './document.ts';
 import { RegistryError } from './errors.ts';
 import { type Exchange, etagMatches, nextLink, pageOf, readBody, send, sendJson } from './exchange.ts';
 import type { ManifestHead } from './metadata/manifests.ts';

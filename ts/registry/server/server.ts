@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
+import { closeServer } from '../../async.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { createLogger, type Logger } from '../../log.ts';
 import { Authenticator } from './auth/authenticate.ts';
@@ -87,17 +88,6 @@ function tlsOf({ tls }: RegistryConfig): { cert: Buffer; key: Buffer; minVersion
     }
   };
   return { cert: read(tls?.certificate ?? ''), key: read(tls?.key ?? ''), minVersion: 'TLSv1.2' };
-}
-
-function closeServer(server: Server | SecureServer, graceMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-    server.close(() => {
-      clearTimeout(cut);
-      resolve();
-    });
-    server.closeIdleConnections();
-  });
 }
 
 class Handler {
