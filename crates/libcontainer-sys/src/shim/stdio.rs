@@ -19,13 +19,38 @@ const TURN: usize = 1 << 20;
 /// neither wakes us nor waits for us at each of them.
 const SMALL: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(1);
-/// What is still taken out of a stream when its process has ended, however busy others write to it: what a pipe can hold
-/// when it was enlarged.
-const DRAIN: usize = 1 << 20;
+/// What the pipe of a busy stream is enlarged to: room for what a fast program writes within `PAUSE`, or it would wait.
+const BUSY_PIPE: usize = 1 << 20;
+/// What is still taken out of a stream when its process has ended, however busy others write to it: what its pipe holds.
+const DRAIN: usize = BUSY_PIPE;
 
 struct Output {
     name: StreamName,
     fd: OwnedFd,
+    room: Room,
+}
+
+/// Whether a stream may be left alone for a while.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Unknown,
+    Enough,
+    /// It is a terminal, or more is not allowed to the user of the pipe.
+    Short,
+}
+
+impl Output {
+    fn new(name: StreamName, fd: OwnedFd) -> Self {
+        Self { name, fd, room: Room::Unknown }
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.room == Room::Unknown {
+            let enlarged = rustix::pipe::fcntl_setpipe_size(&self.fd, BUSY_PIPE);
+            self.room = if enlarged.is_ok() { Room::Enough } else { Room::Short };
+        }
+        self.room == Room::Enough
+    }
 }
 
 /// What the process got is described by our ends of it.
@@ -68,13 +93,13 @@ impl Stdio {
         let mut stdin = streams.stdin;
         for (name, fd) in [(StreamName::Stdout, streams.stdout), (StreamName::Stderr, streams.stderr)] {
             if let Some(fd) = fd {
-                outputs.push(Output { name, fd });
+                outputs.push(Output::new(name, fd));
             }
         }
         if let Some(console) = &streams.console {
             let duplicate =
                 |console: &OwnedFd| console.try_clone().map_err(|error| Failure::io("dup", "console", error));
-            outputs.push(Output { name: StreamName::Stdout, fd: duplicate(console)? });
+            outputs.push(Output::new(StreamName::Stdout, duplicate(console)?));
             stdin = Some(duplicate(console)?);
         }
         for fd in outputs.iter().map(|output| &output.fd).chain(&stdin) {
@@ -284,7 +309,12 @@ impl Stdio {
         let busy = self.last.is_some_and(|(last, then)| last == name && now.duration_since(then) < 2 * PAUSE);
         self.last = Some((name, now));
         // An attached client may answer what it reads: it must not wait.
-        if busy && total < SMALL && self.log.is_some() && self.clients.is_empty() {
+        if busy
+            && total < SMALL
+            && self.log.is_some()
+            && self.clients.is_empty()
+            && self.outputs.iter_mut().any(|output| output.name == name && output.has_room())
+        {
             self.paused = Some((name, now + PAUSE));
         }
     }
