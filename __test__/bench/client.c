@@ -5,8 +5,12 @@
 //   client exec SOCKET CONTAINER              one line: total of create, start to the end of its stream, inspect
 //   client remove SOCKET CONTAINER            one line: DELETE with force
 //   client stop SOCKET CONTAINER              one line: POST stop
-//   client list SOCKET COUNT                  one line: COUNT lists on one connection each
+//   client get SOCKET PATH COUNT              one line: COUNT GETs of PATH on one connection each
 //   client parallel SOCKET IMAGE NETWORK N    N lifecycles at once: one line, wall time of all
+//   client create SOCKET IMAGE COUNT          one line: COUNT creations
+//   client start SOCKET CONTAINER             one line: POST start
+//   client network SOCKET NAME                one line: create and DELETE of a bridge network
+//   client connect SOCKET NETWORK CONTAINER   one line: connect and disconnect
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,9 +132,37 @@ int main(int argc, char **argv) {
     snprintf(path, sizeof path, "/containers/%s/stop", argv[3]);
     expect(call("POST", path, "", CLOSE), 204, "stop");
     printf("%ld\n", now_us() - a);
-  } else if (!strcmp(mode, "list")) {
+  } else if (!strcmp(mode, "get")) {
     long a = now_us();
-    for (int i = 0; i < atoi(argv[3]); i++) expect(call("GET", "/containers/json?all=1", "", CLOSE), 200, "list");
+    for (int i = 0; i < atoi(argv[4]); i++) expect(call("GET", argv[3], "", CLOSE), 200, argv[3]);
+    printf("%ld\n", now_us() - a);
+  } else if (!strcmp(mode, "create")) {
+    char json[256];
+    snprintf(json, sizeof json, "{\"Image\":\"%s\",\"Cmd\":[\"/bin/true\"]}", argv[3]);
+    long a = now_us();
+    for (int i = 0; i < atoi(argv[4]); i++) expect(call("POST", "/containers/create", json, CLOSE), 201, "create");
+    printf("%ld\n", now_us() - a);
+  } else if (!strcmp(mode, "start")) {
+    long a = now_us();
+    snprintf(path, sizeof path, "/containers/%s/start", argv[3]);
+    expect(call("POST", path, "", CLOSE), 204, "start");
+    printf("%ld\n", now_us() - a);
+  } else if (!strcmp(mode, "network")) {
+    char json[256];
+    snprintf(json, sizeof json, "{\"Name\":\"%s\"}", argv[3]);
+    long a = now_us();
+    expect(call("POST", "/networks/create", json, CLOSE), 201, "network create");
+    snprintf(path, sizeof path, "/networks/%s", argv[3]);
+    expect(call("DELETE", path, "", CLOSE), 204, "network remove");
+    printf("%ld\n", now_us() - a);
+  } else if (!strcmp(mode, "connect")) {
+    char json[256];
+    snprintf(json, sizeof json, "{\"Container\":\"%s\"}", argv[4]);
+    long a = now_us();
+    snprintf(path, sizeof path, "/networks/%s/connect", argv[3]);
+    expect(call("POST", path, json, CLOSE), 200, "connect");
+    snprintf(path, sizeof path, "/networks/%s/disconnect", argv[3]);
+    expect(call("POST", path, json, CLOSE), 200, "disconnect");
     printf("%ld\n", now_us() - a);
   } else if (!strcmp(mode, "parallel")) {
     int n = atoi(argv[5]), failed = 0, status;

@@ -148,6 +148,17 @@ export function pssKib(pid: number): number {
   return Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1] ?? Number.NaN);
 }
 
+/** CPU time in ms that processes have used so far, with that of their children that have ended. */
+export function cpuMs(pids: number[]): number {
+  let ticks = 0;
+  for (const pid of pids) {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    for (const field of fields.slice(11, 15)) ticks += Number(field);
+  }
+  return ticks * 10;
+}
+
 /** Pids whose executable ends so, among the descendants of `root` or those re-parented to init with `mark` in their command. */
 export function processesOf(program: string, mark: string): number[] {
   return globSync('/proc/[0-9]*').flatMap((path) => {

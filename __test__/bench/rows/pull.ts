@@ -7,7 +7,8 @@ import type { Daemon } from '../daemons.ts';
 import type { Podman } from '../podman.ts';
 
 export async function pullRows(bench: Bench, { caisson, dockerd, registry }: Subjects, podman: Podman): Promise<void> {
-  if (!bench.wanted('7-pull')) return;
+  // save and load take this image too
+  if (!['7-pull', 'save', 'load'].some((id) => bench.wanted(id))) return;
   await pushImage(registry, 'library/big', 'latest', buildImage(manyFileLayers()));
   // each side starts with nothing dirty in the page cache, or it pays for the other's writes
   const settled = (pull: () => void, remove: () => void): number => {

@@ -49,19 +49,20 @@ pub fn subnets(op: &'static str, rules: &BridgeRules) -> Result<Vec<Cidr>> {
     rules.subnets.iter().map(|text| Cidr::parse(op, text)).collect()
 }
 
-fn elements(rules: &BridgeRules) -> Result<Vec<Element>> {
+/// `every`: also those that other settings would have.
+fn elements(rules: &BridgeRules, every: bool) -> Result<Vec<Element>> {
     let op = "add bridge to firewall";
     link::check_name(op, &rules.bridge)?;
     let name = device(&rules.bridge).to_vec();
     let plain = |set, key| Element { set, key, end: None };
     let mut elements = vec![plain(BRIDGES, name.clone())];
-    if rules.icc {
+    if every || rules.icc {
         elements.push(plain(SIBLINGS, [name.clone(), name.clone()].concat()));
     }
-    if rules.internal {
+    if every || rules.internal {
         elements.push(plain(INTERNAL, name.clone()));
     }
-    if rules.masquerade && !rules.internal {
+    if every || rules.masquerade && !rules.internal {
         elements.push(plain(MASQUERADED, name.clone()));
     }
     for subnet in subnets(op, rules)? {
@@ -76,23 +77,21 @@ pub fn add_messages(table: &Table, bridges: &[BridgeRules]) -> Result<Vec<Messag
     let mut messages = Vec::new();
     for rules in bridges {
         check_icc(rules)?;
-        let elements = elements(rules)?;
+        let elements = elements(rules, false)?;
         messages.extend(elements.iter().map(|element| table.elements(NEWSETELEM, element.set, &element.list())));
     }
     Ok(messages)
 }
 
-/// Whatever settings it had. One transaction for each element: one that is not there ends the whole of its transaction.
+/// Whatever settings it had. Looked up first: one that is not there would end the whole transaction, and each transaction
+/// waits for the end of the one before.
 pub fn remove(socket: &mut Socket, table: &Table, rules: &BridgeRules) -> Result<()> {
-    let every = BridgeRules { icc: true, internal: true, ..rules.clone() };
-    let masqueraded = BridgeRules { internal: false, masquerade: true, ..rules.clone() };
-    for element in elements(&every)?.into_iter().chain(elements(&masqueraded)?) {
-        match socket.batch(vec![table.elements(DELSETELEM, element.set, &element.list())]) {
-            Err(error) if error.is(Errno::NOENT) => {}
-            result => result?,
-        }
-    }
-    Ok(())
+    let elements = elements(rules, true)?;
+    let messages = |kind| elements.iter().map(move |element| table.elements(kind, element.set, &element.list()));
+    let found = socket.lookup(messages(GETSETELEM).collect(), Errno::NOENT)?;
+    let present: Vec<_> =
+        messages(DELSETELEM).zip(found).filter_map(|(message, found)| found.map(|_| message)).collect();
+    if present.is_empty() { Ok(()) } else { socket.batch(present) }
 }
 
 fn check_icc(rules: &BridgeRules) -> Result<()> {
