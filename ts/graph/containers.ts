@@ -92,6 +92,7 @@ export class ContainerStore {
   readonly #get: Statement<[string], Stored>;
   readonly #byName: Statement<[string], Stored>;
   readonly #all: Statement<[], Stored>;
+  readonly #ids: Statement<[], { id: string }>;
   readonly #byImage: Statement<[string], { id: string }>;
   readonly #updateState: Statement<[Stored], never>;
   readonly #updateDefinition: Statement<[Stored], never>;
@@ -107,6 +108,7 @@ export class ContainerStore {
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM container WHERE id = ?`);
     this.#byName = db.prepare(`SELECT ${COLUMNS} FROM container WHERE name = ?`);
     this.#all = db.prepare(`SELECT ${COLUMNS} FROM container ORDER BY created DESC, id`);
+    this.#ids = db.prepare('SELECT id FROM container ORDER BY created DESC, id');
     this.#byImage = db.prepare('SELECT id FROM container WHERE image_id = ? ORDER BY id');
     this.#updateState = db.prepare(`
       UPDATE container SET status = @status, pid = @pid, pid_start = @pidStart, shim_pid = @shimPid,
@@ -163,6 +165,11 @@ export class ContainerStore {
   /** The newest first. */
   all(): ContainerRow[] {
     return this.#all.all().map(load);
+  }
+
+  /** The newest first. */
+  ids(): string[] {
+    return this.#ids.all().map(({ id }) => id);
   }
 
   /** Ids of the containers made from an image. */

@@ -117,6 +117,27 @@ export class Database {
   }
 
   /**
+   * Calls `fn` with that column of every row of the table that is inserted, changed or deleted from now on, by a foreign
+   * key too. It is called inside the transaction, which may still be rolled back: `fn` must not use the database.
+   */
+  watch(table: string, column: string, fn: (value: string) => void): void {
+    const name = `watch_${table}`;
+    this.#connection.function(name, (value: string) => {
+      fn(value);
+      return null;
+    });
+    for (const [event, row] of [
+      ['INSERT', 'NEW'],
+      ['UPDATE', 'NEW'],
+      ['DELETE', 'OLD'],
+    ]) {
+      this.#connection.exec(
+        `CREATE TEMP TRIGGER ${name}_${event} AFTER ${event} ON main.${table} BEGIN SELECT ${name}(${row}.${column}); END`,
+      );
+    }
+  }
+
+  /**
    * Resolves when every transaction committed before the call survives a power cut. One fdatasync serves all who wait:
    * a caller that comes while one is running shares the next.
    */

@@ -26,7 +26,7 @@ import { Freezer } from './freezer.ts';
 import { HealthMonitor } from './health.ts';
 import { inspect } from './inspect.ts';
 import { Killer } from './kill.ts';
-import { type ListOptions, list } from './list.ts';
+import { ContainerList, type ListOptions } from './list.ts';
 import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
 import { Monitor } from './monitor.ts';
 import { namingOptions } from './nameFiles.ts';
@@ -58,6 +58,7 @@ export class Containers {
   readonly updater: Updater;
   readonly execs: Execs;
   readonly #ctx: ContainerContext;
+  readonly #list: ContainerList;
   readonly #create: JobKind<CreatePlan>;
   readonly #attachments: Attachments;
   readonly #starter: Starter;
@@ -93,6 +94,7 @@ export class Containers {
       live: new LiveTable(),
     };
     this.#ctx = ctx;
+    this.#list = new ContainerList(ctx);
     this.archives = new Archives(ctx);
     this.updater = new Updater(ctx);
     registry.register(this.updater.kind);
@@ -223,7 +225,7 @@ export class Containers {
   }
 
   list(options: ListOptions): Promise<object[]> {
-    return list(this.#ctx, options);
+    return this.#list.list(options);
   }
 
   top(idOrName: string, args: string): Promise<object> {

@@ -110,7 +110,7 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord): object
 }
 
 /** As this daemon knows it, or as the row kept it. */
-export function healthOf(ctx: ContainerContext, row: ContainerRow): HealthState | undefined {
+export function healthOf(ctx: ContainerContext, row: Pick<ContainerRow, 'id' | 'health'>): HealthState | undefined {
   return ctx.live.of(row.id).health ?? (row.health === null ? undefined : (JSON.parse(row.health) as HealthState));
 }
 

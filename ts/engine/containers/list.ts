@@ -3,7 +3,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { PortRow } from '../../graph/networks.ts';
 import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
-import { networksOf } from './attachments.ts';
+import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthStatus } from './health.ts';
 import { describeMount, describeNetworks, healthOf, sizes } from './inspect.ts';
@@ -35,8 +35,20 @@ export interface ListOptions {
   filters: Filters;
 }
 
+/** What a list shows of a container and filters it by; true until a row of the container changes. */
+interface Entry {
+  row: Omit<ContainerRow, 'config' | 'hostConfig' | 'detail'>;
+  /** Without what time alone changes. */
+  summary: Record<string, unknown>;
+  labels: Record<string, string>;
+  networks: { id: string; name: string }[];
+  mountPoints: MountPoint[];
+  exposed: string[];
+  published: PortRow[];
+}
+
 /** `Up 5 minutes`, `Exited (0) 3 seconds ago`. */
-export function statusText(row: ContainerRow, nowMs: number, health?: HealthStatus): string {
+function statusText(row: Entry['row'], nowMs: number, health?: HealthStatus): string {
   const since = (time: string): string => humanDuration(nowMs - toMs(time));
   switch (row.status) {
     case 'running':
@@ -80,27 +92,44 @@ function commandText({ config }: ContainerRecord): string {
   ].join(' ');
 }
 
-async function summary(ctx: ContainerContext, record: ContainerRecord, options: ListOptions): Promise<object> {
-  const { row, config, hostConfig, detail } = record;
+function readEntry(ctx: ContainerContext, id: string): Entry | undefined {
+  const { containers, networks } = ctx.graph;
+  const found = containers.get(id);
+  if (!found) return undefined;
+  const record = readRecord(found);
+  const { config, hostConfig, detail } = record;
+  const { config: _config, hostConfig: _hostConfig, detail: _detail, ...row } = found;
+  const published = networks.portsOf(id);
+  const endpoints = networks.endpointsOf(id);
+  const described = describeNetworks(ctx, record);
   return {
-    Id: row.id,
-    Names: [`/${row.name}`],
-    // once the name stands for another image, the id says what this one was made from
-    Image: row.imageName,
-    ImageID: row.imageId,
-    Command: commandText(record),
-    Created: Math.floor(toMs(row.created) / 1000),
-    Ports: describePorts(record, ctx.graph.networks.portsOf(row.id)),
-    ...(options.size ? await sizes(ctx, record) : {}),
-    Labels: config.Labels,
-    State: row.status,
-    Status: statusText(row, Date.now(), healthOf(ctx, row)?.Status),
-    HostConfig: {
-      NetworkMode: hostConfig.NetworkMode,
-      ...(hostConfig.Annotations ? { Annotations: hostConfig.Annotations } : {}),
+    row,
+    summary: {
+      Id: id,
+      Names: [`/${row.name}`],
+      // once the name stands for another image, the id says what this one was made from
+      Image: row.imageName,
+      ImageID: row.imageId,
+      Command: commandText(record),
+      Created: Math.floor(toMs(row.created) / 1000),
+      Ports: describePorts(record, published),
+      Labels: config.Labels,
+      State: row.status,
+      HostConfig: {
+        NetworkMode: hostConfig.NetworkMode,
+        ...(hostConfig.Annotations ? { Annotations: hostConfig.Annotations } : {}),
+      },
+      NetworkSettings: { Networks: described },
+      Mounts: detail.mountPoints.filter(({ type }) => type !== 'tmpfs').map(describeMount),
     },
-    NetworkSettings: { Networks: describeNetworks(ctx, record) },
-    Mounts: detail.mountPoints.filter(({ type }) => type !== 'tmpfs').map(describeMount),
+    labels: config.Labels,
+    networks: Object.keys(described).map((name) => ({
+      name,
+      id: endpoints.find((one) => one.networkName === name)?.networkId ?? networks.byName(name)?.id ?? '',
+    })),
+    mountPoints: detail.mountPoints,
+    exposed: Object.keys(config.ExposedPorts ?? {}),
+    published,
   };
 }
 
@@ -127,7 +156,7 @@ function checkFilters(filters: Filters): void {
   }
 }
 
-type Test = (record: ContainerRecord) => boolean;
+type Test = (entry: Entry) => boolean;
 
 /** A port filter: `80`, `80/udp`, `8000-8010/tcp`. */
 function portMatches(filter: string, port: number, proto: string): boolean {
@@ -164,29 +193,28 @@ function tests(ctx: ContainerContext, filters: Filters): Test[] {
     const values = filters.get(key);
     if (values && values.length > 0) found.push(make(values));
   };
-  const ports = (record: ContainerRecord): PortRow[] => ctx.graph.networks.portsOf(record.row.id);
   add('id', (values) => (r) => values.some((value) => r.row.id.startsWith(value)));
   add('name', (values) => (r) => values.some((value) => nameMatches(r.row.name, value)));
   add('status', (values) => (r) => values.includes(r.row.status));
   add('exited', (values) => (r) => r.row.status === 'exited' && values.includes(String(r.row.exitCode)));
-  add('label', (values) => (r) => labelsMatch(r.config.Labels, values));
+  add('label', (values) => (r) => labelsMatch(r.labels, values));
   add('ancestor', (values) => ancestorTest(ctx, values));
   add('health', (values) => (r) => values.includes(healthOf(ctx, r.row)?.Status ?? 'none'));
   add('is-task', (values) => () => values.every((value) => /^(false|0)$/i.test(value)));
-  add('network', (values) => (r) => {
-    return networksOf(ctx, r).some(({ id, name }) => values.some((value) => value === name || id.startsWith(value)));
-  });
+  add(
+    'network',
+    (values) => (r) =>
+      r.networks.some(({ id, name }) => values.some((value) => value === name || id.startsWith(value))),
+  );
   add(
     'volume',
     (values) => (r) =>
-      r.detail.mountPoints.some(({ name, destination }) =>
-        values.some((value) => value === name || value === destination),
-      ),
+      r.mountPoints.some(({ name, destination }) => values.some((value) => value === name || value === destination)),
   );
   add(
     'expose',
     (values) => (r) =>
-      Object.keys(r.config.ExposedPorts ?? {}).some((key) => {
+      r.exposed.some((key) => {
         const [port, proto = 'tcp'] = key.split('/');
         return values.some((value) => portMatches(value, Number(port), proto));
       }),
@@ -194,7 +222,7 @@ function tests(ctx: ContainerContext, filters: Filters): Test[] {
   add(
     'publish',
     (values) => (r) =>
-      ports(r).some(({ hostPort, proto }) => values.some((value) => portMatches(value, hostPort, proto))),
+      r.published.some(({ hostPort, proto }) => values.some((value) => portMatches(value, hostPort, proto))),
   );
   add('before', (values) => {
     const { created } = ctx.graph.containers.resolve(values[0] ?? '');
@@ -207,19 +235,52 @@ function tests(ctx: ContainerContext, filters: Filters): Test[] {
   return found;
 }
 
-export async function list(ctx: ContainerContext, options: ListOptions): Promise<object[]> {
-  const { filters } = options;
-  checkFilters(filters);
-  const conditions = tests(ctx, filters);
-  // a filter on states, or on neighbours in time, says itself which containers are meant
-  const all =
-    options.all || options.limit > 0 || ['status', 'exited', 'before', 'since'].some((key) => filters.has(key));
-  const found: ContainerRecord[] = [];
-  for (const row of ctx.graph.containers.all()) {
-    if (!all && !isRunning(row) && row.status !== 'restarting') continue;
-    const record = readRecord(row);
-    if (conditions.every((test) => test(record))) found.push(record);
-    if (options.limit > 0 && found.length === options.limit) break;
+export class ContainerList {
+  readonly #ctx: ContainerContext;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(ctx: ContainerContext) {
+    this.#ctx = ctx;
+    const { db } = ctx.graph;
+    const changed = (id: string): void => void this.#entries.delete(id);
+    db.watch('container', 'id', changed);
+    for (const table of ['endpoint', 'port']) db.watch(table, 'container_id', changed);
   }
-  return Promise.all(found.map((record) => summary(ctx, record, options)));
+
+  #entry(id: string): Entry | undefined {
+    let entry = this.#entries.get(id);
+    if (!entry) {
+      entry = readEntry(this.#ctx, id);
+      if (entry) this.#entries.set(id, entry);
+    }
+    return entry;
+  }
+
+  async list(options: ListOptions): Promise<object[]> {
+    const { filters } = options;
+    checkFilters(filters);
+    const conditions = tests(this.#ctx, filters);
+    // a filter on states, or on neighbours in time, says itself which containers are meant
+    const all =
+      options.all || options.limit > 0 || ['status', 'exited', 'before', 'since'].some((key) => filters.has(key));
+    const found: Entry[] = [];
+    for (const id of this.#ctx.graph.containers.ids()) {
+      const entry = this.#entry(id);
+      if (!entry || (!all && !isRunning(entry.row) && entry.row.status !== 'restarting')) continue;
+      if (conditions.every((test) => test(entry))) found.push(entry);
+      if (options.limit > 0 && found.length === options.limit) break;
+    }
+    const nowMs = Date.now();
+    const shown = found.map(({ row, summary }) => ({
+      ...summary,
+      Status: statusText(row, nowMs, healthOf(this.#ctx, row)?.Status),
+    }));
+    if (!options.size) return shown;
+    return Promise.all(shown.map(async (summary, at) => ({ ...summary, ...(await this.#sizes(found[at])) })));
+  }
+
+  async #sizes(entry: Entry | undefined): Promise<object> {
+    const row = entry && this.#ctx.graph.containers.get(entry.row.id);
+    return row ? sizes(this.#ctx, readRecord(row)) : {};
+  }
 }
