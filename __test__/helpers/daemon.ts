@@ -160,7 +160,10 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   /** The unmodified docker client. Never throws on an exit code. */
-  docker(args: string[], options: { input?: string | Buffer; timeoutMs?: number } = {}): Promise<CommandResult> {
+  docker(
+    args: string[],
+    options: { input?: string | Buffer; timeoutMs?: number; cwd?: string } = {},
+  ): Promise<CommandResult> {
     return run('docker', args, {
       ...options,
       env: {
@@ -168,6 +171,18 @@ export class TestDaemon implements AsyncDisposable {
         DOCKER_HOST: `unix://${this.socket}`,
         DOCKER_CONFIG: join(this.dir, 'docker-config'),
         DOCKER_CONTENT_TRUST: '',
+      },
+    });
+  }
+
+  /** Our own CLI, as docker(). */
+  caisson(args: string[], options: { input?: string; cwd?: string } = {}): Promise<CommandResult> {
+    return run(join(packageRoot, 'bin/caisson'), args, {
+      ...options,
+      env: {
+        ...process.env,
+        CAISSON_HOST: `unix://${this.socket}`,
+        DOCKER_CONFIG: join(this.dir, 'docker-config'),
       },
     });
   }
@@ -213,7 +228,7 @@ export class TestDaemon implements AsyncDisposable {
 export function run(
   command: string,
   args: string[],
-  options: { input?: string | Buffer; timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
+  options: { input?: string | Buffer; timeoutMs?: number; env?: NodeJS.ProcessEnv; cwd?: string } = {},
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
     const child = execFile(
@@ -225,6 +240,7 @@ export function run(
         timeout: options.timeoutMs ?? 60_000,
         killSignal: 'SIGKILL',
         env: options.env ?? process.env,
+        cwd: options.cwd,
       },
       (error, stdout, stderr) => {
         if (error && typeof error.code !== 'number')

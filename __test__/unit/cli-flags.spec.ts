@@ -18,6 +18,7 @@ import { CaissonError } from '../../ts/client/index.ts';
 const SHAPE: CommandShape = {
   name: 'run',
   usage: '',
+  takes: [0],
   summary: '',
   examples: [],
   passThrough: true,
@@ -253,23 +254,32 @@ describe('units', () => {
   ])('%d s are shown as %s', (seconds, text) => expect(showAge(seconds)).toBe(text));
 });
 
+// What they give beside docker's own: __test__/api/cli.spec.ts.
 describe('templates', () => {
   const object = { Name: 'web', State: { Status: 'running', Pid: 5 }, List: ['a', 'b'], Map: { k: 'v' }, None: null };
   it.each([
     ['{{.Name}}', 'web'],
     ['{{ .State.Status }}\\t{{.State.Pid}}', 'running\t5'],
-    ['{{json .State}}', '{"Status":"running","Pid":5}'],
-    ['{{json .}}', JSON.stringify(object)],
     ['json', JSON.stringify(object)],
-    ['{{join .List ","}}', 'a,b'],
-    ['{{index .Map "k"}}', 'v'],
-    ['{{upper .Name}} {{len .List}}', 'WEB 2'],
-    ['{{.List}} {{.Map}}', '[a b] map[k:v]'],
-    ['{{.Nope}}', '<no value>'],
     ['plain', 'plain'],
+    ['{{range $i, $e := .List}}{{if $i}},{{end}}{{$i}}={{$e}}{{end}}', '0=a,1=b'],
+    ['{{range .List}}{{if eq . "a"}}{{continue}}{{end}}{{.}}{{break}}{{end}}', 'b'],
+    ['{{range .None}}x{{else}}none{{end}}', 'none'],
+    ['{{with .State}}{{.Pid}}{{end}}{{with .None}}x{{else}}-{{end}}', '5-'],
+    ['{{$n := 0}}{{range .List}}{{$n = .}}{{end}}{{$n}}', 'b'],
+    ['a {{- /* said */ -}} b', 'ab'],
+    ['{{(index .List 1) | printf "%-3s|%3s|%q" "x"}}', 'x  |  b|%!q(MISSING)'],
+    ['{{and .Name .None}} {{or .None "x"}} {{not true}}', '<nil> x false'],
+    ['{{.Map.nope}}', '<no value>'],
   ])('%s', (text, shown) => expect(template(text)(object)).toBe(shown));
-  it.each(['{{range .List}}{{.}}{{end}}', '{{', '{{}}', '{{.A | json}}', '{{.A[0]}}'])('%s is refused', (text) => {
-    expect(() => template(text)).toThrow('template');
+  it.each(['{{', '{{}}', '{{.A[0]}}', '{{foo}}', '{{if .Name}}', '{{end}}', '{{$x}}', '{{template "x"}}', '{{break}}'])(
+    '%s is refused',
+    (text) => {
+      expect(() => template(text)).toThrow('template');
+    },
+  );
+  it.each(['{{.Nope}}', '{{.None.X}}', '{{index .List 7}}', '{{.Name "x"}}', '{{lt 1 "a"}}'])('%s fails', (text) => {
+    expect(() => template(text)(object)).toThrow('template');
   });
 });
 

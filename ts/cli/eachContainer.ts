@@ -1,27 +1,23 @@
 /** Commands that take containers and do one thing to each; the CLI says the name of each that went well. */
 import type { Caisson } from '../client/index.ts';
-import { type CommandShape, parseArguments, requireArguments } from './arguments.ts';
+import { type Command, type CommandShape, command } from './command.ts';
 import { engine } from './connect.ts';
 import { each } from './each.ts';
 import { parseInteger } from './units.ts';
 
 type Containers = Caisson['containers'];
 
-export function eachContainer<F extends object>(
-  shape: Omit<CommandShape, 'usageCode'>,
+export const eachContainer = <F extends object>(
+  shape: Omit<CommandShape, 'takes'>,
   act: (containers: Containers, name: string, flags: F) => Promise<unknown>,
-): (argv: string[]) => Promise<number> {
-  return (argv) => {
-    const complete = { ...shape, usageCode: 1 };
-    const { flags, args } = parseArguments<F>(complete, argv);
-    requireArguments(complete, args, 1);
+): Command =>
+  command<F>({ ...shape, takes: [1] }, ({ flags, args }) => {
     const { containers } = engine();
     return each(args, async (name) => {
       await act(containers, name, flags);
       return name;
     });
-  };
-}
+  });
 
 interface EndFlags {
   timeout?: string;
@@ -30,7 +26,7 @@ interface EndFlags {
 }
 
 /** `stop` and `restart`, which end it first. */
-export const endEach = (name: 'stop' | 'restart', summary: string): ((argv: string[]) => Promise<number>) =>
+export const endEach = (name: 'stop' | 'restart', summary: string): Command =>
   eachContainer<EndFlags>(
     {
       name,

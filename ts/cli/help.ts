@@ -1,19 +1,28 @@
-/** `caisson --help`. */
-import { COMMANDS } from './commands.ts';
+/** `caisson --help`, and the help of a group. */
+import { COMMANDS, type CommandEntry, type CommandGroup, GROUPS } from './commands.ts';
 
 const EXAMPLES = `Examples:
   caisson run -it --rm alpine sh
   caisson run -d --name web -p 8080:80 nginx
   caisson logs -f web`;
 
-/** The list of all commands, or the help of one. */
-export async function printHelp(name: string | undefined): Promise<number> {
-  const found = name === undefined ? undefined : COMMANDS[name];
-  if (found !== undefined) return (await found.load()).run(['--help']);
-  const width = Math.max(...Object.keys(COMMANDS).map((key) => key.length));
-  const lines = Object.entries(COMMANDS).map(([key, { summary }]) => `  ${key.padEnd(width)}  ${summary}`);
-  process.stdout.write(
-    `Usage: caisson [-H ADDRESS] COMMAND\n\nCommands:\n${lines.join('\n')}\n\n${EXAMPLES}\n\nRun 'caisson COMMAND --help' for its options.\n`,
-  );
-  return 0;
+const GLOBAL_OPTIONS = `Global options:
+  -H, --host <address>  Engine: unix:///path/to/caisson.sock or tcp://host:port ($CAISSON_HOST, $DOCKER_HOST)
+      --config <path>   Directory of docker's config.json ($DOCKER_CONFIG)
+  -v, --version         Show the versions`;
+
+function lines(entries: Record<string, { summary: string }>): string {
+  const width = Math.max(...Object.keys(entries).map((key) => key.length));
+  return Object.entries(entries)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, { summary }]) => `  ${key.padEnd(width)}  ${summary}`)
+    .join('\n');
 }
+
+export const mainHelp = (): string =>
+  `Usage:  caisson [OPTIONS] COMMAND\n\nCommands:\n${lines(COMMANDS)}\n\nGroups:\n${lines(GROUPS)}\n\n${GLOBAL_OPTIONS}\n\n${EXAMPLES}\n\nRun 'caisson COMMAND --help' for its options.\n`;
+
+export const groupHelp = (name: string, { summary, commands }: CommandGroup): string =>
+  `Usage:  caisson ${name} COMMAND\n\n${summary}\n\nCommands:\n${lines(commands)}\n\nRun 'caisson ${name} COMMAND --help' for more information.\n`;
+
+export const commandHelp = async (entry: CommandEntry): Promise<number> => (await entry.load()).default.run(['--help']);

@@ -2,8 +2,8 @@
  * `caisson COMMAND …`. Only the file of the command that runs is loaded: the time to start is what a user waits for in
  * each `docker run` of a script.
  */
-import { COMMANDS } from './commands.ts';
-import { reportFailure } from './failure.ts';
+import { findCommand } from './commands.ts';
+import { ExitCode, reportFailure } from './failure.ts';
 
 // package.json says so too, but npm only warns of it
 if (Number.parseInt(process.versions.node, 10) < 22) {
@@ -13,33 +13,48 @@ if (Number.parseInt(process.versions.node, 10) < 22) {
   process.exit(125);
 }
 
-const GLOBAL_FLAGS = new Set(['-H', '--host']);
+/** Global flags and the variable that each stands for. */
+const GLOBAL_FLAGS: Record<string, string> = {
+  '-H': 'CAISSON_HOST',
+  '--host': 'CAISSON_HOST',
+  '--config': 'DOCKER_CONFIG',
+};
 
 async function main(argv: string[]): Promise<number> {
-  const rest = takeGlobalFlags(argv);
-  const [name, ...args] = rest;
-  if (name === undefined || name === 'help' || name === '-h' || name === '--help') {
-    const { printHelp } = await import('./help.ts');
-    return printHelp(args[0]);
-  }
-  const found = COMMANDS[name === '--version' || name === '-v' ? 'version' : name];
-  if (found === undefined) {
-    process.stderr.write(`caisson: '${name}' is not a caisson command.\nSee 'caisson --help'\n`);
-    return 125;
-  }
-  const { run } = await found.load();
-  return run(args);
+  const words = takeGlobalFlags(argv);
+  const [name = ''] = words;
+  if (name === '' || name === '-h' || name === '--help') return help([]);
+  if (name === '__complete') return (await import('./complete.ts')).complete(words.slice(1));
+  if (name === 'help') return help(words.slice(1));
+  if (name === '--version' || name === '-v') words[0] = 'version';
+  const found = findCommand(words);
+  if (found.kind === 'command') return (await found.entry.load()).default.run(found.rest);
+  const [verb] = found.kind === 'group' ? found.rest : [name];
+  if (found.kind === 'group' && (verb === undefined || verb === '--help' || verb === 'help'))
+    return help(words.slice(0, 1));
+  const where = found.kind === 'group' ? `caisson ${found.name}` : 'caisson';
+  process.stderr.write(`caisson: unknown command: ${where} ${verb}\n\nRun '${where} --help' for more information\n`);
+  return 1;
 }
 
-/** `-H ADDRESS` before the command's name, as docker takes it. */
+async function help(words: string[]): Promise<number> {
+  const { commandHelp, groupHelp, mainHelp } = await import('./help.ts');
+  const found = findCommand(words);
+  if (found.kind === 'command') return commandHelp(found.entry);
+  process.stdout.write(found.kind === 'group' ? groupHelp(found.name, found.group) : mainHelp());
+  return 0;
+}
+
+/** Flags before the command's name, as docker takes them. */
 function takeGlobalFlags(argv: string[]): string[] {
   let at = 0;
   for (; at < argv.length; at++) {
-    const arg = argv[at] ?? '';
-    const [flag = '', inline] = arg.split(/=(.*)/s);
-    if (!GLOBAL_FLAGS.has(flag)) break;
+    const [flag = '', inline] = (argv[at] ?? '').split(/=(.*)/s);
+    const variable = GLOBAL_FLAGS[flag];
+    if (variable === undefined) break;
     const value = inline ?? argv[++at];
-    if (value !== undefined) process.env['CAISSON_HOST'] = value;
+    if (value === undefined) throw new ExitCode(125, `caisson: flag needs an argument: ${flag}`);
+    process.env[variable] = value;
   }
   return argv.slice(at);
 }

@@ -1,6 +1,6 @@
 /** Lists of objects: as a table that fits the terminal, as JSON, or by a template. */
-import { CaissonError } from '../client/index.ts';
 import { template } from './format.ts';
+import type { TemplateFunction } from './template/functions.ts';
 
 export interface Column<T> {
   title: string;
@@ -17,55 +17,80 @@ export interface ListFlags {
   quiet?: boolean;
 }
 
-/** `fields`: what templates and JSON see of an item. */
-export async function printList<T>(
-  items: readonly T[],
-  columns: readonly Column<T>[],
-  flags: ListFlags,
-  more: readonly Column<T>[] = [],
-): Promise<void> {
-  const fields = (item: T): Record<string, string> =>
-    Object.fromEntries([...columns, ...more].map(({ field, value }) => [field, value(item)]));
-  const { format = flags.json ? 'json' : 'table' } = flags;
-  const [, chosen] = /^table(?:\s+(.*))?$/s.exec(format) ?? [];
-  if (!format.startsWith('table')) {
-    const render = template(format);
-    for (const item of items) process.stdout.write(`${render(fields(item))}\n`);
-    return;
-  }
-  const shown = chosen === undefined ? columns : chosenColumns(chosen, [...columns, ...more]);
-  await printTable(
-    shown.map(({ title }) => title),
-    items.map((item) => shown.map(({ value }) => value(item))),
-    shown.map(({ flexible }) => flexible === true),
-  );
+/** What a list shows of each item. */
+export interface Listing<T> {
+  columns: readonly Column<T>[];
+  /** Fields that only templates and JSON show. */
+  more?: readonly Column<T>[];
+  /** `{{.Label "name"}}` */
+  labels?(item: T): Record<string, string> | null | undefined;
 }
 
-/** `table {{.Names}}\t{{.Image}}` */
-function chosenColumns<T>(format: string, columns: readonly Column<T>[]): Column<T>[] {
-  return format.split(/\\t|\t/).map((cell) => {
-    const names = [...cell.matchAll(/\.(\w+)/g)].map(([, name]) => name);
-    const known = names.map((name) => columns.find(({ field }) => field === name));
-    const [first] = known;
-    if (first === undefined || known.includes(undefined))
-      throw new CaissonError('InvalidParameter', `template: unknown field in ${cell}`, {
-        hint: `fields are ${columns.map(({ field }) => field).join(', ')}`,
-      });
-    const render = template(cell);
-    const value = (item: T): string => render(Object.fromEntries(columns.map((c) => [c.field, c.value(item)])));
-    return { ...first, value };
+/** Without a prototype: a field that is not here is a mistake in the template. */
+export function rowOf<T>(item: T, { columns, more = [], labels }: Listing<T>): object {
+  const all = [...columns, ...more].sort((a, b) => (a.field < b.field ? -1 : 1));
+  return Object.assign(Object.create(null), Object.fromEntries(all.map(({ field, value }) => [field, value(item)])), {
+    ...(labels && { Label: (name: unknown) => labels(item)?.[String(name)] ?? '' }),
   });
 }
 
-/** Columns are as wide as they must; flexible ones give way when the terminal is too narrow. */
+export async function printList<T>(items: readonly T[], listing: Listing<T>, flags: ListFlags): Promise<void> {
+  const { columns, more = [], labels } = listing;
+  const { format = flags.json ? 'json' : 'table' } = flags;
+  const [, chosen] = /^table(.*)$/s.exec(format) ?? [];
+  if (chosen === undefined) {
+    const render = template(format);
+    for (const item of items) process.stdout.write(`${render(rowOf(item, listing))}\n`);
+  } else if (chosen.trim() === '') {
+    await printTable(
+      columns.map(({ title }) => title),
+      items.map((item) => columns.map(({ value }) => value(item))),
+      columns.map(({ flexible }) => flexible === true),
+    );
+  } else {
+    const render = template(chosen.trimStart());
+    const titles = Object.fromEntries([...columns, ...more].map(({ field, title }) => [field, title]));
+    const head = { ...titles, ...(labels && { Label: titleOfLabel }) };
+    await printTable(
+      render(Object.assign(Object.create(null), head), HEADER_FUNCTIONS).split('\t'),
+      items.map((item) => render(rowOf(item, listing)).split('\t')),
+    );
+  }
+}
+
+/** `a=1,b=2` */
+export const showLabels = (labels: Record<string, string> | null | undefined): string =>
+  Object.entries(labels ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+
+/** `com.example.my-name`: `my name` */
+const titleOfLabel = (name: unknown): string => (String(name).split('.').at(-1) ?? '').replace(/[-_]/g, ' ');
+
+/** In the head of a table a title stands as it is. */
+const same = (title: unknown): unknown => title;
+const HEADER_FUNCTIONS: Readonly<Record<string, TemplateFunction>> = {
+  json: same,
+  split: same,
+  join: same,
+  title: same,
+  lower: same,
+  upper: same,
+  truncate: same,
+};
+
+/** Columns are as wide as they must, `narrowest` at least, as docker's are; flexible ones give way when the terminal is too narrow. */
 export async function printTable(
   titles: readonly string[],
   rows: readonly string[][],
   flexible: readonly boolean[] = [],
+  narrowest = 10,
 ): Promise<void> {
   const { default: Table } = await import('cli-table3');
   const gap = 3;
-  const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => (row[i] ?? '').length)) + gap);
+  const widths = titles.map((title, i) =>
+    Math.max(narrowest, Math.max(title.length, ...rows.map((row) => (row[i] ?? '').length)) + gap),
+  );
   const excess =
     widths.reduce((sum, width) => sum + width, 0) - gap - (process.stdout.columns ?? Number.POSITIVE_INFINITY);
   for (let left = excess, i = 0; left > 0 && i < widths.length; i++) {

@@ -1,8 +1,11 @@
 /** Sizes, durations and numbers as docker's flags have them. */
 import { CaissonError } from '../errdefs.ts';
 
-export const invalidFlag = (flag: string, value: string, why: string): CaissonError =>
-  new CaissonError('InvalidParameter', `invalid argument ${JSON.stringify(value)} for "${flag}" flag: ${why}`);
+/** A flag's value that is not one. */
+export class FlagError extends CaissonError {}
+
+export const invalidFlag = (flag: string, value: string, why: string): FlagError =>
+  new FlagError('InvalidParameter', `invalid argument ${JSON.stringify(value)} for "${flag}" flag: ${why}`);
 
 /** `512m`, `1.5GiB`, `1024`: bytes; units are powers of 1024. */
 export function parseSize(text: string, flag: string): number {
@@ -35,13 +38,26 @@ export function parseCpus(text: string, flag: string): number {
   return Math.round(Number(text) * 1e9);
 }
 
-/** `1.5GB`: powers of 1000, four digits, as docker shows sizes. */
-export function showSize(bytes: number): string {
+/** `1.5GB`: powers of 1000, as docker shows sizes: three digits in lists, four in totals. */
+export function showSize(bytes: number, digits: 3 | 4 = 3): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
   let value = bytes;
   let at = 0;
   for (; value >= 1000 && at < units.length - 1; at++) value /= 1000;
-  return `${Number(value.toPrecision(3))}${units[at]}`;
+  return `${Number(value.toPrecision(digits))}${units[at]}`;
+}
+
+/** `2026-11-28 05:26:13 +0000 UTC`: a moment as Go writes it, in this machine's time zone. */
+export function showTime(ms: number): string {
+  const moment = new Date(ms);
+  const offset = -moment.getTimezoneOffset();
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const local = new Date(ms + offset * 60_000).toISOString();
+  const zone = `${offset < 0 ? '-' : '+'}${two(Math.trunc(Math.abs(offset) / 60))}${two(Math.abs(offset) % 60)}`;
+  const name = new Intl.DateTimeFormat('en', { timeZoneName: 'short' })
+    .formatToParts(moment)
+    .find(({ type }) => type === 'timeZoneName')?.value;
+  return `${local.slice(0, 10)} ${local.slice(11, 19)} ${zone} ${name ?? zone}`;
 }
 
 /** `3 hours`, as docker shows ages. */

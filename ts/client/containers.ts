@@ -1,8 +1,10 @@
 /** Containers of an engine. */
+import { CaissonError } from '../errdefs.ts';
 import { parseReference, repositoryOf, withDefaultTag } from '../reference.ts';
 import { demultiplex, type Frame, jsonLines, raw } from './frames.ts';
+import { encodeFilters } from './query.ts';
 import { type Output, Session } from './session.ts';
-import { type Query, type Transport, wholeBody } from './transport.ts';
+import { type Query, readBody, type Transport, wholeBody } from './transport.ts';
 import type {
   CommitOptions,
   ContainerDetails,
@@ -10,6 +12,7 @@ import type {
   CreateBody,
   FileChange,
   Filters,
+  PathStat,
   StatsReading,
   UpdateBody,
 } from './types.ts';
@@ -64,9 +67,6 @@ export interface ExecOptions extends Options {
 
 export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
 
-const encoded = (filters: Filters | undefined): string | undefined =>
-  filters === undefined || Object.keys(filters).length === 0 ? undefined : JSON.stringify(filters);
-
 export class Containers {
   readonly #transport: Transport;
 
@@ -106,7 +106,7 @@ export class Containers {
   }
 
   list({ all, limit, size, filters, signal }: ListContainersOptions = {}): Promise<ContainerSummary[]> {
-    const query = { all, limit, size, filters: encoded(filters) };
+    const query = { all, limit, size, filters: encodeFilters(filters) };
     return this.#transport.json('GET', '/containers/json', { query, signal });
   }
 
@@ -154,8 +154,12 @@ export class Containers {
     return this.#post(id, 'resize', { h: rows, w: columns }, signal);
   }
 
-  remove(id: string, { force, volumes, signal }: Options & { force?: boolean; volumes?: boolean } = {}): Promise<void> {
-    const query = { force, v: volumes };
+  /** With `link` the link `container/alias` instead of a container. */
+  remove(
+    id: string,
+    { force, link, volumes, signal }: Options & { force?: boolean; link?: boolean; volumes?: boolean } = {},
+  ): Promise<void> {
+    const query = { force, link, v: volumes };
     return this.#transport.send('DELETE', this.#path(id), { query, signal });
   }
 
@@ -175,9 +179,21 @@ export class Containers {
     return jsonLines(this.#transport.chunks('GET', this.#path(id, 'stats'), { query, signal }));
   }
 
-  /** A tar archive of a file or directory in the container. */
-  readArchive(id: string, path: string, { signal }: Options = {}): AsyncGenerator<Uint8Array> {
-    return this.#transport.chunks('GET', this.#path(id, 'archive'), { query: { path }, signal });
+  /** What a path in the container is; its last component is not followed. */
+  async statPath(id: string, path: string, { signal }: Options = {}): Promise<PathStat> {
+    const response = await this.#transport.response('HEAD', this.#path(id, 'archive'), { query: { path }, signal });
+    return parsePathStat(response.headers['x-docker-container-path-stat']);
+  }
+
+  /** What a path in the container is, and a tar archive of it; leaving the loop ends it. */
+  async readArchive(
+    id: string,
+    path: string,
+    { signal }: Options = {},
+  ): Promise<{ stat: PathStat; archive: AsyncGenerator<Uint8Array> }> {
+    const response = await this.#transport.response('GET', this.#path(id, 'archive'), { query: { path }, signal });
+    const stat = parsePathStat(response.headers['x-docker-container-path-stat']);
+    return { stat, archive: readBody(response, signal) };
   }
 
   /** Unpacks a tar archive into a directory of the container. */
@@ -197,7 +213,7 @@ export class Containers {
     ContainersDeleted: string[] | null;
     SpaceReclaimed: number;
   }> {
-    return this.#transport.json('POST', '/containers/prune', { query: { filters: encoded(filters) }, signal });
+    return this.#transport.json('POST', '/containers/prune', { query: { filters: encodeFilters(filters) }, signal });
   }
 
   top(id: string, psArgs?: string, { signal }: Options = {}): Promise<{ Titles: string[]; Processes: string[][] }> {
@@ -289,6 +305,11 @@ export class Containers {
   #path(id: string, operation?: string): string {
     return `/containers/${encodeURIComponent(id)}${operation === undefined ? '' : `/${operation}`}`;
   }
+}
+
+function parsePathStat(header: string | string[] | undefined): PathStat {
+  if (typeof header !== 'string') throw new CaissonError('DataLoss', 'the daemon did not say what the path is');
+  return JSON.parse(Buffer.from(header, 'base64').toString()) as PathStat;
 }
 
 /** A process that runs in a container. */

@@ -2,6 +2,7 @@
 import { CaissonError } from '../errdefs.ts';
 import { familiarString, parseReference, repositoryOf, withDefaultTag } from '../reference.ts';
 import { jsonLines } from './frames.ts';
+import { encodeFilters, encodePlatform } from './query.ts';
 import type { Transport } from './transport.ts';
 import type { Credentials, Filters, HistoryItem, ImageDetails, ImageSummary, SearchResult } from './types.ts';
 
@@ -21,10 +22,19 @@ export interface Progress {
 
 type ProgressLine = Progress & { error?: string; errorDetail?: { message?: string; code?: string } };
 
+export interface ImagesPruned {
+  ImagesDeleted: { Untagged?: string; Deleted?: string }[] | null;
+  SpaceReclaimed: number;
+}
+
 export interface PullOptions extends Options {
   /** `linux/arm64` */
   platform?: string | undefined;
   credentials?: Credentials | undefined;
+}
+
+export interface PushOptions extends PullOptions {
+  allTags?: boolean;
 }
 
 /** Iterate for the progress, or await: resolves when the image is there, rejects when it is not. */
@@ -75,19 +85,21 @@ export class Images {
   }
 
   list({ all, filters, signal }: Options & { all?: boolean; filters?: Filters } = {}): Promise<ImageSummary[]> {
-    const query = {
-      all,
-      filters: filters && Object.keys(filters).length > 0 ? JSON.stringify(filters) : undefined,
-    };
+    const query = { all, filters: encodeFilters(filters) };
     return this.#transport.json('GET', '/images/json', { query, signal });
   }
 
-  inspect(name: string, { signal }: Options = {}): Promise<ImageDetails> {
-    return this.#transport.json('GET', `/images/${encodeName(name)}/json`, { signal });
+  inspect(name: string, { platform, signal }: Options & { platform?: string | undefined } = {}): Promise<ImageDetails> {
+    const query = { platform: encodePlatform(platform) };
+    return this.#transport.json('GET', `/images/${encodeName(name)}/json`, { query, signal });
   }
 
-  history(name: string, { signal }: Options = {}): Promise<HistoryItem[]> {
-    return this.#transport.json('GET', `/images/${encodeName(name)}/history`, { signal });
+  history(
+    name: string,
+    { platform, signal }: Options & { platform?: string | undefined } = {},
+  ): Promise<HistoryItem[]> {
+    const query = { platform: encodePlatform(platform) };
+    return this.#transport.json('GET', `/images/${encodeName(name)}/history`, { query, signal });
   }
 
   tag(name: string, target: string, { signal }: Options = {}): Promise<void> {
@@ -98,10 +110,21 @@ export class Images {
 
   remove(
     name: string,
-    { force, noPrune, signal }: Options & { force?: boolean; noPrune?: boolean } = {},
+    {
+      force,
+      noPrune,
+      platforms = [],
+      signal,
+    }: Options & { force?: boolean; noPrune?: boolean; platforms?: string[] } = {},
   ): Promise<{ Untagged?: string; Deleted?: string }[]> {
-    const query = { force, noprune: noPrune };
+    const encoded = platforms.flatMap((platform) => encodePlatform(platform) ?? []);
+    const query = { force, noprune: noPrune, platforms: encoded };
     return this.#transport.json('DELETE', `/images/${encodeName(name)}`, { query, signal });
+  }
+
+  /** Removes those that have no name and that nothing uses; with the filter `dangling=false` all that no container uses. */
+  prune({ filters, signal }: Options & { filters?: Filters } = {}): Promise<ImagesPruned> {
+    return this.#transport.json('POST', '/images/prune', { query: { filters: encodeFilters(filters) }, signal });
   }
 
   pull(name: string, { platform, credentials, signal }: PullOptions = {}): Transfer {
@@ -111,9 +134,12 @@ export class Images {
   }
 
   /** A tar archive of images, as `docker save` writes it. */
-  load(source: AsyncIterable<Uint8Array>, { quiet, signal }: Options & { quiet?: boolean } = {}): Transfer {
+  load(
+    source: AsyncIterable<Uint8Array>,
+    { quiet, platform, signal }: Options & { quiet?: boolean; platform?: string | undefined } = {},
+  ): Transfer {
     return this.#transfer('/images/load', {
-      query: { quiet },
+      query: { quiet, platform: encodePlatform(platform) },
       source,
       headers: { 'content-type': 'application/x-tar' },
       signal,
@@ -145,16 +171,17 @@ export class Images {
   }
 
   /** To the registry of its name; without a tag `latest`, or with `allTags` every tag of the repository. */
-  push(
-    name: string,
-    { allTags, credentials, signal }: Options & { allTags?: boolean; credentials?: Credentials | undefined } = {},
-  ): Transfer {
+  push(name: string, { allTags, platform, credentials, signal }: PushOptions = {}): Transfer {
     const reference = parseReference(name);
     if (reference.digest !== undefined) throw new CaissonError('InvalidParameter', 'cannot push a digest reference');
     const tag = allTags === true ? undefined : (reference.tag ?? 'latest');
     const path = `/images/${encodeName(repositoryOf(reference))}/push`;
     // The engine wants the header also of those who have no login.
-    return this.#transfer(path, { query: { tag }, headers: authHeader(credentials ?? {}), signal });
+    return this.#transfer(path, {
+      query: { tag, platform: encodePlatform(platform) },
+      headers: authHeader(credentials ?? {}),
+      signal,
+    });
   }
 
   /** A tar archive of images, as `load` takes it; leaving the loop ends it. */
@@ -162,7 +189,10 @@ export class Images {
     names: readonly string[],
     { platform, signal }: Options & { platform?: string | undefined } = {},
   ): AsyncGenerator<Uint8Array> {
-    return this.#transport.chunks('GET', '/images/get', { query: { names: [...names], platform }, signal });
+    return this.#transport.chunks('GET', '/images/get', {
+      query: { names: [...names], platform: encodePlatform(platform) },
+      signal,
+    });
   }
 
   search(
@@ -174,8 +204,7 @@ export class Images {
       signal,
     }: Options & { limit?: number; filters?: Filters; credentials?: Credentials | undefined } = {},
   ): Promise<SearchResult[]> {
-    const encoded = filters && Object.keys(filters).length > 0 ? JSON.stringify(filters) : undefined;
-    const query = { term, limit, filters: encoded };
+    const query = { term, limit, filters: encodeFilters(filters) };
     return this.#transport.json('GET', '/images/search', { query, headers: authHeader(credentials), signal });
   }
 

@@ -1,5 +1,5 @@
 /**
- * The typed library: containers, images and networks of a caisson (or Docker) engine over its socket.
+ * The typed library: containers, images, networks and volumes of a caisson (or Docker) engine over its socket.
  *
  *   await using engine = await Caisson.connect();
  *   await engine.images.pull('alpine:3.22');
@@ -11,13 +11,15 @@ import { Containers } from './containers.ts';
 import { jsonLines } from './frames.ts';
 import { Images } from './images.ts';
 import { Networks } from './networks.ts';
+import { encodeFilters } from './query.ts';
 import { Transport } from './transport.ts';
-import type { Credentials, EventMessage, Filters, VersionInfo } from './types.ts';
+import type { Credentials, DiskUsage, EventMessage, Filters, SystemInfo, VersionInfo } from './types.ts';
+import { Volumes } from './volumes.ts';
 
 export { CaissonError, type ErrorKind } from '../errdefs.ts';
 export type * from './containers.ts';
 export type { Frame } from './frames.ts';
-export type { Progress, PullOptions, Transfer } from './images.ts';
+export type { ImagesPruned, Progress, PullOptions, Transfer } from './images.ts';
 export type { Output, Session } from './session.ts';
 export type * from './types.ts';
 
@@ -27,10 +29,17 @@ export interface ConnectOptions {
   signal?: AbortSignal;
 }
 
+export interface PruneCacheOptions {
+  all?: boolean;
+  filters?: Filters;
+  signal?: AbortSignal | undefined;
+}
+
 export class Caisson implements AsyncDisposable {
   readonly containers: Containers;
   readonly images: Images;
   readonly networks: Networks;
+  readonly volumes: Volumes;
   readonly #transport: Transport;
 
   /** Does not connect yet: the first call does. */
@@ -39,6 +48,7 @@ export class Caisson implements AsyncDisposable {
     this.containers = new Containers(this.#transport);
     this.images = new Images(this.#transport);
     this.networks = new Networks(this.#transport);
+    this.volumes = new Volumes(this.#transport);
   }
 
   /** Rejects with code DAEMON_UNREACHABLE when no engine answers. */
@@ -66,8 +76,21 @@ export class Caisson implements AsyncDisposable {
     return IdentityToken ? { identityToken: IdentityToken } : {};
   }
 
-  info({ signal }: { signal?: AbortSignal } = {}): Promise<Record<string, unknown>> {
+  info({ signal }: { signal?: AbortSignal } = {}): Promise<SystemInfo> {
     return this.#transport.json('GET', '/info', { ...(signal && { signal }) });
+  }
+
+  /** What images, containers, volumes and the cache of builds take. */
+  diskUsage({ signal }: { signal?: AbortSignal } = {}): Promise<DiskUsage> {
+    return this.#transport.json('GET', '/system/df', { ...(signal && { signal }) });
+  }
+
+  /** Removes what builds left behind. */
+  pruneBuildCache({ all, filters, signal }: PruneCacheOptions = {}): Promise<{
+    CachesDeleted: string[] | null;
+    SpaceReclaimed: number;
+  }> {
+    return this.#transport.json('POST', '/build/prune', { query: { all, filters: encodeFilters(filters) }, signal });
   }
 
   /** Until `until`, or without end; leaving the loop ends it. */
@@ -75,7 +98,7 @@ export class Caisson implements AsyncDisposable {
     options: { since?: string; until?: string; filters?: Filters; signal?: AbortSignal } = {},
   ): AsyncGenerator<EventMessage> {
     const { since, until, filters, signal } = options;
-    const query = { since, until, filters: filters && JSON.stringify(filters) };
+    const query = { since, until, filters: encodeFilters(filters) };
     return jsonLines(this.#transport.chunks('GET', '/events', { query, signal }));
   }
 

@@ -1,10 +1,8 @@
 /** Networks of an engine. */
 import type { Options } from './containers.ts';
+import { encodeFilters } from './query.ts';
 import type { Transport } from './transport.ts';
 import type { EndpointConfig, Filters, NetworkCreateBody, NetworkDetails } from './types.ts';
-
-const encoded = (filters: Filters | undefined): string | undefined =>
-  filters && Object.keys(filters).length > 0 ? JSON.stringify(filters) : undefined;
 
 const path = (name: string, more = ''): string => `/networks/${encodeURIComponent(name)}${more}`;
 
@@ -20,7 +18,7 @@ export class Networks {
   }
 
   list({ filters, signal }: Options & { filters?: Filters } = {}): Promise<NetworkDetails[]> {
-    return this.#transport.json('GET', '/networks', { query: { filters: encoded(filters) }, signal });
+    return this.#transport.json('GET', '/networks', { query: { filters: encodeFilters(filters) }, signal });
   }
 
   inspect(name: string, { signal }: Options = {}): Promise<NetworkDetails> {
@@ -33,7 +31,7 @@ export class Networks {
 
   /** Names of the networks that were removed. */
   async prune({ filters, signal }: Options & { filters?: Filters } = {}): Promise<string[]> {
-    const query = { filters: encoded(filters) };
+    const query = { filters: encodeFilters(filters) };
     const answer = await this.#transport.json<{ NetworksDeleted: string[] | null }>('POST', '/networks/prune', {
       query,
       signal,

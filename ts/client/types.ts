@@ -125,7 +125,13 @@ export interface NetworkCreateBody {
   EnableIPv6?: boolean;
   Internal?: boolean;
   Attachable?: boolean;
+  Ingress?: boolean;
+  ConfigOnly?: boolean;
+  ConfigFrom?: { Network: string };
+  Scope?: string;
   IPAM?: {
+    Driver?: string;
+    Options?: Record<string, string>;
     Config: { Subnet?: string; Gateway?: string; IPRange?: string; AuxiliaryAddresses?: Record<string, string> }[];
   };
   Options?: Record<string, string>;
@@ -142,6 +148,46 @@ export interface NetworkDetails extends Required<Omit<NetworkCreateBody, 'IPAM'>
     string,
     { Name: string; EndpointID: string; MacAddress: string; IPv4Address: string; IPv6Address: string }
   >;
+}
+
+export interface VolumeCreateBody {
+  /** Absent: an anonymous volume. */
+  Name?: string;
+  Driver?: string;
+  DriverOpts?: Record<string, string>;
+  Labels?: Record<string, string>;
+}
+
+export interface VolumeDetails {
+  Name: string;
+  Driver: string;
+  Mountpoint: string;
+  CreatedAt: string;
+  Scope: string;
+  Labels: Record<string, string> | null;
+  Options: Record<string, string> | null;
+  /** In `diskUsage` only. */
+  UsageData?: { Size: number; RefCount: number };
+}
+
+/** What takes room on the engine's disk. */
+export interface DiskUsage {
+  LayersSize: number;
+  Images: ImageSummary[] | null;
+  Containers: ContainerSummary[] | null;
+  Volumes: VolumeDetails[] | null;
+  BuildCache: BuildCacheRecord[] | null;
+}
+
+export interface BuildCacheRecord {
+  ID: string;
+  Type: string;
+  Size: number;
+  InUse: boolean;
+  Shared: boolean;
+  CreatedAt: string;
+  LastUsedAt: string | null;
+  UsageCount: number;
 }
 
 export interface CreateBody extends ContainerConfig {
@@ -163,7 +209,8 @@ export interface ContainerSummary {
   Status: string;
   SizeRw?: number;
   SizeRootFs?: number;
-  Mounts?: { Type: string; Name?: string; Source: string; Destination: string }[];
+  HostConfig?: { NetworkMode?: string; Annotations?: Record<string, string> };
+  Mounts?: { Type: string; Name?: string; Source: string; Destination: string; Driver?: string }[];
   NetworkSettings?: { Networks?: Record<string, { IPAddress?: string }> };
 }
 
@@ -194,6 +241,8 @@ export interface ImageSummary {
   RepoDigests: string[] | null;
   Created: number;
   Size: number;
+  /** -1: not computed. */
+  SharedSize: number;
   Labels: Record<string, string> | null;
   Containers: number;
 }
@@ -239,6 +288,44 @@ export interface VersionInfo {
   Components?: { Name: string; Version: string; Details?: Record<string, string> }[];
 }
 
+/** What the engine is and has; the fields that are named here are those the CLI shows. */
+export interface SystemInfo {
+  ID: string;
+  Name: string;
+  Containers: number;
+  ContainersRunning: number;
+  ContainersPaused: number;
+  ContainersStopped: number;
+  Images: number;
+  ServerVersion: string;
+  Driver: string;
+  DriverStatus: [string, string][];
+  LoggingDriver: string;
+  CgroupDriver: string;
+  CgroupVersion: string;
+  Plugins: { Volume: string[]; Network: string[]; Log: string[] };
+  Runtimes: Record<string, { path?: string }>;
+  DefaultRuntime: string;
+  SecurityOptions: string[] | null;
+  KernelVersion: string;
+  OperatingSystem: string;
+  OSType: string;
+  Architecture: string;
+  NCPU: number;
+  MemTotal: number;
+  DockerRootDir: string;
+  Debug: boolean;
+  Labels: string[] | null;
+  HttpProxy?: string;
+  HttpsProxy?: string;
+  NoProxy?: string;
+  RegistryConfig?: { InsecureRegistryCIDRs: string[] | null; Mirrors: string[] | null };
+  LiveRestoreEnabled: boolean;
+  FirewallBackend?: { Driver: string };
+  Warnings: string[] | null;
+  [other: string]: unknown;
+}
+
 /** Values of filters by name; an event or object matches if it has one of the values of each. */
 export type Filters = Record<string, string[]>;
 
@@ -247,6 +334,17 @@ export interface Credentials {
   password?: string;
   identitytoken?: string;
   serveraddress?: string;
+}
+
+/** What a path in a container is. */
+export interface PathStat {
+  name: string;
+  size: number;
+  /** Go's: the permission bits, and above them what kind of file it is. */
+  mode: number;
+  mtime: string;
+  /** Of a symbolic link, where it leads to. */
+  linkTarget: string;
 }
 
 export interface FileChange {

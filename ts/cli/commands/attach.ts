@@ -1,25 +1,24 @@
 /** `caisson attach`. */
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+
 import { forwardSignals, join } from '../attachment.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { ExitCode } from '../failure.ts';
 
 const SHAPE: CommandShape = {
   name: 'attach',
   usage: '[OPTIONS] CONTAINER',
+  takes: [1, 1],
   summary: 'Join the streams of a running container',
   flags: [
     ['--detach-keys <keys>', 'Keys that detach (ctrl-p,ctrl-q)'],
     ['--no-stdin', 'Do not pass input on'],
-    ['--no-sig-proxy', 'Do not pass signals on'],
+    ['--sig-proxy', 'Pass signals on', 'on'],
   ],
   examples: ['caisson attach web'],
-  usageCode: 1,
 };
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<{ detachKeys?: string; stdin: boolean; sigProxy: boolean }>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1, 1);
+export default command<{ detachKeys?: string; stdin: boolean; sigProxy: boolean }>(SHAPE, async ({ flags, args }) => {
   const { containers } = engine();
   const { Id, Config, State } = await containers.inspect(args[0] ?? '');
   if (!State.Running) throw new ExitCode(1, 'caisson: cannot attach to a stopped container, start it first');
@@ -39,4 +38,4 @@ export async function run(argv: string[]): Promise<number> {
   if (how === 'ended') return (await result).StatusCode;
   process.stderr.write('read escape sequence\n');
   return 0;
-}
+});

@@ -1,5 +1,5 @@
 /** `caisson events`. */
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { parseFilters } from '../filters.ts';
 import { template } from '../format.ts';
@@ -8,6 +8,7 @@ import { timestamp } from '../time.ts';
 const SHAPE: CommandShape = {
   name: 'events',
   usage: '[OPTIONS]',
+  takes: [0, 0],
   summary: 'Show what happens in the engine',
   flags: [
     ['-f, --filter <name=value>', 'Only those that match', 'list'],
@@ -17,7 +18,6 @@ const SHAPE: CommandShape = {
     ['--until <time>', 'Up to a time or an age'],
   ],
   examples: ['caisson events --since 10m', "caisson events -f type=container --format '{{.Action}} {{.Actor.ID}}'"],
-  usageCode: 1,
 };
 
 interface EventsFlags {
@@ -28,9 +28,7 @@ interface EventsFlags {
   until?: string;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<EventsFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 0, 0);
+export default command<EventsFlags>(SHAPE, async ({ flags }) => {
   const { format = flags.json ? 'json' : undefined, since, until } = flags;
   const render = format === undefined ? undefined : template(format);
   const events = engine().events({
@@ -46,4 +44,4 @@ export async function run(argv: string[]): Promise<number> {
     process.stdout.write(`${text}\n`);
   }
   return 0;
-}
+});

@@ -1,7 +1,7 @@
 /** `caisson exec`. */
 import { readFileSync } from 'node:fs';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
 import { join } from '../attachment.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { ExitCode } from '../failure.ts';
 import { terminalSize } from '../terminal.ts';
@@ -9,6 +9,7 @@ import { terminalSize } from '../terminal.ts';
 const SHAPE: CommandShape = {
   name: 'exec',
   usage: '[OPTIONS] CONTAINER COMMAND [ARG...]',
+  takes: [2],
   summary: 'Run a command in a running container',
   flags: [
     ['-d, --detach', 'Do not wait for it'],
@@ -37,9 +38,7 @@ interface ExecFlags {
   workdir?: string;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<ExecFlags>(SHAPE, argv);
-  requireArguments({ ...SHAPE, usageCode: 1 }, args, 2);
+export default command<ExecFlags>(SHAPE, async ({ flags, args }) => {
   const [container = '', ...command] = args;
   const { detach = false, tty = false, interactive: stdin = false } = flags;
   if (tty && stdin && !detach && !process.stdin.isTTY) throw new ExitCode(1, 'caisson: the input device is not a TTY');
@@ -69,7 +68,7 @@ export async function run(argv: string[]): Promise<number> {
     resize: (rows, columns) => exec.resize(rows, columns),
   });
   return how === 'detached' ? 0 : ((await exec.exitCode()) ?? 0);
-}
+});
 
 const readLines = (path: string): string[] =>
   readFileSync(path, 'utf8')

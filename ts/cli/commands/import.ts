@@ -1,12 +1,13 @@
 /** `caisson import`. */
 import { createReadStream } from 'node:fs';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { showProgress } from '../progress.ts';
 
 const SHAPE: CommandShape = {
   name: 'import',
   usage: '[OPTIONS] FILE|URL|- [REPOSITORY[:TAG]]',
+  takes: [1, 2],
   summary: 'Make an image from a tar archive of a file system',
   flags: [
     ['-c, --change <instruction>', 'Apply a Dockerfile instruction', 'list'],
@@ -14,7 +15,6 @@ const SHAPE: CommandShape = {
     ['--platform <os/arch>', 'Platform of the image'],
   ],
   examples: ['caisson import -c \'CMD ["sh"]\' rootfs.tar mine:1'],
-  usageCode: 1,
 };
 
 interface ImportFlags {
@@ -23,9 +23,7 @@ interface ImportFlags {
   platform?: string;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<ImportFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1, 2);
+export default command<ImportFlags>(SHAPE, async ({ flags, args }) => {
   const [source = '', name] = args;
   const content = source === '-' ? process.stdin : /^https?:\/\//.test(source) ? source : createReadStream(source);
   const { images } = await engineOrStart();
@@ -37,4 +35,4 @@ export async function run(argv: string[]): Promise<number> {
   });
   await showProgress(transfer, { out: process.stdout });
   return 0;
-}
+});

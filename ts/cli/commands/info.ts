@@ -1,5 +1,5 @@
 /** `caisson info`. */
-import { type CommandShape, parseArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { template } from '../format.ts';
 import { showSize } from '../units.ts';
@@ -7,13 +7,13 @@ import { showSize } from '../units.ts';
 const SHAPE: CommandShape = {
   name: 'info',
   usage: '[OPTIONS]',
+  takes: [0],
   summary: 'Show what the engine is and has',
   flags: [
     ['-f, --format <format>', 'json or a template'],
     ['--json', 'As --format json'],
   ],
   examples: ['caisson info', "caisson info -f '{{.Driver}}'"],
-  usageCode: 1,
 };
 
 const SHOWN: [title: string, key: string][] = [
@@ -38,8 +38,7 @@ const SHOWN: [title: string, key: string][] = [
   ['Docker Root Dir', 'DockerRootDir'],
 ];
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags } = parseArguments<{ format?: string; json?: boolean }>(SHAPE, argv);
+export default command<{ format?: string; json?: boolean }>(SHAPE, async ({ flags }) => {
   const info = await engine().info();
   const { format = flags.json ? 'json' : undefined } = flags;
   if (format !== undefined) {
@@ -54,4 +53,4 @@ export async function run(argv: string[]): Promise<number> {
   const warnings = info['Warnings'];
   if (Array.isArray(warnings)) for (const warning of warnings) process.stderr.write(`${warning}\n`);
   return 0;
-}
+});

@@ -1,62 +1,57 @@
 /** `caisson inspect`. */
-import { CaissonError } from '../../client/index.ts';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
-import { ExitCode, reportFailure } from '../failure.ts';
-import { template } from '../format.ts';
+import { ExitCode } from '../failure.ts';
+import { inspectEach } from '../inspecting.ts';
 
 const SHAPE: CommandShape = {
   name: 'inspect',
   usage: '[OPTIONS] NAME|ID [NAME|ID...]',
-  summary: 'Show all about containers and images',
+  takes: [1],
+  summary: 'Show all about containers, images, networks and volumes',
   flags: [
     ['-f, --format <format>', 'json or a template'],
+    ['--json', 'As --format json'],
     ['-s, --size', 'Sizes of containers too'],
-    ['--type <type>', 'container or image'],
+    ['--type <type>', 'container, image, network or volume'],
   ],
-  examples: ['caisson inspect web', "caisson inspect -f '{{.State.Status}}' web"],
-  usageCode: 1,
+  examples: [
+    'caisson inspect web',
+    "caisson inspect -f '{{.State.Status}}' web",
+    "caisson inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web",
+  ],
 };
 
 interface InspectFlags {
   format?: string;
+  json?: boolean;
   size?: boolean;
   type?: string;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<InspectFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1);
-  if (flags.type !== undefined && flags.type !== 'container' && flags.type !== 'image')
-    throw new ExitCode(1, `caisson: "${flags.type}" is not a valid value for --type: use container or image`);
-  const render = flags.format === undefined ? undefined : template(flags.format);
-  const found: unknown[] = [];
-  let code = 0;
-  for (const name of args) {
-    try {
-      found.push(await inspect(name, flags));
-    } catch (error) {
-      code = reportFailure(error);
+export default command<InspectFlags>(SHAPE, ({ flags, args }) => {
+  const { containers, images, networks, volumes } = engine();
+  const kinds: Record<string, (name: string) => Promise<unknown>> = {
+    container: (name) => containers.inspect(name, { size: flags.size === true }),
+    image: (name) => images.inspect(name),
+    network: (name) => networks.inspect(name),
+    volume: (name) => volumes.inspect(name),
+  };
+  const { type } = flags;
+  const wanted = type === undefined ? Object.values(kinds) : [kinds[type]].filter((inspect) => inspect !== undefined);
+  if (type !== undefined && !Object.hasOwn(kinds, type))
+    throw new ExitCode(1, `caisson: unknown type: "${type}": must be one of ${Object.keys(kinds).join(', ')}`);
+  return inspectEach(args, flags.format ?? (flags.json ? 'json' : undefined), async (name) => {
+    for (const inspect of wanted) {
+      try {
+        return await inspect(name);
+      } catch (error) {
+        if (!isKind(error, 'NotFound') || type !== undefined) throw error;
+      }
     }
-  }
-  if (render === undefined) process.stdout.write(`${JSON.stringify(found, null, 4)}\n`);
-  else for (const object of found) process.stdout.write(`${render(object)}\n`);
-  return code;
-}
-
-async function inspect(name: string, { type, size = false }: InspectFlags): Promise<unknown> {
-  const { containers, images } = engine();
-  const asks = [
-    ...(type === 'image' ? [] : [() => containers.inspect(name, { size })]),
-    ...(type === 'container' ? [] : [() => images.inspect(name)]),
-  ];
-  for (const [i, ask] of asks.entries()) {
-    try {
-      return await ask();
-    } catch (error) {
-      const missing = error instanceof CaissonError && error.kind === 'NotFound';
-      if (!missing || (i === asks.length - 1 && type !== undefined)) throw error;
-    }
-  }
-  throw new CaissonError('NotFound', `No such object: ${name}`);
-}
+    throw new CaissonError('NotFound', `No such object: ${name}`, {
+      hint: 'caisson ps -a and caisson images list what is there',
+    });
+  });
+});

@@ -1,7 +1,7 @@
 /** `caisson kill`. */
 import { eachContainer } from '../eachContainer.ts';
 
-export const run = eachContainer<{ signal?: string }>(
+export default eachContainer<{ signal?: string }>(
   {
     name: 'kill',
     usage: '[OPTIONS] CONTAINER [CONTAINER...]',

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { serverOf, storeCredentials } from '../credentials.ts';
 import { ExitCode } from '../failure.ts';
@@ -10,6 +10,7 @@ import { ExitCode } from '../failure.ts';
 const SHAPE: CommandShape = {
   name: 'login',
   usage: '[OPTIONS] [SERVER]',
+  takes: [0, 1],
   summary: 'Log in to a registry; Docker Hub when none is given',
   flags: [
     ['-p, --password <text>', 'Password or token; others on this machine can see it'],
@@ -17,7 +18,6 @@ const SHAPE: CommandShape = {
     ['-u, --username <text>', 'User'],
   ],
   examples: ['caisson login -u ann --password-stdin registry.example < password'],
-  usageCode: 1,
 };
 
 interface LoginFlags {
@@ -26,9 +26,7 @@ interface LoginFlags {
   username?: string;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<LoginFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 0, 1);
+export default command<LoginFlags>(SHAPE, async ({ flags, args }) => {
   if (flags.password !== undefined && flags.passwordStdin)
     throw new ExitCode(1, 'caisson: conflicting options: cannot specify both --password and --password-stdin');
   if (flags.passwordStdin && flags.username === undefined)
@@ -43,7 +41,7 @@ export async function run(argv: string[]): Promise<number> {
   if (where !== undefined) process.stderr.write(`WARNING! Your credentials are stored unencrypted in '${where}'.\n`);
   process.stdout.write('Login Succeeded\n');
   return 0;
-}
+});
 
 async function passwordOf(flags: LoginFlags): Promise<string> {
   if (flags.passwordStdin) return (await text(process.stdin)).replace(/\r?\n$/, '');

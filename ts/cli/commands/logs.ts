@@ -1,12 +1,14 @@
 /** `caisson logs`. */
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+
 import { writeFrames } from '../attachment.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { timestamp } from '../time.ts';
 
 const SHAPE: CommandShape = {
   name: 'logs',
   usage: '[OPTIONS] CONTAINER',
+  takes: [1, 1],
   summary: 'Show the output of a container',
   flags: [
     ['--details', 'Show extra attributes'],
@@ -17,7 +19,6 @@ const SHAPE: CommandShape = {
     ['-t, --timestamps', 'Show times'],
   ],
   examples: ['caisson logs -f web', 'caisson logs --since 10m -n 100 web'],
-  usageCode: 1,
 };
 
 interface LogsFlags {
@@ -29,9 +30,7 @@ interface LogsFlags {
   timestamps?: boolean;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<LogsFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1, 1);
+export default command<LogsFlags>(SHAPE, async ({ flags, args }) => {
   const { containers } = engine();
   const { Id, Config } = await containers.inspect(args[0] ?? '');
   const { details = false, follow = false, timestamps = false, tail = 'all', since, until } = flags;
@@ -47,4 +46,4 @@ export async function run(argv: string[]): Promise<number> {
     }),
   );
   return 0;
-}
+});

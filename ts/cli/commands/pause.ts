@@ -1,7 +1,7 @@
 /** `caisson pause`. */
 import { eachContainer } from '../eachContainer.ts';
 
-export const run = eachContainer(
+export default eachContainer(
   {
     name: 'pause',
     usage: 'CONTAINER [CONTAINER...]',

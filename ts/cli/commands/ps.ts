@@ -1,14 +1,15 @@
 /** `caisson ps`. */
 import type { ContainerSummary } from '../../client/index.ts';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { parseFilters } from '../filters.ts';
-import { type Column, type ListFlags, printList } from '../table.ts';
-import { parseInteger, showAge, showSize } from '../units.ts';
+import { type Column, type ListFlags, type Listing, printList, showLabels } from '../table.ts';
+import { parseInteger, showAge, showSize, showTime } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'ps',
   usage: '[OPTIONS]',
+  takes: [0, 0],
   summary: 'List containers',
   flags: [
     ['-a, --all', 'Stopped ones too'],
@@ -22,7 +23,6 @@ const SHAPE: CommandShape = {
     ['-s, --size', 'Show sizes'],
   ],
   examples: ['caisson ps -a', "caisson ps --format '{{.Names}}: {{.Status}}'", 'caisson ps -qf status=exited'],
-  usageCode: 1,
 };
 
 interface PsFlags extends ListFlags {
@@ -34,24 +34,27 @@ interface PsFlags extends ListFlags {
   size?: boolean;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<PsFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 0, 0);
-  const limit = flags.latest ? 1 : flags.last === undefined ? 0 : parseInteger(flags.last, '--last');
+export default command<PsFlags>(SHAPE, async ({ flags }) => {
+  const limit = flags.latest ? 1 : flags.last === undefined ? 0 : parseInteger(flags.last, '-n, --last');
+  const size = flags.size === true || /\.Size\b/.test(flags.format ?? '');
   const list = await engine().containers.list({
     all: flags.all === true || limit > 0,
     ...(limit > 0 && { limit }),
-    ...(flags.size && { size: true }),
+    ...(size && { size }),
     filters: parseFilters(flags.filter),
   });
-  const columns = psColumns(flags.trunc);
   if (flags.quiet && flags.format === undefined && !flags.json) {
     for (const { Id } of list) process.stdout.write(`${flags.trunc ? Id.slice(0, 12) : Id}\n`);
     return 0;
   }
-  const [shown, hidden] = flags.size ? [[...columns, SIZE], MORE] : [columns, [SIZE, ...MORE]];
-  await printList(list, shown, flags, hidden);
+  await printList(list, containerListing({ size: flags.size === true, trunc: flags.trunc }), flags);
   return 0;
+});
+
+export function containerListing({ size, trunc }: { size: boolean; trunc: boolean }): Listing<ContainerSummary> {
+  const columns = psColumns(trunc);
+  const labels = ({ Labels }: ContainerSummary): ContainerSummary['Labels'] => Labels;
+  return size ? { columns: [...columns, SIZE], more: MORE, labels } : { columns, more: [SIZE, ...MORE], labels };
 }
 
 const psColumns = (trunc: boolean): Column<ContainerSummary>[] => [
@@ -71,24 +74,23 @@ const psColumns = (trunc: boolean): Column<ContainerSummary>[] => [
 const SIZE: Column<ContainerSummary> = {
   title: 'SIZE',
   field: 'Size',
-  value: ({ SizeRw = 0, SizeRootFs = 0 }) => `${showSize(SizeRw)} (virtual ${showSize(SizeRootFs)})`,
+  value: ({ SizeRw = 0, SizeRootFs = 0 }) =>
+    SizeRootFs > 0 ? `${showSize(SizeRw)} (virtual ${showSize(SizeRootFs)})` : showSize(SizeRw),
 };
 
 const MORE: Column<ContainerSummary>[] = [
   { title: 'STATE', field: 'State', value: ({ State }) => State },
-  { title: 'CREATED AT', field: 'CreatedAt', value: ({ Created }) => new Date(Created * 1000).toISOString() },
-  {
-    title: 'LABELS',
-    field: 'Labels',
-    value: ({ Labels }) =>
-      Object.entries(Labels ?? {})
-        .map(([key, value]) => `${key}=${value}`)
-        .join(','),
-  },
+  { title: 'CREATED AT', field: 'CreatedAt', value: ({ Created }) => showTime(Created * 1000) },
+  { title: 'LABELS', field: 'Labels', value: ({ Labels }) => showLabels(Labels) },
   {
     title: 'NETWORKS',
     field: 'Networks',
     value: ({ NetworkSettings }) => Object.keys(NetworkSettings?.Networks ?? {}).join(','),
+  },
+  {
+    title: 'LOCAL VOLUMES',
+    field: 'LocalVolumes',
+    value: ({ Mounts }) => String((Mounts ?? []).filter(({ Driver }) => Driver === 'local').length),
   },
   {
     title: 'MOUNTS',

@@ -1,6 +1,6 @@
 /** `caisson pull`. */
 import { familiarString, parseReference, referenceString, withDefaultTag } from '../../reference.ts';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { credentialsFor } from '../credentials.ts';
 import { ExitCode } from '../failure.ts';
@@ -9,6 +9,7 @@ import { showProgress } from '../progress.ts';
 const SHAPE: CommandShape = {
   name: 'pull',
   usage: '[OPTIONS] NAME[:TAG|@DIGEST]',
+  takes: [1, 1],
   summary: 'Fetch an image from its registry',
   flags: [
     ['-a, --all-tags', 'Every tag of the repository'],
@@ -16,12 +17,9 @@ const SHAPE: CommandShape = {
     ['-q, --quiet', 'No progress'],
   ],
   examples: ['caisson pull alpine:3.22', 'caisson pull --platform linux/arm64 nginx'],
-  usageCode: 1,
 };
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<{ allTags?: boolean; platform?: string; quiet?: boolean }>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1, 1);
+export default command<{ allTags?: boolean; platform?: string; quiet?: boolean }>(SHAPE, async ({ flags, args }) => {
   const given = parseReference(args[0] ?? '');
   const all = flags.allTags === true;
   if (all && (given.tag !== undefined || given.digest !== undefined))
@@ -34,4 +32,4 @@ export async function run(argv: string[]): Promise<number> {
   await showProgress(transfer, { quiet: flags.quiet === true, out: process.stdout });
   process.stdout.write(`${referenceString(reference)}\n`);
   return 0;
-}
+});

@@ -4,7 +4,7 @@ import { ExitCode } from '../failure.ts';
 
 const USAGE = 'Usage:  caisson registry serve [OPTIONS]';
 
-export async function run(argv: string[]): Promise<number> {
+async function run(argv: string[]): Promise<number> {
   const [verb, ...flags] = argv;
   if (verb === 'help' || argv.includes('--help') || argv.includes('-h')) return printHelp();
   if (verb !== 'serve')
@@ -36,3 +36,5 @@ A file for --config:
 `);
   return 0;
 }
+
+export default { run };

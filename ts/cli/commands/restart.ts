@@ -1,4 +1,4 @@
 /** `caisson restart`. */
 import { endEach } from '../eachContainer.ts';
 
-export const run = endEach('restart', 'Restart containers');
+export default endEach('restart', 'Restart containers');

@@ -1,18 +1,20 @@
 /** `caisson run`. */
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { CONTAINER_FLAGS, type ContainerFlags } from '../containerFlags.ts';
 import { ExitCode } from '../failure.ts';
 import { createContainer, startAttached, startFailure } from '../runContainer.ts';
+import { FlagError } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'run',
   usage: '[OPTIONS] IMAGE [COMMAND] [ARG...]',
+  takes: [1],
   summary: 'Create and run a new container from an image',
   flags: [
     ['-d, --detach', "Run in the background and print the container's id"],
     ['--detach-keys <keys>', 'Keys that detach (ctrl-p,ctrl-q)'],
-    ['--no-sig-proxy', 'Do not pass signals on to the container'],
+    ['--sig-proxy', 'Pass signals on to the container', 'on'],
     ...CONTAINER_FLAGS,
   ],
   examples: [
@@ -30,9 +32,7 @@ interface RunFlags extends ContainerFlags {
   sigProxy: boolean;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<RunFlags>(SHAPE, argv);
-  requireArguments({ ...SHAPE, usageCode: 125 }, args, 1);
+export default command<RunFlags>(SHAPE, async ({ flags, args }) => {
   const streams = attachedStreams(flags);
   if (flags.detach && flags.attach.length > 0)
     throw new ExitCode(125, 'caisson: conflicting options: cannot specify both --attach and --detach');
@@ -54,10 +54,10 @@ export async function run(argv: string[]): Promise<number> {
       removed: flags.rm === true,
     });
   } catch (error) {
-    if (error instanceof ExitCode) throw error;
+    if (error instanceof ExitCode || error instanceof FlagError) throw error;
     throw startFailure(error, 'run');
   }
-}
+});
 
 /** Those of `-a`; without it output, and input with `-i`. */
 function attachedStreams({ attach, detach, interactive }: RunFlags): {

@@ -1,6 +1,6 @@
 /** `caisson search`. */
 import type { SearchResult } from '../../client/index.ts';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { credentialsOfServer } from '../credentials.ts';
 import { ExitCode } from '../failure.ts';
@@ -10,6 +10,7 @@ import { type Column, type ListFlags, printList } from '../table.ts';
 const SHAPE: CommandShape = {
   name: 'search',
   usage: '[OPTIONS] TERM',
+  takes: [1, 1],
   summary: 'Search Docker Hub for images',
   flags: [
     ['-f, --filter <filter>', 'stars=N, is-official=true', 'list'],
@@ -19,7 +20,6 @@ const SHAPE: CommandShape = {
     ['--no-trunc', 'Nothing is shortened'],
   ],
   examples: ['caisson search --filter is-official=true nginx'],
-  usageCode: 1,
 };
 
 interface SearchFlags extends ListFlags {
@@ -28,9 +28,7 @@ interface SearchFlags extends ListFlags {
   trunc: boolean;
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<SearchFlags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1, 1);
+export default command<SearchFlags>(SHAPE, async ({ flags, args }) => {
   const [term = ''] = args;
   if (flags.limit !== undefined && !/^\d{1,3}$/.test(flags.limit))
     throw new ExitCode(1, `caisson: invalid argument "${flags.limit}" for "--limit" flag`);
@@ -48,6 +46,6 @@ export async function run(argv: string[]): Promise<number> {
     { title: 'STARS', field: 'StarCount', value: ({ star_count }) => String(star_count) },
     { title: 'OFFICIAL', field: 'IsOfficial', value: ({ is_official }) => (is_official ? '[OK]' : '') },
   ];
-  await printList(results, columns, flags);
+  await printList(results, { columns }, flags);
   return 0;
-}
+});

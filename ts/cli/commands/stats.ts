@@ -1,6 +1,6 @@
 /** `caisson stats`. */
 import type { StatsReading } from '../../client/index.ts';
-import { type CommandShape, parseArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { type Column, type ListFlags, printList } from '../table.ts';
 import { showSize } from '../units.ts';
@@ -8,20 +8,25 @@ import { showSize } from '../units.ts';
 const SHAPE: CommandShape = {
   name: 'stats',
   usage: '[OPTIONS] [CONTAINER...]',
+  takes: [0],
   summary: 'Show what containers use',
   flags: [
     ['-a, --all', 'Stopped ones too'],
     ['--format <format>', 'table, json or a template'],
     ['--json', 'As --format json'],
     ['--no-stream', 'Once, and not again and again'],
+    ['--no-trunc', 'Nothing is shortened'],
   ],
   examples: ['caisson stats --no-stream', "caisson stats --format '{{.Name}}: {{.CPUPerc}}' web"],
-  usageCode: 1,
 };
+
+/** `asked`: as the container was named. */
+type Reading = StatsReading & { asked: string };
 
 interface StatsFlags extends ListFlags {
   all?: boolean;
   stream: boolean;
+  trunc: boolean;
 }
 
 /** Of one processor: two busy ones are 200 %. */
@@ -55,7 +60,7 @@ const binary = (bytes: number): string => {
   return `${Number(value.toPrecision(4))}${units[at]}`;
 };
 
-const COLUMNS: Column<StatsReading>[] = [
+const COLUMNS: Column<Reading>[] = [
   { title: 'CONTAINER ID', field: 'ID', value: ({ id }) => id.slice(0, 12) },
   { title: 'NAME', field: 'Name', value: ({ name }) => name.replace(/^\//, ''), flexible: true },
   { title: 'CPU %', field: 'CPUPerc', value: (reading) => percent(cpuPercent(reading)) },
@@ -83,25 +88,32 @@ const COLUMNS: Column<StatsReading>[] = [
   { title: 'PIDS', field: 'PIDs', value: ({ pids_stats }) => String(pids_stats.current ?? 0) },
 ];
 
+const WHOLE_ID: Column<Reading> = { title: 'CONTAINER ID', field: 'ID', value: ({ id }) => id };
+const CONTAINER: Column<Reading> = { title: 'CONTAINER', field: 'Container', value: ({ asked }) => asked };
+
 /** A reading of each takes a second: all are asked at the same time. */
-async function read(names: readonly string[]): Promise<StatsReading[]> {
+async function read(names: readonly string[]): Promise<Reading[]> {
   const { containers } = engine();
   const readings = names.map(async (name) => {
-    for await (const reading of containers.stats(name, { once: true })) return [reading];
+    for await (const reading of containers.stats(name, { once: true })) return [{ ...reading, asked: name }];
     return [];
   });
   return (await Promise.all(readings)).flat();
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<StatsFlags>(SHAPE, argv);
+export default command<StatsFlags>(SHAPE, async ({ flags, args }) => {
   const { containers } = engine();
   const terminal = process.stdout.isTTY === true && flags.format === undefined && !flags.json;
   for (;;) {
-    const listed = args.length > 0 ? args : (await containers.list({ all: flags.all === true })).map(({ Id }) => Id);
+    const listed =
+      args.length > 0 ? args : (await containers.list({ all: flags.all === true })).map(({ Id }) => Id.slice(0, 12));
     const readings = await read(listed);
     if (terminal && flags.stream) process.stdout.write('\u001b[H\u001b[J');
-    await printList(readings, COLUMNS, flags);
+    await printList(
+      readings,
+      { columns: flags.trunc ? COLUMNS : [WHOLE_ID, ...COLUMNS.slice(1)], more: [CONTAINER] },
+      flags,
+    );
     if (!flags.stream) return 0;
   }
-}
+});

@@ -1,4 +1,4 @@
 /** `caisson stop`. */
 import { endEach } from '../eachContainer.ts';
 
-export const run = endEach('stop', 'Stop containers');
+export default endEach('stop', 'Stop containers');

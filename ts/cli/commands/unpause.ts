@@ -1,7 +1,7 @@
 /** `caisson unpause`. */
 import { eachContainer } from '../eachContainer.ts';
 
-export const run = eachContainer(
+export default eachContainer(
   {
     name: 'unpause',
     usage: 'CONTAINER [CONTAINER...]',

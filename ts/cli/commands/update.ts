@@ -1,13 +1,15 @@
 /** `caisson update`. */
 import type { UpdateBody } from '../../client/index.ts';
-import { type CommandShape, parseArguments, requireArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { each } from '../each.ts';
+import { ExitCode } from '../failure.ts';
 import { invalidFlag, parseCpus, parseInteger, parseSize } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'update',
   usage: '[OPTIONS] CONTAINER [CONTAINER...]',
+  takes: [1],
   summary: 'Change the limits and the restart policy of containers',
   flags: [
     ['--blkio-weight <n>', 'Share of disk time, 10 to 1000'],
@@ -24,7 +26,6 @@ const SHAPE: CommandShape = {
     ['--restart <policy>', 'no, always, unless-stopped, on-failure[:n]'],
   ],
   examples: ['caisson update --memory 512m --memory-swap 1g web', 'caisson update --restart always web db'],
-  usageCode: 1,
 };
 
 type Flags = Partial<
@@ -77,12 +78,10 @@ function body(flags: Flags): UpdateBody {
   };
 }
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags, args } = parseArguments<Flags>(SHAPE, argv);
-  requireArguments(SHAPE, args, 1);
+export default command<Flags>(SHAPE, async ({ flags, args }) => {
   const changes = body(flags);
   if (Object.values(changes).every((value) => value === undefined)) {
-    throw invalidFlag('update', '', 'you must provide one or more flags when using this command');
+    throw new ExitCode(1, 'caisson: you must provide one or more flags when using this command');
   }
   const { containers } = engine();
   return each(args, async (name) => {
@@ -90,4 +89,4 @@ export async function run(argv: string[]): Promise<number> {
     for (const warning of Warnings ?? []) process.stderr.write(`${warning}\n`);
     return name;
   });
-}
+});

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { CaissonError, type VersionInfo } from '../../client/index.ts';
 import { API_VERSION } from '../../client/transport.ts';
 import { packageRoot } from '../../packageRoot.ts';
-import { type CommandShape, parseArguments } from '../arguments.ts';
+import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { reportFailure } from '../failure.ts';
 import { template } from '../format.ts';
@@ -12,17 +12,16 @@ import { template } from '../format.ts';
 const SHAPE: CommandShape = {
   name: 'version',
   usage: '[OPTIONS]',
+  takes: [0],
   summary: 'Show the versions of client and engine',
   flags: [
     ['-f, --format <format>', 'json or a template'],
     ['--json', 'As --format json'],
   ],
   examples: ['caisson version', "caisson version -f '{{.Server.Version}}'"],
-  usageCode: 1,
 };
 
-export async function run(argv: string[]): Promise<number> {
-  const { flags } = parseArguments<{ format?: string; json?: boolean }>(SHAPE, argv);
+export default command<{ format?: string; json?: boolean }>(SHAPE, async ({ flags }) => {
   const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
   const Client = {
     Version: version,
@@ -50,7 +49,7 @@ export async function run(argv: string[]): Promise<number> {
     }
   }
   return failed === undefined ? 0 : reportFailure(failed);
-}
+});
 
 const list = (object: object): string =>
   Object.entries(object)
