@@ -4,7 +4,7 @@
  *   <data>/volumes/<name>/_data
  */
 import { mkdirSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
@@ -74,12 +74,11 @@ export class LocalVolumes implements VolumeLookup {
   /** Docker's rule: an image's files at the mount point fill a volume that is still empty. */
   async copyUp(mount: MountPoint, layers: string[], upper: string): Promise<void> {
     if (!mount.copyUp || mount.subpath) return;
-    const held = await readdir(mount.source).catch((error: NodeJS.ErrnoException) => {
+    await access(mount.source).catch((error: NodeJS.ErrnoException) => {
       const why = error.code === 'ENOENT' ? 'no such file or directory' : error.message;
       const what = `error while mounting volume '${mount.name}': failed to mount local volume: mount ${mount.source}`;
       throw new CaissonError('System', `${what}: ${why}`, { code: 'VOLUME_UNREACHABLE', cause: error });
     });
-    if (held.length > 0) return;
     try {
       await this.#native.copyUp({ lower: layers, upper, source: mount.destination, target: mount.source });
     } catch (error) {

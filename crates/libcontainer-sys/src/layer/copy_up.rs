@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat,
-    chownat, copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2,
-    readlinkat, seek, statat, symlinkat, syncfs, utimensat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, ResolveFlags, SeekFrom, Stat,
+    Timespec, Timestamps, Uid, chmodat, chownat, copy_file_range, fchmod, fchown, flock, fstat, fsync, ftruncate,
+    futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, renameat, renameat_with, seek, statat, symlinkat,
+    syncfs, utimensat,
 };
 use rustix::io::Errno;
 
@@ -30,8 +31,28 @@ pub struct CopyUpOptions {
     pub target: PathBuf,
 }
 
-/// Nothing happens when the image has no such directory or the volume is not empty.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+
+/// Beside the volume: a copy under way, and a complete one whose entries move into the volume one by one. So what a
+/// kill leaves is never taken for what a container has written.
+const UNDER_WAY: &[u8] = b".copying";
+const COMPLETE: &[u8] = b".copied";
+
+/// Nothing happens when the image has no such directory or the volume is not empty. A copy that was cut off is begun
+/// anew or brought to its end.
 pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
+    let path = options.target.as_os_str().as_bytes();
+    let target = Rc::new(open_directory(&options.target)?);
+    let beside = Rc::new(open_directory(options.target.parent().unwrap_or(Path::new("/")))?);
+    // Two containers may be created over the same volume at once.
+    flock(&*beside, FlockOperation::LockExclusive).map_err(system("lock", path))?;
+    remove_at(&beside, UNDER_WAY, UNDER_WAY)?;
+    if statat(&*beside, COMPLETE, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return move_in(&beside, &target, path);
+    }
+    if !entries(&target, path)?.is_empty() {
+        return Ok(());
+    }
     let layers: Vec<PathBuf> = options.upper.iter().chain(&options.lower).cloned().collect();
     let image = view::open(&layers)?;
     let shown = options.source.as_os_str().as_bytes();
@@ -39,32 +60,49 @@ pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other.map_err(system("open in the image", shown))?,
     };
-    let target = open_target(&options.target)?;
-    let names = entries(&target, options.target.as_os_str().as_bytes())?;
-    if !names.is_empty() {
-        return Ok(());
+    let device = |dir: &OwnedFd| fstat(dir).map(|stat| stat.st_dev).map_err(system("stat", path));
+    if device(&beside)? != device(&target)? {
+        // An administrator has mounted a filesystem there, into which nothing can be renamed.
+        return fill(&source, target.clone(), path).or_else(|error| {
+            entries(&target, path)?.iter().try_for_each(|name| remove_at(&target, name, name)).and(Err(error))
+        });
     }
-    let target = Rc::new(target);
-    let mut copy = Copy { links: HashMap::new(), targets: Dirs::new(target.clone()) };
-    let result = copy.directory(&source, &target, &mut Vec::new()).and_then(|()| {
-        // Half a copy would also be what a power cut leaves once the volume is known.
-        syncfs(&*target).map_err(system("sync", options.target.as_os_str().as_bytes()))
-    });
-    if result.is_err() {
-        // Half a copy would count as a filled volume at the next start.
-        for name in entries(&target, b".")? {
-            remove_at(&target, &name, &name)?;
+    mkdirat(&*beside, UNDER_WAY, Mode::RWXU).map_err(system("mkdir", path))?;
+    let staged = open_beneath(&beside, UNDER_WAY, DIRECTORY).map_err(system("open", path))?;
+    fill(&source, Rc::new(staged), path)
+        .and_then(|()| renameat(&*beside, UNDER_WAY, &*beside, COMPLETE).map_err(system("rename", path)))
+        .or_else(|error| remove_at(&beside, UNDER_WAY, UNDER_WAY).and(Err(error)))?;
+    move_in(&beside, &target, path)
+}
+
+/// Synced: a power cut must not leave the name of a complete copy without its data.
+fn fill(source: &OwnedFd, into: Rc<OwnedFd>, path: &[u8]) -> Result<()> {
+    let mut copy = Copy { links: HashMap::new(), targets: Dirs::new(into.clone()) };
+    copy.directory(source, &into, &mut Vec::new())?;
+    syncfs(&*into).map_err(system("sync", path))
+}
+
+/// A complete copy becomes what the volume holds.
+fn move_in(beside: &OwnedFd, target: &OwnedFd, path: &[u8]) -> Result<()> {
+    let staged = open_beneath(beside, COMPLETE, DIRECTORY).map_err(system("open", path))?;
+    let stat = fstat(&staged).map_err(system("stat", path))?;
+    for name in entries(&staged, path)? {
+        match renameat_with(&staged, &*name, target, &*name, RenameFlags::NOREPLACE) {
+            // Written meanwhile by a container that mounts the volume: newer than the image's.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(system("rename", path)(errno)),
         }
     }
-    result
+    attributes(&staged, target, &stat, path)?;
+    fsync(target).map_err(system("sync", path))?;
+    remove_at(beside, COMPLETE, COMPLETE)
 }
 
 fn open_in_root(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // A rename or mount anywhere on the host during a `..` makes the kernel ask for another try (openat2(2), EAGAIN).
     for _ in 0..1000 {
-        match openat2(root, path, flags, Mode::empty(), resolve) {
+        match openat2(root, path, DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
             other => return other,
         }
@@ -72,9 +110,9 @@ fn open_in_root(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     Err(Errno::AGAIN)
 }
 
-fn open_target(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).map_err(system("open", path.as_os_str().as_bytes()))
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    openat(CWD, path, DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(system("open", path.as_os_str().as_bytes()))
 }
 
 fn entries(dir: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>> {
@@ -107,11 +145,7 @@ impl Copy {
             path.pop();
         }
         let stat = fstat(source).map_err(system("stat", &shown))?;
-        fchown(target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
-            .map_err(system("chown", &shown))?;
-        fchmod(target, Mode::from_raw_mode(stat.st_mode)).map_err(system("chmod", &shown))?;
-        xattr::set_on_fd(target, &xattr::of_fd(source, &shown)?, &shown)?;
-        futimens(target, &times(&stat)).map_err(system("set the times of", &shown))
+        attributes(source, target, &stat, &shown)
     }
 
     fn entry(&mut self, source: &OwnedFd, target: &OwnedFd, path: &mut Vec<Vec<u8>>) -> Result<()> {
@@ -122,7 +156,7 @@ impl Copy {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
             mkdirat(target, name, Mode::RWXU).map_err(system("mkdir", &shown))?;
-            let open = |dir| open_beneath(dir, name, OFlags::RDONLY | OFlags::DIRECTORY);
+            let open = |dir| open_beneath(dir, name, DIRECTORY);
             let below = open(source).map_err(system("open", &shown))?;
             let into = open(target).map_err(system("open", &shown))?;
             return self.directory(&below, &into, path);
@@ -167,16 +201,21 @@ impl Copy {
     }
 }
 
+/// `stat` is of `from`.
+fn attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat, shown: &[u8]) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchown(to, Some(uid), Some(gid)).map_err(system("chown", shown))?;
+    fchmod(to, Mode::from_raw_mode(stat.st_mode)).map_err(system("chmod", shown))?;
+    xattr::set_on_fd(to, &xattr::of_fd(from, shown)?, shown)?;
+    futimens(to, &times(stat)).map_err(system("set the times of", shown))
+}
+
 fn regular(source: &OwnedFd, target: &OwnedFd, name: &[u8], stat: &Stat, shown: &[u8]) -> Result<()> {
     let from = open_beneath(source, name, OFlags::RDONLY | OFlags::NONBLOCK).map_err(system("open", shown))?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let to = openat(target, name, flags, Mode::RUSR | Mode::WUSR).map_err(system("create", shown))?;
     data(&from, &to, stat.st_size.cast_unsigned()).map_err(system("copy", shown))?;
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    fchown(&to, Some(uid), Some(gid)).map_err(system("chown", shown))?;
-    fchmod(&to, Mode::from_raw_mode(stat.st_mode)).map_err(system("chmod", shown))?;
-    xattr::set_on_fd(&to, &xattr::of_fd(&from, shown)?, shown)?;
-    futimens(&to, &times(stat)).map_err(system("set the times of", shown))
+    attributes(&from, &to, stat, shown)
 }
 
 /// The parts between the holes.
@@ -293,6 +332,40 @@ mod tests {
         fs::write(options.target.join("mine"), "").unwrap();
         copy_up(&options).unwrap();
         assert_eq!(fs::read_dir(&options.target).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_begun_anew_or_brought_to_its_end() {
+        // How far the copy came that was cut off, as its directories tell; and whether a container has written since.
+        for (staged, written) in [(UNDER_WAY, false), (COMPLETE, false), (COMPLETE, true)] {
+            let scratch = Scratch::new("copy");
+            let mut options = image(&scratch);
+            copy_up(&options).unwrap();
+            let whole = tree(&options.target);
+            // The same once more, cut off: half of the entries are still, or only, in the directory beside the volume.
+            let beside = scratch.path(std::str::from_utf8(staged).unwrap());
+            if staged == COMPLETE {
+                fs::create_dir(&beside).unwrap();
+                for name in ["file", "sub", "pipe"] {
+                    fs::rename(options.target.join(name), beside.join(name)).unwrap();
+                }
+            } else {
+                fs::rename(&options.target, &beside).unwrap();
+                fs::create_dir(&options.target).unwrap();
+                fs::remove_file(beside.join("replaced")).unwrap();
+            }
+            if written {
+                fs::write(options.target.join("pipe"), "a container's").unwrap();
+                options.lower.clear();
+            }
+            copy_up(&options).unwrap();
+            assert!(!beside.exists());
+            if written {
+                assert_eq!(fs::read(options.target.join("pipe")).unwrap(), b"a container's");
+            } else {
+                assert_eq!(tree(&options.target), whole);
+            }
+        }
     }
 
     #[test]

@@ -525,3 +525,28 @@ fn extended_attributes_of_libarchive() {
     );
     assert_eq!(record("path", b"x"), b"9 path=x\n");
 }
+
+/// CVE-2025-47290: a layer that makes a symlink where another one, unpacked at the same time, has a directory.
+#[test]
+fn layers_that_are_applied_at_once_do_not_meet() {
+    let scratch = Scratch::new("race");
+    let sentinel = scratch.path("sentinel");
+    fs::create_dir(&sentinel).unwrap();
+    fs::write(sentinel.join("file"), "untouched").unwrap();
+    let before = tree(&sentinel);
+    let out = sentinel.to_str().unwrap();
+    let swapped = || vec![Raw::dir("d"), Raw::link(b'2', "d", out)];
+    let attacker = archive(&(0..8).flat_map(|_| swapped()).collect::<Vec<_>>());
+    let victim = archive(&(0..8).map(|index| Raw::file(format!("d/file{index}"), "evil")).collect::<Vec<_>>());
+    for round in 0..500 {
+        let (one, two) = (scratch.path("one"), scratch.path("two"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| apply(&attacker, &one).unwrap());
+            apply(&victim, &two).unwrap();
+        });
+        assert_eq!(tree(&sentinel), before, "round {round}");
+        assert!(two.join("d").symlink_metadata().unwrap().is_dir(), "round {round}");
+        remove_tree(&one).unwrap();
+        remove_tree(&two).unwrap();
+    }
+}
