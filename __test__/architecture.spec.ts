@@ -7,9 +7,17 @@ import { packageRoot } from '../ts/packageRoot.ts';
 const read = (path: string): string => readFileSync(join(packageRoot, path), 'utf8');
 const sources = (pattern: string): string[] => globSync(pattern, { cwd: packageRoot }).sort();
 
-const LEAVES = ['errdefs', 'log', 'oci', 'digest', 'reference', 'async', 'packageRoot', 'nativeFiles'].map(
-  (name) => `ts/${name}.ts`,
-);
+const LEAVES = [
+  'errdefs',
+  'log',
+  'oci',
+  'digest',
+  'reference',
+  'strictJson',
+  'async',
+  'packageRoot',
+  'nativeFiles',
+].map((name) => `ts/${name}.ts`);
 
 /** Which parts a part may import, beside the leaves and itself. Wire types of the engine: `ts/engine/api/schemas/`. */
 const ALLOWED: [part: string, mayImport: string[]][] = [

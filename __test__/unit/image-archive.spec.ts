@@ -9,6 +9,7 @@ import { sha256Of } from '../../ts/digest.ts';
 import { readArchive } from '../../ts/engine/images/archive.ts';
 import { readBundles } from '../../ts/engine/images/bundles.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
+import { MEDIA_TYPES } from '../../ts/oci.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'caisson-archive-'));
 const never = new AbortController().signal;
@@ -114,23 +115,33 @@ describe('an archive', () => {
 
 describe('an index', () => {
   const digest = (text: string): string => sha256Of(text);
+  const describes = (text: string, mediaType: string = MEDIA_TYPES.ociManifest, more: object = {}): object => ({
+    mediaType,
+    digest: digest(text),
+    size: Buffer.byteLength(text),
+    ...more,
+  });
   const layout = (index: object, blobs: string[]): Map<string, Buffer> =>
     new Map([
       ['index.json', Buffer.from(JSON.stringify(index))],
       ...blobs.map((text): [string, Buffer] => [`blobs/${digest(text).replace(':', '/')}`, Buffer.from(text)]),
     ]);
+  const indexOf = (...manifests: object[]): object => ({ schemaVersion: 2, manifests });
   const config = '{"rootfs":{"type":"layers","diff_ids":[]}}';
-  const manifest = JSON.stringify({ schemaVersion: 2, config: { digest: digest(config) }, layers: [] });
+  const image = { schemaVersion: 2, config: describes(config, MEDIA_TYPES.ociConfig), layers: [] };
+  const manifest = JSON.stringify(image);
+  const amd64 = { platform: PLATFORM };
 
   it('leads to the manifest of the platform', () => {
-    const inner = JSON.stringify({
-      manifests: [
-        { digest: digest('other'), platform: { os: 'linux', architecture: 'arm64' } },
-        { digest: digest(manifest), platform: { os: 'linux', architecture: 'amd64' } },
-      ],
-    });
+    const inner = JSON.stringify(
+      indexOf(
+        describes('other', MEDIA_TYPES.ociManifest, { platform: { os: 'linux', architecture: 'arm64' } }),
+        describes(manifest, MEDIA_TYPES.ociManifest, amd64),
+      ),
+    );
     const annotations = { 'io.containerd.image.name': 'docker.io/library/a:b' };
-    const documents = layout({ manifests: [{ digest: digest(inner), annotations }] }, [inner, manifest, config]);
+    const outer = indexOf(describes(inner, MEDIA_TYPES.ociIndex, { annotations }));
+    const documents = layout(outer, [inner, manifest, config]);
     expect(readBundles(documents, PLATFORM)).toMatchObject([
       { names: ['docker.io/library/a:b'], manifest: { digest: digest(manifest) }, layerPaths: [] },
     ]);
@@ -139,24 +150,43 @@ describe('an index', () => {
 
   it('is not followed to an attestation', () => {
     const platform = { os: 'unknown', architecture: 'unknown' };
-    const manifests = [{ digest: digest('attestation'), platform }, { digest: digest(manifest) }];
-    expect(readBundles(layout({ manifests }, ['attestation', manifest, config]), PLATFORM)).toHaveLength(1);
+    const outer = indexOf(describes('attestation', MEDIA_TYPES.ociManifest, { platform }), describes(manifest));
+    expect(readBundles(layout(outer, ['attestation', manifest, config]), PLATFORM)).toHaveLength(1);
   });
 
-  it('is refused when it is a manifest at the same time (CVE-2021-41190)', () => {
-    const both = JSON.stringify({ manifests: [], layers: [], config: { digest: digest(config) } });
-    expect(() => readBundles(layout({ manifests: [{ digest: digest(both) }] }, [both, config]), PLATFORM)).toThrow(
-      'both an index and a manifest',
-    );
+  it.each([
+    ['both an index and a manifest', { ...image, manifests: [] }, 'both an index and a manifest'],
+    ['another type than the index says', { ...image, mediaType: MEDIA_TYPES.dockerManifest }, 'it was served as'],
+    ['a key that others read as another', { ...image, Layers: [] }, 'which some read as layers'],
+    ['a key twice', manifest.replace('{', '{"layers":[],'), 'appears twice'],
+    ['a layer that is null', { ...image, layers: [null] }, 'layers[0] is no object'],
+    ['a digest that is a path', { ...image, layers: [{ digest: 'sha256:../x' }] }, 'layers[0] has no mediaType'],
+  ])('is refused when it names %s (CVE-2021-41190)', (_what, document, message) => {
+    const text = typeof document === 'string' ? document : JSON.stringify(document);
+    const documents = layout(indexOf(describes(text)), [text, config]);
+    expect(() => readBundles(documents, PLATFORM)).toThrow(message);
+    documents.set('manifest.json', Buffer.from('[{"Config":"c.json","RepoTags":null,"Layers":[]}]'));
+    expect(() => readBundles(documents, PLATFORM)).toThrow(message);
   });
 
-  it('does not lead in circles', () => {
-    const self = `blobs/sha256/${'a'.repeat(64)}`;
-    const loop = { manifests: [{ digest: `sha256:${'a'.repeat(64)}`, platform: PLATFORM }] };
-    const documents = new Map([
-      ['index.json', Buffer.from(JSON.stringify(loop))],
-      [self, Buffer.from(JSON.stringify(loop))],
-    ]);
+  it('is refused when a manifest has other bytes than its digest', () => {
+    const documents = layout(indexOf(describes(manifest)), [manifest, config]);
+    documents.set(`blobs/${digest(manifest).replace(':', '/')}`, Buffer.from(manifest.replace('[]', '[ ]')));
+    expect(() => readBundles(documents, PLATFORM)).toThrow(`${digest(manifest)}: `);
+  });
+
+  it('of an archive of Docker may name artifacts beside the image', () => {
+    const signature = JSON.stringify({ ...image, config: describes('{}', 'application/vnd.oci.empty.v1+json') });
+    const documents = layout(indexOf(describes(signature), describes(manifest)), [signature, manifest, config]);
+    documents.set('manifest.json', Buffer.from('[{"Config":"c.json","RepoTags":null,"Layers":[]}]'));
+    documents.set('c.json', Buffer.from(config));
+    expect(readBundles(documents, PLATFORM)).toMatchObject([{ manifest: { digest: digest(manifest) } }]);
+  });
+
+  it('that names itself is refused: no digest can', () => {
+    const self = describes('x', MEDIA_TYPES.ociIndex, amd64);
+    const documents = layout(indexOf(self), ['x']);
+    documents.set(`blobs/${digest('x').replace(':', '/')}`, Buffer.from(JSON.stringify(indexOf(self))));
     expect(() => readBundles(documents, PLATFORM)).toThrow(CaissonError);
   });
 });

@@ -1,9 +1,11 @@
 /** Manifests, indexes and platforms: what is taken for which, and what is refused. */
 import { describe, expect, it } from 'vitest';
+import { CaissonError } from '../../ts/errdefs.ts';
 import type { Descriptor } from '../../ts/oci.ts';
 import { decode } from '../../ts/registry/client/documents.ts';
 import { choosePlatform } from '../../ts/registry/client/platform.ts';
 import { isInsecure, proxyFor } from '../../ts/registry/client/settings.ts';
+import { parseManifest } from '../../ts/registry/server/document.ts';
 import { OCI_INDEX, OCI_MANIFEST } from '../helpers/scriptedRegistry.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
@@ -40,6 +42,7 @@ describe('documents', () => {
       OCI_MANIFEST,
       'layers[0] has the key "Digest", which some read as digest',
     ],
+    ['a key twice', '{"schemaVersion":2,"layers":[],"layers":[]}', OCI_MANIFEST, 'appears twice'],
     ['no object', [], OCI_MANIFEST, 'no object'],
     ['null', 'null', OCI_MANIFEST, 'no object'],
     ['no JSON', '{', OCI_MANIFEST, 'not JSON'],
@@ -71,6 +74,50 @@ describe('documents', () => {
     ],
   ])('refuse %s', (_what, document, type, message) => {
     expect(() => decode(bytes(document), type)).toThrow(message);
+  });
+
+  it('answer 5,000 mutations with one meaning, the same at both ends, or a named refusal (row 38)', () => {
+    const own = { ...layer, digest: `sha256:${'b'.repeat(64)}` };
+    const texts = [{ ...manifest, layers: [own] }, { schemaVersion: 2, manifests: [{ ...layer, mediaType: OCI_MANIFEST }] }];
+    const pieces = [
+      'null',
+      '1e999',
+      '-1',
+      '9'.repeat(400),
+      '{}',
+      '[',
+      '""',
+      '"layers":[],',
+      '\u0000',
+      '}',
+      '['.repeat(1e5),
+    ];
+    // A fixed sequence (linear congruential), so that a failure can be repeated.
+    let seed = 1;
+    const next = (below: number): number => {
+      seed = (seed * 1103515245 + 12345) % 2147483648;
+      return seed % below;
+    };
+    let read = 0;
+    for (let i = 0; i < 5000; i++) {
+      const text = JSON.stringify(texts[i % 2]);
+      const type = i % 2 === 0 ? OCI_MANIFEST : OCI_INDEX;
+      const at = next(text.length);
+      const mutated = Buffer.from(text.slice(0, at) + pieces[next(pieces.length)] + text.slice(at + next(12)));
+      let pulled: ReturnType<typeof decode> | undefined;
+      try {
+        pulled = decode(mutated, type);
+      } catch (error) {
+        expect(error).toBeInstanceOf(CaissonError);
+      }
+      if (pulled === undefined) continue;
+      read++;
+      const served = parseManifest(mutated, type, undefined);
+      const named =
+        pulled.kind === 'index' ? pulled.index.manifests : [pulled.manifest.config, ...pulled.manifest.layers];
+      expect(served.references.map((one) => one.digest)).toEqual(named.map((one) => one.digest));
+    }
+    expect(read).toBeGreaterThan(50);
   });
 });
 

@@ -1,7 +1,8 @@
 /**
- * JSON of manifests and indexes, read in one way by the client and by the server: one digest has one meaning
- * (CVE-2021-41190), so what another program could read as something else is refused.
+ * JSON of manifests and indexes, read in one way by the client, by the server and from archives: one digest has one
+ * meaning (CVE-2021-41190), so what another program could read as something else is refused.
  */
+import { parseStrictly } from '../strictJson.ts';
 
 export const MAX_MANIFEST_BYTES = 4 << 20;
 
@@ -20,12 +21,12 @@ const DOCUMENT_KEYS = [
   'artifactType',
   'annotations',
 ];
-const DESCRIPTOR_KEYS = ['mediaType', 'digest', 'size', 'urls'];
+const DESCRIPTOR_KEYS = ['mediaType', 'digest', 'size', 'urls', 'annotations', 'platform'];
 
 export function parseDocument(bytes: Uint8Array, invalid: Invalid): Json {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    value = parseStrictly(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
     // A RangeError: nested so deep that the parser gives up.
     throw invalid(`not JSON (${error instanceof Error ? error.message.slice(0, 100) : 'unreadable'})`);

@@ -1,7 +1,9 @@
 /** What an archive says it holds: the images of `docker save`'s manifest.json, or of an OCI layout's index.json. */
-import { isDigest, sha256Of } from '../../digest.ts';
+import { sha256Of } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { type Descriptor, type ImageIndex, type ImageManifest, MEDIA_TYPES, type Platform } from '../../oci.ts';
+import { checkBytes, type Decoded, decode } from '../../registry/client/documents.ts';
+import { parseDocument } from '../../registry/json.ts';
 import { parseJson } from '../api/json.ts';
 
 export interface Bundle {
@@ -21,12 +23,12 @@ export function readBundles(documents: ReadonlyMap<string, Buffer>, platform: Pl
   const manifest = documents.get('manifest.json');
   if (manifest !== undefined) return dockerBundles(manifest, documents);
   const index = documents.get('index.json');
-  if (index !== undefined) return layoutBundles(parse<ImageIndex>(index, 'index.json'), documents, platform);
+  if (index !== undefined) return layoutBundles(readIndex(index), documents, platform);
   throw invalid('it has neither manifest.json nor index.json');
 }
 
 function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>): Bundle[] {
-  const list = parse<unknown>(manifest, 'manifest.json');
+  const list = within('manifest.json', () => parseJson(manifest));
   if (!Array.isArray(list)) throw invalid('manifest.json is not a list');
   const described = manifestsByConfig(documents);
   return list.map((item: unknown) => {
@@ -48,45 +50,36 @@ function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>)
 /** Docker's archives have been OCI layouts as well since 25: what the index names, by the digest of its config. */
 function manifestsByConfig(documents: ReadonlyMap<string, Buffer>): Map<string, NonNullable<Bundle['manifest']>> {
   const found = new Map<string, NonNullable<Bundle['manifest']>>();
-  const text = documents.get('index.json');
-  const index = text === undefined ? undefined : parse<ImageIndex>(text, 'index.json');
-  for (const descriptor of Array.isArray(index?.manifests) ? index.manifests : []) {
+  const index = documents.get('index.json');
+  for (const descriptor of index === undefined ? [] : readIndex(index).manifests) {
     const bytes = documents.get(blobPath(descriptor));
-    const document = bytes && parse<ImageManifest & Partial<ImageIndex>>(bytes, descriptor.digest);
-    if (bytes === undefined || document === undefined || document.manifests !== undefined) continue;
-    if (isDigest(document.config?.digest) && Array.isArray(document.layers))
-      found.set(document.config.digest, known(descriptor.digest, document, bytes));
+    const read = bytes === undefined ? undefined : readImage(descriptor, bytes);
+    if (bytes !== undefined && read?.kind === 'manifest')
+      found.set(read.manifest.config.digest, known(descriptor, read.manifest, bytes));
   }
   return found;
 }
 
 const known = (
-  digest: string,
-  { mediaType, layers }: ImageManifest,
+  { digest, mediaType }: Descriptor,
+  { layers }: ImageManifest,
   bytes: Buffer,
-): NonNullable<Bundle['manifest']> => ({
-  digest,
-  mediaType: mediaType ?? MEDIA_TYPES.ociManifest,
-  bytes,
-  layers,
-});
+): NonNullable<Bundle['manifest']> => ({ digest, mediaType, bytes, layers });
 
 function layoutBundles(index: ImageIndex, documents: ReadonlyMap<string, Buffer>, platform: Platform): Bundle[] {
-  if (!Array.isArray(index.manifests)) throw invalid('index.json has no manifests');
   // Attestations stand beside their image, for a platform that none is made for.
-  const images = index.manifests.filter((descriptor) => descriptor?.platform?.os !== 'unknown');
-  return images.map((descriptor) => {
-    const name = nameOf(descriptor);
-    const { manifest, bytes, digest } = manifestOf(descriptor, documents, platform, 0);
-    if (!Array.isArray(manifest.layers)) throw invalid(`manifest ${digest} has no layers`);
+  const images = index.manifests.filter((descriptor) => descriptor.platform?.os !== 'unknown');
+  return images.map((named) => {
+    const name = nameOf(named);
+    const { manifest, bytes, descriptor } = manifestOf(named, documents, platform, 0);
     const config = blob(manifest.config, documents);
     if (sha256Of(config) !== manifest.config.digest)
-      throw invalid(`the config of manifest ${digest} is not ${manifest.config.digest}`);
+      throw invalid(`the config of manifest ${descriptor.digest} is not ${manifest.config.digest}`);
     return {
       names: name === undefined ? [] : [name],
       config,
       layerPaths: manifest.layers.map(blobPath),
-      manifest: known(digest, manifest, bytes),
+      manifest: known(descriptor, manifest, bytes),
     };
   });
 }
@@ -96,18 +89,42 @@ function manifestOf(
   documents: ReadonlyMap<string, Buffer>,
   platform: Platform,
   depth: number,
-): { manifest: ImageManifest; bytes: Buffer; digest: string } {
+): { manifest: ImageManifest; bytes: Buffer; descriptor: Descriptor } {
   const bytes = blob(descriptor, documents);
-  const document = parse<ImageManifest & Partial<ImageIndex>>(bytes, descriptor.digest);
-  if (document.manifests !== undefined && document.layers !== undefined)
-    throw invalid(`${descriptor.digest} is both an index and a manifest`);
-  if (document.manifests === undefined) return { manifest: document, bytes, digest: descriptor.digest };
+  const document = readDocument(descriptor, bytes);
+  if (document.kind === 'manifest') return { manifest: document.manifest, bytes, descriptor };
   const fits = ({ platform: p }: Descriptor): boolean =>
     p !== undefined && p.os === platform.os && p.architecture === platform.architecture;
-  const child = Array.isArray(document.manifests) ? document.manifests.find(fits) : undefined;
+  const child = document.index.manifests.find(fits);
   if (child === undefined || depth > 3)
     throw new CaissonError('NotFound', `the archive has no image for ${platform.os}/${platform.architecture}`);
   return manifestOf(child, documents, platform, depth + 1);
+}
+
+/** The archive's own index, which nothing describes; its media type may be left out. */
+function readIndex(bytes: Buffer): ImageIndex {
+  const type = within('index.json', () => parseDocument(bytes, invalid))['mediaType'] ?? MEDIA_TYPES.ociIndex;
+  const read = within('index.json', () => decode(bytes, String(type)));
+  if (read.kind !== 'index') throw invalid('index.json is no index');
+  return read.index;
+}
+
+/** As it is read when it comes from a registry: one digest has one meaning. */
+function readDocument(descriptor: Descriptor, bytes: Buffer): Decoded {
+  return within(descriptor.digest, () => {
+    checkBytes(bytes, descriptor);
+    return decode(bytes, descriptor.mediaType);
+  });
+}
+
+/** Undefined for what is no image: signatures and other artifacts may stand beside one. */
+function readImage(descriptor: Descriptor, bytes: Buffer): Decoded | undefined {
+  try {
+    return readDocument(descriptor, bytes);
+  } catch (error) {
+    if (error instanceof CaissonError && error.code === 'MANIFEST_UNSUPPORTED') return undefined;
+    throw error;
+  }
 }
 
 function nameOf({ annotations }: Descriptor): string | undefined {
@@ -117,10 +134,7 @@ function nameOf({ annotations }: Descriptor): string | undefined {
   return full ?? (ref?.includes(':') || ref?.includes('/') ? ref : undefined);
 }
 
-function blobPath(descriptor: Descriptor): string {
-  if (!isDigest(descriptor?.digest)) throw invalid('a descriptor without a valid digest');
-  return `blobs/${descriptor.digest.replace(':', '/')}`;
-}
+const blobPath = ({ digest }: Descriptor): string => `blobs/${digest.replace(':', '/')}`;
 
 function blob(descriptor: Descriptor, documents: ReadonlyMap<string, Buffer>): Buffer {
   const found = documents.get(blobPath(descriptor));
@@ -128,10 +142,11 @@ function blob(descriptor: Descriptor, documents: ReadonlyMap<string, Buffer>): B
   return found;
 }
 
-function parse<T>(bytes: Buffer, name: string): T {
+function within<T>(name: string, read: () => T): T {
   try {
-    return parseJson(bytes) as T;
+    return read();
   } catch (error) {
+    if (error instanceof CaissonError && error.code === 'MANIFEST_UNSUPPORTED') throw error;
     throw invalid(`${name}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

@@ -106,11 +106,24 @@ function checkIndex({ manifests, ...rest }: Record<string, unknown>): ImageIndex
 }
 
 function checkDescriptor(value: unknown, name: string): Descriptor {
-  const { mediaType, digest, size, platform } = parseDescriptor(value, name, invalid);
+  const { mediaType, digest, size, platform, annotations } = parseDescriptor(value, name, invalid);
   if (typeof mediaType !== 'string' || mediaType.length > 255) throw invalid(`${name} has no mediaType`);
   if (!isDigest(digest)) throw invalid(`${name} has no valid digest: ${JSON.stringify(digest)?.slice(0, 150)}`);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid(`${name} has no valid size`);
-  return { mediaType, digest, size, ...(platform == null ? {} : { platform: checkPlatform(platform, name) }) };
+  return {
+    mediaType,
+    digest,
+    size,
+    ...(platform == null ? {} : { platform: checkPlatform(platform, name) }),
+    ...(annotations == null ? {} : { annotations: checkAnnotations(annotations, name) }),
+  };
+}
+
+function checkAnnotations(value: unknown, name: string): Record<string, string> {
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (!isObject || !Object.values(value).every((text) => typeof text === 'string'))
+    throw invalid(`${name} has no valid annotations`);
+  return value as Record<string, string>;
 }
 
 function checkPlatform(value: unknown, name: string): Platform {
