@@ -1,8 +1,11 @@
 /** A registry over node:http that does to each request what a test says, and remembers what it was asked. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { Issued } from './certificates.ts';
 
 export const sha256 = (data: string | Buffer): string => `sha256:${createHash('sha256').update(data).digest('hex')}`;
 
@@ -19,11 +22,18 @@ export interface Seen {
 export type Fault = (request: IncomingMessage, response: ServerResponse, attempt: number) => boolean;
 
 export class ScriptedRegistry implements AsyncDisposable {
-  readonly #server = createServer((request, response) => this.#serve(request, response));
+  readonly #server: ReturnType<typeof createServer>;
   readonly seen: Seen[] = [];
   readonly manifests = new Map<string, { type: string; body: Buffer; headers?: Record<string, string> }>();
   readonly blobs = new Map<string, Buffer>();
   fault: Fault = () => false;
+
+  /** With a certificate it speaks TLS. */
+  constructor(tls?: Issued) {
+    const serve = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
+    const files = tls && { cert: readFileSync(tls.certificate), key: readFileSync(tls.key) };
+    this.#server = files === undefined ? createServer(serve) : createTlsServer(files, serve);
+  }
 
   async listen(): Promise<this> {
     this.#server.listen(0, '127.0.0.1');

@@ -1,16 +1,24 @@
 /** To whom credentials go, and to whom never. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseReference } from '../../ts/reference.ts';
 import { judgeRealm, parseChallenges } from '../../ts/registry/client/challenge.ts';
 import { RegistryClient } from '../../ts/registry/client/client.ts';
-import { problem, ScriptedRegistry } from '../helpers/scriptedRegistry.ts';
+import { TestAuthority } from '../helpers/certificates.ts';
+import { OCI_MANIFEST, problem, ScriptedRegistry } from '../helpers/scriptedRegistry.ts';
 
 const platform = { os: 'linux', architecture: 'amd64' };
 const USER = { username: 'ann', password: 'secret' };
 const BASIC = `Basic ${Buffer.from('ann:secret').toString('base64')}`;
 const { signal } = new AbortController();
+const certificates = mkdtempSync(join(tmpdir(), 'caisson-auth-'));
+const tls = new TestAuthority(certificates).issue('localhost');
 let registry: ScriptedRegistry;
 let client: RegistryClient;
+
+afterAll(() => rmSync(certificates, { recursive: true }));
 
 beforeEach(async () => {
   registry = await new ScriptedRegistry().listen();
@@ -170,6 +178,60 @@ describe('redirects', () => {
     other.blobs.set(layer.digest, Buffer.from('layer'));
     for await (const chunk of source.fetchBlob(layer, { signal })) expect(Buffer.from(chunk).toString()).toBe('layer');
     for (const { headers } of other.seen) expect(headers).not.toHaveProperty('authorization');
+  });
+
+  describe.each([301, 302, 303, 307, 308])('of status %i', (status) => {
+    // what is asked for, where the registry and the target speak TLS, what becomes of it, who is asked with the password
+    it.each([
+      ['a manifest', 'on the same host', false, false, 'comes', [BASIC]],
+      ['a manifest', 'to another port', false, false, 'comes', [undefined]],
+      ['a manifest', 'to another port', true, true, 'comes', [undefined]],
+      ['a manifest', 'from https to http', true, false, 'redirects from https to http', []],
+      ['a blob', 'from https to http', true, false, 'comes', [undefined]],
+    ] as const)('%s %s: TLS %j to %j: %s', async (what, where, ownTls, otherTls, outcome, expected) => {
+      await using own = await new ScriptedRegistry(ownTls ? tls : undefined).listen();
+      await using other = await new ScriptedRegistry(otherTls ? tls : undefined).listen();
+      const target = where === 'on the same host' ? own : other;
+      const [layer] = own.addImage([Buffer.from('layer')]).layers;
+      if (layer === undefined) throw new Error('no layer');
+      for (const [name, manifest] of own.manifests) other.manifests.set(name, manifest);
+      other.blobs.set(layer.digest, Buffer.from('layer'));
+      const kind = what === 'a blob' ? 'blobs' : 'manifests';
+      own.fault = (request, response) => {
+        if (request.url?.startsWith('/elsewhere/')) return false;
+        if (request.headers.authorization !== BASIC) {
+          problem(response, 401, 'UNAUTHORIZED', '', { 'www-authenticate': 'Basic realm="r"' });
+          return true;
+        }
+        if (!request.url?.includes(`/${kind}/`)) return false;
+        const scheme = (target === own ? ownTls : otherTls) ? 'https' : 'http';
+        const name = request.url.split('/').at(-1);
+        response.writeHead(status, { location: `${scheme}://${target.host}/elsewhere/${kind}/${name}` }).end();
+        return true;
+      };
+      const source = client.repository(parseReference(`${own.host}/app`), USER);
+      const got = (async () => {
+        const { manifest } = await source.resolve({ platform, signal });
+        for (const one of manifest.layers) for await (const _ of source.fetchBlob(one, { signal }));
+      })();
+      if (outcome === 'comes') await got;
+      else await expect(got).rejects.toThrow(outcome);
+      expect(target.asked(/^\/elsewhere/).map(({ headers }) => headers.authorization)).toEqual(expected);
+      for (const { headers } of other.seen) expect(headers).not.toHaveProperty('cookie');
+    });
+  });
+
+  it('of a layer itself, its `urls`, are not followed (row 40)', async () => {
+    await using evil = await new ScriptedRegistry().listen();
+    const { layers } = registry.addImage([Buffer.from('layer')]);
+    const manifest = JSON.parse(registry.manifests.get('latest')?.body.toString() ?? '') as object;
+    const named = layers.map((layer) => ({ ...layer, urls: [`http://${evil.host}/layer`] }));
+    registry.addManifest({ ...manifest, layers: named }, OCI_MANIFEST, 'latest');
+    const source = client.repository(parseReference(`${registry.host}/app`), USER);
+    const { manifest: resolved } = await source.resolve({ platform, signal });
+    for (const layer of resolved.layers) for await (const _ of source.fetchBlob(layer, { signal }));
+    expect(registry.asked(/blobs/)).toHaveLength(1);
+    expect(evil.seen).toEqual([]);
   });
 
   it('end after ten', async () => {

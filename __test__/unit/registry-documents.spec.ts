@@ -78,7 +78,10 @@ describe('documents', () => {
 
   it('answer 5,000 mutations with one meaning, the same at both ends, or a named refusal (row 38)', () => {
     const own = { ...layer, digest: `sha256:${'b'.repeat(64)}` };
-    const texts = [{ ...manifest, layers: [own] }, { schemaVersion: 2, manifests: [{ ...layer, mediaType: OCI_MANIFEST }] }];
+    const texts = [
+      { ...manifest, layers: [own] },
+      { schemaVersion: 2, manifests: [{ ...layer, mediaType: OCI_MANIFEST }] },
+    ];
     const pieces = [
       'null',
       '1e999',
