@@ -10,7 +10,16 @@ export interface RuntimeSpec {
   root?: { path: string; readonly?: boolean };
   mounts: Mount[];
   linux: LinuxSpec;
+  hooks?: Partial<Record<'prestart' | 'createRuntime' | 'createContainer' | 'startContainer', Hook[]>>;
   annotations?: Record<string, string>;
+}
+
+export interface Hook {
+  path: string;
+  args?: string[];
+  env?: string[];
+  /** Seconds. */
+  timeout?: number;
 }
 
 export interface RuntimeProcess {

@@ -58,7 +58,7 @@ export class FakeEngine implements AsyncDisposable {
   }
 
   async create(cmd: string[], hostConfig: object = {}, name = ''): Promise<string> {
-    return (await this.containers.create({ Image: 'busybox', Cmd: cmd, HostConfig: hostConfig }, name)).id;
+    return (await this.containers.create({ Image: 'busybox', Cmd: cmd, HostConfig: hostConfig }, { name })).id;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

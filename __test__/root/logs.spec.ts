@@ -73,6 +73,7 @@ describe.skipIf(missing('root', 'build', 'busybox'))('logs', () => {
       handle,
       fd: client.fd,
       head: HEAD,
+      chunked: true,
     });
     return { client, handle, served };
   }

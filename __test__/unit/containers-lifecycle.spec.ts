@@ -52,7 +52,7 @@ describe('create', () => {
   });
 
   it('says which image is missing', async () => {
-    await expect(containers.create({ Image: 'nope' }, '')).rejects.toThrow('No such image: nope:latest');
+    await expect(containers.create({ Image: 'nope' }, { name: '' })).rejects.toThrow('No such image: nope:latest');
   });
 
   it('makes named and anonymous volumes; only the anonymous one goes with rm -v', async () => {

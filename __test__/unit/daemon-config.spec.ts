@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { byteSize, loadConfig, reloadConfig } from '../../ts/engine/config.ts';
+import { loadConfig, reloadConfig } from '../../ts/engine/config.ts';
+import { byteSize } from '../../ts/engine/configValues.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'caisson-config-'));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -158,5 +159,28 @@ describe('proxies', () => {
   it('are not given in both places', () => {
     const path = file({ proxies: { 'http-proxy': 'http://a:1' } });
     expect(() => loadConfig(['--config-file', path, '--http-proxy', 'http://b:2'])).toThrow('given both');
+  });
+});
+
+describe("settings that stand for one of dockerd's choices", () => {
+  it.each([
+    [['--storage-driver', 'overlay2', '--live-restore', '--exec-opt', 'native.cgroupdriver=cgroupfs'], {}],
+    [['--feature', 'cdi=false'], { cdiSpecDirs: [] }],
+    [['--cdi-spec-dir', ''], { cdiSpecDirs: [] }],
+    [['--default-ipc-mode=shareable'], { defaultIpcMode: 'shareable' }],
+    [['--default-cgroupns-mode', 'private'], { defaultCgroupnsMode: 'private' }],
+  ])('%j', (flags, expected) => {
+    expect(loadConfig(['--config-file', file({}), ...flags])).toMatchObject(expected);
+  });
+
+  it.each([
+    [['--storage-driver', 'vfs'], 'it is one of overlay2'],
+    [['--live-restore=false'], 'containers outlive their daemon'],
+    [['--exec-opt', 'native.cgroupdriver=systemd'], 'the only one is native.cgroupdriver=cgroupfs'],
+    [['--feature', 'containerd-snapshotter'], 'the feature containerd-snapshotter is not supported'],
+    [['--default-ipc-mode', 'host'], 'it is one of private, shareable'],
+    [['--host-gateway-ip', 'x'], 'not an IP address'],
+  ])('%j is refused', (flags, message) => {
+    expect(() => loadConfig(['--config-file', file({}), ...flags])).toThrow(message);
   });
 });

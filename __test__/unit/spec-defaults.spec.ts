@@ -40,6 +40,8 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
     logOptions: {},
     shmSizeBytes: 67108864,
     init: false,
+    ipcMode: 'private',
+    cgroupnsMode: '',
   });
   validate(config, hostConfig, here);
   const lookup = {

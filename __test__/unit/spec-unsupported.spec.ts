@@ -31,7 +31,6 @@ describe('options that caisson does not have', () => {
   });
 
   it.each([
-    [{ HostConfig: { DeviceRequests: [{ Count: -1 }] } }, '--gpus'],
     [{ HostConfig: { UsernsMode: 'private' } }, '--userns private'],
     [{ HostConfig: { CpuRealtimeRuntime: 5 } }, '--cpu-rt-runtime'],
     [{ HostConfig: { Newer: true } }, 'HostConfig.Newer'],

@@ -7,8 +7,24 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
-import { formatSubnet, parseSubnet } from './network/addresses.ts';
-import { type AddressPool, checkPool, DEFAULT_POOLS, parsePool } from './network/pools.ts';
+import {
+  addressPool,
+  alwaysOn,
+  bridgeAddress,
+  byteSize,
+  cgroupParent,
+  execOption,
+  feature,
+  invalid,
+  ipAddress,
+  logLevel,
+  loopbackPort,
+  mirror,
+  oneOf,
+  subnetOf,
+  wholeNumber,
+} from './configValues.ts';
+import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
 
 export interface DaemonConfig {
   /** `unix:///path` or `tcp://127.0.0.1:port`; empty: the default sockets. */
@@ -17,6 +33,8 @@ export interface DaemonConfig {
   execRoot: string;
   pidfile: string;
   configFile: string;
+  /** Say whether the settings are right, and end. */
+  validateOnly: boolean;
   debug: boolean;
   logLevel: LogLevel;
   /** Name of the default bridge; `none` for no default network. */
@@ -58,6 +76,23 @@ export interface DaemonConfig {
   defaultUlimits: Record<string, { Name: string; Hard: number; Soft: number }>;
   init: boolean;
   shutdownTimeoutS: number;
+  /** Of containers that do not say which. */
+  defaultIpcMode: 'private' | 'shareable';
+  /** '' for Docker's: private on cgroup v2, the host's on v1. */
+  defaultCgroupnsMode: '' | 'host' | 'private';
+  /** `builtin`, `unconfined` or the path of a profile. */
+  seccompProfile: string;
+  /** What `host-gateway` of `--add-host` stands for, at most one address of each family; none: the gateway. */
+  hostGatewayIps: string[];
+  /** Directories of CDI specifications; empty: CDI devices are off. */
+  cdiSpecDirs: string[];
+  features: Record<string, boolean>;
+  /** Plugins that are asked about every request, in this order. */
+  authorizationPlugins: string[];
+  /** Group of unix sockets: a name or a number. */
+  group: string;
+  /** `tcp` hosts talk TLS; with `verify` only to clients that show a certificate of that CA. */
+  tls: { on: boolean; verify: boolean; ca: string; cert: string; key: string };
 }
 
 type Kind = 'string' | 'strings' | 'boolean' | 'number';
@@ -151,6 +186,26 @@ const SETTINGS: Setting[] = [
   text('default-shm-size', (c, v) => (c.defaultShmSizeBytes = byteSize('default-shm-size', v))),
   flag('init', (c, v) => (c.init = v)),
   number('shutdown-timeout', (c, v) => (c.shutdownTimeoutS = v), { reloadable: true }),
+  text('default-ipc-mode', (c, v) => (c.defaultIpcMode = oneOf('default-ipc-mode', v, ['private', 'shareable']))),
+  text('default-cgroupns-mode', (c, v) => {
+    c.defaultCgroupnsMode = oneOf('default-cgroupns-mode', v, ['host', 'private']);
+  }),
+  text('seccomp-profile', (c, v) => (c.seccompProfile = v || 'builtin')),
+  list('host-gateway-ip', 'host-gateway-ips', (c, v) => {
+    c.hostGatewayIps = v.map((one) => ipAddress('host-gateway-ip', one));
+  }),
+  list('cdi-spec-dir', 'cdi-spec-dirs', (c, v) => (c.cdiSpecDirs = v.filter((one) => one !== ''))),
+  list('authorization-plugin', 'authorization-plugins', (c, v) => (c.authorizationPlugins = v), { reloadable: true }),
+  text('group', (c, v) => (c.group = v), { short: 'G' }),
+  flag('tls', (c, v) => (c.tls.on = v)),
+  flag('tlsverify', (c, v) => (c.tls.verify = v)),
+  text('tlscacert', (c, v) => (c.tls.ca = v)),
+  text('tlscert', (c, v) => (c.tls.cert = v)),
+  text('tlskey', (c, v) => (c.tls.key = v)),
+  // of dockerd's choices there is one here: a setting that asks for another is refused
+  text('storage-driver', (_, v) => void oneOf('storage-driver', v, ['overlay2']), { short: 's' }),
+  list('exec-opt', 'exec-opts', (_, v) => v.forEach(execOption)),
+  flag('live-restore', (_, v) => alwaysOn('live-restore', v), { reloadable: true }),
 ];
 
 const defaults = (): DaemonConfig => ({
@@ -159,6 +214,7 @@ const defaults = (): DaemonConfig => ({
   execRoot: '/run/caisson',
   pidfile: '',
   configFile: '/etc/caisson/daemon.json',
+  validateOnly: false,
   debug: false,
   logLevel: 'info',
   bridge: '',
@@ -189,9 +245,16 @@ const defaults = (): DaemonConfig => ({
   defaultUlimits: {},
   init: false,
   shutdownTimeoutS: 15,
+  defaultIpcMode: 'private',
+  defaultCgroupnsMode: '',
+  seccompProfile: 'builtin',
+  hostGatewayIps: [],
+  cdiSpecDirs: ['/etc/cdi', '/var/run/cdi'],
+  features: {},
+  authorizationPlugins: [],
+  group: 'docker',
+  tls: { on: false, verify: false, ca: '', cert: '', key: '' },
 });
-
-const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
 /** Flags of `caisson daemon`, without the command's name. */
 export function loadConfig(argv: string[]): DaemonConfig {
@@ -199,6 +262,7 @@ export function loadConfig(argv: string[]): DaemonConfig {
   const config = defaults();
   const file = given.get('config-file');
   if (typeof file === 'string') config.configFile = file;
+  config.validateOnly = given.get('validate') === true;
   const fromFile = readConfigFile(config.configFile, file !== undefined);
   for (const setting of SETTINGS) {
     const key = setting.key ?? setting.flag;
@@ -235,6 +299,8 @@ export function reloadConfig(config: DaemonConfig): string[] {
 function parseFlags(argv: string[]): Map<string, unknown> {
   const options: Record<string, { type: 'string' | 'boolean'; short?: string; multiple?: boolean }> = {
     'config-file': { type: 'string' },
+    validate: { type: 'boolean' },
+    feature: { type: 'string', multiple: true },
     'log-opt': { type: 'string', multiple: true },
     'default-ulimit': { type: 'string', multiple: true },
   };
@@ -290,7 +356,7 @@ function readConfigFile(path: string, required: boolean): Map<string, unknown> {
 }
 
 /** Keys whose values are objects. */
-const OBJECTS = ['log-opts', 'default-ulimits', 'proxies'];
+const OBJECTS = ['log-opts', 'default-ulimits', 'proxies', 'features'];
 /** In `proxies` of the file, and as flags. */
 const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
 
@@ -317,6 +383,16 @@ function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFil
   }
   for (const [key, value] of Object.entries((fromFile.get('log-opts') ?? {}) as Record<string, unknown>))
     config.logOpts[key] = String(value);
+  const features = Object.entries((fromFile.get('features') ?? {}) as Record<string, unknown>);
+  for (const [name, on] of features) config.features[name] = on === true;
+  for (const one of (given.get('feature') ?? []) as string[]) {
+    const [name, on] = feature(one);
+    config.features[name] = on;
+  }
+  const unknown = Object.keys(config.features).find((name) => name !== 'cdi' && config.features[name]);
+  if (unknown !== undefined)
+    throw new CaissonError('NotImplemented', `the feature ${unknown} is not supported by caisson`);
+  if (config.features['cdi'] === false) config.cdiSpecDirs = [];
   for (const limit of (given.get('default-ulimit') ?? []) as string[]) {
     const match = /^([a-z]+)=(-?\d+)(?::(-?\d+))?$/.exec(limit);
     if (!match) throw invalid(`invalid default-ulimit ${JSON.stringify(limit)}: not of the form name=soft[:hard]`);
@@ -331,67 +407,4 @@ function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFil
     if (given.has(key)) throw invalid(`the setting proxies.${key} is given both by a flag and in ${config.configFile}`);
     setting.set(config, value as never);
   }
-}
-
-function wholeNumber(name: string, value: string): number {
-  if (!/^\d{1,9}$/.test(value)) throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not a number`);
-  return Number(value);
-}
-
-function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
-  const found = allowed.find((one) => one === value);
-  if (found === undefined)
-    throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: it is one of ${allowed.join(', ')}`);
-  return found;
-}
-
-const logLevel = (value: string): LogLevel =>
-  oneOf('log-level', value, ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const);
-
-function mirror(value: string): string {
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  if (!url || !/^https?:$/.test(url.protocol) || url.search !== '' || url.hash !== '' || url.username !== '')
-    throw invalid(`invalid registry mirror ${JSON.stringify(value)}: not an http or https URL`);
-  return value.endsWith('/') ? value : `${value}/`;
-}
-
-/** Units of 1024, as docker's: `64M`, `1g`, bytes without a unit. */
-export function byteSize(name: string, value: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(value.trim());
-  if (!match) throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not a size`);
-  return Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf((match[2] || ' ').toLowerCase()));
-}
-
-/** Who can reach the daemon's own registry may push and delete: only this machine can. */
-function loopbackPort(name: string, value: string): string {
-  if (/^(?:localhost|\[::1\]|127(?:\.\d{1,3}){3}):\d{1,5}$/.test(value)) return value;
-  throw new CaissonError('InvalidParameter', `${name}: ${JSON.stringify(value)} is not a port of a loopback address`, {
-    hint: 'for other machines run `caisson registry serve` with TLS and users',
-  });
-}
-
-function addressPool(value: string | AddressPool): AddressPool {
-  return typeof value === 'string'
-    ? parsePool(value)
-    : checkPool({ base: String(value?.base), size: Number(value?.size) });
-}
-
-function subnetOf(name: string, family: 4 | 6, value: string): string {
-  const subnet = parseSubnet(value);
-  if (subnet.family !== family)
-    throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not an IPv${family} subnet`);
-  return formatSubnet(subnet);
-}
-
-function bridgeAddress(value: string): string {
-  if (!/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(value))
-    throw invalid(`invalid value ${JSON.stringify(value)} for bip: not an IPv4 address with a prefix length`);
-  return value;
-}
-
-function cgroupParent(value: string): string {
-  const path = value.startsWith('/') ? value : `/${value}`;
-  if (path.split('/').includes('..') || path.includes('//'))
-    throw invalid(`invalid value ${JSON.stringify(value)} for cgroup-parent`);
-  return path.replace(/\/$/, '') || '/caisson';
 }

@@ -36,6 +36,10 @@ import { Volumes } from './volumes/volumes.ts';
 export async function main(argv: string[]): Promise<number> {
   try {
     const config = loadConfig(argv);
+    if (config.validateOnly) {
+      process.stderr.write('configuration OK\n');
+      return 0;
+    }
     return await runDaemon(config, loadNative());
   } catch (thrown) {
     const error = asCaissonError(thrown);

@@ -91,6 +91,7 @@ export class ContainerStore {
   readonly #insert: Statement<[Stored], never>;
   readonly #get: Statement<[string], Stored>;
   readonly #byName: Statement<[string], Stored>;
+  readonly #byLink: Statement<[string, string], Stored>;
   readonly #all: Statement<[], Stored>;
   readonly #ids: Statement<[], { id: string }>;
   readonly #byImage: Statement<[string], { id: string }>;
@@ -107,6 +108,9 @@ export class ContainerStore {
         @restartCount, @manuallyStopped, @health)`);
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM container WHERE id = ?`);
     this.#byName = db.prepare(`SELECT ${COLUMNS} FROM container WHERE name = ?`);
+    this.#byLink = db.prepare(`
+      SELECT ${COLUMNS} FROM container WHERE id =
+        (SELECT target_id FROM container_link JOIN container AS owner ON owner.id = owner_id WHERE owner.name = ? AND alias = ?)`);
     this.#all = db.prepare(`SELECT ${COLUMNS} FROM container ORDER BY created DESC, id`);
     this.#ids = db.prepare('SELECT id FROM container ORDER BY created DESC, id');
     this.#byImage = db.prepare('SELECT id FROM container WHERE image_id = ? ORDER BY id');
@@ -139,12 +143,16 @@ export class ContainerStore {
   }
 
   /**
-   * By full id, then by name (with or without the leading slash), then by prefix of the id: Docker's order. Kind NotFound
+   * By full id, then by name (with or without the leading slash) or that of a link (`owner/alias`), then by prefix of the
+   * id: Docker's order. Kind NotFound
    * or InvalidParameter (several) with Docker's texts.
    */
   resolve(idOrName: string): ContainerRow {
     if (idOrName === '') throw new CaissonError('InvalidParameter', 'no container name or ID supplied');
-    const row = this.#get.get(idOrName) ?? this.#byName.get(idOrName.startsWith('/') ? idOrName.slice(1) : idOrName);
+    const name = idOrName.startsWith('/') ? idOrName.slice(1) : idOrName;
+    const [owner = '', alias] = name.split('/');
+    const row =
+      this.#get.get(idOrName) ?? (alias === undefined ? this.#byName.get(name) : this.#byLink.get(owner, alias));
     if (row !== undefined) return load(row);
     const [first, second] = isHexPrefix(idOrName) ? this.#prefix.find(idOrName) : [];
     if (second !== undefined) {

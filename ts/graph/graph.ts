@@ -8,6 +8,7 @@ import { ImageStore } from './images.ts';
 import { JobStore } from './jobs.ts';
 import { LayerStore } from './layers.ts';
 import { LeaseStore } from './leases.ts';
+import { LinkStore } from './links.ts';
 import { MetaStore } from './meta.ts';
 import { NetworkStore } from './networks.ts';
 import { VolumeStore } from './volumes.ts';
@@ -18,6 +19,7 @@ export class Graph {
   readonly layers: LayerStore;
   readonly images: ImageStore;
   readonly containers: ContainerStore;
+  readonly links: LinkStore;
   readonly networks: NetworkStore;
   readonly volumes: VolumeStore;
   readonly execs: ExecStore;
@@ -32,6 +34,7 @@ export class Graph {
     this.layers = new LayerStore(db);
     this.images = new ImageStore(db);
     this.containers = new ContainerStore(db);
+    this.links = new LinkStore(db);
     this.networks = new NetworkStore(db);
     this.volumes = new VolumeStore(db);
     this.execs = new ExecStore(db);

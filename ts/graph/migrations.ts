@@ -6,6 +6,7 @@ import type { Database as Connection } from 'better-sqlite3';
 import { CaissonError } from '../errdefs.ts';
 import { initial } from './migrations/001-initial.ts';
 import { networks } from './migrations/002-networks.ts';
+import { containerLinks } from './migrations/003-container-links.ts';
 
 export interface Migration {
   version: number;
@@ -13,7 +14,7 @@ export interface Migration {
   sql: string;
 }
 
-export const MIGRATIONS: readonly Migration[] = [initial, networks];
+export const MIGRATIONS: readonly Migration[] = [initial, networks, containerLinks];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */
 export function migrate(connection: Connection, migrations: readonly Migration[] = MIGRATIONS): void {

@@ -41,9 +41,10 @@ export class Call<Body = unknown> {
     return compareVersions(frontOf(this.request.raw).version, version) >= 0;
   }
 
-  /** A path parameter, decoded. */
+  /** A path parameter, decoded. An `id` in two segments is the name of a link. */
   param(name: string): string {
-    return (this.request.params as Record<string, string>)[name] ?? '';
+    const { [name]: value, owner, alias } = this.request.params as Record<string, string | undefined>;
+    return value ?? (name === 'id' && alias !== undefined ? `${owner}/${alias}` : '');
   }
 
   /** The first value of a header; '' when absent. */

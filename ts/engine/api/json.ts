@@ -24,6 +24,28 @@ export function parseJson(body: Buffer): unknown {
   try {
     return parseStrictly(text);
   } catch (error) {
-    throw invalid(`invalid JSON: ${error instanceof Error ? error.message : String(error)}`);
+    const { message } = error as Error;
+    throw invalid(error instanceof SyntaxError ? syntaxError(text, message) : `invalid JSON: ${message}`);
   }
+}
+
+/** What V8 expected → how Go, whose texts clients know, says where the character stands. */
+const EXPECTED: [v8: string, go: string][] = [
+  ["property name or '}'", 'looking for beginning of object key string'],
+  ['double-quoted property name', 'looking for beginning of object key string'],
+  ["':' after property name", 'after object key'],
+  ["',' or '}'", 'after object key:value pair'],
+  ["',' or ']'", 'after array element'],
+];
+
+function syntaxError(text: string, message: string): string {
+  const at = Number(/ at position (\d+)/.exec(message)?.[1] ?? Number.NaN);
+  if (message.includes('after JSON')) return 'unexpected content after JSON';
+  if (message.startsWith('Unterminated') || message.includes('end of JSON') || at >= text.length)
+    return 'invalid JSON: unexpected EOF';
+  const [, unexpected] = /^Unexpected token '(.)'/u.exec(message) ?? [];
+  if (unexpected !== undefined) return `invalid JSON: invalid character '${unexpected}' looking for beginning of value`;
+  const where = EXPECTED.find(([expected]) => message.startsWith(`Expected ${expected}`))?.[1];
+  if (where === undefined || Number.isNaN(at)) return `invalid JSON: ${message}`;
+  return `invalid JSON: invalid character '${text[at]}' ${where}`;
 }

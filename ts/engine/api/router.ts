@@ -78,9 +78,17 @@ export class Router {
   }
 
   #add(route: RouteBase, handle: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
+    for (const url of urlsOf(route.path)) this.#addAt(url, route, handle);
+  }
+
+  #addAt(
+    url: string,
+    route: RouteBase,
+    handle: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>,
+  ): void {
     this.#app.route({
       method: route.method,
-      url: route.path,
+      url,
       exposeHeadRoute: false,
       handler: async (request, reply) => {
         if (route.since !== undefined && compareVersions(frontOf(request.raw).version, route.since) < 0)
@@ -95,6 +103,10 @@ export class Router {
     });
   }
 }
+
+/** A container is also named by a link, `owner/alias`, whose slash clients do not encode. */
+const urlsOf = (path: string): string[] =>
+  /^\/containers\/:id(?:\/|$)/.test(path) ? [path, path.replace(':id', ':owner/:alias')] : [path];
 
 /** Reads what is left and drops it. A reader that stopped early may still listen, and `resume` does nothing beside it. */
 function drain(stream: Readable): void {

@@ -2,6 +2,7 @@
  * What a container was asked to be. Config and HostConfig keep Docker's own names and shapes: they come in by the API,
  * are stored as they are and go out by inspect; nothing between would gain from a second vocabulary.
  */
+import type { DeviceRequest } from '../api/schemas/containers.ts';
 import type { Healthcheck } from './healthcheck.ts';
 
 export interface ContainerConfig {
@@ -140,7 +141,7 @@ export interface HostConfig {
   CpusetMems: string;
   Devices: DeviceMapping[] | null;
   DeviceCgroupRules: string[] | null;
-  DeviceRequests: object[] | null;
+  DeviceRequests: DeviceRequest[] | null;
   MemoryReservation: number;
   MemorySwap: number;
   MemorySwappiness: number | null;

@@ -19,13 +19,14 @@ import { LocalVolumes } from '../volumes/local.ts';
 import { Archives } from './archive.ts';
 import { Attachments } from './attachments.ts';
 import type { ContainerContext, ImageLookup } from './context.ts';
-import { type Created, type CreatePlan, containerName, create, createKind } from './create.ts';
+import { type Created, type CreateOptions, type CreatePlan, containerName, create, createKind } from './create.ts';
 import { ContainerEvents } from './events.ts';
 import { Execs } from './exec.ts';
 import { Freezer } from './freezer.ts';
 import { HealthMonitor } from './health.ts';
 import { inspect } from './inspect.ts';
 import { Killer } from './kill.ts';
+import { removeLink } from './links.ts';
 import { ContainerList, type ListOptions } from './list.ts';
 import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
 import { Monitor } from './monitor.ts';
@@ -150,8 +151,8 @@ export class Containers {
     return this.#attachments.disconnect(network, container, force);
   }
 
-  create(body: CreateBody, name: string): Promise<Created> {
-    return create(this.#ctx, this.#create, body, name);
+  create(body: CreateBody, options: CreateOptions): Promise<Created> {
+    return create(this.#ctx, this.#create, body, options);
   }
 
   async start(idOrName: string): Promise<void> {
@@ -184,6 +185,13 @@ export class Containers {
   remove(idOrName: string, options: { force: boolean; volumes: boolean }): Promise<void> {
     const kill = (id: string): Promise<void> => this.#killer.kill(id, 'KILL').catch(ignoreNotRunning);
     return this.#remover.remove(idOrName, { volumes: options.volumes, ...(options.force ? { kill } : {}) });
+  }
+
+  /** `rm --link`. */
+  async removeLink(name: string): Promise<void> {
+    const { graph } = this.#ctx;
+    removeLink(this.#ctx, name);
+    await graph.db.durable();
   }
 
   async rename(idOrName: string, name: string): Promise<void> {
@@ -260,20 +268,33 @@ export class Containers {
   }
 
   /** Before the start the stream waits here, and goes to the shim before init is let go: no byte is lost. */
-  async attach(record: ContainerRecord, connection: HijackedConnection, choice: StreamChoice): Promise<void> {
+  async attach(
+    record: ContainerRecord,
+    connection: HijackedConnection,
+    choice: StreamChoice,
+    { log, goesOn }: { log?: LogRequest | undefined; goesOn: boolean },
+  ): Promise<void> {
     const { native, live, graph, events } = this.#ctx;
     const { row, config } = record;
     let stream: ClientStream;
     try {
       stream = openStream(connection, { ...choice, stdin: choice.stdin && config.OpenStdin });
+      if (log !== undefined) await this.#replay(log, connection.fd);
     } catch (error) {
       native.closeFd(connection.fd);
       throw error;
     }
+    if (!goesOn) return native.closeFd(connection.fd);
     events.container(record, 'attach');
     const now = graph.containers.get(row.id);
     if (now && isRunning(now)) await native.attach(row.id, stream);
     else live.of(row.id).pendingStreams.push(stream);
+  }
+
+  /** What the container has said so far, before what it says from now on. */
+  #replay(log: LogRequest, fd: number): Promise<void> {
+    const { native } = this.#ctx;
+    return native.serveLog({ ...log, handle: this.#nextLogHandle++, fd: native.dupFd(fd), head: '', chunked: false });
   }
 
   async resize(idOrName: string, width: number, height: number): Promise<void> {
@@ -290,7 +311,7 @@ export class Containers {
     logHandles.add(handle);
     const running = isRunning(graph.containers.resolve(record.row.id));
     try {
-      await native.serveLog({ ...request, follow: request.follow && running, handle, fd, head });
+      await native.serveLog({ ...request, follow: request.follow && running, handle, fd, head, chunked: true });
     } finally {
       logHandles.delete(handle);
     }

@@ -1,13 +1,15 @@
 /** `create`: the request checked and filled in, its directories and volumes made, its rows written. */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerDefinition } from '../../graph/containers.ts';
 import type { EndpointRow } from '../../graph/networks.ts';
+import type { ImageConfig } from '../../oci.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { inheritableLabels } from '../images/config.ts';
+import { formatPlatform, hostPlatform, isPlatform, parsePlatform } from '../images/platform.ts';
 import { type Claim, exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
@@ -16,7 +18,7 @@ import { requestedEndpoints } from './attachments.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { fillConfig, fillHostConfig } from './defaults.ts';
-import { checkLinks } from './links.ts';
+import { takeLinks } from './links.ts';
 import { checkName, generateName } from './names.ts';
 import { type ContainerDetail, programOf, readRecord } from './record.ts';
 import { nowRfc3339 } from './time.ts';
@@ -27,6 +29,7 @@ export interface CreatePlan {
   definition: ContainerDefinition;
   mountPoints: MountPoint[];
   endpoints: EndpointRow[];
+  links: { alias: string; targetId: string }[];
   /** Volumes whose directory this job makes, because no volume of that name is there. */
   newVolumes: string[];
 }
@@ -96,10 +99,12 @@ export function makeDirectories({ paths, volumes }: ContainerContext, id: string
   mkdirSync(join(own, 'work'), { recursive: true, mode: 0o700 });
   // its mode is what the container sees as the mode of `/`; umask must not narrow it
   if (mkdirSync(join(own, 'upper'), { recursive: true }) !== undefined) chmodSync(join(own, 'upper'), 0o755);
+  // left by a run as `volatile`, which overlayfs would not mount again: nobody promised that its files are durable
+  rmSync(join(own, 'work', 'work', 'incompat'), { recursive: true, force: true });
   for (const name of names) volumes.makeDirectory(name);
 }
 
-function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints }: CreatePlan): void {
+function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints, links }: CreatePlan): void {
   const { graph, events } = ctx;
   graph.containers.insert(definition);
   for (const { type, name, destination, anonymous } of mountPoints) {
@@ -109,19 +114,29 @@ function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints }
   }
   const row = graph.containers.resolve(definition.id);
   const record = readRecord(row);
+  for (const link of links) graph.links.insert({ ownerId: definition.id, ...link });
   for (const endpoint of endpoints) graph.networks.insertEndpoint(endpoint);
   events.container(record, 'create');
 }
 
-/** Docker: a container whose processes or IPC objects are to be shared must exist already; 400, not 404. */
-function checkSharedWith(ctx: ContainerContext, mode: string): void {
-  if (!mode.startsWith('container:')) return;
+/** Docker: a container whose processes or IPC objects are to be shared must exist already; 400, not 404. By its id, which stays. */
+function sharedWith(ctx: ContainerContext, mode: string): string {
+  if (!mode.startsWith('container:')) return mode;
   const name = mode.slice('container:'.length);
   try {
-    ctx.graph.containers.resolve(name);
+    return `container:${ctx.graph.containers.resolve(name).id}`;
   } catch {
     throw new CaissonError('InvalidParameter', `No such container: ${name}`);
   }
+}
+
+/** A container that is not there yet is looked for at the start. */
+function sharedNetwork({ graph }: ContainerContext, mode: string): string {
+  const name = mode.slice('container:'.length);
+  const owner = mode.startsWith('container:')
+    ? (graph.containers.byName(name) ?? graph.containers.get(name))
+    : undefined;
+  return owner === undefined ? mode : `container:${owner.id}`;
 }
 
 /** Combinations that Docker refuses because the container would not have a network of its own to apply them to. */
@@ -153,18 +168,46 @@ function logPath(dir: string, id: string, driver: string): string {
   return join(dir, driver === 'local' ? 'local-logs/container.log' : `${id}-json.log`);
 }
 
+export interface CreateOptions {
+  /** '' for a generated one. */
+  name: string;
+  /** That the image must be of; '' for any. */
+  platform?: string;
+  /** What is mounted read-only below a read-only bind stays as it is, as for clients before 1.44. */
+  shallowReadOnly?: boolean;
+}
+
 export interface Created {
   id: string;
   warnings: string[];
 }
 
-function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: CreatePlan; warnings: string[] } {
+/** Returns a warning for an image that is not made for this machine, and that nobody has asked for by its platform. */
+function checkPlatform(ctx: ContainerContext, name: string, config: ImageConfig, asked: string): string[] {
+  const given = formatPlatform(config);
+  const wanted = parsePlatform(asked);
+  if (wanted !== undefined) {
+    if (isPlatform(config, wanted)) return [];
+    const message = `image with reference ${name} was found but its platform (${given}) does not match the specified platform (${formatPlatform(wanted)})`;
+    throw new CaissonError('NotFound', message, { code: 'PLATFORM_MISMATCH' });
+  }
+  const host = hostPlatform(ctx.host);
+  if (isPlatform(config, host)) return [];
+  return [
+    `The requested image's platform (${given}) does not match the detected host platform (${formatPlatform(host)}) and no specific platform was requested`,
+  ];
+}
+
+function plan(
+  ctx: ContainerContext,
+  body: CreateBody,
+  { name, platform = '', shallowReadOnly = false }: CreateOptions,
+): { plan: CreatePlan; warnings: string[] } {
   const { graph } = ctx;
   if (!body.Image && !body.Cmd && !body.HostConfig && !body.Entrypoint) {
     throw new CaissonError('InvalidParameter', 'config cannot be empty in order to create a container');
   }
   refuseUnsupported(body);
-  checkLinks(ctx, body);
   checkSharedNamespaces(body);
   const chosen = name === '' ? generateName((one) => graph.containers.byName(one) !== undefined) : checkName(name);
   const image = ctx.images.find(body.Image ?? '');
@@ -180,19 +223,25 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
       logOptions: ctx.config.logOpts,
       shmSizeBytes: ctx.config.defaultShmSizeBytes,
       init: ctx.config.init,
+      ipcMode: ctx.config.defaultIpcMode,
+      cgroupnsMode: ctx.config.defaultCgroupnsMode,
     },
   );
   if (programOf(config).length === 0) throw new CaissonError('InvalidParameter', 'no command specified');
-  const warnings = validate(config, hostConfig, { ...ctx.host, ...ctx.specHost });
+  const warnings = checkPlatform(ctx, body.Image ?? '', image.config, platform);
+  warnings.push(...validate(config, hostConfig, { ...ctx.host, ...ctx.specHost }));
   capabilitiesOf(hostConfig, ctx.specHost.bounded);
   portRequests(config, hostConfig);
-  checkSharedWith(ctx, hostConfig.PidMode);
-  checkSharedWith(ctx, hostConfig.IpcMode);
+  hostConfig.PidMode = sharedWith(ctx, hostConfig.PidMode);
+  hostConfig.IpcMode = sharedWith(ctx, hostConfig.IpcMode);
+  hostConfig.NetworkMode = sharedNetwork(ctx, hostConfig.NetworkMode);
   if (hostConfig.NetworkMode === 'host' && Object.keys(hostConfig.PortBindings).length > 0) {
     warnings.push('Published ports are discarded when using host network mode');
   }
   for (const label of dropped) warnings.push(`The image's label ${label} is reserved for the engine and was left out.`);
-  const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes);
+  const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes).map((mount) =>
+    shallowReadOnly && mount.type === 'bind' && !mount.writable ? { ...mount, readOnlyNonRecursive: true } : mount,
+  );
   for (const { name: volume, filesystem } of mountPoints) {
     if (filesystem?.type !== 'tmpfs') continue;
     warnings.push(`The volume ${volume} is a tmpfs, of which each container has its own.`);
@@ -201,6 +250,7 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
     mountPoints,
     logPath: logPath(ctx.paths.containerDir(id), id, hostConfig.LogConfig.Type),
   };
+  const links = takeLinks(ctx, hostConfig);
   const definition: ContainerDefinition = {
     id,
     name: chosen,
@@ -216,16 +266,16 @@ function plan(ctx: ContainerContext, body: CreateBody, name: string): { plan: Cr
     .flatMap(({ type, name: volume }) => (type === 'volume' && volume !== undefined ? [volume] : []))
     .filter((volume, index, all) => all.indexOf(volume) === index && !graph.volumes.get(volume));
   const endpoints = requestedEndpoints(ctx, { id, name: chosen, config, hostConfig }, body);
-  return { plan: { definition, mountPoints, endpoints, newVolumes }, warnings };
+  return { plan: { definition, mountPoints, endpoints, links, newVolumes }, warnings };
 }
 
 export async function create(
   ctx: ContainerContext,
   kind: JobKind<CreatePlan>,
   body: CreateBody,
-  name: string,
+  options: CreateOptions,
 ): Promise<Created> {
-  const prepared = plan(ctx, body, name);
+  const prepared = plan(ctx, body, options);
   await ctx.runner.run(kind, prepared.plan);
   return { id: prepared.plan.definition.id, warnings: prepared.warnings };
 }

@@ -1,4 +1,5 @@
 /** A create request with Docker's defaults filled in and the image's own configuration merged: what inspect shows. */
+import { normalize } from 'node:path/posix';
 import type { ImageRunConfig } from '../../oci.ts';
 import type { CreateBody, HostConfigBody, MountBody } from '../api/schemas/containers.ts';
 import { normalizeCapability } from '../runtime/capabilities.ts';
@@ -11,6 +12,9 @@ const asList = (value: string[] | string | null | undefined): string[] | null =>
 
 const objects = (value: Record<string, object | null> | null | undefined): Record<string, object> =>
   Object.fromEntries(Object.keys(value ?? {}).map((key) => [key, {}]));
+
+/** Without `.`, `..` and a slash at its end. */
+const cleanPath = (path: string): string => (path === '' ? '' : normalize(path).replace(/(?<=.)\/$/, ''));
 
 /** Drops keys that are null or undefined. */
 const given = <T extends object>(value: T): T =>
@@ -45,7 +49,7 @@ export function fillConfig(body: CreateBody, image: ImageRunConfig, id: string, 
     Cmd: cmd?.length || entrypoint?.length ? cmd : (image.Cmd ?? null),
     Image: imageName,
     Volumes: Object.keys(volumes).length > 0 ? volumes : null,
-    WorkingDir: body.WorkingDir || image.WorkingDir || '',
+    WorkingDir: cleanPath(body.WorkingDir || image.WorkingDir || ''),
     Entrypoint: entrypoint
       ? entrypoint.length === 1 && entrypoint[0] === ''
         ? null
@@ -104,6 +108,8 @@ export interface HostConfigDefaults {
   logOptions: Record<string, string>;
   shmSizeBytes: number;
   init: boolean;
+  ipcMode: string;
+  cgroupnsMode: '' | 'host' | 'private';
 }
 
 function fillLimits(body: HostConfigBody) {
@@ -130,7 +136,7 @@ function fillLimits(body: HostConfigBody) {
     // the CLI says -1 for "not given"
     MemorySwappiness: body.MemorySwappiness === -1 ? null : (body.MemorySwappiness ?? null),
     OomKillDisable: body.OomKillDisable ?? false,
-    PidsLimit: body.PidsLimit || null,
+    PidsLimit: (body.PidsLimit ?? 0) > 0 ? (body.PidsLimit ?? null) : null,
     Ulimits: body.Ulimits ?? null,
     CpuCount: body.CpuCount ?? 0,
     CpuPercent: body.CpuPercent ?? 0,
@@ -144,16 +150,17 @@ function fillIsolation(body: HostConfigBody, defaults: HostConfigDefaults) {
   return {
     CapAdd: capabilities(body.CapAdd, 'CapAdd'),
     CapDrop: capabilities(body.CapDrop, 'CapDrop'),
-    CgroupnsMode: (body.CgroupnsMode || (defaults.cgroupVersion === 2 && !privileged ? 'private' : 'host')) as
+    CgroupnsMode: (body.CgroupnsMode ||
+      (privileged ? 'host' : defaults.cgroupnsMode || (defaults.cgroupVersion === 2 ? 'private' : 'host'))) as
       | 'host'
       | 'private',
     GroupAdd: body.GroupAdd ?? null,
-    IpcMode: body.IpcMode || 'private',
+    IpcMode: body.IpcMode || defaults.ipcMode,
     Cgroup: body.Cgroup ?? '',
     PidMode: body.PidMode ?? '',
     Privileged: privileged,
     ReadonlyRootfs: body.ReadonlyRootfs ?? false,
-    // a privileged container filters nothing, and says so
+    // a privileged container has no label, and says so
     SecurityOpt: privileged
       ? [...(body.SecurityOpt ?? []).filter((o) => !o.startsWith('label')), 'label=disable']
       : (body.SecurityOpt ?? null),

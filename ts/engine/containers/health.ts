@@ -59,15 +59,17 @@ export class HealthMonitor {
   /** A container has been started. */
   started(id: string): void {
     const record = this.#running(id);
-    if (record && this.#watch(record, 0)) this.#write(id, { Status: 'starting', FailingStreak: 0, Log: [] });
+    if (record) this.#watch(record, 0, () => this.#write(id, { Status: 'starting', FailingStreak: 0, Log: [] }));
   }
 
   /** A container that ran already when this daemon came. */
   resumed(id: string): void {
     const record = this.#running(id);
-    if (!record || !this.#watch(record, Math.max(0, Date.now() - toMs(record.row.startedAt)))) return;
-    const before = record.row.health === null ? undefined : (JSON.parse(record.row.health) as HealthState);
-    this.#ctx.live.of(id).health = before ?? { Status: 'starting', FailingStreak: 0, Log: [] };
+    if (!record) return;
+    this.#watch(record, Math.max(0, Date.now() - toMs(record.row.startedAt)), () => {
+      const before = record.row.health === null ? undefined : (JSON.parse(record.row.health) as HealthState);
+      this.#ctx.live.of(id).health = before ?? { Status: 'starting', FailingStreak: 0, Log: [] };
+    });
   }
 
   /** As Docker: whoever is not asked any more counts as unhealthy. */
@@ -93,13 +95,14 @@ export class HealthMonitor {
     return row && isRunning(row) ? readRecord(row) : undefined;
   }
 
-  #watch({ row, config }: ContainerRecord, ranMs: number): boolean {
+  /** `setState` comes before the first probe is scheduled, whose time depends on the state. */
+  #watch({ row, config }: ContainerRecord, ranMs: number, setState: () => void): void {
     const plan = healthPlan(config.Healthcheck, config.Shell);
-    if (!plan || this.#watched.has(row.id)) return false;
+    if (!plan || this.#watched.has(row.id)) return;
+    setState();
     const watch: Watch = { plan, startedMs: performance.now() - ranMs, timer: undefined, stopped: false };
     this.#watched.set(row.id, watch);
     this.#schedule(row.id, watch);
-    return true;
   }
 
   #schedule(id: string, watch: Watch): void {

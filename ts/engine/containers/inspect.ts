@@ -7,6 +7,7 @@ import { NO_SETTINGS } from '../network/settings.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthState } from './health.ts';
+import { describeLinks } from './links.ts';
 import { type ContainerRecord, isRunning, programOf, readRecord } from './record.ts';
 import { overlayOf } from './spawn.ts';
 
@@ -167,7 +168,7 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     ProcessLabel: '',
     AppArmorProfile: '',
     ExecIDs: execs.length > 0 ? execs.map(({ id }) => id) : null,
-    HostConfig: hostConfig,
+    HostConfig: { ...hostConfig, Links: describeLinks(ctx, record) },
     GraphDriver: graphDriver(ctx, record),
     ...(withSize ? await sizes(ctx, record) : {}),
     // volumes and binds; Docker does not list what it makes by --tmpfs

@@ -3,7 +3,7 @@
  * /etc/hosts, as they are at the start. On networks of users the embedded DNS server answers for links.
  */
 import { CaissonError } from '../../errdefs.ts';
-import type { CreateBody } from '../api/schemas/containers.ts';
+import type { HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 
@@ -14,7 +14,7 @@ interface Link {
 }
 
 /** `NAME`, `NAME:ALIAS`, and `/NAME:/OWNER/ALIAS` as inspect of dockerd shows it. */
-export function parseLink(text: string): { name: string; alias: string } {
+function parseLink(text: string): { name: string; alias: string } {
   const [name = '', alias = name, ...more] = text.split(':');
   const last = alias.slice(alias.lastIndexOf('/') + 1);
   if (name === '' || last === '' || more.length > 0) {
@@ -25,26 +25,47 @@ export function parseLink(text: string): { name: string; alias: string } {
 
 const onDefaultBridge = (mode: string): boolean => ['', 'default', 'bridge'].includes(mode);
 
-/** At create: the containers must be there. */
-export function checkLinks(ctx: ContainerContext, { HostConfig: config }: CreateBody): void {
-  if (!onDefaultBridge(config?.NetworkMode ?? '')) return;
-  for (const { name } of (config?.Links ?? []).map(parseLink)) {
+/**
+ * At create: who is linked to must be there. On networks of users the links are the endpoints' own, and stay where they
+ * are.
+ */
+export function takeLinks(ctx: ContainerContext, config: HostConfig): { alias: string; targetId: string }[] {
+  if (!onDefaultBridge(config.NetworkMode)) return [];
+  const links = (config.Links ?? []).map(parseLink).map(({ name, alias }) => {
     try {
-      ctx.graph.containers.resolve(name);
+      return { alias, targetId: ctx.graph.containers.resolve(name).id };
     } catch (error) {
       const message = `could not get container for ${name}: ${(error as Error).message}`;
       throw new CaissonError('InvalidParameter', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
     }
+  });
+  config.Links = null;
+  return [...new Map(links.map((link) => [link.alias, link])).values()];
+}
+
+/** `HostConfig.Links` of inspect: `/target:/owner/alias`. */
+export function describeLinks({ graph }: ContainerContext, { row, hostConfig }: ContainerRecord): string[] | null {
+  const links = graph.links.of(row.id);
+  if (links.length === 0) return hostConfig.Links;
+  return links.map(({ alias, targetId }) => `/${graph.containers.resolve(targetId).name}:/${row.name}/${alias}`);
+}
+
+/** `rm --link owner/alias`: the container stays. */
+export function removeLink({ graph }: ContainerContext, name: string): void {
+  graph.containers.resolve(name);
+  const [owner = '', alias] = name.replace(/^\//, '').split('/');
+  if (alias === undefined) {
+    throw new CaissonError('System', 'Conflict, cannot remove the default link name of the container');
   }
+  graph.links.delete(graph.containers.resolve(owner).id, alias);
 }
 
 /** With the address of each; none for one that does not run. */
-function linksOf(ctx: ContainerContext, { hostConfig }: ContainerRecord): Link[] {
-  if (!onDefaultBridge(hostConfig.NetworkMode)) return [];
+function linksOf(ctx: ContainerContext, { row }: ContainerRecord): Link[] {
   const bridge = ctx.graph.networks.byName('bridge')?.id;
-  return (hostConfig.Links ?? []).map(parseLink).map(({ name, alias }) => {
-    const target = readRecord(ctx.graph.containers.resolve(name));
-    const endpoint = ctx.graph.networks.endpointsOf(target.row.id).find(({ networkId }) => networkId === bridge);
+  return ctx.graph.links.of(row.id).map(({ alias, targetId }) => {
+    const target = readRecord(ctx.graph.containers.resolve(targetId));
+    const endpoint = ctx.graph.networks.endpointsOf(targetId).find(({ networkId }) => networkId === bridge);
     return { target, alias, address: isRunning(target.row) ? (endpoint?.address ?? undefined) : undefined };
   });
 }

@@ -32,14 +32,25 @@ export interface ListOptions {
   all: boolean;
   limit: number;
   size: boolean;
+  /** Show them: clients before 1.46 do not know them. */
+  annotations: boolean;
   filters: Filters;
+}
+
+/** Its own name, and what others call it by a link: `owner/alias`. */
+type NamesOf = (row: Pick<ContainerRow, 'id' | 'name'>) => string[];
+
+function namesOf({ graph }: ContainerContext): NamesOf {
+  const links = Map.groupBy(graph.links.named(), ({ targetId }) => targetId);
+  return ({ id, name }) => [name, ...(links.get(id) ?? []).map(({ owner, alias }) => `${owner}/${alias}`)];
 }
 
 /** What a list shows of a container and filters it by; true until a row of the container changes. */
 interface Entry {
   row: Omit<ContainerRow, 'config' | 'hostConfig' | 'detail'>;
   /** Without what time alone changes. */
-  summary: Record<string, unknown>;
+  summary: Record<string, unknown> & { HostConfig: object };
+  annotations?: Record<string, string>;
   labels: Record<string, string>;
   networks: { id: string; name: string }[];
   mountPoints: MountPoint[];
@@ -106,7 +117,6 @@ function readEntry(ctx: ContainerContext, id: string): Entry | undefined {
     row,
     summary: {
       Id: id,
-      Names: [`/${row.name}`],
       // once the name stands for another image, the id says what this one was made from
       Image: row.imageName,
       ImageID: row.imageId,
@@ -115,13 +125,11 @@ function readEntry(ctx: ContainerContext, id: string): Entry | undefined {
       Ports: describePorts(record, published),
       Labels: config.Labels,
       State: row.status,
-      HostConfig: {
-        NetworkMode: hostConfig.NetworkMode,
-        ...(hostConfig.Annotations ? { Annotations: hostConfig.Annotations } : {}),
-      },
+      HostConfig: { NetworkMode: hostConfig.NetworkMode },
       NetworkSettings: { Networks: described },
       Mounts: detail.mountPoints.filter(({ type }) => type !== 'tmpfs').map(describeMount),
     },
+    ...(hostConfig.Annotations ? { annotations: hostConfig.Annotations } : {}),
     labels: config.Labels,
     networks: Object.keys(described).map((name) => ({
       name,
@@ -187,14 +195,14 @@ function ancestorTest(ctx: ContainerContext, names: readonly string[]): Test {
   return ({ row }) => ids.has(row.imageId) || names.includes(row.imageName);
 }
 
-function tests(ctx: ContainerContext, filters: Filters): Test[] {
+function tests(ctx: ContainerContext, filters: Filters, names: NamesOf): Test[] {
   const found: Test[] = [];
   const add = (key: string, make: (values: readonly string[]) => Test): void => {
     const values = filters.get(key);
     if (values && values.length > 0) found.push(make(values));
   };
   add('id', (values) => (r) => values.some((value) => r.row.id.startsWith(value)));
-  add('name', (values) => (r) => values.some((value) => nameMatches(r.row.name, value)));
+  add('name', (values) => (r) => names(r.row).some((name) => values.some((value) => nameMatches(name, value))));
   add('status', (values) => (r) => values.includes(r.row.status));
   add('exited', (values) => (r) => r.row.status === 'exited' && values.includes(String(r.row.exitCode)));
   add('label', (values) => (r) => labelsMatch(r.labels, values));
@@ -259,7 +267,8 @@ export class ContainerList {
   async list(options: ListOptions): Promise<object[]> {
     const { filters } = options;
     checkFilters(filters);
-    const conditions = tests(this.#ctx, filters);
+    const names = namesOf(this.#ctx);
+    const conditions = tests(this.#ctx, filters, names);
     // a filter on states, or on neighbours in time, says itself which containers are meant
     const all =
       options.all || options.limit > 0 || ['status', 'exited', 'before', 'since'].some((key) => filters.has(key));
@@ -271,8 +280,13 @@ export class ContainerList {
       if (options.limit > 0 && found.length === options.limit) break;
     }
     const nowMs = Date.now();
-    const shown = found.map(({ row, summary }) => ({
+    const shown = found.map(({ row, summary, annotations }) => ({
       ...summary,
+      Names: names(row).map((name) => `/${name}`),
+      HostConfig: {
+        ...summary.HostConfig,
+        ...(options.annotations && annotations ? { Annotations: annotations } : {}),
+      },
       Status: statusText(row, nowMs, healthOf(this.#ctx, row)?.Status),
     }));
     if (!options.size) return shown;

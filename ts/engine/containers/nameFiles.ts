@@ -16,7 +16,7 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
     links: linkHosts(ctx, record),
     addresses,
     userDefined: hasOwnNetworks(record.hostConfig) && endpoints.some(({ networkName }) => networkName !== 'bridge'),
-    hostGateway: leader?.gateway ?? leader?.gateway6 ?? '127.0.0.1',
+    hostGateway: config.hostGatewayIps[0] ?? leader?.gateway ?? leader?.gateway6 ?? '127.0.0.1',
     dns: { servers: config.dns, options: config.dnsOptions, search: config.dnsSearch },
   };
 }

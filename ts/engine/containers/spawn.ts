@@ -1,5 +1,5 @@
 /** A container's row as the options of `spawnShim`: the OCI spec, the rootfs, the log, the namespaces it shares. */
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Device, DeviceRule } from '../../oci.ts';
@@ -7,13 +7,14 @@ import { logAttributes } from '../logs/attributes.ts';
 import { parseLogOptions } from '../logs/options.ts';
 import type { LogConfig, OverlayRootfs, SpawnOptions } from '../native/index.ts';
 import { containerFiles } from '../network/containerFiles.ts';
+import { injectCdiDevices } from '../runtime/cdi.ts';
 import { hostDevices, mapDevice } from '../runtime/devices.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildSpec, capabilitiesOf, type NamespaceChoice } from '../runtime/spec.ts';
 import type { HostConfig, MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { linkVariables } from './links.ts';
-import { type ContainerRecord, isRunning, programOf } from './record.ts';
+import { type ContainerRecord, isRunning, programOf, readRecord } from './record.ts';
 
 export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: string): string => {
   const parent = hostConfig.CgroupParent || ctx.config.cgroupParent;
@@ -45,24 +46,42 @@ function logConfig({ row, config, hostConfig, detail }: ContainerRecord): LogCon
 }
 
 /** The init of another container whose namespace is shared. */
-function initOf(ctx: ContainerContext, mode: string): { id: string; pid: number } {
-  const other = ctx.graph.containers.resolve(mode.slice('container:'.length));
-  if (!isRunning(other)) {
-    throw new CaissonError('Conflict', `cannot join the namespace of a non running container: ${other.id}`);
-  }
-  return { id: other.id, pid: other.pid };
+function initOf(ctx: ContainerContext, mode: string): { id: string; pid: number; hostConfig: HostConfig } {
+  const name = mode.slice('container:'.length);
+  const { row, hostConfig } = readRecord(ctx.graph.containers.resolve(name));
+  const why = row.status === 'restarting' ? 'is restarting, wait until the container is running' : 'is not running';
+  if (!isRunning(row))
+    throw new CaissonError('Conflict', `container ${name} ${why}`, { code: 'CONTAINER_NOT_RUNNING' });
+  return { id: row.id, pid: row.pid, hostConfig };
 }
 
 function namespaceChoice(ctx: ContainerContext, mode: string, file: 'pid' | 'ipc'): NamespaceChoice {
   if (mode === 'host') return 'host';
   if (!mode.startsWith('container:')) return 'private';
-  return { path: `/proc/${initOf(ctx, mode).pid}/ns/${file}` };
+  try {
+    const { pid, hostConfig } = initOf(ctx, mode);
+    if (file === 'ipc') checkShareable(mode, hostConfig);
+    return { path: `/proc/${pid}/ns/${file}` };
+  } catch (error) {
+    const message = `failed to join ${file.toUpperCase()} namespace: ${(error as Error).message}`;
+    throw new CaissonError('System', message, { code: 'NAMESPACE_NOT_JOINED', cause: error });
+  }
+}
+
+function checkShareable(mode: string, { IpcMode: donor }: HostConfig): void {
+  if (donor === 'shareable' || donor === 'host' || donor.startsWith('container:')) return;
+  const name = mode.slice('container:'.length);
+  const hint = 'use IpcMode:shareable for the donor container';
+  throw new CaissonError('InvalidParameter', `container ${name}: non-shareable IPC (hint: ${hint})`);
 }
 
 /** For `--network container:X`: an fd of that container's namespace. */
 export async function sharedNetns(ctx: ContainerContext, mode: string): Promise<number | undefined> {
   if (!mode.startsWith('container:')) return undefined;
-  return ctx.native.containerNetns(initOf(ctx, mode).id);
+  const owner = ctx.graph.containers.resolve(mode.slice('container:'.length));
+  if (isRunning(owner)) return ctx.native.containerNetns(owner.id);
+  const message = `cannot join network namespace of a non running container: container ${owner.name} is ${owner.status}`;
+  throw new CaissonError('Conflict', message, { code: 'CONTAINER_NOT_RUNNING' });
 }
 
 /** Docker makes a missing source of `-v`; for `--mount` it was checked at create. */
@@ -79,9 +98,40 @@ async function devicesOf(hostConfig: HostConfig): Promise<{ devices: Device[]; r
   return { devices: mapped.flatMap(({ devices }) => devices), rules: mapped.flatMap(({ rules }) => rules) };
 }
 
-async function seccompFile(ctx: ContainerContext, hostConfig: HostConfig, profile: string | undefined) {
-  if (!ctx.host.seccomp || hostConfig.Privileged || profile === 'unconfined') return undefined;
-  return ctx.seccomp.file(capabilitiesOf(hostConfig, ctx.specHost.bounded), profile);
+/** As Docker, at the start and not at create: the devices may come and go in between. */
+function cdiNames({ DeviceRequests: requests }: HostConfig): string[] {
+  return (requests ?? []).flatMap(
+    ({ Driver: driver, Count, DeviceIDs: names, Capabilities: capabilities, Options }) => {
+      if (driver !== 'cdi') {
+        const sets = (capabilities ?? []).map((set) => `[${set.join(' ')}]`).join(' ');
+        const message = `could not select device driver "${driver ?? ''}" with capabilities: [${sets}]`;
+        throw new CaissonError('System', message, { code: 'DEVICE_DRIVER_NOT_FOUND' });
+      }
+      if (Count) throw new CaissonError('InvalidParameter', 'unexpected count in CDI device request');
+      if (Object.keys(Options ?? {}).length > 0) {
+        throw new CaissonError('InvalidParameter', 'unexpected options in CDI device request');
+      }
+      return names ?? [];
+    },
+  );
+}
+
+async function seccompFile(ctx: ContainerContext, { hostConfig }: ContainerRecord, own: string | undefined) {
+  // a profile that the user gives filters a privileged container too
+  if (!ctx.host.seccomp || (hostConfig.Privileged && own === undefined)) return undefined;
+  const profile = own ?? ctx.config.seccompProfile;
+  if (profile === 'unconfined') return undefined;
+  const text = profile === 'builtin' ? undefined : (own ?? readProfile(profile));
+  return ctx.seccomp.file(capabilitiesOf(hostConfig, ctx.specHost.bounded), text);
+}
+
+/** The daemon's own default. */
+function readProfile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new CaissonError('System', `opening seccomp profile (${path}) failed: ${(error as Error).message}`);
+  }
 }
 
 /** Everything but the file descriptors of the network. */
@@ -92,7 +142,7 @@ export async function spawnOptions(
   const { row, config, hostConfig, detail } = record;
   makeSources(detail.mountPoints);
   const security = parseSecurityOptions(hostConfig.SecurityOpt, ctx.host);
-  const [devices, seccomp] = await Promise.all([devicesOf(hostConfig), seccompFile(ctx, hostConfig, security.seccomp)]);
+  const [devices, seccomp] = await Promise.all([devicesOf(hostConfig), seccompFile(ctx, record, security.seccomp)]);
   const network: NamespaceChoice = hostConfig.NetworkMode === 'host' ? 'host' : 'private';
   const sharesNetwork = hostConfig.NetworkMode.startsWith('container:');
   const spec = buildSpec(
@@ -115,6 +165,8 @@ export async function spawnOptions(
     },
     ctx.specHost,
   );
+  const cdi = cdiNames(hostConfig);
+  if (cdi.length > 0) await injectCdiDevices(spec, cdi, ctx.config.cdiSpecDirs);
   const [height, width] = hostConfig.ConsoleSize;
   return {
     id: row.id,

@@ -25,7 +25,6 @@ const HOST_CONFIG: Record<string, string> = {
   Cgroup: 'HostConfig.Cgroup',
   CpuRealtimePeriod: '--cpu-rt-period',
   CpuRealtimeRuntime: '--cpu-rt-runtime',
-  DeviceRequests: '--gpus (HostConfig.DeviceRequests)',
   CpuCount: '--cpu-count (Windows only)',
   CpuPercent: '--cpu-percent (Windows only)',
   IOMaximumIOps: '--io-maxiops (Windows only)',

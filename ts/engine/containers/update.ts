@@ -140,7 +140,8 @@ export class Updater {
 function readChanges(body: UpdateBody): Partial<HostConfig> {
   const changes: Record<string, unknown> = {};
   for (const name of LIMITS) if (body[name]) changes[name] = body[name];
-  if (changes['PidsLimit'] === -1) changes['PidsLimit'] = null;
+  // 0 and less lift the limit
+  if (body.PidsLimit != null) changes['PidsLimit'] = Math.max(0, body.PidsLimit);
   if (body.RestartPolicy?.Name) {
     const { Name, MaximumRetryCount } = body.RestartPolicy;
     changes['RestartPolicy'] = { Name, MaximumRetryCount: MaximumRetryCount ?? 0 } as RestartPolicy;

@@ -119,6 +119,9 @@ function checkLists(config: HostConfig): void {
       throw invalid(`ulimit soft limit must be less than or equal to hard limit: ${Soft} > ${Hard}`);
     }
   }
+  if (Object.hasOwn(config.Annotations ?? {}, '')) {
+    throw invalid('invalid Annotations: the empty string is not permitted as an annotation key');
+  }
   for (const group of config.GroupAdd ?? []) checkUser(`0:${group}`);
   for (const address of config.Dns) {
     if (isIP(address) === 0) throw invalid(`invalid IP address in dns: ${address}`);

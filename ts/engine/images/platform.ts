@@ -32,6 +32,16 @@ export function parsePlatform(text: string): Platform | undefined {
   return { os, architecture, ...(found === undefined ? {} : { variant: found }) };
 }
 
+export const formatPlatform = ({ os, architecture, variant }: Platform): string =>
+  [os, architecture, ...(variant ? [variant] : [])].join('/');
+
+/** An image without a variant is of the architecture's first one. */
+export function isPlatform(image: Platform, wanted: Platform): boolean {
+  const variant = ({ architecture, variant: named }: Platform): string =>
+    named || ({ arm64: 'v8', arm: 'v7' }[architecture] ?? '');
+  return image.os === wanted.os && image.architecture === wanted.architecture && variant(image) === variant(wanted);
+}
+
 function fromJson(text: string, invalid: () => CaissonError): string[] {
   try {
     const { os, architecture, variant } = JSON.parse(text) as Record<string, unknown>;

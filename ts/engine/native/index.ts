@@ -440,9 +440,9 @@ export interface Native {
   /** Compiles an OCI seccomp section to a file of classic BPF instructions; kind `invalid` names the rule. */
   compileSeccomp(options: { seccomp: object; path: string }): Promise<void>;
 
-  /** Serves the log to the client's fd from a thread of its own: head, then a chunked body. Resolves when the client has it
-   * all, has left, or `endLog` was called and the file is at its end. Consumes `client.fd`. */
-  serveLog(request: LogRequest & { handle: number; fd: number; head: string }): Promise<void>;
+  /** Serves the log to the client's fd from a thread of its own: head, then the body, in HTTP's chunks if so asked. Resolves
+   * when the client has it all, has left, or `endLog` was called and the file is at its end. Consumes `fd`. */
+  serveLog(request: LogRequest & { handle: number; fd: number; head: string; chunked: boolean }): Promise<void>;
   /** The container has ended: followers stop at the end of the file. */
   endLog(handle: number): void;
 

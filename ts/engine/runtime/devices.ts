@@ -26,7 +26,7 @@ const major = (rdev: number): number => Number(((BigInt(rdev) >> 8n) & 0xfffn) |
 const minor = (rdev: number): number => Number((BigInt(rdev) & 0xffn) | ((BigInt(rdev) >> 12n) & 0xffffff00n));
 
 /** The node at a host path as a device of the container; undefined when it is none. */
-async function readDevice(hostPath: string, containerPath: string): Promise<Device | undefined> {
+export async function readDevice(hostPath: string, containerPath: string): Promise<Device | undefined> {
   const info = await stat(hostPath);
   const kind = info.mode & S_IFMT;
   if (kind !== S_IFBLK && kind !== S_IFCHR) return undefined;

@@ -30,18 +30,23 @@ const MQUEUE: Mount = {
   options: ['nosuid', 'noexec', 'nodev'],
 };
 
-function defaultMounts(config: HostConfig): Mount[] {
+function defaultMounts(config: HostConfig, writableCgroups: boolean): Mount[] {
   const access = config.Privileged ? 'rw' : 'ro';
+  const cgroupAccess = config.Privileged || writableCgroups ? 'rw' : 'ro';
   const hostIpc = config.IpcMode === 'host';
   const mounts: Mount[] = [
     PROC,
     DEV,
     DEVPTS,
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', access] },
-    { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [access, 'nosuid', 'noexec', 'nodev'] },
-    hostIpc
-      ? { destination: '/dev/mqueue', type: 'bind', source: '/dev/mqueue', options: ['rbind', 'rprivate'] }
-      : MQUEUE,
+    {
+      destination: '/sys/fs/cgroup',
+      type: 'cgroup',
+      source: 'cgroup',
+      options: [cgroupAccess, 'nosuid', 'noexec', 'nodev'],
+    },
+    // the queues of whatever IPC namespace the container is in
+    MQUEUE,
   ];
   if (hostIpc) {
     mounts.push({ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'rprivate'] });
@@ -123,7 +128,14 @@ function userMount(mount: MountPoint): Mount {
 
 const depth = (path: string): number => path.split('/').filter((part) => part !== '').length;
 
-export function buildMounts(config: HostConfig, mountPoints: MountPoint[], files: ContainerFiles | undefined): Mount[] {
+export interface MountInput {
+  hostConfig: HostConfig;
+  mountPoints: MountPoint[];
+  files: ContainerFiles | undefined;
+  writableCgroups: boolean;
+}
+
+export function buildMounts({ hostConfig: config, mountPoints, files, writableCgroups }: MountInput): Mount[] {
   const user = mountPoints.map(userMount);
   const fileOptions = ['rbind', config.ReadonlyRootfs ? 'ro' : 'rw', 'rprivate'];
   if (files) {
@@ -140,7 +152,7 @@ export function buildMounts(config: HostConfig, mountPoints: MountPoint[], files
   user.sort((a, b) => depth(a.destination) - depth(b.destination));
   const taken = new Set(user.map((mount) => mount.destination));
   // a user's mount replaces a default one at the same place, and /dev replaces all that Docker puts below it
-  const defaults = defaultMounts(config).filter(
+  const defaults = defaultMounts(config, writableCgroups).filter(
     ({ destination }) => !taken.has(destination) && !(taken.has('/dev') && destination.startsWith('/dev/')),
   );
   return [...defaults, ...user];

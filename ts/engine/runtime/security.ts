@@ -3,6 +3,8 @@ import { CaissonError } from '../../errdefs.ts';
 
 export interface SecurityOptions {
   noNewPrivileges: boolean;
+  /** The container may make cgroups of its own below its own one. */
+  writableCgroups: boolean;
   /** The content of a profile, `unconfined`, or undefined for the default. */
   seccomp?: string;
   apparmor?: string;
@@ -11,24 +13,27 @@ export interface SecurityOptions {
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
-function noNewPrivileges(value: string | undefined): boolean {
-  if (value === undefined || value === 'true' || value === '1') return true;
-  if (value === 'false' || value === '0') return false;
-  throw invalid(`invalid --security-opt 2: "no-new-privileges:${value}"`);
+/** A switch: on without a value. */
+function isOn(value: string | undefined, option: string): boolean {
+  if (value === undefined || ['true', '1', 't', 'T', 'TRUE', 'True'].includes(value)) return true;
+  if (['false', '0', 'f', 'F', 'FALSE', 'False'].includes(value)) return false;
+  throw invalid(`invalid --security-opt 2: ${JSON.stringify(option)}`);
 }
 
 export function parseSecurityOptions(
   options: string[] | null,
   host: { apparmor: boolean; seccomp: boolean; selinux: boolean },
 ): SecurityOptions {
-  const parsed: SecurityOptions = { noNewPrivileges: false };
+  const parsed: SecurityOptions = { noNewPrivileges: false, writableCgroups: false };
   for (const option of options ?? []) {
     // Docker's older form separates by a colon
     const match = /^([a-z-]+)(?:[=:]([\s\S]*))?$/.exec(option);
     const key = match?.[1];
     const value = match?.[2];
     if (key === 'no-new-privileges') {
-      parsed.noNewPrivileges = noNewPrivileges(value);
+      parsed.noNewPrivileges = isOn(value, option);
+    } else if (key === 'writable-cgroups') {
+      parsed.writableCgroups = isOn(value, option);
     } else if (value === undefined) {
       throw invalid(`invalid --security-opt 1: "${option}"`);
     } else if (key === 'seccomp') {

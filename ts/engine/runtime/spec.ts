@@ -178,7 +178,7 @@ export function buildSpec(input: SpecInput, host: SpecHost): RuntimeSpec {
     ...(ownUts && config.Domainname ? { domainname: config.Domainname } : {}),
     process: buildProcess(input, host),
     root: { path: 'rootfs', readonly: hostConfig.ReadonlyRootfs },
-    mounts: buildMounts(hostConfig, input.mountPoints, input.files),
+    mounts: buildMounts({ ...input, writableCgroups: input.security.writableCgroups }),
     linux: buildLinux(input, host),
     ...(hostConfig.Annotations ? { annotations: hostConfig.Annotations } : {}),
   };

@@ -22,7 +22,9 @@ export async function diskUsage(
       ? [...graph.layers.all(), ...graph.blobs.all()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
       : 0,
     Images: wants('image') ? images.list({ all: false, filters, sharedSize: true }) : null,
-    Containers: wants('container') ? await containers.list({ all: true, limit: 0, size: true, filters }) : null,
+    Containers: wants('container')
+      ? await containers.list({ all: true, limit: 0, size: true, annotations: true, filters })
+      : null,
     Volumes: wants('volume') ? await volumes.usage() : null,
     BuildCache: wants('build-cache') ? [] : null,
   };

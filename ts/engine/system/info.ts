@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { proxySettings } from '../../registry/client/settings.ts';
 import type { Engine } from '../engine.ts';
 import { LOG_DRIVERS } from '../logs/options.ts';
+import { type CdiDevices, readCdiDevices } from '../runtime/cdi.ts';
 import { API_VERSION, ENGINE_VERSION, MIN_API_VERSION } from '../version.ts';
 
 const GO_ARCHITECTURE = { x86_64: 'amd64', aarch64: 'arm64' } as const;
@@ -62,6 +63,7 @@ export function systemInfo(engine: Engine): object {
   const paused = count('paused');
   const os = osRelease();
   const proxies = proxySettings(config.proxies);
+  const devices = readCdiDevices(config.cdiSpecDirs);
   return {
     ID: engineId(engine),
     Containers: statuses.length,
@@ -81,7 +83,7 @@ export function systemInfo(engine: Engine): object {
     Plugins: {
       Volume: ['local'],
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
-      Authorization: null,
+      Authorization: config.authorizationPlugins.length > 0 ? config.authorizationPlugins : null,
       Log: LOG_DRIVERS,
     },
     MemoryLimit: host.memoryLimit,
@@ -138,9 +140,17 @@ export function systemInfo(engine: Engine): object {
     InitCommit: { ID: '' },
     SecurityOptions: securityOptions(engine),
     FirewallBackend: { Driver: 'nftables' },
-    CDISpecDirs: [],
-    Warnings: warnings(engine),
+    CDISpecDirs: config.cdiSpecDirs,
+    ...discoveredDevices(devices),
+    Warnings: listOrNull([...warnings(engine), ...devices.warnings]),
   };
+}
+
+const listOrNull = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
+
+function discoveredDevices({ devices }: CdiDevices): object {
+  const found = [...devices.keys()].sort().map((id) => ({ Source: 'cdi', ID: id }));
+  return found.length > 0 ? { DiscoveredDevices: found } : {};
 }
 
 /** A UUID made with the data-root. */
@@ -172,16 +182,16 @@ function registryConfig({ config }: Engine): object {
   };
 }
 
-function securityOptions({ host }: Engine): string[] {
+function securityOptions({ config, host }: Engine): string[] {
   return [
     ...(host.apparmor ? ['name=apparmor'] : []),
-    ...(host.seccomp ? ['name=seccomp,profile=builtin'] : []),
+    ...(host.seccomp ? [`name=seccomp,profile=${config.seccompProfile}`] : []),
     ...(host.selinux ? ['name=selinux'] : []),
     ...(host.cgroupVersion === 2 ? ['name=cgroupns'] : []),
   ];
 }
 
-function warnings({ host }: Engine): string[] | null {
+function warnings({ host }: Engine): string[] {
   const found: string[] = [];
   const need = (present: boolean, what: string): void => {
     if (!present) found.push(`WARNING: No ${what} support`);
@@ -193,7 +203,7 @@ function warnings({ host }: Engine): string[] | null {
   need(host.cpuSet, 'cpuset');
   need(host.pidsLimit, 'pids limit');
   need(host.seccomp, 'seccomp');
-  return found.length > 0 ? found : null;
+  return found;
 }
 
 function osRelease(): Record<string, string> {

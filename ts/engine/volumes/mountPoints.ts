@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { normalize } from 'node:path/posix';
-import { CaissonError } from '../../errdefs.ts';
+import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ContainerConfig, HostConfig, MountPoint, MountRequest, Propagation } from '../containers/config.ts';
 import { mergeTmpfsOptions } from '../runtime/mounts.ts';
 import type { VolumeSource } from './options.ts';
@@ -213,10 +213,19 @@ function volumesFrom(entry: string, lookup: VolumeLookup): MountPoint[] {
   const [container = '', mode = ''] = entry.split(/:(.*)/s);
   if (container === '') throw invalid('invalid name or ID supplied: ""');
   if (!['', 'ro', 'rw', 'z', 'Z'].includes(mode)) throw invalid(`invalid mode: ${mode}`);
-  return lookup
-    .mountsOf(container)
+  return mountsOf(container, lookup)
     .filter(({ type }) => type !== 'tmpfs')
     .map(({ copyUp: _, ...mount }) => ({ ...mount, writable: mount.writable && mode !== 'ro' }));
+}
+
+/** 400 and not 404, which would make a client pull the image. */
+function mountsOf(container: string, lookup: VolumeLookup): MountPoint[] {
+  try {
+    return lookup.mountsOf(container);
+  } catch (error) {
+    if (!isKind(error, 'NotFound')) throw error;
+    throw new CaissonError('InvalidParameter', error.message, { code: error.code });
+  }
 }
 
 /** New volumes can only be made by the one driver that there is. */

@@ -1,4 +1,4 @@
-//! A log to a client's connection: the response head, then the records as a chunked body, until the end of the file, or for
+//! A log to a client's connection: the response head, then the records as the body, until the end of the file, or for
 //! a follower until the container has ended or the client has left.
 
 use super::LogRequest;
@@ -40,13 +40,20 @@ pub struct Client {
     pub head: String,
 }
 
-/// Serves until the end; a client that leaves is an end like any other.
-pub fn serve(request: &LogRequest, client: Client, stop: &Stop) -> Result<()> {
+/// Serves until the end; a client that leaves is an end like any other. A body that is not `chunked` is the beginning of a
+/// stream that goes on.
+pub fn serve(request: &LogRequest, client: Client, chunked: bool, stop: &Stop) -> Result<()> {
     let mut out = client.head.into_bytes();
     if !write_all(&client.fd, &out)? {
         return Ok(());
     }
     out.clear();
+    let deliver = |out: &mut Vec<u8>| {
+        if chunked {
+            return send(&client.fd, out);
+        }
+        write_all(&client.fd, &std::mem::take(out))
+    };
     let selection = Selection::new(request);
     let path = Path::new(&request.path);
     // watched before the first read, so that nothing falls between
@@ -61,18 +68,20 @@ pub fn serve(request: &LogRequest, client: Client, stop: &Stop) -> Result<()> {
             if past {
                 break;
             }
-            if out.len() >= CHUNK && !send(&client.fd, &mut out)? {
+            if out.len() >= CHUNK && !deliver(&mut out)? {
                 return Ok(());
             }
         }
-        if !out.is_empty() && !send(&client.fd, &mut out)? {
+        if !out.is_empty() && !deliver(&mut out)? {
             return Ok(());
         }
         // a waiting follower holds no buffers: there may be a thousand
         out = Vec::new();
         records.rest();
         if past || last || !wait(&client.fd, watch.as_ref(), stop, &selection)? {
-            write_all(&client.fd, b"0\r\n\r\n")?;
+            if chunked {
+                write_all(&client.fd, b"0\r\n\r\n")?;
+            }
             return Ok(());
         }
     }
@@ -166,7 +175,7 @@ mod tests {
         let stop = Stop::new().unwrap();
         let serving = std::thread::spawn({
             let stop = stop.clone();
-            move || serve(&request, Client { fd: theirs.into(), head: "HEAD\r\n\r\n".into() }, &stop).unwrap()
+            move || serve(&request, Client { fd: theirs.into(), head: "HEAD\r\n\r\n".into() }, true, &stop).unwrap()
         });
         let mut got = vec![0; "HEAD\r\n\r\n4\r\none\n\r\n".len()];
         ours.read_exact(&mut got).unwrap();

@@ -16,6 +16,7 @@ struct Serving {
     handle: u32,
     fd: i32,
     head: String,
+    chunked: bool,
     #[serde(flatten)]
     request: LogRequest,
 }
@@ -31,7 +32,7 @@ pub fn serve_log(env: &Env, request: Value) -> napi::Result<Object<'_>> {
     // registered before the thread runs: endLog may come at once
     SERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(serving.handle, stop.clone());
     on_thread(env, "serve-log", move || {
-        let result = serve(&serving.request, client, &stop);
+        let result = serve(&serving.request, client, serving.chunked, &stop);
         SERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(&serving.handle);
         result
     })

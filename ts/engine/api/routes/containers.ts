@@ -4,6 +4,7 @@ import type { Containers } from '../../containers/containers.ts';
 import { LIST_FILTERS } from '../../containers/list.ts';
 import type { WaitCondition } from '../../containers/live.ts';
 import type { Call } from '../call.ts';
+import { currentCreate } from '../createVersions.ts';
 import type { Router } from '../router.ts';
 import { createBody, updateBody } from '../schemas/containers.ts';
 import { notImplemented } from './unsupported.ts';
@@ -16,8 +17,12 @@ export function containerRoutes(router: Router, containers: Containers): void {
     path: '/containers/create',
     body: createBody,
     handle: async (call) => {
-      checkPlatform(call);
-      const { id, warnings } = await containers.create(call.body, call.query.string('name'));
+      const older = (version: string): boolean => !call.atLeast(version);
+      const { id, warnings } = await containers.create(currentCreate(call.body, older), {
+        name: call.query.string('name'),
+        platform: older('1.41') ? '' : call.query.string('platform'),
+        shallowReadOnly: older('1.44'),
+      });
       call.status(201);
       return { Id: id, Warnings: warnings };
     },
@@ -30,6 +35,7 @@ export function containerRoutes(router: Router, containers: Containers): void {
         all: call.query.bool('all'),
         limit: call.query.int('limit') ?? 0,
         size: call.query.bool('size'),
+        annotations: call.atLeast('1.46'),
         filters: call.query.filters(LIST_FILTERS),
       }),
   });
@@ -57,7 +63,8 @@ export function containerRoutes(router: Router, containers: Containers): void {
     body: updateBody,
     optionalBody: true,
     handle: async (call) => {
-      const { warnings } = await containers.updater.update(call.param('id'), call.body);
+      const body = call.atLeast('1.40') ? call.body : { ...call.body, PidsLimit: null };
+      const { warnings } = await containers.updater.update(call.param('id'), body);
       return { Warnings: warnings.length > 0 ? warnings : null };
     },
   });
@@ -79,19 +86,6 @@ async function containerStats(containers: Containers, call: Call): Promise<objec
   }
   lines.end();
   return undefined;
-}
-
-/** Only this machine's own platform runs here. */
-function checkPlatform(call: Call): void {
-  const platform = call.query.string('platform');
-  const own = process.arch === 'arm64' ? 'arm64' : 'amd64';
-  const names = [`linux/${own}`, 'linux', own, ...(own === 'arm64' ? ['linux/arm64/v8'] : [])];
-  if (platform !== '' && !names.includes(platform.toLowerCase())) {
-    throw new CaissonError(
-      'NotImplemented',
-      `--platform ${platform} is not supported by caisson on this machine, only linux/${own}`,
-    );
-  }
 }
 
 function lifecycleRoutes(router: Router, containers: Containers): void {
@@ -120,12 +114,9 @@ function lifecycleRoutes(router: Router, containers: Containers): void {
     method: 'DELETE',
     path: '/containers/:id',
     handle: async (call) => {
-      // a link's name is that of its owner and an alias, with a slash between
-      if (call.query.bool('link')) {
-        containers.find(call.param('id'));
-        throw new CaissonError('System', 'Conflict, cannot remove the default link name of the container');
-      }
-      await containers.remove(call.param('id'), { force: call.query.bool('force'), volumes: call.query.bool('v') });
+      const id = call.param('id');
+      if (call.query.bool('link')) return containers.removeLink(id);
+      await containers.remove(id, { force: call.query.bool('force'), volumes: call.query.bool('v') });
     },
   });
   router.plain({ method: 'POST', path: '/containers/:id/wait', handle: (call) => waitForContainer(containers, call) });
@@ -142,14 +133,18 @@ async function resizeContainer(containers: Containers, id: string, call: Call): 
   call.status(200);
 }
 
-/** `h` and `w` of a resize. */
+/** `h` and `w` of a resize: what Docker takes as 32 bits, of which a terminal has 16. */
 export function terminalSize(call: Call): { width: number; height: number } {
-  const [height, width] = [call.query.int('h'), call.query.int('w')];
-  const valid = (value: number | undefined): value is number => value !== undefined && value >= 0 && value <= 65535;
-  if (!valid(height) || !valid(width)) {
-    throw new CaissonError('InvalidParameter', 'invalid terminal size: h and w are numbers from 0 to 65535');
-  }
-  return { width, height };
+  const side = (name: 'height' | 'width'): number => {
+    const text = call.query.string(name.slice(0, 1));
+    const fail = (why: string): CaissonError =>
+      new CaissonError('InvalidParameter', `invalid resize ${name} ${JSON.stringify(text)}: ${why}`);
+    if (!/^[+-]?\d+$/.test(text)) throw fail('invalid syntax');
+    const value = Number(text);
+    if (value < 0 || value > 0xffffffff) throw fail('value out of range');
+    return value & 0xffff;
+  };
+  return { height: side('height'), width: side('width') };
 }
 
 /** The head goes out at once: the docker client waits for it before it starts the container. */

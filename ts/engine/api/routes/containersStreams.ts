@@ -1,9 +1,10 @@
 /** Routes that take a client's connection: attach and logs. */
-import { CaissonError } from '../../../errdefs.ts';
 import type { Containers } from '../../containers/containers.ts';
+import type { ContainerRecord } from '../../containers/record.ts';
 import { parseDetachKeys } from '../../containers/streams.ts';
 import { logHead, logRequest } from '../../logs/serve.ts';
-import type { Native } from '../../native/index.ts';
+import type { LogRequest, Native } from '../../native/index.ts';
+import type { Query } from '../query.ts';
 import type { Router } from '../router.ts';
 import { relayWebsocket, websocketKey } from '../websocket.ts';
 
@@ -19,18 +20,9 @@ export function containerStreamRoutes(
       const { query } = call;
       const record = containers.checkAttach(call.param('id'));
       const detachKeys = parseDetachKeys(query.string('detachKeys'));
-      if (query.bool('logs')) {
-        throw new CaissonError('NotImplemented', 'attach with logs=1 is not supported by caisson; use the logs route');
-      }
-      const stream = query.bool('stream');
-      await containers.attach(record, call.hijack(), {
-        stdin: stream && query.bool('stdin'),
-        stdout: stream && query.bool('stdout'),
-        stderr: stream && query.bool('stderr'),
-        tty: record.config.Tty,
-        detachKeys,
-        namesFraming: call.atLeast('1.42'),
-      });
+      const more = history(query, record);
+      const choice = { ...streams(query), tty: record.config.Tty, detachKeys, namesFraming: call.atLeast('1.42') };
+      await containers.attach(record, call.hijack(), choice, more);
     },
   });
   router.plain({
@@ -41,6 +33,7 @@ export function containerStreamRoutes(
       const record = containers.checkAttach(call.param('id'));
       const key = websocketKey((name) => call.header(name));
       const detachKeys = parseDetachKeys(query.string('detachKeys'));
+      const more = history(query, record);
       const connection = call.hijack();
       const [fd, other] = native.socketPair();
       const protocol = call.header('sec-websocket-protocol').split(',')[0]?.trim() ?? '';
@@ -49,15 +42,14 @@ export function containerStreamRoutes(
         record,
         { fd: other, early: new Uint8Array(), upgraded: true },
         {
-          stdin: query.bool('stdin'),
-          stdout: query.bool('stdout'),
-          stderr: query.bool('stderr'),
+          ...streams(query),
           // a websocket has frames of its own: both streams come as they are
           tty: true,
           detachKeys,
           answered: true,
           namesFraming: false,
         },
+        { ...more, ...(more.log && { log: { ...more.log, raw: true } }) },
       );
       await relayed;
     },
@@ -73,4 +65,17 @@ export function containerStreamRoutes(
       await containers.serveLog(record, request, fd, head);
     },
   });
+}
+
+const streams = (query: Query): { stdin: boolean; stdout: boolean; stderr: boolean } => ({
+  stdin: query.bool('stdin'),
+  stdout: query.bool('stdout'),
+  stderr: query.bool('stderr'),
+});
+
+/** `logs`: what was said before comes first; without `stream` there is nothing behind it. */
+function history(query: Query, record: ContainerRecord): { log?: LogRequest; goesOn: boolean } {
+  const { stdout, stderr } = streams(query);
+  const wanted = query.bool('logs') && (stdout || stderr);
+  return { ...(wanted ? { log: { ...logRequest(query, record), follow: false } } : {}), goesOn: query.bool('stream') };
 }

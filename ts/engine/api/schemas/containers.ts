@@ -43,12 +43,23 @@ const mountRequest = Type.Object({
       DriverConfig: optional(Type.Object({ Name: string(), Options: stringMap() })),
     }),
   ),
+  ImageOptions: optional(Type.Object({ Subpath: string() })),
   TmpfsOptions: optional(
     Type.Object({ SizeBytes: integer(), Mode: integer(), Options: optional(Type.Array(Type.Array(Type.String()))) }),
   ),
 });
 
 export type MountBody = Static<typeof mountRequest>;
+
+const deviceRequest = Type.Object({
+  Driver: string(),
+  Count: integer(),
+  DeviceIDs: strings(),
+  Capabilities: optional(Type.Array(Type.Array(Type.String()))),
+  Options: stringMap(),
+});
+
+export type DeviceRequest = Static<typeof deviceRequest>;
 
 const hostConfig = Type.Object({
   Binds: strings(),
@@ -109,7 +120,7 @@ const hostConfig = Type.Object({
     Type.Array(Type.Object({ PathOnHost: Type.String(), PathInContainer: string(), CgroupPermissions: string() })),
   ),
   DeviceCgroupRules: strings(),
-  DeviceRequests: optional(Type.Array(Type.Object({}))),
+  DeviceRequests: optional(Type.Array(deviceRequest)),
   MemoryReservation: integer(),
   MemorySwap: integer(),
   MemorySwappiness: integer(),
