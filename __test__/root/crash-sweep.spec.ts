@@ -53,6 +53,8 @@ async function scenario(daemon: TestDaemon, archive: Buffer, registry: TestRegis
     if (result.code !== 0) failed.push(`${args.join(' ')}: ${result.stderr}${result.stdout}`);
   };
   await docker('load');
+  const checked = await daemon.http('POST', '/system/check').catch((error: Error) => ({ body: error.message }));
+  if (!checked.body.includes('"problems":0')) failed.push(`system check: ${checked.body}`);
   await docker('save', IMAGE);
   await docker('tag', IMAGE, `${registry.host}/sweep:1`);
   await docker('push', `${registry.host}/sweep:1`);

@@ -122,6 +122,7 @@ export const GROUPS: Record<string, CommandGroup> = {
     summary: 'Manage the engine',
     commands: {
       ...SYSTEM,
+      check: entry('Compare what the store holds with what it should', () => import('./commands/system/check.ts')),
       df: entry('Show what takes room on the disk', () => import('./commands/system/df.ts')),
       prune: entry('Remove all that nothing uses', () => import('./commands/system/prune.ts')),
     },

@@ -6,6 +6,8 @@
  *   const { Id } = await engine.containers.create({ Image: 'alpine:3.22', Cmd: ['echo', 'hello'] });
  *   await engine.containers.start(Id);
  */
+import type { StoreCheckLine } from '../engine/api/schemas/storeCheck.ts';
+import { CaissonError } from '../errdefs.ts';
 import { defaultAddress } from './address.ts';
 import { Containers } from './containers.ts';
 import { jsonLines } from './frames.ts';
@@ -16,6 +18,7 @@ import { Transport } from './transport.ts';
 import type { Credentials, DiskUsage, EventMessage, Filters, SystemInfo, VersionInfo } from './types.ts';
 import { Volumes } from './volumes.ts';
 
+export type * from '../engine/api/schemas/storeCheck.ts';
 export { CaissonError, type ErrorKind } from '../errdefs.ts';
 export type * from './containers.ts';
 export type { Frame } from './frames.ts';
@@ -83,6 +86,24 @@ export class Caisson implements AsyncDisposable {
   /** What images, containers, volumes and the cache of builds take. */
   diskUsage({ signal }: { signal?: AbortSignal } = {}): Promise<DiskUsage> {
     return this.#transport.json('GET', '/system/df', { ...(signal && { signal }) });
+  }
+
+  /**
+   * Compares what the store holds with what it should: one line a problem, then the summary. With `repair` it mends what
+   * can be mended. Leaving the loop ends it.
+   */
+  async *checkStore({
+    repair,
+    signal,
+  }: {
+    repair?: boolean;
+    signal?: AbortSignal;
+  } = {}): AsyncGenerator<StoreCheckLine> {
+    const chunks = this.#transport.chunks('POST', '/system/check', { query: { repair }, signal });
+    for await (const line of jsonLines<StoreCheckLine | { error: string }>(chunks)) {
+      if ('error' in line) throw new CaissonError('System', line.error);
+      yield line;
+    }
   }
 
   /** Removes what builds left behind. */

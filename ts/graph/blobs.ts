@@ -15,6 +15,7 @@ export class BlobStore {
   readonly #get: Statement<[string], BlobRow>;
   readonly #all: Statement<[], BlobRow>;
   readonly #delete: Statement<[string], never>;
+  readonly #release: Statement<[string], never>;
 
   constructor(db: Database) {
     this.#insert = db.prepare(
@@ -23,6 +24,7 @@ export class BlobStore {
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM blob WHERE digest = ?`);
     this.#all = db.prepare(`SELECT ${COLUMNS} FROM blob ORDER BY digest`);
     this.#delete = db.prepare('DELETE FROM blob WHERE digest = ?');
+    this.#release = db.prepare('DELETE FROM image_blob WHERE digest = ?');
   }
 
   /** A digest already there is left as it is: same digest, same bytes. */
@@ -39,6 +41,12 @@ export class BlobStore {
   }
 
   delete(digest: string): void {
+    this.#delete.run(digest);
+  }
+
+  /** Deletes it although images refer to it: its bytes are lost, and the next pull brings them. */
+  giveUp(digest: string): void {
+    this.#release.run(digest);
     this.#delete.run(digest);
   }
 }

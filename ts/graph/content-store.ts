@@ -119,6 +119,23 @@ export class ContentStore {
     return bytes;
   }
 
+  /** What is wrong with a blob's file, in words; undefined when it is what its row promises. Reads all of it. */
+  async examine({ digest, sizeBytes }: Pick<BlobRow, 'digest' | 'sizeBytes'>): Promise<string | undefined> {
+    const hash = createHash(checkDigest(digest).split(':')[0] ?? '');
+    let size = 0;
+    try {
+      for await (const chunk of this.stream(digest) as AsyncIterable<Buffer>) {
+        hash.update(chunk);
+        size += chunk.length;
+      }
+    } catch (error) {
+      return `its file cannot be read: ${(error as Error).message}`;
+    }
+    if (size !== sizeBytes) return `its file has ${size} bytes, not ${sizeBytes}`;
+    const found = `${digest.split(':')[0]}:${hash.digest('hex')}`;
+    return found === digest ? undefined : `its bytes have the digest ${found}`;
+  }
+
   /**
    * Moves the files of blobs whose rows were just deleted out of the way; call it in the same turn of the event loop as
    * that transaction. From then on a new blob of the same digest has nothing to fear. Returns what to unlink.

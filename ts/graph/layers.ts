@@ -28,6 +28,7 @@ export class LayerStore {
   readonly #get: Statement<[string], LayerRow>;
   readonly #all: Statement<[], LayerRow>;
   readonly #chain: Statement<[string], LayerRow>;
+  readonly #move: Statement<[string, string], never>;
   readonly #delete: Statement<[string], never>;
 
   constructor(db: Database) {
@@ -45,6 +46,7 @@ export class LayerStore {
         WHERE layer.parent IS NOT NULL
       )
       SELECT ${COLUMNS} FROM chain JOIN layer ON layer.chain_id = chain.id ORDER BY depth`);
+    this.#move = db.prepare('UPDATE layer SET cache_id = ? WHERE chain_id = ?');
     this.#delete = db.prepare('DELETE FROM layer WHERE chain_id = ?');
   }
 
@@ -67,6 +69,11 @@ export class LayerStore {
   /** The layer and all below it, the top one first (the order of overlay's lower directories). */
   chain(chainId: string): LayerRow[] {
     return this.#chain.all(chainId);
+  }
+
+  /** It was unpacked anew: its directory is another one from now on. */
+  move(chainId: string, cacheId: string): void {
+    this.#move.run(cacheId, chainId);
   }
 
   /** Fails while an image, a container or a layer above refers to it. */

@@ -48,6 +48,11 @@ export class Snapshotter {
   /** Makes room for a layer; the files go into the directory returned, which does not exist yet. */
   async prepareLayer(cacheId: string): Promise<string> {
     await mkdir(this.#temporary(cacheId), { mode: 0o710 });
+    return this.temporaryLayer(cacheId);
+  }
+
+  /** Where a layer is before commitLayer. */
+  temporaryLayer(cacheId: string): string {
     return join(this.#temporary(cacheId), 'diff');
   }
 

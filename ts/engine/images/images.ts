@@ -9,6 +9,7 @@ import type { Filters } from '../api/query.ts';
 import type { KindRegistry } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { HostInfo, Native } from '../native/index.ts';
+import { type CheckOptions, StoreChecker } from './check.ts';
 import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { type ImportRequest, importImage } from './import.ts';
 import { Installer } from './install.ts';
@@ -50,6 +51,7 @@ export class Images {
   readonly #remover: ImageRemover;
   readonly #saver: ImageSaver;
   readonly #pusher: ImagePusher;
+  readonly #checker: StoreChecker;
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -75,6 +77,8 @@ export class Images {
     this.#saver = new ImageSaver(options, this.#names, new Installer(options, ['save', 'send'], { durable: false }));
     const pushJob = new Installer(options, ['push', 'send'], { durable: true });
     this.#pusher = new ImagePusher(options, this.#names, pushJob, options.maxConcurrentUploads);
+    const checkJob = new Installer(options, ['check', 'compare'], { durable: false });
+    this.#checker = new StoreChecker(options, unpacker, checkJob);
   }
 
   /** By reference, id or the beginning of an id. Kind NotFound with `No such image: NAME:TAG`. */
@@ -132,6 +136,11 @@ export class Images {
   /** An archive of the images; see save.ts. */
   save(names: readonly string[], platform: Platform | undefined, sink: Sink, signal: AbortSignal): Promise<void> {
     return this.#saver.save(names, platform, sink, signal);
+  }
+
+  /** Compares the store with its rows; see check.ts. */
+  check(options: CheckOptions): Promise<void> {
+    return this.#checker.check(options);
   }
 
   /** What images are made for when nothing else is said. */

@@ -15,7 +15,22 @@ export function systemRoutes(router: Router, engine: Engine): void {
     path: '/system/df',
     handle: ({ query }) => diskUsage(engine, query.all('type')),
   });
+  router.plain({ method: 'POST', path: '/system/check', handle: (call) => check(call, engine) });
   router.plain({ method: 'GET', path: '/events', handle: (call) => events(call, engine) });
+}
+
+/** Our own: what is wrong with the store, one thing a line. */
+async function check(call: Call<undefined>, { images }: Engine): Promise<undefined> {
+  const lines = call.lines();
+  const repair = call.query.bool('repair');
+  lines.start();
+  try {
+    await images.check({ repair, emit: (line) => lines.write(line), signal: call.signal });
+  } catch (error) {
+    lines.fail(error);
+    return;
+  }
+  lines.end();
 }
 
 async function events(call: Call<undefined>, engine: Engine): Promise<undefined> {

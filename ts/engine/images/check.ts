@@ -1,0 +1,219 @@
+/**
+ * `caisson system check`: is what the store holds what its rows promise? Blobs are hashed again; a layer is unpacked again
+ * from its blob and compared with its directory, so that a file that was changed or lost there is found.
+ *
+ * With `repair` a damaged blob is fetched by its digest from where its images came from, or given up, so that the next
+ * pull brings it; a damaged layer is replaced by the one just unpacked, unless a container runs on it.
+ */
+import { lstat } from 'node:fs/promises';
+import { asCaissonError, CaissonError } from '../../errdefs.ts';
+import type { BlobRow } from '../../graph/blobs.ts';
+import type { ContentStore } from '../../graph/content-store.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { LayerRow } from '../../graph/layers.ts';
+import type { Snapshotter } from '../../graph/snapshotter.ts';
+import { MEDIA_TYPES } from '../../oci.ts';
+import type { RegistryClient } from '../../registry/client/client.ts';
+import type { Repository } from '../../registry/client/repository.ts';
+import type { StoreCheckLine, StoreProblem } from '../api/schemas/storeCheck.ts';
+import { firstDifference } from './compareTrees.ts';
+import type { Installer } from './install.ts';
+import { familiarRow } from './names.ts';
+import type { LayerUnpacker, Unpacked } from './unpack.ts';
+
+export interface CheckOptions {
+  repair: boolean;
+  emit(line: StoreCheckLine): void;
+  signal: AbortSignal;
+}
+
+interface Parts {
+  graph: Graph;
+  content: ContentStore;
+  snapshotter: Snapshotter;
+  remote: RegistryClient;
+}
+
+/** What was found; `outcome` when it was to be repaired. */
+type Verdict = Pick<StoreProblem, 'problem' | 'repaired' | 'outcome'>;
+
+const MANIFESTS: readonly string[] = [
+  MEDIA_TYPES.ociManifest,
+  MEDIA_TYPES.ociIndex,
+  MEDIA_TYPES.dockerManifest,
+  MEDIA_TYPES.dockerList,
+];
+const RUNNING: readonly string[] = ['running', 'paused', 'restarting'];
+
+export class StoreChecker {
+  readonly #parts: Parts;
+  readonly #unpacker: LayerUnpacker;
+  readonly #job: Installer;
+
+  constructor(parts: Parts, unpacker: LayerUnpacker, job: Installer) {
+    this.#parts = parts;
+    this.#unpacker = unpacker;
+    this.#job = job;
+  }
+
+  async check(options: CheckOptions): Promise<void> {
+    await this.#job.run(
+      {
+        subject: 'the store',
+        prepare: async (lease, signal) => {
+          await this.#all(lease, { ...options, signal });
+          return () => undefined;
+        },
+      },
+      options.signal,
+    );
+  }
+
+  async #all(lease: string, { repair, emit, signal }: CheckOptions): Promise<void> {
+    const { graph } = this.#parts;
+    const counts = { problems: 0, repaired: 0 };
+    const tell = (found: Pick<StoreProblem, 'object' | 'id' | 'images'> & Verdict): void => {
+      counts.problems++;
+      if (found.repaired) counts.repaired++;
+      emit(found);
+    };
+    for (const problem of graph.db.integrityErrors())
+      tell({ object: 'database', id: graph.db.path, images: [], problem, ...(repair && NO_REPAIR) });
+    const blobs = graph.blobs.all();
+    for (const row of blobs) {
+      signal.throwIfAborted();
+      graph.leases.add(lease, 'blob', row.digest);
+      if (graph.blobs.get(row.digest) === undefined) continue;
+      const images = this.#imagesOf(graph.images.withBlob(row.digest));
+      const verdict = await this.#blob(row, repair, signal);
+      if (verdict !== undefined) tell({ object: 'blob', id: row.digest, images, ...verdict });
+    }
+    const layers = graph.layers.all();
+    for (const row of layers) {
+      signal.throwIfAborted();
+      graph.leases.add(lease, 'layer', row.chainId);
+      if (graph.layers.get(row.chainId)?.cacheId !== row.cacheId) continue;
+      const images = this.#imagesOf(row.blobDigest === null ? [] : graph.images.withBlob(row.blobDigest));
+      const verdict = await this.#layer(row, repair, signal);
+      if (verdict !== undefined) tell({ object: 'layer', id: row.chainId, images, ...verdict });
+    }
+    emit({ checked: { blobs: blobs.length, layers: layers.length }, ...counts });
+  }
+
+  #imagesOf(ids: readonly string[]): string[] {
+    const { images } = this.#parts.graph;
+    return ids.flatMap((id) => {
+      const tags = images.referencesOf(id).filter(({ tag }) => tag !== null);
+      return tags.length > 0 ? tags.map(familiarRow) : [id];
+    });
+  }
+
+  async #blob(row: BlobRow, repair: boolean, signal: AbortSignal): Promise<Verdict | undefined> {
+    const { graph, content } = this.#parts;
+    const problem = await content.examine(row);
+    if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
+    const source = await this.#fetch(row, signal);
+    if (source !== undefined) return { problem, repaired: true, outcome: `fetched again from ${source}` };
+    graph.db.transaction(() => graph.blobs.giveUp(row.digest));
+    await content.unlink(content.detach([row.digest]));
+    return { problem, repaired: false, outcome: 'given up: pull or load its images again' };
+  }
+
+  /** From the image's row, or the first repository that has it; resolves with the name of that. */
+  async #fetch(row: BlobRow, signal: AbortSignal): Promise<string | undefined> {
+    const { graph, content } = this.#parts;
+    const { digest, sizeBytes, mediaType } = row;
+    const config = graph.images.get(digest)?.config;
+    if (config !== undefined) {
+      await content.ingest(Buffer.from(config), { digest, sizeBytes, mediaType, signal });
+      return 'its image';
+    }
+    for (const repository of this.#sources(digest)) {
+      try {
+        const bytes = MANIFESTS.includes(mediaType)
+          ? (await repository.fetchManifest(digest, signal)).bytes
+          : repository.fetchBlob({ digest, size: sizeBytes, mediaType }, { signal, verify: false });
+        await content.ingest(bytes, { digest, sizeBytes, mediaType, signal });
+        return repository.reference.domain;
+      } catch {
+        // the next one may have it
+        signal.throwIfAborted();
+      }
+    }
+    return undefined;
+  }
+
+  /** Repositories whose digests the images of a blob are known by. */
+  #sources(digest: string): Repository[] {
+    const { graph, remote } = this.#parts;
+    const rows = graph.images.withBlob(digest).flatMap((id) => graph.images.referencesOf(id));
+    const repositories = new Set(rows.filter((row) => row.digest !== null).map((row) => row.repository));
+    return [...repositories].map((repository) => {
+      const [domain = '', ...path] = repository.split('/');
+      return remote.repository({ domain, path: path.join('/') });
+    });
+  }
+
+  async #layer(row: LayerRow, repair: boolean, signal: AbortSignal): Promise<Verdict | undefined> {
+    const { graph, content, snapshotter } = this.#parts;
+    const directory = snapshotter.layerDirectory(row.cacheId);
+    const missing = await lstat(directory).then(
+      () => undefined,
+      (error: Error) => `its directory cannot be read: ${error.message}`,
+    );
+    const { blobDigest: digest } = row;
+    const blob = digest === null ? undefined : graph.blobs.get(digest);
+    // Without its blob there is nothing to compare it with.
+    if (blob === undefined || (await content.examine(blob)) !== undefined)
+      return missing === undefined
+        ? undefined
+        : {
+            problem: missing,
+            ...(repair && { repaired: false, outcome: 'its blob is not there: pull or load again' }),
+          };
+    const fresh = await this.#unpacker.unpack(content.stream(blob.digest), { diffId: row.diffId }, signal);
+    try {
+      const problem = missing ?? (await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal));
+      if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
+      return { problem, ...(await this.#replace(row, fresh)) };
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new CaissonError('System', `checking layer ${row.chainId}: ${asCaissonError(error).message}`, {
+        cause: error,
+      });
+    } finally {
+      if (graph.layers.get(row.chainId)?.cacheId !== fresh.cacheId) await this.#unpacker.discard(fresh);
+    }
+  }
+
+  async #replace({ chainId, cacheId }: LayerRow, fresh: Unpacked): Promise<Omit<Verdict, 'problem'>> {
+    const { graph, snapshotter } = this.#parts;
+    await snapshotter.commitLayer(fresh.cacheId);
+    const user = graph.db.transaction(() => {
+      const found = this.#runningOn(chainId);
+      if (found === undefined) graph.layers.move(chainId, fresh.cacheId);
+      return found;
+    });
+    if (user !== undefined)
+      return { repaired: false, outcome: `container ${user.slice(0, 12)} runs on it: stop it and check again` };
+    await graph.db.durable();
+    await snapshotter.removeLayers([cacheId]);
+    return { repaired: true, outcome: 'unpacked again' };
+  }
+
+  /** A container that has the layer mounted, or may be about to. */
+  #runningOn(chainId: string): string | undefined {
+    const { containers, layers, jobs } = this.#parts.graph;
+    const busy = new Set(jobs.claims().map(({ resource }) => resource));
+    const user = containers
+      .all()
+      .filter(({ id, status }) => RUNNING.includes(status) || busy.has(`container:${id}`))
+      .find(
+        (container) =>
+          container.chainId !== null && layers.chain(container.chainId).some((row) => row.chainId === chainId),
+      );
+    return user?.id;
+  }
+}
+
+const NO_REPAIR = { repaired: false, outcome: 'not repaired: restore the data root from a backup, or pull anew' };
