@@ -162,6 +162,7 @@ describe('containers', () => {
       containerId: id('a'),
       containerIp: '172.17.0.2',
       containerPort: 80,
+      direct: false,
     });
     graph.execs.insert({
       id: id('e'),
@@ -209,7 +210,7 @@ describe('networks', () => {
     graph.networks.updateEndpoint({ ...endpoint('2', id('b'), '172.17.0.2'), hostName: 'v1', mac: 'm' });
     expect(graph.networks.addresses(network.id)).toEqual(new Set(['172.17.0.2']));
 
-    const port = { hostPort: 80, containerIp: '172.17.0.2', containerPort: 80 } as const;
+    const port = { hostPort: 80, containerIp: '172.17.0.2', containerPort: 80, direct: false } as const;
     graph.networks.insertPort({ ...port, proto: 'tcp', hostIp: '0.0.0.0', containerId: id('a') });
     graph.networks.insertPort({ ...port, proto: 'udp', hostIp: '0.0.0.0', containerId: id('b') });
     expect(

@@ -58,13 +58,17 @@ export interface PortRow {
   proto: 'tcp' | 'udp' | 'sctp';
   /** `0.0.0.0` for every address. */
   hostIp: string;
+  /** 0 in a routed network: the host has none. */
   hostPort: number;
   containerId: string;
   containerIp: string;
   containerPort: number;
+  /** May be reached by the container's own address. */
+  direct: boolean;
 }
 
 type StoredNetwork = Omit<NetworkRow, 'internal' | 'attachable'> & { internal: number; attachable: number };
+type StoredPort = Omit<PortRow, 'direct'> & { direct: number };
 type StoredEndpoint = Omit<EndpointRow, 'leadsOut'> & { leadsOut: number };
 /** What a start chooses. */
 export type Addressing = Omit<EndpointRow, 'containerId' | 'networkName' | 'aliases' | 'config'>;
@@ -78,13 +82,15 @@ const ENDPOINT =
   'prefix_length6 AS prefixLength6, gateway6, leads_out AS leadsOut, aliases, config';
 const PORT =
   'proto, host_ip AS hostIp, host_port AS hostPort, container_id AS containerId, container_ip AS containerIp, ' +
-  'container_port AS containerPort';
+  'container_port AS containerPort, direct';
 
 const load = (row: StoredNetwork): NetworkRow => ({
   ...row,
   internal: row.internal === 1,
   attachable: row.attachable === 1,
 });
+
+const loadPort = (row: StoredPort): PortRow => ({ ...row, direct: row.direct === 1 });
 
 const loadEndpoint = (row: StoredEndpoint): EndpointRow => ({ ...row, leadsOut: row.leadsOut === 1 });
 
@@ -109,9 +115,9 @@ export class NetworkStore {
   readonly #releaseEndpoints: Statement<[string], never>;
   readonly #addresses: Statement<[string], { address: string | null; address6: string | null }>;
   readonly #setAliases: Statement<[string, string], never>;
-  readonly #insertPort: Statement<[PortRow], never>;
-  readonly #portsOf: Statement<[string], PortRow>;
-  readonly #ports: Statement<[], PortRow>;
+  readonly #insertPort: Statement<[StoredPort], never>;
+  readonly #portsOf: Statement<[string], StoredPort>;
+  readonly #ports: Statement<[], StoredPort>;
   readonly #deletePorts: Statement<[string], never>;
 
   constructor(db: Database) {
@@ -145,7 +151,7 @@ export class NetworkStore {
     );
     this.#setAliases = db.prepare('UPDATE endpoint SET aliases = ? WHERE id = ?');
     this.#insertPort = db.prepare(
-      'INSERT INTO port VALUES (@proto, @hostIp, @hostPort, @containerId, @containerIp, @containerPort)',
+      'INSERT INTO port VALUES (@proto, @hostIp, @hostPort, @containerId, @containerIp, @containerPort, @direct)',
     );
     this.#portsOf = db.prepare(
       `SELECT ${PORT} FROM port WHERE container_id = ? ORDER BY container_port, proto, host_ip`,
@@ -257,7 +263,7 @@ export class NetworkStore {
   /** Kind Conflict when the port is taken on that address (overlap with `0.0.0.0` is found by the socket). */
   insertPort(port: PortRow): void {
     try {
-      this.#insertPort.run(port);
+      this.#insertPort.run({ ...port, direct: port.direct ? 1 : 0 });
     } catch (error) {
       if (!isTaken(error, 'port.host_port')) throw error;
       throw new CaissonError('Conflict', `Bind for ${port.hostIp}:${port.hostPort} failed: port is already allocated`, {
@@ -267,11 +273,11 @@ export class NetworkStore {
   }
 
   portsOf(containerId: string): PortRow[] {
-    return this.#portsOf.all(containerId);
+    return this.#portsOf.all(containerId).map(loadPort);
   }
 
   ports(): PortRow[] {
-    return this.#ports.all();
+    return this.#ports.all().map(loadPort);
   }
 
   deletePorts(containerId: string): void {

@@ -25,7 +25,7 @@ pub use link::delete_link;
 pub use netns::{create_netns, in_netns};
 pub use nft::firewall::Firewall;
 pub use nft::resolver::{ResolverSockets, create_resolver_sockets};
-pub use nft::ruleset::{BridgeRules, FirewallMode, Proto, PublishedPort, Ruleset, RulesetReport};
+pub use nft::ruleset::{BridgeRules, FirewallMode, GatewayMode, Proto, PublishedPort, Ruleset, RulesetReport};
 pub use nft::watch::{Change, Watch};
 pub use ports::{PortRequest, ReservedPort, reserve_ports};
 pub use route::{RouteInfo, enable_forwarding, list_routes};

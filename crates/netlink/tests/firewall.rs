@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use netlink::{
-    BridgeOptions, BridgeRules, Change, Family, Firewall, FirewallMode, PortRequest, Proto, PublishedPort,
+    BridgeOptions, BridgeRules, Change, Family, Firewall, FirewallMode, GatewayMode, PortRequest, Proto, PublishedPort,
     ReservedPort, Ruleset, RulesetReport, Watch, enable_forwarding, ensure_bridge, reserve_ports,
 };
 use world::Seen::{Closed, Open, Reserved};
@@ -39,6 +39,7 @@ fn published(host_ip: &str, host_port: u16) -> PublishedPort {
         host_port,
         container_ip: "172.30.0.2".into(),
         container_port: 80,
+        direct: false,
     }
 }
 
@@ -60,6 +61,9 @@ fn bridge(number: u8) -> BridgeRules {
         icc: true,
         masquerade: true,
         internal: false,
+        mode_v4: GatewayMode::Nat,
+        mode_v6: GatewayMode::Nat,
+        trusted: Vec::new(),
     }
 }
 
@@ -321,6 +325,42 @@ fn an_internal_bridge_leads_nowhere() {
     firewall.remove_bridge(TABLE, &internal).unwrap();
     firewall.remove_bridge(TABLE, &internal).unwrap();
     assert!(!world.host.shell(&format!("nft list table inet {TABLE}")).contains("br1"));
+}
+
+/// Who reaches a container by its own address when the mode of its network says that it may.
+#[test]
+fn a_network_is_opened_to_direct_routes() {
+    let mut world = World::new();
+    let mode = |mode_v4, mode_v6, trusted: &[&str]| {
+        let trusted = trusted.iter().map(ToString::to_string).collect();
+        BridgeRules { mode_v4, mode_v6, trusted, ..bridge(0) }
+    };
+    let direct = |port: PublishedPort| PublishedPort { direct: true, ..port };
+    let (nat, unprotected, routed) = (GatewayMode::Nat, GatewayMode::NatUnprotected, GatewayMode::Routed);
+    let v4 = ["172.30.0.2:80", "172.30.0.2:81"];
+    let v6 = ["[fd00:30::2]:80", "[fd00:30::2]:81"];
+    for (rules, open) in [
+        (mode(nat, nat, &[]), vec![]),
+        (mode(unprotected, nat, &[]), v4.to_vec()),
+        (mode(nat, unprotected, &[]), v6.to_vec()),
+        (mode(routed, nat, &[]), vec![v4[0]]),
+        (mode(nat, routed, &[]), vec![v6[0]]),
+        (mode(nat, nat, &["elsewhere"]), vec![]),
+        (mode(nat, nat, &["lana"]), vec![v4[0], v6[0]]),
+    ] {
+        let ports = ports().into_iter().map(direct).collect();
+        let all = Ruleset { bridges: vec![rules.clone(), bridge(1)], ports, ..ruleset(FirewallMode::Open) };
+        world.host.run(|| world.firewall.as_mut().unwrap().apply(&all)).unwrap();
+        for address in v4.iter().chain(&v6) {
+            let wanted = if open.contains(address) { Open } else { Closed };
+            assert_eq!(world.neighbour.connect(address), wanted, "{address} under {rules:?}");
+        }
+    }
+    let firewall = world.firewall.as_mut().unwrap();
+    let twice = [direct(published("0.0.0.0", 8080)), direct(published(HOST, 8081))];
+    world.host.run(|| firewall.remove_ports(TABLE, &twice)).unwrap();
+    assert_eq!(world.neighbour.connect(v4[0]), Closed);
+    assert_eq!(world.neighbour.connect(v6[0]), Open);
 }
 
 #[test]

@@ -31,7 +31,7 @@ function describePorts({ config }: ContainerRecord, ports: PortRow[]): Record<st
   for (const port of Object.keys(config.ExposedPorts ?? {})) described[port] = null;
   for (const { proto, hostIp, hostPort, containerPort } of ports) {
     const key = `${containerPort}/${proto}`;
-    described[key] = [...(described[key] ?? []), { HostIp: hostIp, HostPort: String(hostPort) }];
+    described[key] = [...(described[key] ?? []), { HostIp: hostIp, HostPort: hostPort === 0 ? '' : String(hostPort) }];
   }
   return described;
 }
@@ -42,10 +42,14 @@ const listOrNull = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null)
 export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: string): object {
   const connected = endpoint?.address != null || endpoint?.address6 != null;
   const settings = endpoint ? settingsOf(endpoint) : NO_SETTINGS;
-  const { ip, ip6, mac, aliases, links, driverOpts, gwPriority } = settings;
-  const ipam = { ...(ip ? { IPv4Address: ip } : {}), ...(ip6 ? { IPv6Address: ip6 } : {}) };
+  const { ip, ip6, mac, aliases, links, driverOpts, gwPriority, linkLocalIps } = settings;
+  const ipam = {
+    ...(ip ? { IPv4Address: ip } : {}),
+    ...(ip6 ? { IPv6Address: ip6 } : {}),
+    ...(linkLocalIps.length > 0 ? { LinkLocalIPs: linkLocalIps } : {}),
+  };
   return {
-    IPAMConfig: ip || ip6 ? ipam : null,
+    IPAMConfig: Object.keys(ipam).length > 0 ? ipam : null,
     Links: listOrNull(links),
     Aliases: listOrNull(aliases),
     MacAddress: endpoint?.mac ?? mac,

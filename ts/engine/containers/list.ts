@@ -84,7 +84,7 @@ function describePorts(record: ContainerRecord, ports: PortRow[]): object[] {
   const published = ports.map(({ proto, hostIp, hostPort, containerPort }) => ({
     IP: hostIp,
     PrivatePort: containerPort,
-    PublicPort: hostPort,
+    ...(hostPort === 0 ? {} : { PublicPort: hostPort }),
     Type: proto as string,
   }));
   const exposed = Object.keys(record.config.ExposedPorts ?? {})

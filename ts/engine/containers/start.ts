@@ -141,14 +141,7 @@ export class Starter {
     await live.of(plan.id).cleanup;
     const netns = plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
     const leader = leadingOut(plan.endpoints);
-    const reserved = leader
-      ? reservePorts(native, plan.ports, {
-          owner: plan.id,
-          address: leader.address,
-          address6: leader.address6,
-          defaultIp: leader.hostBinding,
-        })
-      : undefined;
+    const reserved = leader ? reservePorts(native, plan.ports, { ...leader, owner: plan.id }) : undefined;
     const [netnsResult, portsResult] = await Promise.allSettled([netns, reserved]);
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
     if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;

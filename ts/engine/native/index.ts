@@ -367,7 +367,12 @@ export interface PublishedPort {
   hostPort: number;
   containerIp: string;
   containerPort: number;
+  /** May be reached by the container's own address: from everywhere in a routed network, else from trusted devices. */
+  direct: boolean;
 }
+
+/** `nat-unprotected`: every port of a container is open; `routed`: published ones, and nothing is translated. */
+export type GatewayMode = 'nat' | 'nat-unprotected' | 'routed' | 'isolated';
 
 export interface BridgeRules {
   bridge: string;
@@ -378,6 +383,10 @@ export interface BridgeRules {
   masquerade: boolean;
   /** Nothing leads in or out but from the host itself. */
   internal: boolean;
+  modeV4: GatewayMode;
+  modeV6: GatewayMode;
+  /** Devices of the host by which published ports are reached at the containers' own addresses. */
+  trusted: string[];
 }
 
 export interface Ruleset {
@@ -425,6 +434,9 @@ export interface Native {
   /** The end of an exec is written down: its clients' streams end, and the shim forgets it. */
   acknowledgeExec(id: string, execId: string): void;
   resize(id: string, target: { execId?: string; width: number; height: number }): Promise<void>;
+  /** A port that a running container's shim holds: a new one with `fd` of at least 0, which is consumed; with -1 where the
+   * one of this protocol, address and port leads from now on, or without `containerIp`, that it is given back. */
+  changePort(id: string, port: PortSocket): Promise<void>;
   /** The network namespace of a running container. */
   containerNetns(id: string): Promise<number>;
 

@@ -44,7 +44,8 @@ export function attached({ graph }: Pick<NetworkView, 'graph'>, row: NetworkRow)
 }
 
 function ipamConfig(row: NetworkRow): object[] {
-  const { auxAddresses } = networkDetail(row);
+  const { auxAddresses, configOnly, ipamConfig: given } = networkDetail(row);
+  if (configOnly) return given;
   const families = [
     [row.subnet, row.ipRange, row.gateway],
     [row.subnet6, row.ipRange6, row.gateway6],
@@ -56,7 +57,7 @@ function ipamConfig(row: NetworkRow): object[] {
       {
         Subnet: subnet,
         ...(range === null ? {} : { IPRange: range }),
-        Gateway: gateway ?? '',
+        ...(gateway === null ? {} : { Gateway: gateway }),
         ...(own.length > 0 ? { AuxiliaryAddresses: Object.fromEntries(own) } : {}),
       },
     ];
@@ -65,8 +66,8 @@ function ipamConfig(row: NetworkRow): object[] {
 
 /** Docker's list leaves the containers out; inspect names them. */
 export function describeNetwork(view: NetworkView, row: NetworkRow, withContainers: boolean): object {
-  const { ipamOptions } = networkDetail(row);
-  const plain = row.driver === 'host' || row.driver === 'null';
+  const { ipamOptions, configOnly, configFrom, ipv6 } = networkDetail(row);
+  const plain = !configOnly && (row.driver === 'host' || row.driver === 'null');
   const config = ipamConfig(row);
   return {
     Name: row.name,
@@ -74,14 +75,14 @@ export function describeNetwork(view: NetworkView, row: NetworkRow, withContaine
     Created: row.created,
     Scope: 'local',
     Driver: row.driver,
-    EnableIPv4: plain || row.subnet !== null,
-    EnableIPv6: row.subnet6 !== null,
+    EnableIPv4: plain || configOnly || row.subnet !== null,
+    EnableIPv6: ipv6 || row.subnet6 !== null,
     IPAM: { Driver: 'default', Options: ipamOptions, Config: plain ? null : config },
     Internal: row.internal,
     Attachable: row.attachable,
     Ingress: false,
-    ConfigFrom: { Network: '' },
-    ConfigOnly: false,
+    ConfigFrom: { Network: configFrom },
+    ConfigOnly: configOnly,
     Containers: withContainers ? attached(view, row) : {},
     Options: plain ? {} : optionsOf(row, view.config),
     Labels: JSON.parse(row.labels) as object,

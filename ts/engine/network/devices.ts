@@ -90,18 +90,19 @@ export class NetworkDevices {
   }
 
   #rules(row: NetworkRow): BridgeRules {
-    const { icc, masquerade } = bridgeSettings(row, this.#config);
-    return { bridge: row.bridge ?? '', subnets: subnetsOf(row), icc, masquerade, internal: row.internal };
+    const { icc, masquerade, modes, trusted } = bridgeSettings(row, this.#config);
+    const common = { icc, masquerade, trusted, internal: row.internal };
+    return { ...common, bridge: row.bridge ?? '', subnets: subnetsOf(row), modeV4: modes[4], modeV6: modes[6] };
   }
 
   async #makeBridge(row: NetworkRow): Promise<void> {
-    const { mtu, gateway } = bridgeSettings(row, this.#config);
+    const { mtu, gateways } = bridgeSettings(row, this.#config);
     const families = [
-      [row.subnet, row.gateway],
-      [row.subnet6, row.gateway6],
+      [4, row.subnet, row.gateway],
+      [6, row.subnet6, row.gateway6],
     ] as const;
-    const addresses = families.flatMap(([subnet, address]) =>
-      gateway && subnet !== null && address !== null ? [`${address}/${parseSubnet(subnet).prefix}`] : [],
+    const addresses = families.flatMap(([family, subnet, address]) =>
+      gateways[family] && subnet !== null && address !== null ? [`${address}/${parseSubnet(subnet).prefix}`] : [],
     );
     await this.#native.ensureBridge({ name: row.bridge ?? '', addresses, mtu });
     if (row.subnet !== null) await this.#forward(4);

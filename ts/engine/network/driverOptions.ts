@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { CaissonError } from '../../errdefs.ts';
 import type { NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
+import type { GatewayMode } from '../native/index.ts';
+import type { Family } from './addresses.ts';
 
 const BRIDGE = 'com.docker.network.bridge.';
 export const MTU = 'com.docker.network.driver.mtu';
@@ -12,7 +14,8 @@ const ICC = `${BRIDGE}enable_icc`;
 const MASQUERADE = `${BRIDGE}enable_ip_masquerade`;
 const HOST_BINDING = `${BRIDGE}host_binding_ipv4`;
 const INHIBIT = `${BRIDGE}inhibit_ipv4`;
-const GATEWAY_MODES = [`${BRIDGE}gateway_mode_ipv4`, `${BRIDGE}gateway_mode_ipv6`];
+const GATEWAY_MODES = [`${BRIDGE}gateway_mode_ipv4`, `${BRIDGE}gateway_mode_ipv6`] as const;
+const TRUSTED = `${BRIDGE}trusted_host_interfaces`;
 /** compose writes it beside EnableIPv6. */
 export const ENABLE_IPV6 = 'com.docker.network.enable_ipv6';
 export const ENABLE_IPV4 = 'com.docker.network.enable_ipv4';
@@ -26,6 +29,7 @@ const KNOWN: Record<string, ReadonlySet<string>> = {
     MASQUERADE,
     HOST_BINDING,
     INHIBIT,
+    TRUSTED,
     ENABLE_IPV4,
     ENABLE_IPV6,
     ...GATEWAY_MODES,
@@ -70,19 +74,27 @@ export function checkOptions(driver: string, options: Record<string, string>, in
     throw invalid(`invalid value for ${PREFIX}: ${options[PREFIX]}`);
   }
   for (const key of GATEWAY_MODES) {
-    const mode = options[key];
-    const good = mode === undefined || mode === 'nat' || (mode === 'isolated' && internal);
-    if (!good) {
-      throw new CaissonError('NotImplemented', `network option ${key}=${mode} is not supported by caisson`, {
-        code: 'OPTION_NOT_SUPPORTED',
-        hint:
-          mode === 'isolated'
-            ? 'isolated is for internal networks'
-            : 'supported: nat, and isolated for internal networks',
-      });
+    if (gatewayMode(options, key) === 'isolated' && !internal) {
+      throw invalid("gateway mode 'isolated' can only be used for an internal network");
     }
   }
+  for (const device of trustedDevices(options)) {
+    if (!/^[^\s/]{1,15}$/.test(device))
+      throw invalid(`invalid value for ${TRUSTED}: "${device}" is no name of a device`);
+  }
 }
+
+function gatewayMode(options: Record<string, string>, key: string): GatewayMode {
+  const mode = options[key] || 'nat';
+  if (!isGatewayMode(mode)) throw invalid(`failed to parse ${key} value: ${mode} (unknown gateway mode ${mode})`);
+  return mode;
+}
+
+const isGatewayMode = (mode: string): mode is GatewayMode =>
+  ['nat', 'nat-unprotected', 'routed', 'isolated'].includes(mode);
+
+const trustedDevices = (options: Record<string, string>): string[] =>
+  (options[TRUSTED] ?? '').split(':').filter((device) => device !== '');
 
 export const optionsOf = (row: NetworkRow): Record<string, string> => JSON.parse(row.options) as Record<string, string>;
 
@@ -92,20 +104,27 @@ export interface BridgeSettings {
   mtu: number;
   /** Host address of ports that are published without one. */
   hostBinding: string;
-  /** The host has addresses on the bridge. */
-  gateway: boolean;
+  /** The host has addresses on the bridge, by family. */
+  gateways: Record<Family, boolean>;
+  modes: Record<Family, GatewayMode>;
+  /** Devices by which published ports are reached at the containers' own addresses. */
+  trusted: string[];
 }
 
 /** What a bridge network is like: the daemon's settings for the default one, its options for others. */
 export function bridgeSettings(row: NetworkRow, config: DaemonConfig): BridgeSettings {
   const options = optionsOf(row);
   const isDefault = row.name === 'bridge';
+  const [v4, v6] = GATEWAY_MODES;
+  const modes = { 4: gatewayMode(options, v4), 6: gatewayMode(options, v6) };
   return {
     icc: isDefault ? config.icc : bool(options, ICC, true),
     masquerade: bool(options, MASQUERADE, true),
     mtu: Number(options[MTU] ?? config.mtu),
     hostBinding: options[HOST_BINDING] || config.ip,
-    gateway: !bool(options, INHIBIT, false) && !GATEWAY_MODES.some((key) => options[key] === 'isolated'),
+    gateways: { 4: modes[4] !== 'isolated' && !bool(options, INHIBIT, false), 6: modes[6] !== 'isolated' },
+    modes,
+    trusted: trustedDevices(options),
   };
 }
 

@@ -5,9 +5,10 @@ import type { Graph } from '../../graph/graph.ts';
 import type { Addressing, EndpointRow, NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { Native } from '../native/index.ts';
-import { holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
+import { familyOf, holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
-import { bridgeSettings, interfacePrefix, MTU, optionsOf } from './driverOptions.ts';
+import { type BridgeSettings, bridgeSettings, interfacePrefix, MTU, optionsOf } from './driverOptions.ts';
+import type { PortTarget } from './ports.ts';
 import { type EndpointSettings, NO_SETTINGS, networkDetail } from './settings.ts';
 
 /** An attachment with everything chosen in advance. */
@@ -20,6 +21,11 @@ export interface EndpointPlan extends Addressing {
   internal: boolean;
   /** Host address of ports that are published without one. */
   hostBinding: string;
+  modes: BridgeSettings['modes'];
+  /** Some device of the host leads to published ports without translation. */
+  trusted: boolean;
+  /** Further addresses, of the user's choice. */
+  linkLocal: string[];
 }
 
 /** Where ports are published to; v6 as well, if the container has an address. */
@@ -95,6 +101,12 @@ export class Endpoints {
         },
       );
     }
+    if (networkDetail(network).configOnly) {
+      throw new CaissonError(
+        'Forbidden',
+        'failed to set up container networking: cannot create endpoint on configuration-only network',
+      );
+    }
     return network;
   }
 
@@ -134,10 +146,19 @@ export class Endpoints {
     for (const plan of plans) plan.leadsOut = plan.id === best?.id;
   }
 
+  /** Where published ports lead when this endpoint leads out; undefined where none are published. */
+  portTarget(row: EndpointRow): PortTarget | undefined {
+    const network = this.networkOf(row);
+    if (network.driver !== 'bridge') return undefined;
+    const { hostBinding, modes, trusted } = bridgeSettings(network, this.#config);
+    const { containerId: owner, address, address6 } = row;
+    return { owner, address, address6, hostBinding, modes, trusted: trusted.length > 0 };
+  }
+
   #choose(row: EndpointRow): EndpointPlan {
     const network = this.networkOf(row);
     const settings = settingsOf(row);
-    const { mtu, hostBinding, gateway: hasGateway } = bridgeSettings(network, this.#config);
+    const { mtu, hostBinding, modes, trusted } = bridgeSettings(network, this.#config);
     const v4 = this.#address(network, network.subnet, network.ipRange, network.gateway, settings.ip);
     const v6 = this.#address(network, network.subnet6, network.ipRange6, network.gateway6, settings.ip6);
     const isBridge = network.driver === 'bridge';
@@ -151,15 +172,18 @@ export class Endpoints {
       mac: settings.mac || randomMac(),
       address: v4?.address ?? null,
       prefixLength: v4?.prefix ?? null,
-      gateway: v4 && hasGateway ? network.gateway : null,
+      gateway: v4 ? network.gateway : null,
       address6: v6?.address ?? null,
       prefixLength6: v6?.prefix ?? null,
-      gateway6: v6 && hasGateway ? network.gateway6 : null,
+      gateway6: v6 ? network.gateway6 : null,
       leadsOut: false,
       mtu: isBridge ? mtu : Number(optionsOf(network)[MTU] ?? 0),
       userDefined: network.name !== 'bridge',
       internal: network.internal,
       hostBinding,
+      modes,
+      trusted: trusted.length > 0,
+      linkLocal: settings.linkLocalIps,
     };
   }
 
@@ -196,6 +220,7 @@ export class Endpoints {
     const addresses = [
       ...withPrefix(plan.address, plan.prefixLength),
       ...withPrefix(plan.address6, plan.prefixLength6),
+      ...plan.linkLocal.map((address) => `${address}/${familyOf(address) === 4 ? 16 : 64}`),
     ];
     const gateways = plan.leadsOut ? gatewaysOf(plan) : [];
     const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu: plan.mtu };

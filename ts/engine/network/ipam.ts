@@ -73,11 +73,19 @@ function onePart(parts: Part[], family: Family): Part | undefined {
   return first;
 }
 
-const gatewayOf = (subnet: Subnet, part: Part | undefined): string => part?.gateway || firstAddress(subnet);
+const gatewayOf = (subnet: Subnet, part: Part | undefined, isolated: boolean): string | null =>
+  part?.gateway || (isolated ? null : firstAddress(subnet));
 
 /** A network's subnets. `own`: of our networks; `routed`: what the host reaches otherwise. */
 export function chooseAddressing(
-  request: { id: string; ipv4: boolean; ipv6: boolean; config: readonly IpamConfigBody[]; internal: boolean },
+  request: {
+    id: string;
+    ipv4: boolean;
+    ipv6: boolean;
+    config: readonly IpamConfigBody[];
+    /** The host has no address on it, and keeps none from the containers. */
+    isolated: Record<Family, boolean>;
+  },
   pools: readonly AddressPool[],
   own: readonly Subnet[],
   routed: readonly Subnet[],
@@ -102,10 +110,10 @@ export function chooseAddressing(
   return {
     addressing: {
       subnet: subnet ? formatSubnet(subnet) : null,
-      gateway: subnet ? gatewayOf(subnet, v4) : null,
+      gateway: subnet ? gatewayOf(subnet, v4, request.isolated[4]) : null,
       ipRange: v4?.range ? formatSubnet(v4.range) : null,
       subnet6: subnet6 ? formatSubnet(subnet6) : null,
-      gateway6: subnet6 ? gatewayOf(subnet6, v6) : null,
+      gateway6: subnet6 ? gatewayOf(subnet6, v6, request.isolated[6]) : null,
       ipRange6: v6?.range ? formatSubnet(v6.range) : null,
     },
     auxAddresses: Object.assign({}, ...parts.map(({ aux }) => aux)) as Record<string, string>,

@@ -9,10 +9,12 @@ import { exclusive, type JobKind, type KindRegistry, lock } from '../jobs/kinds.
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native, RouteInfo } from '../native/index.ts';
 import { formatSubnet, parseSubnet } from './addresses.ts';
+import { checkConfigOnly, checkUnused, configOnlyRow, withConfig } from './configNetworks.ts';
 import { attached, describeNetwork, type NetworkView, networkMatches } from './describe.ts';
 import { isPredefined, type NetworkDevices, newId, routedSubnets } from './devices.ts';
-import { checkOptions, ENABLE_IPV4, ENABLE_IPV6, egressMtu, MTU, NAME } from './driverOptions.ts';
+import { bridgeSettings, checkOptions, ENABLE_IPV4, ENABLE_IPV6, egressMtu, MTU, NAME } from './driverOptions.ts';
 import { type Choice, chooseAddressing } from './ipam.ts';
+import { networkDetail } from './settings.ts';
 
 interface NetworksOptions extends NetworkView {
   native: Native;
@@ -55,7 +57,9 @@ export class Networks {
     return describeNetwork(this.#options, this.#options.graph.networks.resolve(idOrName), true);
   }
 
-  async create(body: NetworkCreateBody): Promise<{ Id: string; Warning: string }> {
+  async create(request: NetworkCreateBody): Promise<{ Id: string; Warning: string }> {
+    checkConfigOnly(request);
+    const body = withConfig(this.#options.graph, request);
     refuseUnsupported(body);
     const routes = await this.#options.native.listRoutes();
     const row = newRow(body, routes);
@@ -78,6 +82,7 @@ export class Networks {
     const removed: string[] = [];
     for (const row of this.#options.graph.networks.all()) {
       if (isPredefined(row.name) || toMs(row.created) > until) continue;
+      if (networkDetail(row).configOnly) continue;
       if (!labelsAllow(JSON.parse(row.labels) as Record<string, string>, filters)) continue;
       if (Object.keys(attached(this.#options, row)).length > 0) continue;
       try {
@@ -128,17 +133,24 @@ export class Networks {
     if (row.bridge !== null && rows.some(({ bridge }) => bridge === row.bridge)) {
       throw new CaissonError('Forbidden', `networks have same bridge name: ${row.bridge}`);
     }
+    if (body.ConfigOnly) {
+      const config = configOnlyRow(row, body);
+      graph.networks.insert(config);
+      return { row: config, body, routed: [] };
+    }
+    if (body.ConfigFrom?.Network) withConfig(graph, { ConfigFrom: body.ConfigFrom, Name: row.name });
     const own = rows
       .flatMap(({ subnet, subnet6 }) => [subnet, subnet6])
       .filter((one) => one !== null)
       .map(parseSubnet);
+    const { modes } = bridgeSettings(row, config);
     const choice = chooseAddressing(
       {
         id: row.id,
         ipv4: wants(body.EnableIPv4, body.Options?.[ENABLE_IPV4], true),
         ipv6: wants(body.EnableIPv6, body.Options?.[ENABLE_IPV6], false),
         config: body.IPAM?.Config ?? [],
-        internal: row.internal,
+        isolated: { 4: modes[4] === 'isolated', 6: modes[6] === 'isolated' },
       },
       config.defaultAddressPools,
       own,
@@ -157,6 +169,7 @@ export class Networks {
       claims: ({ row }) => [lock(`network:${row.id}`)],
       begin: ({ row }) => {
         const now = graph.networks.resolve(row.id);
+        checkUnused(graph, now);
         const active = Object.entries(attached(this.#options, now));
         if (active.length > 0) {
           const names = active.map(([id, { Name }]) => `name:"${Name}" id:"${id.slice(0, 12)}"`).join(', ');
@@ -207,12 +220,10 @@ function refuseUnsupported(body: NetworkCreateBody): void {
   }
   if (scope && scope !== 'local') throw refuse(`--scope ${scope}`);
   if (body.Ingress) throw refuse('--ingress');
-  if (body.ConfigOnly) throw refuse('--config-only');
-  if (body.ConfigFrom?.Network) throw refuse('--config-from');
   if (ipam?.Driver && ipam.Driver !== 'default') throw refuse(`--ipam-driver ${ipam.Driver}`);
   if (Object.keys(ipam?.Options ?? {}).length > 0) throw refuse('--ipam-opt');
   checkOptions(kind, body.Options ?? {}, body.Internal ?? false);
-  if (kind !== 'bridge' && !body.Options?.['parent']) {
+  if (kind !== 'bridge' && !body.ConfigOnly && !body.Options?.['parent']) {
     throw new CaissonError('InvalidParameter', `a network of driver ${kind} needs a parent device: -o parent=eth0`);
   }
   if (body.Internal && kind !== 'bridge') throw refuse(`--internal with driver ${kind}`);
@@ -247,6 +258,7 @@ function newRow(body: NetworkCreateBody, routes: readonly RouteInfo[]): NetworkR
 }
 
 function completed(row: NetworkRow, { addressing, auxAddresses, fixed }: Choice, body: NetworkCreateBody): NetworkRow {
-  const detail = { fixed, auxAddresses, ipamOptions: body.IPAM?.Options ?? null };
+  const ipamOptions = body.IPAM?.Options ?? null;
+  const detail = { fixed, auxAddresses, ipamOptions, configFrom: body.ConfigFrom?.Network ?? '' };
   return { ...row, ...addressing, detail: JSON.stringify(detail) };
 }

@@ -4,7 +4,8 @@ import { isIP } from 'node:net';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { PortRow } from '../../graph/networks.ts';
 import type { ContainerConfig, HostConfig } from '../containers/config.ts';
-import type { Native, PortSocket, PublishedPort } from '../native/index.ts';
+import type { GatewayMode, Native, PortSocket, PublishedPort } from '../native/index.ts';
+import { type Family, familyOf } from './addresses.ts';
 
 type Protocol = PortRow['proto'];
 
@@ -88,9 +89,12 @@ const hasIpv6 = (): boolean => existsSync('/proc/net/if_inet6');
 interface Binding {
   request: PortRequest;
   hostIp: string;
-  fd: number;
+  /** Absent where the host has no port. */
+  fd?: number;
   hostPort: number;
 }
+
+type Bound = Required<Binding>;
 
 type PortNative = Pick<Native, 'reservePorts' | 'closeFd'>;
 
@@ -99,40 +103,92 @@ export interface PortTarget {
   address: string | null;
   address6: string | null;
   /** Host address of ports that are published without one. */
-  defaultIp: string;
+  hostBinding: string;
+  modes: Record<Family, GatewayMode>;
+  /** Some device of the host leads to published ports without translation. */
+  trusted: boolean;
 }
 
-/** Binds every port of a container, or none. */
+/** Binds every port of a container, or none. `held`: what its shim has already, which is used again. */
 export async function reservePorts(
   native: PortNative,
   requests: PortRequest[],
   target: PortTarget,
+  held: readonly PortRow[] = [],
 ): Promise<ReservedPorts> {
-  const bound: Binding[] = [];
-  const both = target.defaultIp === '0.0.0.0' && hasIpv6();
+  const bound: Bound[] = [];
+  const kept: Binding[] = [];
+  const both = target.hostBinding === '0.0.0.0' && hasIpv6();
   const addressesOf = (request: PortRequest): string[] => {
-    if (request.hostIp !== '') return [request.hostIp];
-    return both ? ['0.0.0.0', '::'] : [target.defaultIp];
+    const absent = both ? ['0.0.0.0', '::'] : [target.hostBinding];
+    const asked = request.hostIp === '' ? absent : [request.hostIp];
+    return asked.filter((hostIp) => target.modes[destination(target, hostIp).family] !== 'routed');
   };
   try {
-    const fixed = requests.filter(({ hostPorts: [from, to] }) => from === to && from !== 0);
-    const exact = fixed.flatMap((request) => addressesOf(request).map((hostIp) => ({ request, hostIp })));
+    const open = requests.map((request) => {
+      const own = reuse(request, addressesOf(request), held, kept);
+      kept.push(...own);
+      const addresses = addressesOf(request).filter((hostIp) => !own.some((one) => one.hostIp === hostIp));
+      const hostPort = own[0]?.hostPort;
+      // the same number on every address
+      const hostPorts: [number, number] = hostPort === undefined ? request.hostPorts : [hostPort, hostPort];
+      return { request: { ...request, hostPorts }, addresses };
+    });
+    const isFixed = ({ hostPorts: [from, to] }: PortRequest): boolean => from === to && from !== 0;
+    const exact = open.flatMap(({ request, addresses }) =>
+      isFixed(request) ? addresses.map((hostIp) => ({ request, hostIp })) : [],
+    );
     bound.push(...(await bind(native, exact, (request) => request.hostPorts[0])));
-    for (const request of requests) {
-      if (!fixed.includes(request)) bound.push(...(await bindAny(native, request, addressesOf(request))));
+    for (const { request, addresses } of open) {
+      if (!isFixed(request)) bound.push(...(await bindAny(native, request, addresses)));
     }
   } catch (error) {
     for (const { fd } of bound) native.closeFd(fd);
     throw error;
   }
-  return describe(bound, target);
+  return describe([...kept, ...bound, ...routed(requests, target)], target);
+}
+
+/** What is held for a request, less what another request has taken of it. */
+function reuse(request: PortRequest, addresses: string[], held: readonly PortRow[], kept: Binding[]): Binding[] {
+  const [from, to] = request.hostPorts;
+  return addresses.flatMap((hostIp) => {
+    const row = held.find(
+      (one) =>
+        one.proto === request.proto &&
+        one.containerPort === request.containerPort &&
+        one.hostIp === hostIp &&
+        one.hostPort !== 0 &&
+        (from === 0 || (one.hostPort >= from && one.hostPort <= to)) &&
+        !kept.some((other) => other.hostIp === hostIp && other.hostPort === one.hostPort),
+    );
+    return row ? [{ request, hostIp, hostPort: row.hostPort }] : [];
+  });
+}
+
+/** Where a port of this host address leads; to the other family when the container has no address of this one. */
+function destination({ address, address6 }: PortTarget, hostIp: string): { family: Family; containerIp: string } {
+  const containerIp = (hostIp.includes(':') ? (address6 ?? address) : (address ?? address6)) ?? '';
+  return { family: containerIp.includes(':') ? 6 : 4, containerIp };
+}
+
+/** Ports that are open at the container's own address, in a network where none of the host's is taken for them. */
+function routed(requests: PortRequest[], target: PortTarget): Binding[] {
+  const own = { 4: target.address, 6: target.address6 };
+  return ([4, 6] as const).flatMap((family) => {
+    if (target.modes[family] !== 'routed' || own[family] === null) return [];
+    const hostIp = family === 4 ? '0.0.0.0' : '::';
+    const asked = requests.filter((request) => request.hostIp === '' || familyOf(request.hostIp) === family);
+    const ports = new Map(asked.map((request) => [`${request.proto} ${request.containerPort}`, request]));
+    return [...ports.values()].map((request) => ({ request, hostIp, hostPort: 0 }));
+  });
 }
 
 async function bind(
   native: PortNative,
   wanted: { request: PortRequest; hostIp: string }[],
   portOf: (request: PortRequest) => number,
-): Promise<Binding[]> {
+): Promise<Bound[]> {
   if (wanted.length === 0) return [];
   const sockets = await native.reservePorts(
     wanted.map(({ request, hostIp }) => ({ proto: request.proto, hostIp, hostPort: portOf(request) })),
@@ -141,12 +197,13 @@ async function bind(
 }
 
 /** Any free port, or the first free one of a range: the same number on every address (testcontainers counts on it). */
-async function bindAny(native: PortNative, request: PortRequest, addresses: string[]): Promise<Binding[]> {
+async function bindAny(native: PortNative, request: PortRequest, addresses: string[]): Promise<Bound[]> {
+  if (addresses.length === 0) return [];
   const [from, to] = request.hostPorts;
   const isRange = from !== 0;
   for (let attempt = 0; ; attempt++) {
     const [first, ...rest] = addresses.map((hostIp) => ({ request, hostIp }));
-    let lead: Binding[] = [];
+    let lead: Bound[] = [];
     try {
       lead = await bind(native, first ? [first] : [], () => (isRange ? from + attempt : 0));
       const hostPort = lead[0]?.hostPort ?? 0;
@@ -160,16 +217,16 @@ async function bindAny(native: PortNative, request: PortRequest, addresses: stri
   }
 }
 
-function describe(bound: Binding[], target: PortTarget): ReservedPorts {
+function describe(bindings: Binding[], target: PortTarget): ReservedPorts {
   const reserved: ReservedPorts = { sockets: [], published: [], rows: [] };
-  for (const { request, hostIp, fd, hostPort } of bound) {
+  for (const { request, hostIp, fd, hostPort } of bindings) {
     const { proto, containerPort } = request;
-    const { address, address6 } = target;
-    const containerIp = (hostIp.includes(':') ? (address6 ?? address) : (address ?? address6)) ?? '';
+    const { family, containerIp } = destination(target, hostIp);
     const common = { proto, hostIp, hostPort, containerPort, containerIp };
-    reserved.sockets.push({ ...common, fd });
-    reserved.published.push({ ...common, owner: target.owner });
-    reserved.rows.push({ ...common, containerId: target.owner });
+    const direct = target.trusted || target.modes[family] === 'routed';
+    if (fd !== undefined) reserved.sockets.push({ ...common, fd });
+    reserved.published.push({ ...common, direct, owner: target.owner });
+    reserved.rows.push({ ...common, direct, containerId: target.owner });
   }
   return reserved;
 }

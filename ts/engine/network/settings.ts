@@ -1,6 +1,8 @@
 /** What a user may ask of an attachment, and what a network remembers beside its columns. */
+import { isIP } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
 import type { NetworkRow } from '../../graph/networks.ts';
+import type { IpamConfigBody } from '../api/schemas/networks.ts';
 import { familyOf, holds, normalAddress, parseSubnet } from './addresses.ts';
 
 /** The `config` column of an endpoint. */
@@ -14,6 +16,8 @@ export interface EndpointSettings {
   /** `container:alias`. */
   links: string[];
   driverOpts: Record<string, string>;
+  /** Further addresses of the device. */
+  linkLocalIps: string[];
   /** Name of the device inside; '' for the next. */
   ifname: string;
   gwPriority: number;
@@ -26,6 +30,7 @@ export const NO_SETTINGS: EndpointSettings = {
   aliases: [],
   links: [],
   driverOpts: {},
+  linkLocalIps: [],
   ifname: '',
   gwPriority: 0,
 };
@@ -40,6 +45,7 @@ export interface EndpointBody {
   GwPriority?: number | null;
 }
 
+const LINK_LOCAL = ['169.254.0.0/16', 'fe80::/10'].map(parseSubnet);
 const IFNAME = 'com.docker.network.endpoint.ifname';
 
 function macAddress(text: string): string {
@@ -55,14 +61,15 @@ function address(text: string | null | undefined, family: 4 | 6): string {
   return normalAddress(text);
 }
 
+function linkLocal(text: string): string {
+  const good = isIP(text) !== 0 && LINK_LOCAL.some((subnet) => holds(subnet, text));
+  if (!good) throw new CaissonError('InvalidParameter', `invalid link local IP address: ${text}`);
+  return normalAddress(text);
+}
+
 /** Reads and checks what does not depend on the network. */
 export function endpointSettings(body: EndpointBody | null | undefined): EndpointSettings {
   const { IPAMConfig: ipam, Links, Aliases, MacAddress, DriverOpts, GwPriority } = body ?? {};
-  if (ipam?.LinkLocalIPs?.length) {
-    throw new CaissonError('NotImplemented', '--link-local-ip is not supported by caisson', {
-      code: 'OPTION_NOT_SUPPORTED',
-    });
-  }
   const driverOpts = DriverOpts ?? {};
   for (const key of Object.keys(driverOpts)) {
     if (key !== IFNAME) {
@@ -81,6 +88,7 @@ export function endpointSettings(body: EndpointBody | null | undefined): Endpoin
     aliases: Aliases ?? [],
     links: Links ?? [],
     driverOpts,
+    linkLocalIps: (ipam?.LinkLocalIPs ?? []).map(linkLocal),
     ifname,
     gwPriority: GwPriority ?? 0,
   };
@@ -122,11 +130,22 @@ export interface NetworkDetail {
   fixed: boolean;
   auxAddresses: Record<string, string>;
   ipamOptions: Record<string, string> | null;
+  /** Holds settings for others, and no container. */
+  configOnly: boolean;
+  /** IPAM settings of such a network, as they were given. */
+  ipamConfig: IpamConfigBody[];
+  ipv6: boolean;
+  /** Network whose settings it has; '' for its own. */
+  configFrom: string;
 }
 
 export const networkDetail = (row: Pick<NetworkRow, 'detail'>): NetworkDetail => ({
   fixed: false,
   auxAddresses: {},
   ipamOptions: null,
+  configOnly: false,
+  ipamConfig: [],
+  ipv6: false,
+  configFrom: '',
   ...(JSON.parse(row.detail) as Partial<NetworkDetail>),
 });

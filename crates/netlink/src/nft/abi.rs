@@ -83,6 +83,7 @@ pub const ACCEPT: i32 = 1;
 pub const JUMP: i32 = -3;
 
 /// Datatypes of the `nft` program: the kernel keeps them for its listing.
+pub const TYPE_NF_PROTO: u32 = 2;
 pub const TYPE_IPADDR: u32 = 7;
 pub const TYPE_IP6ADDR: u32 = 8;
 pub const TYPE_INET_PROTOCOL: u32 = 12;

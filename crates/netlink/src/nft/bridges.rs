@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use super::abi::*;
 use super::batch::Table;
 use super::expr::device;
-use super::ruleset::BridgeRules;
-use crate::address::{Cidr, octets};
+use super::ruleset::{BridgeRules, GatewayMode};
+use crate::address::{Cidr, Family, octets};
 use crate::error::{NetError, Result};
 use crate::link;
 use crate::message::{Attrs, Message};
@@ -16,7 +16,16 @@ pub const BRIDGES: &str = "bridges";
 /// A bridge beside itself: what comes in and goes out by it is traffic among its containers.
 pub const SIBLINGS: &str = "siblings";
 pub const INTERNAL: &str = "internal";
+/// A bridge and a family whose addresses are hidden.
 pub const MASQUERADED: &str = "masqueraded";
+/// A bridge and a family all of whose ports are open.
+pub const UNPROTECTED: &str = "unprotected";
+/// A bridge and a family whose published ports are open at the containers' own addresses.
+pub const ROUTED: &str = "routed";
+/// A bridge and one of the two protocols of ICMP: containers of a routed network answer.
+pub const PINGABLE: &str = "pingable";
+/// A device of the host beside a bridge that it leads to directly.
+pub const TRUSTED: &str = "trusted";
 /// A network's addresses and its bridge.
 pub const SUBNETS: &str = "subnets";
 pub const SUBNETS_V6: &str = "subnets_v6";
@@ -49,21 +58,36 @@ pub fn subnets(op: &'static str, rules: &BridgeRules) -> Result<Vec<Cidr>> {
     rules.subnets.iter().map(|text| Cidr::parse(op, text)).collect()
 }
 
-/// `every`: also those that other settings would have.
-fn elements(rules: &BridgeRules, every: bool) -> Result<Vec<Element>> {
+fn elements(rules: &BridgeRules) -> Result<Vec<Element>> {
     let op = "add bridge to firewall";
     link::check_name(op, &rules.bridge)?;
     let name = device(&rules.bridge).to_vec();
     let plain = |set, key| Element { set, key, end: None };
     let mut elements = vec![plain(BRIDGES, name.clone())];
-    if every || rules.icc {
+    if rules.icc {
         elements.push(plain(SIBLINGS, [name.clone(), name.clone()].concat()));
     }
-    if every || rules.internal {
+    if rules.internal {
         elements.push(plain(INTERNAL, name.clone()));
     }
-    if every || rules.masquerade && !rules.internal {
-        elements.push(plain(MASQUERADED, name.clone()));
+    for family in [Family::V4, Family::V6] {
+        let beside = |number: u8| [&name[..], &[number, 0, 0, 0]].concat();
+        let mode = rules.mode(family);
+        if rules.masquerade && !rules.internal && mode != GatewayMode::Routed {
+            elements.push(plain(MASQUERADED, beside(family.protocol())));
+        }
+        if mode == GatewayMode::NatUnprotected {
+            elements.push(plain(UNPROTECTED, beside(family.protocol())));
+        }
+        if mode == GatewayMode::Routed {
+            elements.push(plain(ROUTED, beside(family.protocol())));
+            let icmp = if family == Family::V4 { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
+            elements.push(plain(PINGABLE, beside(icmp as u8)));
+        }
+    }
+    for device_name in &rules.trusted {
+        link::check_name(op, device_name)?;
+        elements.push(plain(TRUSTED, [device(device_name).to_vec(), name.clone()].concat()));
     }
     for subnet in subnets(op, rules)? {
         let edge = |address| [octets(address), name.clone()].concat();
@@ -77,16 +101,16 @@ pub fn add_messages(table: &Table, bridges: &[BridgeRules]) -> Result<Vec<Messag
     let mut messages = Vec::new();
     for rules in bridges {
         check_icc(rules)?;
-        let elements = elements(rules, false)?;
+        let elements = elements(rules)?;
         messages.extend(elements.iter().map(|element| table.elements(NEWSETELEM, element.set, &element.list())));
     }
     Ok(messages)
 }
 
-/// Whatever settings it had. Looked up first: one that is not there would end the whole transaction, and each transaction
+/// Looked up first: one that is not there would end the whole transaction, and each transaction
 /// waits for the end of the one before.
 pub fn remove(socket: &mut Socket, table: &Table, rules: &BridgeRules) -> Result<()> {
-    let elements = elements(rules, true)?;
+    let elements = elements(rules)?;
     let messages = |kind| elements.iter().map(move |element| table.elements(kind, element.set, &element.list()));
     let found = socket.lookup(messages(GETSETELEM).collect(), Errno::NOENT)?;
     let present: Vec<_> =

@@ -1,6 +1,7 @@
 //! Flows that the kernel remembers. Nobody sees the end of a flow whose container is gone: a UDP client that keeps sending,
 //! or a TCP connection that was open, goes to the container's address, past the maps, whoever has that address next.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use rustix::io::Errno;
@@ -17,16 +18,20 @@ const NFGENMSG_LEN: usize = 4;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const PROTO_NUMBER: u16 = 1;
+const PROTO_SOURCE_PORT: u16 = 2;
 const IP_V4_SOURCE: u16 = 1;
 const IP_V6_SOURCE: u16 = 3;
 const NESTED: u16 = 1 << 15;
 
-/// Forgets the flows that these addresses answer, whatever their protocol.
-pub fn forget(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
+/// What answers: address, protocol, port.
+pub type End = (IpAddr, u8, u16);
+
+/// Forgets the flows that these ends answer.
+pub fn forget(socket: &mut Socket, ends: &HashSet<End>) -> Result<()> {
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let of_family: Vec<_> =
-            addresses.iter().filter(|address| address.is_ipv4() == (family == libc::AF_INET)).collect();
-        if of_family.is_empty() {
+        if !ends.iter().any(|(address, ..)| address.is_ipv4() == (family == libc::AF_INET)) {
             continue;
         }
         let flows = match socket.dump(message(GET, family, "list flows")) {
@@ -34,7 +39,7 @@ pub fn forget(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
             Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => return Ok(()),
             result => result?,
         };
-        let stale = flows.iter().filter(|flow| answers_from(flow).is_some_and(|end| of_family.contains(&&end)));
+        let stale = flows.iter().filter(|flow| answers_from(flow).is_some_and(|end| ends.contains(&end)));
         let deletions = stale.filter_map(|flow| {
             let original = attribute(&flow.payload, NFGENMSG_LEN, TUPLE_ORIGINAL)?;
             let mut message = message(DELETE, family, "forget flow");
@@ -46,11 +51,14 @@ pub fn forget(socket: &mut Socket, addresses: &[IpAddr]) -> Result<()> {
     Ok(())
 }
 
-/// The address that a flow's answers come from: the container's.
-fn answers_from(flow: &Reply) -> Option<IpAddr> {
+/// Where a flow's answers come from: the container.
+fn answers_from(flow: &Reply) -> Option<End> {
     let reply = attribute(&flow.payload, NFGENMSG_LEN, TUPLE_REPLY)?;
     let ip = attribute(reply, 0, TUPLE_IP)?;
-    from_octets(attribute(ip, 0, IP_V4_SOURCE).or_else(|| attribute(ip, 0, IP_V6_SOURCE))?)
+    let address = from_octets(attribute(ip, 0, IP_V4_SOURCE).or_else(|| attribute(ip, 0, IP_V6_SOURCE))?)?;
+    let proto = attribute(reply, 0, TUPLE_PROTO)?;
+    let port = attribute(proto, 0, PROTO_SOURCE_PORT)?.try_into().ok()?;
+    Some((address, *attribute(proto, 0, PROTO_NUMBER)?.first()?, u16::from_be_bytes(port)))
 }
 
 fn message(kind: u16, family: i32, op: &'static str) -> Message {

@@ -1,9 +1,11 @@
 //! Published ports as elements of the two maps: a port costs one element and never a rule.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::abi::*;
 use super::batch::{Table, comment_bytes};
+use super::conntrack::End;
 use super::ruleset::{Proto, PublishedPort};
 use crate::address::{octets, parse_ip};
 use crate::error::{Result, invalid};
@@ -14,6 +16,9 @@ pub const BY_ADDRESS: &str = "ports_by_address";
 pub const BY_PORT: &str = "ports";
 pub const BY_ADDRESS_V6: &str = "ports_by_address_v6";
 pub const BY_PORT_V6: &str = "ports_v6";
+/// Ports of containers that may be reached without translation.
+pub const DIRECT: &str = "direct";
+pub const DIRECT_V6: &str = "direct_v6";
 /// An attribute's length has 16 bits; an element with its comment takes some 160 bytes.
 const PER_MESSAGE: usize = 200;
 
@@ -28,22 +33,28 @@ pub struct Element<'a> {
 impl<'a> Element<'a> {
     /// None for what the sockets that reserve the ports serve: loopback, which is never routed outward, and an address
     /// of a family that the container has no address of.
-    fn new(port: &'a PublishedPort) -> Result<Option<Self>> {
-        let op = "publish port";
-        let host = parse_ip(op, &port.host_ip)?;
-        let container = parse_ip(op, &port.container_ip)?;
-        if port.owner.is_empty() || port.owner.len() > 128 {
-            return Err(invalid(op, &port.owner, "the owner's id has 1 to 128 bytes"));
+    fn new(port: &'a PublishedPort, host: IpAddr, container: IpAddr) -> Option<Self> {
+        if host.is_loopback() || host.is_ipv4() != container.is_ipv4() || port.host_port == 0 {
+            return None;
         }
-        if host.is_loopback() || host.is_ipv4() != container.is_ipv4() {
-            return Ok(None);
-        }
-        let mut key = if host.is_unspecified() { Vec::new() } else { octets(host) };
-        key.extend_from_slice(&[port.proto.number(), 0, 0, 0]);
-        key.extend_from_slice(&port_bytes(port.host_port));
+        let address = if host.is_unspecified() { Vec::new() } else { octets(host) };
+        let key = key(address, port.proto, port.host_port);
         let mut data = octets(container);
         data.extend_from_slice(&port_bytes(port.container_port));
-        Ok(Some(Self { map: map_of(host), key, data, port }))
+        Some(Self { map: map_of(host), key, data, port })
+    }
+
+    /// A member of a set: reached without translation.
+    fn direct(port: &'a PublishedPort, container: IpAddr) -> Option<Self> {
+        let map = if container.is_ipv4() { DIRECT } else { DIRECT_V6 };
+        let key = key(octets(container), port.proto, port.container_port);
+        port.direct.then_some(Self { map, key, data: Vec::new(), port })
+    }
+
+    /// Where it leads.
+    pub fn end(&self) -> Result<End> {
+        let address = parse_ip("forget flows", &self.port.container_ip)?;
+        Ok((address, self.port.proto.number(), self.port.container_port))
     }
 
     fn write_key(&self, list: &mut Attrs) {
@@ -59,9 +70,11 @@ impl<'a> Element<'a> {
             element.nest(ELEM_KEY, |key| {
                 key.attr(DATA_VALUE, &self.key);
             });
-            element.nest(ELEM_DATA, |data| {
-                data.attr(DATA_VALUE, &self.data);
-            });
+            if !self.data.is_empty() {
+                element.nest(ELEM_DATA, |data| {
+                    data.attr(DATA_VALUE, &self.data);
+                });
+            }
             element.attr(ELEM_USERDATA, &comment_bytes(&self.port.owner));
         });
     }
@@ -76,8 +89,28 @@ fn map_of(host: IpAddr) -> &'static str {
     }
 }
 
+/// Each once: a port of a container that is published twice is one in the set of those that are reached directly.
 pub fn elements(ports: &[PublishedPort]) -> Result<Vec<Element<'_>>> {
-    ports.iter().filter_map(|port| Element::new(port).transpose()).collect()
+    let op = "publish port";
+    let mut elements = Vec::new();
+    let mut seen = HashSet::new();
+    for port in ports {
+        let host = parse_ip(op, &port.host_ip)?;
+        let container = parse_ip(op, &port.container_ip)?;
+        if port.owner.is_empty() || port.owner.len() > 128 {
+            return Err(invalid(op, &port.owner, "the owner's id has 1 to 128 bytes"));
+        }
+        let both = [Element::new(port, host, container), Element::direct(port, container)];
+        elements
+            .extend(both.into_iter().flatten().filter(|one| seen.insert((one.map, one.key.clone(), one.data.clone()))));
+    }
+    Ok(elements)
+}
+
+fn key(mut address: Vec<u8>, proto: Proto, port: u16) -> Vec<u8> {
+    address.extend_from_slice(&[proto.number(), 0, 0, 0]);
+    address.extend_from_slice(&port_bytes(port));
+    address
 }
 
 pub fn add_messages(table: &Table, elements: &[Element<'_>]) -> Vec<Message> {
@@ -100,7 +133,7 @@ pub fn get_messages(table: &Table, elements: &[Element<'_>]) -> Vec<Message> {
 
 fn messages(table: &Table, kind: u16, elements: &[&Element], write: fn(&Element, &mut Attrs)) -> Vec<Message> {
     let mut messages = Vec::new();
-    for map in [BY_ADDRESS, BY_PORT, BY_ADDRESS_V6, BY_PORT_V6] {
+    for map in [BY_ADDRESS, BY_PORT, BY_ADDRESS_V6, BY_PORT_V6, DIRECT, DIRECT_V6] {
         let of_map: Vec<_> = elements.iter().filter(|element| element.map == map).collect();
         for some in of_map.chunks(PER_MESSAGE) {
             let mut list = Attrs::default();

@@ -30,7 +30,7 @@ const IFNAMSIZ: usize = 16;
 
 /// What differs between the families in a rule.
 impl Family {
-    fn protocol(self) -> u8 {
+    pub fn protocol(self) -> u8 {
         if self == Self::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
     }
 
@@ -159,6 +159,20 @@ impl Expressions {
         self.meta(META_OIFNAME, REG32_00).lookup(set, None)
     }
 
+    /// The device that the packet came by, and its family.
+    pub fn in_family_of(self, set: &str) -> Self {
+        self.meta(META_IIFNAME, REG32_00).meta(META_NFPROTO, REG32_00 + 4).lookup(set, None)
+    }
+
+    pub fn out_family_of(self, set: &str) -> Self {
+        self.meta(META_OIFNAME, REG32_00).meta(META_NFPROTO, REG32_00 + 4).lookup(set, None)
+    }
+
+    /// The device that the packet leaves by, and its protocol.
+    pub fn out_protocol_of(self, set: &str) -> Self {
+        self.meta(META_OIFNAME, REG32_00).meta(META_L4PROTO, REG32_00 + 4).lookup(set, None)
+    }
+
     /// In by one device and out by the other, as a pair in the set.
     pub fn devices_in(self, set: &str) -> Self {
         self.meta(META_IIFNAME, REG32_00).meta(META_OIFNAME, REG32_00 + 4).lookup(set, None)
@@ -228,13 +242,20 @@ impl Expressions {
 
     /// `ip daddr . meta l4proto . th dport` → address and port in `map`.
     pub fn dnat_by_address(self, family: Family, map: &str) -> Self {
+        self.destination(family).lookup(map, Some(REG32_00)).dnat(family)
+    }
+
+    pub fn destined_in(self, family: Family, set: &str) -> Self {
+        self.destination(family).lookup(set, None)
+    }
+
+    /// Address, protocol and port.
+    fn destination(self, family: Family) -> Self {
         let next = REG32_00 + family.registers();
         self.family(family)
             .payload(PAYLOAD_NETWORK, family.destination(), family.length(), REG32_00)
             .meta(META_L4PROTO, next)
             .payload(PAYLOAD_TRANSPORT, 2, 2, next + 1)
-            .lookup(map, Some(REG32_00))
-            .dnat(family)
     }
 
     /// `meta l4proto . th dport` → address and port in `map`.

@@ -10,8 +10,8 @@ use super::elements;
 use super::foreign;
 use super::legacy;
 use super::lock;
-use super::ruleset::{self, BridgeRules, FirewallMode, PublishedPort, Ruleset, RulesetReport, Situation};
-use crate::address::{Cidr, Family, parse_ip};
+use super::ruleset::{self, BridgeRules, FirewallMode, GatewayMode, PublishedPort, Ruleset, RulesetReport, Situation};
+use crate::address::{Cidr, Family};
 use crate::error::{NetError, Result, invalid};
 use crate::message::{attribute, attributes};
 use crate::socket::Socket;
@@ -160,11 +160,8 @@ impl Firewall {
             return Ok(());
         }
         self.socket.batch(elements::remove_messages(&table, &owned))?;
-        let addresses = owned.iter().map(|element| parse_ip("forget flows", &element.port.container_ip));
-        let mut addresses = addresses.collect::<Result<Vec<_>>>()?;
-        addresses.sort();
-        addresses.dedup();
-        conntrack::forget(&mut self.socket, &addresses)
+        let ends = owned.iter().map(|element| element.end()).collect::<Result<_>>()?;
+        conntrack::forget(&mut self.socket, &ends)
     }
 
     /// With what was put into foreign chains. Idempotent.
@@ -180,9 +177,18 @@ impl Firewall {
     }
 }
 
+/// What no route may lead to but for expected traffic: not what is meant to be reached without translation.
 fn networks(bridges: &[BridgeRules]) -> Result<Vec<Cidr>> {
-    let lists = bridges.iter().map(|rules| bridges::subnets("lock networks", rules));
-    Ok(lists.collect::<Result<Vec<_>>>()?.concat())
+    let mut closed = Vec::new();
+    for rules in bridges.iter().filter(|rules| rules.trusted.is_empty()) {
+        for subnet in bridges::subnets("lock networks", rules)? {
+            let family = if subnet.address.is_ipv4() { Family::V4 } else { Family::V6 };
+            if matches!(rules.mode(family), GatewayMode::Nat | GatewayMode::Isolated) {
+                closed.push(subnet);
+            }
+        }
+    }
+    Ok(closed)
 }
 
 fn check_table(name: &str) -> Result<()> {

@@ -5,7 +5,8 @@
 //! expected:            published, or an answer           → marked, for the routes of `lock` (tables that can be flushed)
 //! forward:             within a bridge that allows it    → allow
 //!                      in or out of an internal bridge   → drop
-//!                      out to a bridge of ours           → inbound: established, published; else drop
+//!                      out to a bridge of ours           → inbound: established, published, open to all (direct);
+//!                                                          else drop
 //!                      in from a bridge of ours          → allow
 //! allow:               marked, for foreign chains that drop; accept
 //! postrouting:         published, back into its own net  → masquerade (hairpin)
@@ -20,8 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::abi::*;
 use super::batch::{Hook, Set, Table};
-use super::bridges::{self, BRIDGES, INTERNAL, MASQUERADED, SIBLINGS, SUBNETS, SUBNETS_V6};
-use super::elements::{self, BY_ADDRESS, BY_ADDRESS_V6, BY_PORT, BY_PORT_V6};
+use super::bridges::{
+    self, BRIDGES, INTERNAL, MASQUERADED, PINGABLE, ROUTED, SIBLINGS, SUBNETS, SUBNETS_V6, TRUSTED, UNPROTECTED,
+};
+use super::elements::{self, BY_ADDRESS, BY_ADDRESS_V6, BY_PORT, BY_PORT_V6, DIRECT, DIRECT_V6};
 use super::expr::Expressions;
 use crate::address::Family;
 use crate::error::Result;
@@ -31,6 +34,8 @@ const PUBLISH: &str = "publish";
 const INBOUND: &str = "inbound";
 const FORWARD: &str = "forward";
 const ALLOW: &str = "allow";
+/// Published ports by the container's own address.
+const UNTRANSLATED: &str = "untranslated";
 /// Their presence says that it was we who switched forwarding on, also to the next process.
 pub const FOREIGN: [(Family, &str); 2] = [(Family::V4, "foreign"), (Family::V6, "foreign_v6")];
 const PREROUTING: &str = "prerouting";
@@ -57,6 +62,23 @@ pub struct PublishedPort {
     pub host_port: u16,
     pub container_ip: String,
     pub container_port: u16,
+    /// May be reached by the container's own address: from everywhere in a routed network, else from trusted devices.
+    #[serde(default)]
+    pub direct: bool,
+}
+
+/// How a network's addresses are reached from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    #[default]
+    Nat,
+    /// As `nat`, and every port of a container is open.
+    NatUnprotected,
+    /// Published ports are open, and nothing is translated.
+    Routed,
+    /// The host has no address on the bridge.
+    Isolated,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -71,6 +93,19 @@ pub struct BridgeRules {
     /// Nothing leads in or out but from the host itself.
     #[serde(default)]
     pub internal: bool,
+    #[serde(default)]
+    pub mode_v4: GatewayMode,
+    #[serde(default)]
+    pub mode_v6: GatewayMode,
+    /// Devices of the host by which published ports are reached at the containers' own addresses.
+    #[serde(default)]
+    pub trusted: Vec<String>,
+}
+
+impl BridgeRules {
+    pub fn mode(&self, family: Family) -> GatewayMode {
+        if family == Family::V4 { self.mode_v4 } else { self.mode_v6 }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -100,11 +135,17 @@ pub struct RulesetReport {
     pub legacy_dropped_by: Vec<String>,
 }
 
-const SETS: [Set; 10] = [
+const SETS: [Set; 16] = [
     set(BRIDGES, &[TYPE_IFNAME]),
     set(SIBLINGS, &[TYPE_IFNAME, TYPE_IFNAME]),
     set(INTERNAL, &[TYPE_IFNAME]),
-    set(MASQUERADED, &[TYPE_IFNAME]),
+    set(MASQUERADED, &[TYPE_IFNAME, TYPE_NF_PROTO]),
+    set(UNPROTECTED, &[TYPE_IFNAME, TYPE_NF_PROTO]),
+    set(ROUTED, &[TYPE_IFNAME, TYPE_NF_PROTO]),
+    set(PINGABLE, &[TYPE_IFNAME, TYPE_INET_PROTOCOL]),
+    set(TRUSTED, &[TYPE_IFNAME, TYPE_IFNAME]),
+    set(DIRECT, &[TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE]),
+    set(DIRECT_V6, &[TYPE_IP6ADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE]),
     Set { interval: true, ..set(SUBNETS, &[TYPE_IPADDR, TYPE_IFNAME]) },
     Set { interval: true, ..set(SUBNETS_V6, &[TYPE_IP6ADDR, TYPE_IFNAME]) },
     map(BY_ADDRESS, &[TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IPADDR, TYPE_INET_SERVICE]),
@@ -158,6 +199,7 @@ fn chains(table: &Table) -> Vec<Message> {
     vec![
         table.chain(PUBLISH, None),
         table.chain(INBOUND, None),
+        table.chain(UNTRANSLATED, None),
         table.chain(ALLOW, None),
         table.chain(FORWARD, Some(&hook("filter", INET_FORWARD, FORWARD_PRIORITY))),
         table.chain(PREROUTING, Some(&hook("nat", INET_PRE_ROUTING, -100))),
@@ -202,7 +244,13 @@ fn forward_rules(table: &Table) -> Vec<Message> {
         table.append_rule(FORWARD, &Expressions::new().in_device_of(BRIDGES).jump(ALLOW)),
         table.append_rule(INBOUND, &Expressions::new().established().jump(ALLOW)),
         table.append_rule(INBOUND, &Expressions::new().published().jump(ALLOW)),
+        table.append_rule(INBOUND, &Expressions::new().out_family_of(UNPROTECTED).jump(ALLOW)),
+        table.append_rule(INBOUND, &Expressions::new().out_family_of(ROUTED).jump(UNTRANSLATED)),
+        table.append_rule(INBOUND, &Expressions::new().devices_in(TRUSTED).jump(UNTRANSLATED)),
+        table.append_rule(INBOUND, &Expressions::new().out_protocol_of(PINGABLE).jump(ALLOW)),
         table.append_rule(INBOUND, &Expressions::new().drop()),
+        table.append_rule(UNTRANSLATED, &Expressions::new().destined_in(Family::V4, DIRECT).jump(ALLOW)),
+        table.append_rule(UNTRANSLATED, &Expressions::new().destined_in(Family::V6, DIRECT_V6).jump(ALLOW)),
         table.append_rule(ALLOW, &Expressions::new().set_mark(MARK_ALLOWED).accept()),
     ]
 }
@@ -215,7 +263,7 @@ fn postrouting_rules(table: &Table) -> Vec<Message> {
         messages.push(table.append_rule(POSTROUTING, &hairpin));
         messages.push(table.append_rule(POSTROUTING, &Expressions::new().stays_in(family, subnets).accept()));
     }
-    messages.push(table.append_rule(POSTROUTING, &Expressions::new().in_device_of(MASQUERADED).masquerade()));
+    messages.push(table.append_rule(POSTROUTING, &Expressions::new().in_family_of(MASQUERADED).masquerade()));
     messages
 }
 
