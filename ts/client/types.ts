@@ -367,6 +367,9 @@ export interface UpdateBody {
   MemoryReservation?: number | undefined;
   PidsLimit?: number | undefined;
   RestartPolicy?: { Name: string; MaximumRetryCount?: number } | undefined;
+  /** Published from now on, also while it runs; what is taken away is named as it was published. */
+  PublishAdd?: Record<string, PortBinding[]> | undefined;
+  PublishRemove?: Record<string, PortBinding[]> | undefined;
 }
 
 interface CpuReading {

@@ -4,6 +4,7 @@ import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { each } from '../each.ts';
 import { ExitCode } from '../failure.ts';
+import { parsePorts } from '../ports.ts';
 import { invalidFlag, parseCpus, parseInteger, parseSize } from '../units.ts';
 
 const SHAPE: CommandShape = {
@@ -23,9 +24,15 @@ const SHAPE: CommandShape = {
     ['--memory-reservation <bytes>', 'Memory that is left to it when memory is short'],
     ['--memory-swap <bytes>', 'Limit of memory and swap together; -1: none'],
     ['--pids-limit <n>', 'Number of processes; -1: no limit'],
+    ['--publish-add <port>', 'Publish a port, also while it runs: [[ip:][hostPort]:]containerPort[/protocol]', 'list'],
+    ['--publish-rm <port>', 'Publish a port no more, named as it was published', 'list'],
     ['--restart <policy>', 'no, always, unless-stopped, on-failure[:n]'],
   ],
-  examples: ['caisson update --memory 512m --memory-swap 1g web', 'caisson update --restart always web db'],
+  examples: [
+    'caisson update --memory 512m --memory-swap 1g web',
+    'caisson update --restart always web db',
+    'caisson update --publish-add 8080:80 web',
+  ],
 };
 
 type Flags = Partial<
@@ -44,7 +51,7 @@ type Flags = Partial<
     | 'restart',
     string
   >
->;
+> & { publishAdd: string[]; publishRm: string[] };
 
 const optional = <T>(
   text: string | undefined,
@@ -74,6 +81,8 @@ function body(flags: Flags): UpdateBody {
       text === '-1' ? -1 : parseSize(text, flag),
     ),
     PidsLimit: optional(flags.pidsLimit, '--pids-limit', parseInteger),
+    PublishAdd: flags.publishAdd.length > 0 ? parsePorts(flags.publishAdd) : undefined,
+    PublishRemove: flags.publishRm.length > 0 ? parsePorts(flags.publishRm) : undefined,
     RestartPolicy: optional(flags.restart, '--restart', policy),
   };
 }

@@ -5,10 +5,11 @@ import type { CreateBody } from '../api/schemas/containers.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import { ignoreMissing } from '../network/devices.ts';
 import { type EndpointPlan, gatewaysOf } from '../network/endpoints.ts';
-import { checkSettings, type EndpointBody, endpointSettings } from '../network/settings.ts';
+import { checkSettings, type EndpointBody, endpointSettings, networkDetail } from '../network/settings.ts';
 import type { ContainerConfig, HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { writeNames } from './nameFiles.ts';
+import type { Publisher } from './publisher.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 
 /** It has devices of its own, or will have some. */
@@ -86,9 +87,11 @@ interface DisconnectPlan {
 export class Attachments {
   readonly kinds: [JobKind<ConnectPlan>, JobKind<DisconnectPlan>];
   readonly #ctx: ContainerContext;
+  readonly #publisher: Publisher;
 
-  constructor(ctx: ContainerContext) {
+  constructor(ctx: ContainerContext, publisher: Publisher) {
     this.#ctx = ctx;
+    this.#publisher = publisher;
     this.kinds = [this.#connectKind(), this.#disconnectKind()];
   }
 
@@ -97,6 +100,9 @@ export class Attachments {
     const found = graph.networks.resolve(network);
     const record = readRecord(graph.containers.resolve(container));
     checkJoinable(record, found);
+    if (networkDetail(found).configOnly) {
+      throw new CaissonError('Forbidden', 'cannot create endpoint on configuration-only network');
+    }
     const settings = endpointSettings(body);
     checkSettings(found.name, found, settings);
     const names = dnsNames(record.row.id, record.row.name, record.config);
@@ -197,6 +203,7 @@ export class Attachments {
     } finally {
       native.closeFd(netnsFd);
     }
+    if (plan.leadsOut) await this.#publisher.publish(containerId);
     writeNames(this.#ctx, containerId);
   }
 
@@ -246,29 +253,12 @@ export class Attachments {
           do: async ({ containerId, row, running, leader }) => {
             if (!running) return;
             await this.#detach(containerId, row, leader);
-            await this.#movePorts(containerId, row, leader);
+            if (row.leadsOut) await this.#publisher.follow(containerId);
             writeNames(this.#ctx, containerId);
           },
         },
       ],
     };
-  }
-
-  /** Published ports follow the default route; without one left they are closed. */
-  async #movePorts(containerId: string, row: EndpointRow, leader: EndpointRow | undefined): Promise<void> {
-    if (!row.leadsOut) return;
-    const { graph, devices } = this.#ctx;
-    const ports = graph.networks.portsOf(containerId).map((port) => ({ ...port, owner: containerId }));
-    await devices.firewall.removePorts(ports);
-    const moved = ports.flatMap((port) => {
-      const containerIp = port.containerIp.includes(':') ? leader?.address6 : leader?.address;
-      return containerIp ? [{ ...port, containerIp }] : [];
-    });
-    if (moved.length > 0) await devices.firewall.addPorts(moved);
-    graph.db.transaction(() => {
-      graph.networks.deletePorts(containerId);
-      for (const { owner: _owner, ...port } of moved) graph.networks.insertPort(port);
-    });
   }
 }
 

@@ -32,6 +32,7 @@ import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
 import { Monitor } from './monitor.ts';
 import { namingOptions } from './nameFiles.ts';
 import { checkName } from './names.ts';
+import { Publisher } from './publisher.ts';
 import { Reconciler } from './reconcile.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { Remover } from './remove.ts';
@@ -97,7 +98,8 @@ export class Containers {
     this.#ctx = ctx;
     this.#list = new ContainerList(ctx);
     this.archives = new Archives(ctx);
-    this.updater = new Updater(ctx);
+    const publisher = new Publisher(ctx);
+    this.updater = new Updater(ctx, publisher);
     registry.register(this.updater.kind);
     this.execs = new Execs(ctx);
     this.#create = registry.register(createKind(ctx));
@@ -108,7 +110,7 @@ export class Containers {
     this.#freezer = new Freezer(ctx);
     this.#killer = new Killer(ctx, this.#freezer, (id) => this.#monitor.endShim(id));
     this.#stopper = new Stopper(ctx, this.#freezer, this.#killer, (id) => this.#monitor.startAgain(id));
-    this.#attachments = new Attachments(ctx);
+    this.#attachments = new Attachments(ctx, publisher);
     this.#remover = new Remover(ctx);
     this.#monitor = new Monitor(ctx, this.#starter, this.#remover, this.execs, new HealthMonitor(ctx, this.execs));
     this.#reconciler = new Reconciler(ctx, this.#monitor);

@@ -3,9 +3,12 @@ import { CaissonError } from '../../errdefs.ts';
 import type { Resources } from '../../oci.ts';
 import type { UpdateBody } from '../api/schemas/containers.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
+import { expandPort, portRequests } from '../network/ports.ts';
 import { checkResources, toResources } from '../runtime/resources.ts';
+import { hasOwnNetworks } from './attachments.ts';
 import type { HostConfig, RestartPolicy } from './config.ts';
 import type { ContainerContext } from './context.ts';
+import type { Publisher } from './publisher.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { cgroupOf } from './spawn.ts';
 import { refuseUnsupportedUpdate } from './unsupported.ts';
@@ -18,7 +21,11 @@ export interface UpdatePlan {
   /** For the kernel: what is to be, and what was. */
   after: Resources;
   before: Resources;
+  /** Publications that come and go. */
+  ports: { add: PortBindings; remove: PortBindings };
 }
+
+type PortBindings = HostConfig['PortBindings'];
 
 /** Numbers and words that an update may change; 0, '' and null mean "as it is". */
 const LIMITS = [
@@ -38,15 +45,17 @@ const LIMITS = [
 export class Updater {
   readonly kind: JobKind<UpdatePlan>;
   readonly #ctx: ContainerContext;
+  readonly #publisher: Publisher;
 
-  constructor(ctx: ContainerContext) {
+  constructor(ctx: ContainerContext, publisher: Publisher) {
     this.#ctx = ctx;
+    this.#publisher = publisher;
     this.kind = {
       kind: 'update',
       subject: ({ id }) => id,
       claims: ({ id }) => [lock(`container:${id}`)],
       begin: (plan) => this.#begin(plan),
-      commitPoint: 2,
+      commitPoint: 3,
       durable: true,
       steps: [
         {
@@ -54,6 +63,13 @@ export class Updater {
           medium: 'kernel',
           do: ({ id, cgroup, after }) => this.#apply(id, cgroup, after),
           undo: ({ id, cgroup, before }) => this.#apply(id, cgroup, before),
+        },
+        {
+          name: 'ports',
+          medium: 'kernel',
+          do: ({ id, changes }) => this.#publish(id, changes.PortBindings),
+          undo: ({ id, changes }) =>
+            this.#publish(id, changes.PortBindings && this.#record(id).hostConfig.PortBindings),
         },
         { name: 'rows', medium: 'disk', do: (plan) => ({ rows: () => this.#writeRows(plan) }) },
       ],
@@ -69,8 +85,10 @@ export class Updater {
     const next = { ...record.hostConfig, ...changes };
     const warnings = checkResources(onlyChanged(next, changes), { ...host, ...specHost });
     checkRestartPolicy(next);
-    const plan = { id: record.row.id, cgroup: '', changes, after: {}, before: {} };
-    if (Object.keys(changes).length > 0) await runner.run(this.kind, plan);
+    const ports = { add: portBindings(body.PublishAdd), remove: portBindings(body.PublishRemove) };
+    const plan = { id: record.row.id, cgroup: '', changes, after: {}, before: {}, ports };
+    const publishes = [ports.add, ports.remove].some((bindings) => Object.keys(bindings).length > 0);
+    if (publishes || Object.keys(changes).length > 0) await runner.run(this.kind, plan);
     return { warnings };
   }
 
@@ -83,9 +101,11 @@ export class Updater {
     }
     // once more: another update may have come in between
     checkConflicts(record, plan.changes);
-    const next = { ...hostConfig, ...plan.changes };
+    const changes = { ...plan.changes, ...changedPorts(record, plan.ports) };
+    const next = { ...hostConfig, ...changes };
     return {
       ...plan,
+      changes,
       cgroup: cgroupOf(this.#ctx, hostConfig, plan.id),
       after: this.#resources(next, plan.changes),
       before: this.#resources(hostConfig, plan.changes),
@@ -114,6 +134,14 @@ export class Updater {
     if (touches('PidsLimit')) resources.pids = { limit: pids?.limit ?? -1 };
     if (touches('BlkioWeight') && blockIO?.weight) resources.blockIO = { weight: blockIO.weight };
     return resources;
+  }
+
+  #record(id: string): ContainerRecord {
+    return readRecord(this.#ctx.graph.containers.resolve(id));
+  }
+
+  async #publish(id: string, bindings: PortBindings | undefined): Promise<void> {
+    if (bindings && isRunning(this.#record(id).row)) await this.#publisher.publish(id, { PortBindings: bindings });
   }
 
   async #apply(id: string, cgroup: string, resources: Resources): Promise<void> {
@@ -147,6 +175,49 @@ function readChanges(body: UpdateBody): Partial<HostConfig> {
     changes['RestartPolicy'] = { Name, MaximumRetryCount: MaximumRetryCount ?? 0 } as RestartPolicy;
   }
   return changes as Partial<HostConfig>;
+}
+
+function portBindings(body: UpdateBody['PublishAdd']): PortBindings {
+  const entries = Object.entries(body ?? {}).flatMap(([key, bindings]) =>
+    expandPort(key).map((port): [string, PortBindings[string]] => [
+      port,
+      (bindings ?? []).map(({ HostIp, HostPort }) => ({ HostIp: HostIp ?? '', HostPort: HostPort ?? '' })),
+    ]),
+  );
+  return Object.fromEntries(entries);
+}
+
+/** What is taken away must be there, and what comes must not. */
+function changedPorts(
+  { row, config, hostConfig }: ContainerRecord,
+  { add, remove }: UpdatePlan['ports'],
+): Partial<HostConfig> {
+  if (Object.keys(add).length + Object.keys(remove).length === 0) return {};
+  const { NetworkMode: mode } = hostConfig;
+  if (!hasOwnNetworks(hostConfig))
+    throw conflict(row.id, `ports of a container with network mode ${mode} are not its own`);
+  const next = structuredClone(hostConfig.PortBindings);
+  const at = (list: PortBindings[string], { HostIp, HostPort }: PortBindings[string][number]): number =>
+    list.findIndex((one) => one.HostIp === HostIp && one.HostPort === HostPort);
+  const each = (bindings: PortBindings, change: (key: string, one: PortBindings[string][number]) => void): void => {
+    for (const [key, list] of Object.entries(bindings)) for (const one of list) change(key, one);
+  };
+  const shown = (key: string, { HostIp, HostPort }: PortBindings[string][number]): string =>
+    `${HostIp === '' ? '' : `${HostIp}:`}${HostPort}->${key}`;
+  each(remove, (key, one) => {
+    const list = next[key] ?? [];
+    const place = at(list, one);
+    if (place < 0) throw conflict(row.id, `it does not publish ${shown(key, one)}`);
+    list.splice(place, 1);
+    if (list.length === 0) delete next[key];
+  });
+  each(add, (key, one) => {
+    const list = next[key] ?? [];
+    if (at(list, one) >= 0) throw conflict(row.id, `it publishes ${shown(key, one)} already`);
+    next[key] = [...list, one];
+  });
+  portRequests(config, { ...hostConfig, PortBindings: next });
+  return { PortBindings: next };
 }
 
 /** A config in which only what is changed is set: an old value that today would be refused must not stop an update. */

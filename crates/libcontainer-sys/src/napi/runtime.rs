@@ -203,6 +203,24 @@ pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::R
     forward(env, &id, "resize", body)
 }
 
+/// One more port with `fd` of at least 0, which is consumed; else where one that is held leads from now on.
+#[napi(ts_return_type = "Promise<object>")]
+pub fn change_port<'env>(env: &'env Env, id: String, port: Object<'env>) -> napi::Result<Object<'env>> {
+    let fd: i32 = port.get("fd")?.unwrap_or(-1);
+    let body = stringify(env, port)?;
+    let (settle, promise) = promise(env)?;
+    let socket = if fd < 0 { Ok(None) } else { inherit::take(fd).map(Some) };
+    let socket = socket.map_err(|error| Failure::io("descriptor", fd, error));
+    match socket.and_then(|socket| Ok((hub()?, socket))) {
+        Ok((hub, fd)) => {
+            let fds: Vec<_> = fd.iter().map(OwnedFd::as_fd).collect();
+            hub.request(&id, "port", body, &fds, settle_empty(settle));
+        }
+        Err(failure) => settle.with::<Value>(Err(failure)),
+    }
+    Ok(promise)
+}
+
 /// A duplicate of a socket that the container's shim holds, found by its `proto`.
 #[napi(ts_return_type = "Promise<object>")]
 pub fn held_socket(env: &Env, id: String, state_dir: String, proto: String) -> napi::Result<Object<'_>> {

@@ -64,12 +64,18 @@ pub struct LogConfig {
     pub attrs: BTreeMap<String, String>,
 }
 
-/// A socket in the host's namespace, inherited under `fd`.
+/// A socket in the host's namespace, inherited under `fd`; in the `port` message it comes beside it.
 #[derive(Deserialize, Debug, Clone)]
 #[serde(rename_all = "camelCase")]
 pub struct PortSocket {
+    #[serde(default)]
     pub fd: i32,
     pub proto: String,
+    #[serde(default)]
+    pub host_ip: String,
+    #[serde(default)]
+    pub host_port: u16,
+    /// Empty in the `port` message: the port is given back.
     pub container_ip: String,
     pub container_port: u16,
 }

@@ -12,7 +12,7 @@ use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::config::PortSocket;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::sys::inherit;
 
 /// Two descriptors each, of the 1024 that the shim may have; further clients wait in the listeners' queues.
@@ -28,11 +28,39 @@ enum Socket {
     Udp(UdpSocket),
     /// Only reserves the port.
     Held(#[expect(dead_code, reason = "held for as long as the container lives")] OwnedFd),
+    /// Was given back: its place stays, because others are known by theirs.
+    Closed,
 }
 
 struct Port {
+    /// Protocol, address and port on the host.
+    name: (String, String, u16),
     socket: Socket,
     target: SocketAddr,
+}
+
+impl Port {
+    fn new(config: &PortSocket, fd: OwnedFd) -> Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true).context("FIONBIO", "published port")?;
+        let socket = match config.proto.as_str() {
+            "tcp" => Socket::Tcp(fd.into()),
+            "udp" => Socket::Udp(fd.into()),
+            _ => Socket::Held(fd),
+        };
+        Ok(Self { name: name_of(config), socket, target: target_of(config)? })
+    }
+}
+
+fn name_of(config: &PortSocket) -> (String, String, u16) {
+    (config.proto.clone(), config.host_ip.clone(), config.host_port)
+}
+
+fn target_of(config: &PortSocket) -> Result<SocketAddr> {
+    let ip: IpAddr = config
+        .container_ip
+        .parse()
+        .map_err(|_| Failure::invalid("ports", format!("{:?} is no address", config.container_ip)))?;
+    Ok(SocketAddr::new(ip, config.container_port))
 }
 
 /// One direction of a connection.
@@ -81,19 +109,30 @@ impl Ports {
         let mut ports = Vec::new();
         for config in configs {
             let fd = inherit::take(config.fd).context("fcntl", "descriptor of a published port")?;
-            rustix::io::ioctl_fionbio(&fd, true).context("FIONBIO", "published port")?;
-            let ip: IpAddr = config
-                .container_ip
-                .parse()
-                .map_err(|_| Failure::invalid("ports", format!("{:?} is no address", config.container_ip)))?;
-            let socket = match config.proto.as_str() {
-                "tcp" => Socket::Tcp(fd.into()),
-                "udp" => Socket::Udp(fd.into()),
-                _ => Socket::Held(fd),
-            };
-            ports.push(Port { socket, target: SocketAddr::new(ip, config.container_port) });
+            ports.push(Port::new(config, fd)?);
         }
         Ok(Self { ports, ..Self::default() })
+    }
+
+    /// With a socket: one more port. Without: where a port leads from now on, or, without an address, that it is given
+    /// back; connections go on, datagrams find the new way.
+    pub fn change(&mut self, config: &PortSocket, fd: Option<OwnedFd>) -> Result<()> {
+        if let Some(fd) = fd {
+            self.ports.push(Port::new(config, fd)?);
+            return Ok(());
+        }
+        let name = name_of(config);
+        let known = |port: &Port| port.name == name && !matches!(port.socket, Socket::Closed);
+        let Some(index) = self.ports.iter().position(known) else {
+            return Err(Failure::new(Kind::NotFound, "port", format!("{}:{} is not held here", name.1, name.2)));
+        };
+        if config.container_ip.is_empty() {
+            self.ports[index].socket = Socket::Closed;
+        } else {
+            self.ports[index].target = target_of(config)?;
+        }
+        self.flows.retain(|flow| flow.port != index);
+        Ok(())
     }
 
     pub fn interests<'a>(&'a self, mut add: impl FnMut(BorrowedFd<'a>, PollFlags, PortPart)) {
@@ -132,7 +171,7 @@ impl Ports {
             PortPart::Port(index) => match self.ports.get(index).map(|port| &port.socket) {
                 Some(Socket::Tcp(_)) => self.accept(index),
                 Some(Socket::Udp(_)) => self.receive(index, buffer),
-                Some(Socket::Held(_)) | None => {}
+                Some(Socket::Held(_) | Socket::Closed) | None => {}
             },
             PortPart::Client(index) => {
                 if let Some(connection) = self.connections.get_mut(index) {
@@ -155,7 +194,7 @@ impl Ports {
     }
 
     fn accept(&mut self, index: usize) {
-        let Port { socket: Socket::Tcp(listener), target } = &self.ports[index] else { return };
+        let Port { socket: Socket::Tcp(listener), target, .. } = &self.ports[index] else { return };
         let Ok((client, _)) = listener.accept() else { return };
         // Without a container that answers, the client sees its connection closed.
         let Ok((server, connecting)) = connect(target) else { return };
@@ -171,7 +210,7 @@ impl Ports {
     }
 
     fn receive(&mut self, port: usize, buffer: &mut [u8]) {
-        let Port { socket: Socket::Udp(socket), target } = &self.ports[port] else { return };
+        let Port { socket: Socket::Udp(socket), target, .. } = &self.ports[port] else { return };
         let Ok((length, peer)) = socket.recv_from(buffer) else { return };
         let known = self.flows.iter_mut().find(|flow| flow.port == port && flow.peer == peer);
         if let Some(flow) = known {
@@ -345,7 +384,9 @@ mod tests {
     }
 
     fn config(fd: i32, proto: &str, target: SocketAddr) -> PortSocket {
-        PortSocket { fd, proto: proto.into(), container_ip: target.ip().to_string(), container_port: target.port() }
+        let (host_ip, host_port) = (String::new(), 0);
+        let (container_ip, container_port) = (target.ip().to_string(), target.port());
+        PortSocket { fd, proto: proto.into(), host_ip, host_port, container_ip, container_port }
     }
 
     #[test]
@@ -384,6 +425,27 @@ mod tests {
         let _running = Running::new(Ports::open(&[config(front.into_raw_fd(), "tcp", unused)]).unwrap());
         let mut client = TcpStream::connect(address).unwrap();
         assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
+    }
+
+    #[test]
+    fn a_port_leads_elsewhere_and_is_given_back() {
+        let (first, second) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let front = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = front.local_addr().unwrap();
+        let start = config(front.into_raw_fd(), "tcp", first.local_addr().unwrap());
+        let mut ports = Ports::open(&[start]).unwrap();
+        let moved = config(-1, "tcp", second.local_addr().unwrap());
+        ports.change(&moved, None).unwrap();
+        let ask = || TcpStream::connect(address);
+        {
+            let _waiting = ask().unwrap();
+            ports.handle(PortPart::Port(0), PollFlags::IN, &mut Vec::new());
+            second.accept().unwrap();
+        }
+        let gone = PortSocket { container_ip: String::new(), ..moved };
+        ports.change(&gone, None).unwrap();
+        assert_eq!(ask().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(ports.change(&gone, None).unwrap_err().kind, Kind::NotFound);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::accept;
-use super::config::{AckConfig, ClientConfig, ContainerConfig, ExecConfig, ResizeConfig};
+use super::config::{AckConfig, ClientConfig, ContainerConfig, ExecConfig, PortSocket, ResizeConfig};
 use super::container::Container;
 use super::exec::{ACK_TIME, Caller, Ended, ExecPart, Execs, LINGER};
 use super::exit::ExitStatus;
@@ -303,6 +303,8 @@ impl Server {
                 .and_then(|client| self.stdio.attach(one(op, fds)?, &client).map(|()| Value::Null)),
             "exec" => return self.exec(index, request, fds).err().map(Err),
             "resize" => parse(op, body).and_then(|target| self.resize(&target)),
+            "port" => parse::<PortSocket>(op, body)
+                .and_then(|port| self.ports.change(&port, fds.into_iter().next()).map(|()| Value::Null)),
             "state" => Ok(self.state()),
             "ack" => parse::<AckConfig>(op, body).map(|target| {
                 self.acknowledge(target.exec_id.as_deref());

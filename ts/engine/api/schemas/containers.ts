@@ -208,6 +208,9 @@ export const updateBody = Type.Object({
   MemoryReservation: integer(),
   PidsLimit: integer(),
   RestartPolicy: hostFields.RestartPolicy,
+  /** caisson's own: publications that come and go while the container runs. */
+  PublishAdd: hostFields.PortBindings,
+  PublishRemove: hostFields.PortBindings,
 });
 
 export type UpdateBody = Static<typeof updateBody>;
