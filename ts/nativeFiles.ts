@@ -10,7 +10,7 @@ const PLATFORM = `linux-${process.arch}-gnu`;
 export const ADDON = `caisson.${PLATFORM}.node`;
 
 /** Absolute path of a compiled file. Throws with what to do when this machine has none. */
-export function nativeFile(name: typeof ADDON | 'caisson-shim' | 'caisson-runtime'): string {
+export function nativeFile(name: typeof ADDON | 'caisson-shim' | 'caisson-runtime' | 'docker-default.bin'): string {
   const built = join(packageRoot, 'build', name);
   if (existsSync(built)) return built;
   const platformPackage = `caisson-${PLATFORM}`;

@@ -59,6 +59,7 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
       files: { resolvConf: '/c/resolv.conf', hostname: '/c/hostname', hosts: '/c/hosts' },
       security: parseSecurityOptions(hostConfig.SecurityOpt, here),
       seccompFile: '/exec/seccomp/x.bpf',
+      apparmorProfile: '',
       namespaces: { network: 'private', pid: 'private', ipc: 'private' },
       devices: { devices: [], rules: [] },
       cgroupsPath: `/caisson/${ID}`,

@@ -11,6 +11,7 @@ import type { RuntimeProcess } from '../../oci.ts';
 import type { ExecBody } from '../api/schemas/containers.ts';
 import { exclusive, type JobKind } from '../jobs/kinds.ts';
 import { type ClientStream, type ContainerRuntimeState, type ExecOptions, NativeError } from '../native/index.ts';
+import { apparmorProfile, confinement } from '../runtime/apparmor.ts';
 import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/spec.ts';
@@ -317,7 +318,8 @@ export class Execs {
       capabilities: capabilitySets(capabilities),
       ...rlimitsOf(hostConfig),
       noNewPrivileges: config.privileged ? false : security.noNewPrivileges,
-      ...(security.apparmor && security.apparmor !== 'unconfined' ? { apparmorProfile: security.apparmor } : {}),
+      // a privileged exec too is under its container's profile
+      ...confinement(apparmorProfile(security, hostConfig, host)),
       oomScoreAdj: hostConfig.OomScoreAdj,
     };
   }

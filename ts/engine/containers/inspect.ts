@@ -4,6 +4,8 @@ import { type ContainerRow, NEVER } from '../../graph/containers.ts';
 import type { EndpointRow, PortRow } from '../../graph/networks.ts';
 import { settingsOf } from '../network/endpoints.ts';
 import { NO_SETTINGS } from '../network/settings.ts';
+import { apparmorProfile } from '../runtime/apparmor.ts';
+import { parseSecurityOptions } from '../runtime/security.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthState } from './health.ts';
@@ -170,7 +172,11 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     Platform: 'linux',
     MountLabel: '',
     ProcessLabel: '',
-    AppArmorProfile: '',
+    // as Docker: chosen at the first start
+    AppArmorProfile:
+      row.startedAt === NEVER
+        ? ''
+        : apparmorProfile(parseSecurityOptions(hostConfig.SecurityOpt, ctx.host), hostConfig, ctx.host),
     ExecIDs: execs.length > 0 ? execs.map(({ id }) => id) : null,
     HostConfig: { ...hostConfig, Links: describeLinks(ctx, record) },
     GraphDriver: graphDriver(ctx, record),

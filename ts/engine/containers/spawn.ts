@@ -7,6 +7,7 @@ import { logAttributes } from '../logs/attributes.ts';
 import { parseLogOptions } from '../logs/options.ts';
 import type { LogConfig, OverlayRootfs, SpawnOptions } from '../native/index.ts';
 import { containerFiles } from '../network/containerFiles.ts';
+import { apparmorProfile } from '../runtime/apparmor.ts';
 import { injectCdiDevices } from '../runtime/cdi.ts';
 import { hostDevices, mapDevice } from '../runtime/devices.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
@@ -155,6 +156,7 @@ export async function spawnOptions(
       files: containerFiles(filesDir(ctx, record)),
       security,
       seccompFile: seccomp,
+      apparmorProfile: apparmorProfile(security, hostConfig, ctx.host),
       namespaces: {
         network: sharesNetwork ? { path: '' } : network,
         pid: namespaceChoice(ctx, hostConfig.PidMode, 'pid'),

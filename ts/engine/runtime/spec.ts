@@ -5,6 +5,7 @@
  */
 import type { Capabilities, Device, DeviceRule, LinuxSpec, RuntimeProcess, RuntimeSpec } from '../../oci.ts';
 import type { ContainerConfig, HostConfig, MountPoint } from '../containers/config.ts';
+import { confinement } from './apparmor.ts';
 import { effectiveCapabilities } from './capabilities.ts';
 import { DEFAULT_DEVICE_RULES, parseDeviceRule } from './devices.ts';
 import { buildMounts, type ContainerFiles } from './mounts.ts';
@@ -49,6 +50,8 @@ export interface SpecInput {
   security: SecurityOptions;
   /** Compiled filter; absent: none. */
   seccompFile: string | undefined;
+  /** As `apparmorProfile` gives it. */
+  apparmorProfile: string;
   namespaces: { network: NamespaceChoice; pid: NamespaceChoice; ipc: NamespaceChoice };
   devices: { devices: Device[]; rules: DeviceRule[] };
   cgroupsPath: string;
@@ -104,7 +107,7 @@ function buildProcess(input: SpecInput, host: SpecHost): RuntimeProcess {
     capabilities: capabilitySets(capabilitiesOf(hostConfig, host.bounded)),
     ...rlimitsOf(hostConfig),
     noNewPrivileges: security.noNewPrivileges,
-    ...(security.apparmor && security.apparmor !== 'unconfined' ? { apparmorProfile: security.apparmor } : {}),
+    ...confinement(input.apparmorProfile),
     oomScoreAdj: hostConfig.OomScoreAdj,
   };
 }
