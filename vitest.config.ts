@@ -13,6 +13,16 @@ export default defineConfig({
       },
       {
         test: {
+          // what only another kernel shows; scripts/guest/run boots one
+          name: 'guest',
+          include: ['__test__/guest/**/*.spec.ts'],
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
           name: 'root',
           include: ['__test__/root/**/*.spec.ts', '__test__/api/**/*.spec.ts'],
           testTimeout: 60_000,

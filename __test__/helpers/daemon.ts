@@ -95,7 +95,7 @@ export class TestDaemon implements AsyncDisposable {
     );
     closeSync(log);
     this.#child = child;
-    const deadline = Date.now() + 20_000;
+    const deadline = Date.now() + 60_000;
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null)
         throw new Error(`daemon ended (${child.exitCode ?? child.signalCode}):\n${this.logs}`);

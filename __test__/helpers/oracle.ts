@@ -14,7 +14,8 @@ export function leaks(daemon: TestDaemon, running: string[], existing: string[])
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     if (line.includes(daemon.dir)) found.push(`mount on the host: ${line}`);
   }
-  for (const hierarchy of names('/sys/fs/cgroup')) {
+  // v2 is one hierarchy, at the root of them all
+  for (const hierarchy of ['', ...names('/sys/fs/cgroup')]) {
     const parent = join('/sys/fs/cgroup', hierarchy, daemon.cgroupParent);
     if (!existsSync(parent)) continue;
     for (const entry of readdirSync(parent, { withFileTypes: true })) {

@@ -21,6 +21,8 @@ const NEEDS = {
   umoci: () => has('umoci'),
   skopeo: () => has('skopeo'),
   openssl: () => has('openssl'),
+  cgroup2: () => existsSync('/sys/fs/cgroup/cgroup.controllers'),
+  apparmor: () => existsSync('/sys/kernel/security/apparmor/.load'),
   cgroup1: () => existsSync('/sys/fs/cgroup/memory/tasks'),
 } as const;
 
