@@ -4,8 +4,9 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { type Answer, type DecodedPacket, decode, encode, type Packet, type Question } from 'dns-packet';
 import type { Logger } from '../../../log.ts';
 import { normalAddress } from '../addresses.ts';
+import type { AnswerCache } from './cache.ts';
 import type { NameIndex } from './names.ts';
-import { askUpstream, framed } from './upstream.ts';
+import { askUpstream, framed, truncated } from './upstream.ts';
 
 const TTL_S = 600;
 const PLAIN_UDP_BYTES = 512;
@@ -25,6 +26,7 @@ export interface ResolverOptions {
   names: NameIndex;
   /** Servers to ask for what is not ours. */
   upstreams: () => string[];
+  cache: AnswerCache;
   log: Logger;
 }
 
@@ -96,7 +98,8 @@ export class Resolver {
     if (((packet.flags ?? 0) >> 11) & 0xf) return header(query, NOT_IMPLEMENTED);
     const own = this.#own(question);
     if (own) return reply(packet, question, own, tcp);
-    return this.#forward(query, tcp);
+    const answer = await this.#forward(query);
+    return answer && !tcp && answer.length > roomOf(packet) ? truncated(answer) : answer;
   }
 
   /** Answers about names of ours; undefined for others. */
@@ -119,13 +122,18 @@ export class Resolver {
     return [...wanted.slice(first), ...wanted.slice(0, first)];
   }
 
-  async #forward(query: Buffer, tcp: boolean): Promise<Buffer | undefined> {
-    const { containerId, names, upstreams } = this.#options;
+  async #forward(query: Buffer): Promise<Buffer | undefined> {
+    const { containerId, names, upstreams, cache } = this.#options;
     if (names.isConfined(containerId)) return header(query, SERVER_FAILURE);
+    const servers = upstreams();
+    const known = cache.get(query, servers);
+    if (known) return known;
     if (this.#pending >= MAX_PENDING) return undefined;
     this.#pending++;
     try {
-      return (await askUpstream(query, upstreams(), tcp)) ?? header(query, SERVER_FAILURE);
+      const answer = await askUpstream(query, servers);
+      if (answer) cache.put(query, servers, answer);
+      return answer ?? header(query, SERVER_FAILURE);
     } finally {
       this.#pending--;
     }
@@ -151,10 +159,13 @@ function reply(query: DecodedPacket, question: Question, records: Answer[], tcp:
     answers,
   });
   const whole = encode(packet(records, 0));
-  const option = query.additionals?.find(({ type }) => type === 'OPT');
-  const room =
-    option && 'udpPayloadSize' in option ? Math.max(PLAIN_UDP_BYTES, option.udpPayloadSize) : PLAIN_UDP_BYTES;
-  return tcp || whole.length <= room ? whole : encode(packet([], TRUNCATED));
+  return tcp || whole.length <= roomOf(query) ? whole : encode(packet([], TRUNCATED));
+}
+
+/** Bytes of a datagram that the asker takes. */
+function roomOf({ additionals }: DecodedPacket): number {
+  const option = additionals?.find(({ type }) => type === 'OPT');
+  return option && 'udpPayloadSize' in option ? Math.max(PLAIN_UDP_BYTES, option.udpPayloadSize) : PLAIN_UDP_BYTES;
 }
 
 /** `4.3.2.1.in-addr.arpa` → `1.2.3.4`, and the like of IPv6. */

@@ -7,6 +7,7 @@ import type { Logger } from '../../../log.ts';
 import type { EnginePaths } from '../../engine.ts';
 import type { Native, PortSocket } from '../../native/index.ts';
 import { EMBEDDED_SERVER } from '../containerFiles.ts';
+import { AnswerCache } from './cache.ts';
 import { NameIndex } from './names.ts';
 import { Resolver } from './resolver.ts';
 
@@ -27,6 +28,7 @@ interface Sockets {
 export class Resolvers {
   readonly #options: ResolversOptions;
   readonly #names: NameIndex;
+  readonly #cache = new AnswerCache();
   readonly #resolvers = new Map<string, Resolver>();
 
   constructor(options: ResolversOptions) {
@@ -92,7 +94,13 @@ export class Resolvers {
   #serve(containerId: string, sockets: Sockets): void {
     this.close(containerId);
     const { log, upstreams } = this.#options;
-    const options = { containerId, names: this.#names, upstreams: () => upstreams(containerId), log };
+    const options = {
+      containerId,
+      names: this.#names,
+      upstreams: () => upstreams(containerId),
+      cache: this.#cache,
+      log,
+    };
     this.#resolvers.set(containerId, new Resolver(options, sockets));
   }
 }

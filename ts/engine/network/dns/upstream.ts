@@ -31,21 +31,28 @@ function questionEnd(query: Buffer): number {
   return at + 5;
 }
 
+const isTruncated = (answer: Buffer): boolean => ((answer[2] ?? 0) & 0x02) !== 0;
+
+/** The same without its records: there are more over TCP. */
+export function truncated(answer: Buffer): Buffer {
+  const head = Buffer.from(answer.subarray(0, answer.readUInt16BE(4) === 0 ? 12 : questionEnd(answer)));
+  head.writeUInt16BE(head.readUInt16BE(2) | 0x0200, 2);
+  head.fill(0, 6, 12);
+  return head;
+}
+
 const saysNothing = (answer: Buffer): boolean => [SERVFAIL, REFUSED].includes((answer[3] ?? 0) & 0x0f);
 
 /** The first answer that says something; else the first that was given. Undefined when there is none in time. */
-export async function askUpstream(
-  query: Buffer,
-  servers: readonly string[],
-  tcp: boolean,
-): Promise<Buffer | undefined> {
+export async function askUpstream(query: Buffer, servers: readonly string[]): Promise<Buffer | undefined> {
   const asked = Buffer.from(query);
   asked.writeUInt16BE(randomInt(65536), 0);
   const over = new AbortController();
-  const ask = tcp ? askTcp : askUdp;
   let empty: Buffer | undefined;
   const attempts = servers.slice(0, MAX_SERVERS).map(async (server) => {
-    const answer = await ask(asked, server, over.signal);
+    const first = await askUdp(asked, server, over.signal);
+    // what does not fit into a datagram is had over TCP, from servers that can
+    const answer = isTruncated(first) ? await askTcp(asked, server, over.signal).catch(() => first) : first;
     if (!saysNothing(answer)) return answer;
     empty ??= answer;
     throw new Error(`${server} says nothing`);
@@ -65,15 +72,23 @@ function withId(answer: Buffer, query: Buffer): Buffer {
   return own;
 }
 
-/** A socket for each question, on a port that nobody can guess; connected, so that a refusal is heard at once. */
+/**
+ * A socket for each question, on a port that nobody can guess; connected, so that a refusal is heard at once. What gets no
+ * answer is asked once more, over TCP as well: datagrams may be lost, or not be let through at all.
+ */
 function askUdp(query: Buffer, server: string, over: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(isIPv6(server) ? 'udp6' : 'udp4');
+    const again = (): void => {
+      if (isConnected) socket.send(query);
+      askTcp(query, server, over).then((answer) => end(() => resolve(answer)), ignore);
+    };
     const timers = [
-      setTimeout(() => socket.send(query), AGAIN_MS),
+      setTimeout(again, AGAIN_MS),
       setTimeout(() => end(() => reject(new Error(`${server} does not answer`))), TIMEOUT_MS),
     ];
     let ended = false;
+    let isConnected = false;
     const end = (settle: () => void): void => {
       if (ended) return;
       ended = true;
@@ -86,11 +101,18 @@ function askUdp(query: Buffer, server: string, over: AbortSignal): Promise<Buffe
     socket.on('message', (answer) => {
       if (answers(answer, query)) end(() => resolve(answer));
     });
-    socket.connect(PORT, server, () => {
-      if (!ended) socket.send(query);
+    socket.connect(PORT, server, (error?: Error) => {
+      if (ended) return;
+      // no route to it: said here, and not by the event
+      if (error) return end(() => reject(error));
+      isConnected = true;
+      socket.send(query);
     });
   });
 }
+
+/** The datagram's own time is what ends it. */
+const ignore = (): void => undefined;
 
 function askTcp(query: Buffer, server: string, over: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
