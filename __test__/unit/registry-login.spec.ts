@@ -1,12 +1,14 @@
 /** Who may do what with the registry: htpasswd, bearer tokens, rights. */
 import { generateKeyPairSync, sign as signBytes } from 'node:crypto';
-import { appendFileSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashSync } from '@node-rs/bcrypt';
 import { exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { grantedAccess } from '../../ts/registry/server/auth/authenticate.ts';
+import { Htpasswd } from '../../ts/registry/server/auth/htpasswd.ts';
+import { deleteUser, setUser } from '../../ts/registry/server/auth/htpasswdFile.ts';
 import type { Right } from '../../ts/registry/server/auth/rights.ts';
 import { matches, principalOf } from '../../ts/registry/server/auth/rights.ts';
 import {
@@ -138,6 +140,33 @@ describe('htpasswd', () => {
     writeFileSync(md5, 'dave:$apr1$abc$def\n');
     await expect(serveRegistry({ htpasswd: md5 })).rejects.toThrow(/md5, line 1: no user with a bcrypt hash/);
     await expect(serveRegistry({ htpasswd: join(dir, 'absent') })).rejects.toThrow(/absent/);
+  });
+
+  it('is changed by `caisson registry htpasswd`, and other lines stay', async () => {
+    const file = join(dir, 'changed');
+    expect(await setUser(file, 'bob', 'first')).toBe(false);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    writeFileSync(file, `# ours\n${readFileSync(file, 'utf8')}`);
+    expect(await setUser(file, 'ann', 'other')).toBe(false);
+    expect(await setUser(file, 'bob', 'second')).toBe(true);
+    const htpasswd = new Htpasswd(file);
+    expect(await Promise.all(['first', 'second'].map((password) => htpasswd.check('bob', password)))).toEqual([
+      false,
+      true,
+    ]);
+    expect(await htpasswd.check('ann', 'other')).toBe(true);
+    deleteUser(file, 'bob');
+    expect(readFileSync(file, 'utf8')).toMatch(/^# ours\nann:\$2y\$10\$[^\n]+\n$/);
+    expect(() => deleteUser(file, 'bob')).toThrow(/has no user "bob"/);
+    for (const [user, password] of [
+      ['', 'x'],
+      ['a:b', 'x'],
+      ['#a', 'x'],
+      ['a', ''],
+      ['a', 'x'.repeat(73)],
+    ] as const)
+      await expect(setUser(file, user, password)).rejects.toMatchObject({ kind: 'InvalidParameter' });
+    expect(readdirSync(dir).filter((name) => name.startsWith('changed'))).toEqual(['changed']);
   });
 });
 

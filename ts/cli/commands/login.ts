@@ -1,7 +1,6 @@
 /** `caisson login`. */
-import { createInterface } from 'node:readline/promises';
-import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { ask } from '../ask.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { serverOf, storeCredentials } from '../credentials.ts';
@@ -20,6 +19,8 @@ const SHAPE: CommandShape = {
   examples: ['caisson login -u ann --password-stdin registry.example < password'],
 };
 
+const NO_TERMINAL = 'use --username and --password-stdin';
+
 interface LoginFlags {
   password?: string;
   passwordStdin?: boolean;
@@ -32,7 +33,7 @@ export default command<LoginFlags>(SHAPE, async ({ flags, args }) => {
   if (flags.passwordStdin && flags.username === undefined)
     throw new ExitCode(1, 'caisson: the --password-stdin option requires --username to be set');
   const serveraddress = serverOf(args[0] ?? '');
-  const username = flags.username ?? (await ask('Username: ', true));
+  const username = flags.username ?? (await ask('Username: ', { echo: true, hint: NO_TERMINAL }));
   const password = await passwordOf(flags);
   if (username === '' || password === '') throw new ExitCode(1, 'caisson: username and password are required');
   const credentials = { username, password, serveraddress };
@@ -45,21 +46,7 @@ export default command<LoginFlags>(SHAPE, async ({ flags, args }) => {
 
 async function passwordOf(flags: LoginFlags): Promise<string> {
   if (flags.passwordStdin) return (await text(process.stdin)).replace(/\r?\n$/, '');
-  if (flags.password === undefined) return ask('Password: ', false);
+  if (flags.password === undefined) return ask('Password: ', { echo: false, hint: NO_TERMINAL });
   process.stderr.write('WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n');
   return flags.password;
-}
-
-async function ask(question: string, echo: boolean): Promise<string> {
-  if (!process.stdin.isTTY)
-    throw new ExitCode(1, 'caisson: cannot ask for a login without a terminal: use --username and --password-stdin');
-  process.stdout.write(question);
-  const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const reader = createInterface({ input: process.stdin, output: echo ? process.stdout : silent, terminal: true });
-  try {
-    return (await reader.question('')).trim();
-  } finally {
-    reader.close();
-    if (!echo) process.stdout.write('\n');
-  }
 }

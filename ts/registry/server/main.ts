@@ -3,6 +3,8 @@ import { createLogger } from '../../log.ts';
 import { loadRegistryConfig, SETTINGS } from './config.ts';
 import { startRegistry } from './server.ts';
 
+export { deleteUser, setUser } from './auth/htpasswdFile.ts';
+
 /** Flags without the command's name. */
 export async function serve(argv: readonly string[]): Promise<number> {
   const config = loadRegistryConfig(argv);

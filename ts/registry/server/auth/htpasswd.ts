@@ -49,7 +49,7 @@ export class Htpasswd {
     const { mtimeMs, size, ino } = statOf(this.#path);
     const version = `${mtimeMs} ${size} ${ino}`;
     if (version === this.#readAt) return;
-    const users = parse(this.#path, readFileSync(this.#path, 'utf8'));
+    const users = parseHtpasswd(this.#path, readFileSync(this.#path, 'utf8'));
     this.#users = users;
     this.#readAt = version;
   }
@@ -63,14 +63,15 @@ function statOf(path: string): { mtimeMs: number; size: number; ino: number } {
   }
 }
 
-function parse(path: string, content: string): Map<string, string> {
+/** The hash of each user. `path` is for messages. */
+export function parseHtpasswd(path: string, content: string): Map<string, string> {
   const users = new Map<string, string>();
   for (const [at, line] of content.split('\n').entries()) {
     if (line.trim() === '' || line.startsWith('#')) continue;
     const [, user = '', hash = ''] = /^([^:]+):(.*)$/.exec(line.trim()) ?? [];
     if (!/^\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}$/.test(hash))
       throw new CaissonError('InvalidParameter', `htpasswd file ${path}, line ${at + 1}: no user with a bcrypt hash`, {
-        hint: 'make entries by: htpasswd -B FILE USER',
+        hint: `make entries by: caisson registry htpasswd ${path} USER`,
       });
     users.set(user, hash);
   }
