@@ -11,6 +11,7 @@ import { ContentStore } from '../graph/content-store.ts';
 import { Database } from '../graph/db.ts';
 import { GarbageCollector } from '../graph/gc.ts';
 import { Graph } from '../graph/graph.ts';
+import { Partials } from '../graph/partials.ts';
 import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { nativeFile } from '../nativeFiles.ts';
@@ -93,6 +94,7 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
   const db = new Database(paths.database);
   const graph = new Graph(db);
   const content = new ContentStore(paths.dataRoot, graph.blobs);
+  const partials = new Partials(paths.dataRoot);
   const snapshotter = new Snapshotter({
     dataRoot: paths.dataRoot,
     layers: graph.layers,
@@ -114,6 +116,7 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
     graph,
     snapshotter,
     content,
+    partials,
     gc,
     runner,
     registry,
@@ -129,14 +132,15 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
   const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
   const networks = new Networks({ graph, config, native, runner, registry, devices: containers.devices });
   await native.startRuntime({ shimPath: nativeFile('caisson-shim'), onEvent: (event) => containers.onEvent(event) });
-  return { ...shared, content, snapshotter, gc, runner, remote, images, volumes, containers, networks };
+  return { ...shared, content, partials, snapshotter, gc, runner, remote, images, volumes, containers, networks };
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */
-async function recover({ runner, graph, content, snapshotter, gc, containers, log }: Engine): Promise<void> {
+async function recover({ runner, graph, content, partials, snapshotter, gc, containers, log }: Engine): Promise<void> {
   await containers.adopt();
   const jobs = await runner.recover();
   content.clean();
+  partials.clean();
   const known = graph.containers.all().map((container) => container.id);
   const orphans = await snapshotter.clean(known, plannedNames(runner));
   const garbage = gc.collect();

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { ContentStore } from '../graph/content-store.ts';
 import type { GarbageCollector } from '../graph/gc.ts';
 import type { Graph } from '../graph/graph.ts';
+import type { Partials } from '../graph/partials.ts';
 import type { Snapshotter } from '../graph/snapshotter.ts';
 import type { Logger } from '../log.ts';
 import type { RegistryClient } from '../registry/client/client.ts';
@@ -25,6 +26,7 @@ export interface Engine {
   readonly host: HostInfo;
   readonly graph: Graph;
   readonly content: ContentStore;
+  readonly partials: Partials;
   readonly snapshotter: Snapshotter;
   readonly gc: GarbageCollector;
   readonly runner: JobRunner;

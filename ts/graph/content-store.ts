@@ -154,6 +154,12 @@ export class ContentStore {
     return moved;
   }
 
+  /** Of a damaged blob row and file go, whoever refers to it. */
+  async giveUp(digest: string): Promise<void> {
+    this.#blobs.giveUp(digest);
+    await this.unlink(this.detach([digest]));
+  }
+
   async unlink(paths: readonly string[]): Promise<void> {
     await Promise.all(paths.map((path) => unlink(path)));
   }

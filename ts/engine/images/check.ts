@@ -109,13 +109,12 @@ export class StoreChecker {
   }
 
   async #blob(row: BlobRow, repair: boolean, signal: AbortSignal): Promise<Verdict | undefined> {
-    const { graph, content } = this.#parts;
+    const { content } = this.#parts;
     const problem = await content.examine(row);
     if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
     const source = await this.#fetch(row, signal);
     if (source !== undefined) return { problem, repaired: true, outcome: `fetched again from ${source}` };
-    graph.db.transaction(() => graph.blobs.giveUp(row.digest));
-    await content.unlink(content.detach([row.digest]));
+    await content.giveUp(row.digest);
     return { problem, repaired: false, outcome: 'given up: pull or load its images again' };
   }
 

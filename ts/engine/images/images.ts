@@ -2,6 +2,7 @@
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
+import type { Partials } from '../../graph/partials.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import type { Platform } from '../../oci.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
@@ -29,6 +30,7 @@ export interface ImagesOptions {
   graph: Graph;
   snapshotter: Snapshotter;
   content: ContentStore;
+  partials: Partials;
   gc: GarbageCollector;
   runner: JobRunner;
   registry: KindRegistry;
@@ -73,7 +75,7 @@ export class Images {
         hostPlatform: hostPlatform(host),
       });
     this.#committer = new Committer({ ...options, platform: hostPlatform(host) }, unpacker);
-    this.#remover = new ImageRemover(graph, this.#names, gc);
+    this.#remover = new ImageRemover(graph, this.#names, gc, options.partials);
     this.#saver = new ImageSaver(options, this.#names, new Installer(options, ['save', 'send'], { durable: false }));
     const pushJob = new Installer(options, ['push', 'send'], { durable: true });
     this.#pusher = new ImagePusher(options, this.#names, pushJob, options.maxConcurrentUploads);

@@ -137,12 +137,7 @@ export class ImagePuller {
   ): Promise<void> {
     const progress = new TransferProgress(emit, shortId(descriptor.digest), descriptor.size, 'Downloading');
     const fetch: Fetch = {
-      // The addon checks digest and size of what it unpacks.
-      // A blob that is there already came for another place in another image.
-      open: (aborted) =>
-        this.#content.has(descriptor.digest)
-          ? this.#content.stream(descriptor.digest)
-          : source.fetchBlob(descriptor, { signal: aborted, verify: false }),
+      open: (aborted, offset) => this.#bytes(source, descriptor, aborted, offset),
       onWaiting: () => progress.status('Pulling fs layer'),
       onChunk: (bytes) => progress.moved(bytes),
       onReceived: () => received(progress),
@@ -157,6 +152,21 @@ export class ImagePuller {
         signal,
       });
     progress.status(arrival === 'present' ? 'Already exists' : 'Pull complete');
+  }
+
+  /** The addon checks digest and size of what it unpacks. */
+  async *#bytes(
+    source: Repository,
+    descriptor: Descriptor,
+    signal: AbortSignal,
+    offset: number,
+  ): AsyncGenerator<Uint8Array> {
+    const row = this.#graph.blobs.get(descriptor.digest);
+    // One that is there already came for another place in another image; its file may have been damaged since.
+    const damage = row && (await this.#content.examine(row));
+    if (damage !== undefined) await this.#content.giveUp(descriptor.digest);
+    if (row !== undefined && damage === undefined) yield* this.#content.stream(descriptor.digest, offset);
+    else yield* source.fetchBlob(descriptor, { signal, offset, verify: false });
   }
 
   /** Manifest, index, config and the layers' blobs stay, so that a push sends the same bytes. */

@@ -3,6 +3,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
+import type { Partials } from '../../graph/partials.ts';
 import { parseReference } from '../../reference.ts';
 import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
 import { parseConfig } from './config.ts';
@@ -19,11 +20,13 @@ export class ImageRemover {
   readonly #graph: Graph;
   readonly #names: ImageNames;
   readonly #gc: GarbageCollector;
+  readonly #partials: Partials;
 
-  constructor(graph: Graph, names: ImageNames, gc: GarbageCollector) {
+  constructor(graph: Graph, names: ImageNames, gc: GarbageCollector, partials: Partials) {
     this.#graph = graph;
     this.#names = names;
     this.#gc = gc;
+    this.#partials = partials;
   }
 
   async remove(name: string, force: boolean): Promise<Removed[]> {
@@ -59,7 +62,8 @@ export class ImageRemover {
     });
     await this.#graph.db.durable();
     await this.#gc.sweep(garbage);
-    return { ImagesDeleted: removed.length > 0 ? removed : null, SpaceReclaimed: garbage.reclaimedBytes };
+    const reclaimed = garbage.reclaimedBytes + this.#partials.prune();
+    return { ImagesDeleted: removed.length > 0 ? removed : null, SpaceReclaimed: reclaimed };
   }
 
   /** A name goes; the image goes with its last one. */

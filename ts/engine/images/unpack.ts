@@ -7,8 +7,10 @@
  */
 import { rm } from 'node:fs/promises';
 import { abortable, Semaphore } from '../../async.ts';
+import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
+import type { Beginning, Partials } from '../../graph/partials.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { MEDIA_TYPES } from '../../oci.ts';
 import { type AppliedLayer, type Native, unwrap } from '../native/index.ts';
@@ -42,7 +44,8 @@ export interface WantedLayer {
 export type Arrival = 'present' | 'unpacked' | 'shared';
 
 export interface Fetch {
-  open(signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Its bytes from an offset on. */
+  open(signal: AbortSignal, offset: number): AsyncIterable<Uint8Array>;
   /** The layer is not there: its bytes are about to be fetched. */
   onWaiting(): void;
   onChunk(bytes: number): void;
@@ -52,23 +55,33 @@ export interface Fetch {
 /** What a blob of ours is called. */
 export const LAYER_TYPES = { gzip: MEDIA_TYPES.ociLayerGzip, zstd: MEDIA_TYPES.ociLayerZstd } as const;
 
+/** The beginning of a smaller blob is not worth keeping. */
+const MIN_PARTIAL_BYTES = 1 << 20;
+
 export class LayerUnpacker {
   readonly #graph: Graph;
   readonly #snapshotter: Snapshotter;
   readonly #content: ContentStore;
+  readonly #partials: Partials;
   readonly #native: Pick<Native, 'openLayer' | 'packLayer'>;
   readonly #underWay = new Map<string, Promise<void>>();
   readonly #downloads: Semaphore;
 
   /** `concurrency`: downloads at a time, of all operations together. */
   constructor(
-    { graph, snapshotter, content }: { graph: Graph; snapshotter: Snapshotter; content: ContentStore },
+    {
+      graph,
+      snapshotter,
+      content,
+      partials,
+    }: { graph: Graph; snapshotter: Snapshotter; content: ContentStore; partials: Partials },
     native: Pick<Native, 'openLayer' | 'packLayer'>,
     concurrency: number,
   ) {
     this.#graph = graph;
     this.#snapshotter = snapshotter;
     this.#content = content;
+    this.#partials = partials;
     this.#native = native;
     this.#downloads = new Semaphore(concurrency);
   }
@@ -105,12 +118,12 @@ export class LayerUnpacker {
     return 'unpacked';
   }
 
-  /** Unpacks a stream; nothing is left of it when this rejects. */
+  /** Unpacks a stream; nothing is left of it when this rejects. `onChunk` is also told where the blob is being written. */
   async unpack(
     source: AsyncIterable<Uint8Array>,
     expected: ExpectedLayer,
     signal: AbortSignal,
-    onChunk: (bytes: number) => void = () => undefined,
+    onChunk: (bytes: number, blobPath: string) => Promise<void> | void = () => undefined,
   ): Promise<Unpacked> {
     const cacheId = this.#snapshotter.newCacheId();
     const targetDir = await this.#snapshotter.prepareLayer(cacheId);
@@ -127,7 +140,7 @@ export class LayerUnpacker {
       for await (const chunk of source) {
         signal.throwIfAborted();
         unwrap(await sink.write(chunk));
-        onChunk(chunk.byteLength);
+        await onChunk(chunk.byteLength, blobPath);
       }
       return { cacheId, blobPath, applied: unwrap(await sink.end()) };
     } catch (error) {
@@ -202,12 +215,7 @@ export class LayerUnpacker {
     signal: AbortSignal,
   ): Promise<void> {
     fetch.onWaiting();
-    const unpacked = await this.#downloads.run(async () => {
-      signal.throwIfAborted();
-      const source = fetch.open(signal);
-      const expected = { digest: layer.digest, sizeBytes: layer.sizeBytes, diffId: layer.diffId };
-      return this.unpack(source, expected, signal, (bytes) => fetch.onChunk(bytes));
-    });
+    const unpacked = await this.#downloads.run(() => this.#receive(layer, fetch, signal));
     try {
       fetch.onReceived();
       await parentReady;
@@ -216,5 +224,48 @@ export class LayerUnpacker {
       throw error;
     }
     await this.commit(unpacked, layer, lease);
+    await this.#partials.drop(layer.digest);
+  }
+
+  /** Goes on from what an earlier download left, and leaves what came when this one is cut off. */
+  async #receive(layer: WantedLayer, fetch: Fetch, signal: AbortSignal): Promise<Unpacked> {
+    signal.throwIfAborted();
+    const { digest, sizeBytes, diffId, mediaType } = layer;
+    // What comes uncompressed is not kept as it comes.
+    const isKept = sizeBytes >= MIN_PARTIAL_BYTES && /(?:gzip|zstd)$/.test(mediaType);
+    const receive = async (beginning: Beginning | undefined): Promise<Unpacked> => {
+      const at = beginning?.sizeBytes ?? 0;
+      let isHeld = !isKept;
+      const source = beginning ? joined(beginning, fetch.open(signal, at)) : fetch.open(signal, 0);
+      return this.unpack(source, { digest, sizeBytes, diffId }, signal, async (bytes, blobPath) => {
+        fetch.onChunk(bytes);
+        if (!isHeld) isHeld = await this.#partials.hold(digest, blobPath, at);
+      });
+    };
+    const beginning = isKept ? await this.#partials.open(digest, sizeBytes) : undefined;
+    try {
+      return await receive(beginning).catch((error: unknown) => {
+        const isWrong = error instanceof CaissonError && error.kind === 'DataLoss';
+        if (beginning === undefined || !isWrong || signal.aborted) throw error;
+        // Nobody had checked the beginning: without it.
+        return receive(undefined);
+      });
+    } catch (error) {
+      if (!isInterruption(error)) await this.#partials.drop(digest);
+      throw error;
+    } finally {
+      await beginning?.file.close();
+    }
   }
 }
+
+async function* joined({ file }: Beginning, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  yield* file.createReadStream({ start: 0, autoClose: false, highWaterMark: 1 << 18 }) as AsyncIterable<Buffer>;
+  yield* rest;
+}
+
+/** The line, the client or the daemon ended it: another try goes on. What is wrong or has no room is not kept. */
+const isInterruption = (error: unknown): boolean =>
+  error instanceof CaissonError
+    ? error.kind === 'Unavailable' || error.kind === 'Cancelled'
+    : error instanceof Error && error.name === 'AbortError';
