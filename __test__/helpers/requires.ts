@@ -7,11 +7,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../ts/packageRoot.ts';
 
+/** What `docker compose` runs; scripts/setup brings it. */
+export const COMPOSE = join(packageRoot, '.cache/peers/root/usr/libexec/docker/cli-plugins/docker-compose');
+
 const NEEDS = {
   root: () => process.getuid?.() === 0,
   build: () =>
     ['build/addon.cjs', 'build/caisson-shim', 'dist/ts/cli/main.js'].every((f) => existsSync(join(packageRoot, f))),
   docker: () => has('docker'),
+  compose: () => existsSync(COMPOSE),
   registry: () => has('docker-registry'),
   busybox: () => existsSync('/bin/busybox') || existsSync('/usr/bin/busybox'),
   nft: () => has('nft'),

@@ -2,11 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../../ts/packageRoot.ts';
+import { COMPOSE } from '../../helpers/requires.ts';
 import { type Bench, type Subjects, timedMs } from '../bench.ts';
 import type { Daemon } from '../daemons.ts';
-
-const COMPOSE = join(packageRoot, '.cache/peers/root/usr/libexec/docker/cli-plugins/docker-compose');
 
 export async function composeRow(bench: Bench, { caisson, dockerd, image }: Subjects): Promise<void> {
   const file = join(bench.dir, 'compose.json');
