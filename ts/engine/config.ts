@@ -65,6 +65,9 @@ export interface DaemonConfig {
   registry: string;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
+  /** Of layers and blobs; 0: no limit. */
+  storageBudgetBytes: number;
+  storagePins: string[];
   /** Directory with one directory a registry: its CAs and client certificates. */
   registryCertsDir: string;
   /** What is absent is taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). */
@@ -177,6 +180,8 @@ const SETTINGS: Setting[] = [
   text('registry', (c, v) => (c.registry = loopbackPort('registry', v))),
   number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = Math.max(1, v))),
   number('max-concurrent-uploads', (c, v) => (c.maxConcurrentUploads = Math.max(1, v))),
+  text('storage-budget', (c, v) => (c.storageBudgetBytes = byteSize('storage-budget', v))),
+  list('storage-pin', 'storage-pins', (c, v) => (c.storagePins = v)),
   text('http-proxy', (c, v) => (c.proxies.httpProxy = v)),
   text('https-proxy', (c, v) => (c.proxies.httpsProxy = v)),
   text('no-proxy', (c, v) => (c.proxies.noProxy = v)),
@@ -236,6 +241,8 @@ const defaults = (): DaemonConfig => ({
   registry: '',
   maxConcurrentDownloads: 3,
   maxConcurrentUploads: 5,
+  storageBudgetBytes: 0,
+  storagePins: [],
   registryCertsDir: '/etc/docker/certs.d',
   proxies: {},
   logDriver: 'json-file',

@@ -125,6 +125,8 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
     host,
     maxConcurrentDownloads: config.maxConcurrentDownloads,
     maxConcurrentUploads: config.maxConcurrentUploads,
+    storageBudgetBytes: config.storageBudgetBytes,
+    storagePins: config.storagePins,
     remote,
   });
   const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
@@ -136,7 +138,17 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
 }
 
 /** What an earlier daemon left: its jobs first, then what no row and no job speaks for. */
-async function recover({ runner, graph, content, partials, snapshotter, gc, containers, log }: Engine): Promise<void> {
+async function recover({
+  runner,
+  graph,
+  content,
+  partials,
+  snapshotter,
+  gc,
+  images,
+  containers,
+  log,
+}: Engine): Promise<void> {
   await containers.adopt();
   const jobs = await runner.recover();
   content.clean();
@@ -145,6 +157,7 @@ async function recover({ runner, graph, content, partials, snapshotter, gc, cont
   const orphans = await snapshotter.clean(known, plannedNames(runner));
   const garbage = gc.collect();
   await gc.sweep(garbage);
+  await images.keepBudget();
   await containers.settle();
   log.info({ jobs, orphans: orphans.length, layers: garbage.layers.length }, 'recovered');
 }

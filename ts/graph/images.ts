@@ -50,6 +50,7 @@ export class ImageStore {
   readonly #insertBlob: Statement<[string, string], never>;
   readonly #get: Statement<[string], ImageRow>;
   readonly #all: Statement<[], ImageRow>;
+  readonly #byUse: Statement<[], ImageRow>;
   readonly #layers: Statement<[string], { chainId: string }>;
   readonly #delete: Statement<[string], never>;
   readonly #children: Statement<[string], { id: string }>;
@@ -71,6 +72,9 @@ export class ImageStore {
     this.#insertBlob = db.prepare('INSERT INTO image_blob VALUES (?, ?) ON CONFLICT DO NOTHING');
     this.#get = db.prepare(`SELECT ${IMAGE} FROM image WHERE id = ?`);
     this.#all = db.prepare(`SELECT ${IMAGE} FROM image ORDER BY created_ms DESC, id`);
+    this.#byUse = db.prepare(`
+      SELECT ${IMAGE} FROM image LEFT JOIN image_use ON image_id = id
+      ORDER BY max(coalesce(used_ms, 0), coalesce(tagged_ms, 0), created_ms), id`);
     this.#layers = db.prepare('SELECT chain_id AS chainId FROM image_layer WHERE image_id = ? ORDER BY position');
     this.#delete = db.prepare('DELETE FROM image WHERE id = ?');
     this.#children = db.prepare('SELECT id FROM image WHERE parent = ?');
@@ -105,6 +109,11 @@ export class ImageStore {
   /** The newest first. */
   all(): ImageRow[] {
     return this.#all.all();
+  }
+
+  /** The one that was pulled, named or run longest ago first. */
+  byUse(): ImageRow[] {
+    return this.#byUse.all();
   }
 
   /** Ids (at most two) that begin so; `prefix` with or without `sha256:`. Two mean that it is ambiguous. */

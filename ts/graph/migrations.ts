@@ -8,6 +8,7 @@ import { initial } from './migrations/001-initial.ts';
 import { networks } from './migrations/002-networks.ts';
 import { containerLinks } from './migrations/003-container-links.ts';
 import { ports } from './migrations/004-ports.ts';
+import { imageUse } from './migrations/005-image-use.ts';
 
 export interface Migration {
   version: number;
@@ -15,7 +16,7 @@ export interface Migration {
   sql: string;
 }
 
-export const MIGRATIONS: readonly Migration[] = [initial, networks, containerLinks, ports];
+export const MIGRATIONS: readonly Migration[] = [initial, networks, containerLinks, ports, imageUse];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */
 export function migrate(connection: Connection, migrations: readonly Migration[] = MIGRATIONS): void {

@@ -10,6 +10,7 @@ import type { Filters } from '../api/query.ts';
 import type { KindRegistry } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { HostInfo, Native } from '../native/index.ts';
+import { type BudgetOptions, StorageBudget } from './budget.ts';
 import { type CheckOptions, StoreChecker } from './check.ts';
 import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { type ImportRequest, importImage } from './import.ts';
@@ -26,7 +27,7 @@ import { ImageSaver, type Sink } from './save.ts';
 import { LayerUnpacker } from './unpack.ts';
 import { type HistoryItem, history, type ImageSummary, inspect } from './views.ts';
 
-export interface ImagesOptions {
+export interface ImagesOptions extends BudgetOptions {
   graph: Graph;
   snapshotter: Snapshotter;
   content: ContentStore;
@@ -54,6 +55,7 @@ export class Images {
   readonly #saver: ImageSaver;
   readonly #pusher: ImagePusher;
   readonly #checker: StoreChecker;
+  readonly #budget: StorageBudget;
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -81,6 +83,7 @@ export class Images {
     this.#pusher = new ImagePusher(options, this.#names, pushJob, options.maxConcurrentUploads);
     const checkJob = new Installer(options, ['check', 'compare'], { durable: false });
     this.#checker = new StoreChecker(options, unpacker, checkJob);
+    this.#budget = new StorageBudget(options, this.#remover, options);
   }
 
   /** By reference, id or the beginning of an id. Kind NotFound with `No such image: NAME:TAG`. */
@@ -122,13 +125,16 @@ export class Images {
     return this.#remover.prune(filters);
   }
 
-  load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
-    return this.#loader.load(stream, emit, signal);
+  async load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
+    await this.#loader.load(stream, emit, signal);
+    for (const name of await this.keepBudget()) emit({ stream: `Removed for the storage budget: ${name}\n` });
   }
 
   /** Resolves with the id. */
-  commit(source: CommitSource, request: CommitRequest, signal: AbortSignal): Promise<string> {
-    return this.#committer.commit(source, request, signal);
+  async commit(source: CommitSource, request: CommitRequest, signal: AbortSignal): Promise<string> {
+    const id = await this.#committer.commit(source, request, signal);
+    await this.keepBudget();
+    return id;
   }
 
   push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
@@ -150,13 +156,21 @@ export class Images {
     return hostPlatform(this.#options.host);
   }
 
-  pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    return this.#puller.pull(request, emit, signal);
+  async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+    await this.#puller.pull(request, emit, signal);
+    for (const name of await this.keepBudget()) emit({ status: `Removed for the storage budget: ${name}` });
+  }
+
+  /** Removes what the storage budget has no room for; see budget.ts. */
+  keepBudget(): Promise<string[]> {
+    return this.#budget.enforce();
   }
 
   /** Resolves with the id. */
-  import(request: ImportRequest, signal: AbortSignal): Promise<string> {
+  async import(request: ImportRequest, signal: AbortSignal): Promise<string> {
     const { graph } = this.#options;
-    return importImage({ graph, installer: this.#installer, unpacker: this.#unpacker }, request, signal);
+    const id = await importImage({ graph, installer: this.#installer, unpacker: this.#unpacker }, request, signal);
+    await this.keepBudget();
+    return id;
   }
 }

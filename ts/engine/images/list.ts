@@ -80,7 +80,7 @@ function narrow(item: ImageSummary, patterns: readonly string[] | undefined): vo
   item.RepoDigests = item.RepoDigests.filter(keep);
 }
 
-const matchesReference = (full: string, repository: string, patterns: readonly string[]): boolean =>
+export const matchesReference = (full: string, repository: string, patterns: readonly string[]): boolean =>
   patterns.some((pattern) => {
     const glob = globRegExp(pattern);
     return glob.test(full) || glob.test(repository);

@@ -66,6 +66,13 @@ export class ImageRemover {
     return { ImagesDeleted: removed.length > 0 ? removed : null, SpaceReclaimed: reclaimed };
   }
 
+  /** All names of an image, and the image; whether it may go has been looked at. Inside a transaction. */
+  take(image: ImageRow): void {
+    const removed: Removed[] = [];
+    for (const row of this.#graph.images.referencesOf(image.id)) this.#untag(row, removed);
+    this.#delete(image, removed);
+  }
+
   /** A name goes; the image goes with its last one. */
   #removeByName(image: ImageRow, reference: ReferenceRow, name: string, force: boolean, removed: Removed[]): void {
     const others = this.#graph.images.referencesOf(image.id).filter((row) => row.name !== reference.name);
