@@ -87,7 +87,7 @@ describe('create', () => {
 
   it('sends the rest', () => {
     const sent = body(
-      ...['--cap-add', 'NET_ADMIN', '--cap-drop=ALL', '--privileged', '--read-only', '--init', '--rm', '-P'],
+      ...['--cap-add', 'NET_ADMIN', '--cap-drop=ALL', '--privileged', '--read-only', '--init', '-P'],
       ...[
         '--device',
         '/dev/fuse',
@@ -137,7 +137,6 @@ describe('create', () => {
         Privileged: true,
         ReadonlyRootfs: true,
         Init: true,
-        AutoRemove: true,
         PublishAllPorts: true,
         Devices: [
           { PathOnHost: '/dev/fuse', PathInContainer: '/dev/fuse', CgroupPermissions: 'rwm' },

@@ -96,6 +96,7 @@ describe('changes', () => {
         'WORKDIR x',
         'STOPSIGNAL 9',
         'ONBUILD RUN x',
+        'HEALTHCHECK --interval=1m30s --retries=2 CMD ["ok", "x"]',
       ]),
     ).toEqual({
       Env: ['A=3', 'B=2', 'C=d e', 'D=rest of line'],
@@ -108,10 +109,20 @@ describe('changes', () => {
       WorkingDir: '/w/x',
       StopSignal: '9',
       OnBuild: ['RUN x'],
+      Healthcheck: { Test: ['CMD', 'ok', 'x'], Interval: 90e9, Retries: 2 },
     });
   });
 
-  it.each(['RUN x', 'CMD', 'ENV A', 'EXPOSE x', 'ENV A=1 b'])('refuse %s', (line) => {
+  it.each([
+    'RUN x',
+    'CMD',
+    'ENV A',
+    'EXPOSE x',
+    'ENV A=1 b',
+    'HEALTHCHECK CMD',
+    'HEALTHCHECK --timeout=1us CMD x',
+    'HEALTHCHECK --x=1 NONE',
+  ])('refuse %s', (line) => {
     expect(() => applyChanges({}, [line])).toThrow('invalid change');
   });
 });

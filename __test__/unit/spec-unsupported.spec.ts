@@ -32,7 +32,7 @@ describe('options that caisson does not have', () => {
 
   it.each([
     [{ HostConfig: { UsernsMode: 'private' } }, '--userns private'],
-    [{ HostConfig: { CpuRealtimeRuntime: 5 } }, '--cpu-rt-runtime'],
+    [{ HostConfig: { CpuCount: 5 } }, '--cpu-count'],
     [{ HostConfig: { Newer: true } }, 'HostConfig.Newer'],
     [{ Newer: 'x' }, 'Config.Newer'],
   ])('%j is refused by name', (body, option) => {

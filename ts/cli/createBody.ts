@@ -3,10 +3,12 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { CreateBody, HostConfig } from '../client/index.ts';
 import type { ContainerFlags } from './containerFlags.ts';
+import { deviceConfig } from './devices.ts';
+import { ExitCode } from './failure.ts';
 import { parseMount, parseTmpfs, parseVolumes } from './mounts.ts';
 import { keyValues as pairs, parseNetworks } from './networks.ts';
 import { parseExposed, parsePorts } from './ports.ts';
-import { invalidFlag, parseCpus, parseDuration, parseInteger, parseSize } from './units.ts';
+import { FlagError, invalidFlag, parseCpus, parseDuration, parseInteger, parseSize } from './units.ts';
 
 /** Only what was given: the engine's defaults hold for the rest. */
 function given<T extends object>(object: T): { [K in keyof T]?: NonNullable<T[K]> } {
@@ -47,7 +49,33 @@ const environment = (values: readonly string[]): string[] =>
     return own === undefined ? [] : [`${value}=${own}`];
   });
 
+/** A namespace's mode is judged here, where docker's client does it. */
+const modes =
+  (name: string, known: RegExp) =>
+  (value: string, flag: string): string => {
+    if (known.test(value)) return value;
+    throw new FlagError('InvalidParameter', `${flag}: invalid ${name} mode`);
+  };
+
+/** Flags of another system, of what the engine cannot check, and those that contradict each other. */
+function refuseWrong(flags: ContainerFlags): void {
+  const windows = {
+    cpuCount: 'cpu-count',
+    cpuPercent: 'cpu-percent',
+    ioMaxbandwidth: 'io-maxbandwidth',
+    ioMaxiops: 'io-maxiops',
+  };
+  for (const [key, flag] of Object.entries(windows))
+    if (flags[key as keyof typeof windows] !== undefined)
+      throw new ExitCode(1, `caisson: "--${flag}" is only supported on a Docker daemon running on windows`);
+  if (flags.rm && flags.restart !== undefined && flags.restart !== 'no')
+    throw new ExitCode(125, 'caisson: conflicting options: cannot specify both --restart and --rm');
+  if (!flags.disableContentTrust)
+    throw new ExitCode(125, 'caisson: content trust is not supported: leave out --disable-content-trust=false');
+}
+
 export function createBody(flags: ContainerFlags, image: string, command: string[]): CreateBody {
+  refuseWrong(flags);
   const { binds, anonymous } = parseVolumes(flags.volume);
   const ports = parsePorts(flags.publish);
   const exposed = {
@@ -79,7 +107,12 @@ export function createBody(flags: ContainerFlags, image: string, command: string
     HostConfig: {
       ...resources(flags),
       ...security(flags),
-      ...given({ Binds: binds, Mounts: flags.mount.map(parseMount), VolumesFrom: flags.volumesFrom }),
+      ...given({
+        Binds: binds,
+        Mounts: flags.mount.map(parseMount),
+        VolumesFrom: flags.volumesFrom,
+        Links: flags.link,
+      }),
       ...(flags.tmpfs.length > 0 && { Tmpfs: parseTmpfs(flags.tmpfs) }),
       ...(Object.keys(ports).length > 0 && { PortBindings: ports }),
       ...environmentOfHost(flags),
@@ -99,6 +132,9 @@ function resources(flags: ContainerFlags): HostConfig {
     MemorySwappiness: optional(flags.memorySwappiness, '--memory-swappiness', parseInteger),
     NanoCpus: optional(flags.cpus, '--cpus', parseCpus),
     CpuShares: optional(flags.cpuShares, '--cpu-shares', parseInteger),
+    BlkioWeight: optional(flags.blkioWeight, '--blkio-weight', parseInteger),
+    CpuRealtimePeriod: optional(flags.cpuRtPeriod, '--cpu-rt-period', parseInteger),
+    CpuRealtimeRuntime: optional(flags.cpuRtRuntime, '--cpu-rt-runtime', parseInteger),
     CpuPeriod: optional(flags.cpuPeriod, '--cpu-period', parseInteger),
     CpuQuota: optional(flags.cpuQuota, '--cpu-quota', parseInteger),
     CpusetCpus: flags.cpusetCpus,
@@ -119,9 +155,9 @@ function security(flags: ContainerFlags): HostConfig {
     CapDrop: flags.capDrop,
     SecurityOpt: flags.securityOpt.map(inlineSeccomp),
     ReadonlyRootfs: flags.readOnly,
-    Devices: flags.device.map(parseDevice),
+    ...deviceConfig(flags),
     GroupAdd: flags.groupAdd,
-    UsernsMode: flags.userns,
+    UsernsMode: optional(flags.userns, '--userns', modes('USER', /^(?:host)?$/)),
     Sysctls: flags.sysctl.length > 0 ? pairs(flags.sysctl) : undefined,
   });
 }
@@ -141,10 +177,13 @@ function environmentOfHost(flags: ContainerFlags): HostConfig {
         ? undefined
         : { Type: flags.logDriver ?? '', Config: pairs(flags.logOpt) },
     IpcMode: flags.ipc,
-    PidMode: flags.pid,
-    UTSMode: flags.uts,
-    CgroupnsMode: flags.cgroupns,
+    PidMode: optional(flags.pid, '--pid', modes('PID', /^(?:host|container:.+)?$/)),
+    UTSMode: optional(flags.uts, '--uts', modes('UTS', /^(?:host)?$/)),
+    CgroupnsMode: optional(flags.cgroupns, '--cgroupns', modes('CGROUP', /^(?:host|private)?$/)),
     Runtime: flags.runtime,
+    Isolation: flags.isolation,
+    VolumeDriver: flags.volumeDriver,
+    StorageOpt: flags.storageOpt.length > 0 ? pairs(flags.storageOpt) : undefined,
     Annotations: flags.annotation.length > 0 ? pairs(flags.annotation) : undefined,
   });
 }
@@ -174,19 +213,6 @@ function parseUlimit(text: string): { Name: string; Soft: number; Hard: number }
       `ulimit soft limit must be less than or equal to hard limit: ${soft} > ${hard}`,
     );
   return { Name: name, Soft, Hard };
-}
-
-function parseDevice(text: string): NonNullable<HostConfig['Devices']>[number] {
-  const [host = '', second, third, ...more] = text.split(':');
-  if (host === '' || more.length > 0) throw invalidFlag('--device', text, 'invalid device specification');
-  const secondIsMode = second !== undefined && third === undefined && /^[rwm]+$/.test(second);
-  const permissions = third ?? (secondIsMode ? second : 'rwm');
-  if (!/^[rwm]+$/.test(permissions)) throw invalidFlag('--device', text, `invalid device mode ${permissions}`);
-  return {
-    PathOnHost: host,
-    PathInContainer: second === undefined || secondIsMode ? host : second,
-    CgroupPermissions: permissions,
-  };
 }
 
 function parseRestart(text: string, flag: string): { Name: string; MaximumRetryCount?: number } {

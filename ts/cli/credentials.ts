@@ -46,6 +46,19 @@ export function credentialsOfServer(domain: string): Credentials | undefined {
   };
 }
 
+/** All logins that are kept in the file itself or with the helper of one registry, by registry. */
+export function allCredentials(): Record<string, { auth: string }> {
+  const { auths = {}, credHelpers = {} } = readConfig();
+  const servers = new Set([...Object.keys(auths), ...Object.keys(credHelpers)]);
+  return Object.fromEntries(
+    [...servers].flatMap((server) => {
+      const found = credentialsOfServer(server === HUB ? 'docker.io' : hostOf(server));
+      if (found?.password === undefined) return [];
+      return [[server, { auth: Buffer.from(`${found.username ?? ''}:${found.password}`).toString('base64') }]];
+    }),
+  );
+}
+
 /** Keeps a login for later commands. Tells where it stands unencrypted; undefined when a helper has it. */
 export function storeCredentials({
   username = '',

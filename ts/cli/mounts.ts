@@ -89,6 +89,17 @@ function applyField(
     case 'bind-recursive':
       if (needed() === 'disabled') mount.BindOptions = { ...mount.BindOptions, NonRecursive: true };
       else if (needed() === 'writable') mount.BindOptions = { ...mount.BindOptions, ReadOnlyNonRecursive: true };
+      else if (needed() === 'readonly') mount.BindOptions = { ...mount.BindOptions, ReadOnlyForceRecursive: true };
+      else if (needed() !== 'enabled') throw wrong(`invalid value for bind-recursive: ${needed()}`);
+      return;
+    case 'bind-nonrecursive':
+      mount.BindOptions = { ...mount.BindOptions, NonRecursive: isTrue(value) };
+      return;
+    case 'bind-create-src':
+      mount.BindOptions = { ...mount.BindOptions, CreateMountpoint: isTrue(value) };
+      return;
+    case 'image-subpath':
+      mount.ImageOptions = { Subpath: needed() };
       return;
     case 'volume-nocopy':
       volume.NoCopy = isTrue(value);

@@ -68,8 +68,11 @@ export interface NetworkFlags {
   ip?: string;
   ip6?: string;
   link: readonly string[];
+  linkLocalIp?: readonly string[];
   macAddress?: string;
 }
+
+const isUserDefined = (name: string): boolean => !/^(?:default|bridge|host|none)$|^container:/.test(name);
 
 /** The network of the container's mode, and all that it joins. What the other flags say is about the first. */
 export function parseNetworks(flags: NetworkFlags): { mode: string; endpoints: Record<string, EndpointConfig> } {
@@ -81,7 +84,9 @@ export function parseNetworks(flags: NetworkFlags): { mode: string; endpoints: R
     endpoints[name] = endpointConfig({
       ...own,
       alias: [...(own.alias ?? []), ...(first ? flags.networkAlias : [])],
-      link: first ? flags.link : [],
+      // Those of the default bridge are the container's own.
+      link: first && isUserDefined(name) ? flags.link : [],
+      ...(first && flags.linkLocalIp && flags.linkLocalIp.length > 0 && { linkLocalIp: flags.linkLocalIp }),
       ...(first && flags.ip !== undefined ? { ip: flags.ip } : {}),
       ...(first && flags.ip6 !== undefined ? { ip6: flags.ip6 } : {}),
       ...(first && flags.macAddress !== undefined ? { mac: flags.macAddress } : {}),

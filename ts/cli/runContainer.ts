@@ -1,6 +1,7 @@
 /** What `run`, `create` and `start -a` have in common: making a container, and staying with it until it ends. */
 import { writeFileSync } from 'node:fs';
 import { type Caisson, CaissonError } from '../client/index.ts';
+import { copyLogins, withApiSocket } from './apiSocket.ts';
 import { forwardSignals, join } from './attachment.ts';
 import type { ContainerFlags } from './containerFlags.ts';
 import { createBody } from './createBody.ts';
@@ -16,7 +17,8 @@ export async function createContainer(
   [image = '', ...command]: readonly string[],
   attached: { stdin: boolean; stdout: boolean; stderr: boolean },
 ): Promise<string> {
-  const body = createBody(flags, image, command);
+  const asked = createBody(flags, image, command);
+  const body = flags.useApiSocket ? withApiSocket(asked) : asked;
   body.AttachStdin = attached.stdin;
   body.AttachStdout = attached.stdout;
   body.AttachStderr = attached.stderr;
@@ -41,6 +43,9 @@ export async function createContainer(
     await fetch();
     return create();
   });
+  if (flags.useApiSocket) await copyLogins(engine, Id);
+  if (flags.kernelMemory !== undefined)
+    process.stderr.write('WARNING: --kernel-memory is ignored: kernels have no such limit any more\n');
   for (const warning of Warnings ?? []) process.stderr.write(`WARNING: ${warning}\n`);
   if (flags.cidfile !== undefined) writeFileSync(flags.cidfile, Id, { flag: 'wx' });
   return Id;

@@ -16,6 +16,7 @@ export interface MountSpec {
     NonRecursive?: boolean;
     CreateMountpoint?: boolean;
     ReadOnlyNonRecursive?: boolean;
+    ReadOnlyForceRecursive?: boolean;
   };
   VolumeOptions?: {
     NoCopy?: boolean;
@@ -23,7 +24,23 @@ export interface MountSpec {
     Subpath?: string;
     DriverConfig?: { Name?: string; Options?: Record<string, string> };
   };
+  ImageOptions?: { Subpath?: string };
   TmpfsOptions?: { SizeBytes?: number; Mode?: number };
+}
+
+/** Bytes or operations a second. */
+export interface DeviceRate {
+  Path: string;
+  Rate: number;
+}
+
+export interface DeviceRequest {
+  Driver: string;
+  /** -1: all. */
+  Count: number;
+  DeviceIDs?: string[];
+  Capabilities: string[][];
+  Options?: Record<string, string>;
 }
 
 export interface HostConfig {
@@ -71,6 +88,20 @@ export interface HostConfig {
   CgroupnsMode?: string;
   CgroupParent?: string;
   Runtime?: string;
+  Isolation?: string;
+  VolumeDriver?: string;
+  StorageOpt?: Record<string, string>;
+  BlkioWeight?: number;
+  BlkioWeightDevice?: { Path: string; Weight: number }[];
+  BlkioDeviceReadBps?: DeviceRate[];
+  BlkioDeviceReadIOps?: DeviceRate[];
+  BlkioDeviceWriteBps?: DeviceRate[];
+  BlkioDeviceWriteIOps?: DeviceRate[];
+  CpuRealtimePeriod?: number;
+  CpuRealtimeRuntime?: number;
+  DeviceCgroupRules?: string[];
+  DeviceRequests?: DeviceRequest[];
+  Links?: string[];
   VolumesFrom?: string[];
   Annotations?: Record<string, string>;
   ConsoleSize?: [number, number];

@@ -23,8 +23,6 @@ const CONFIG: Record<string, string> = {
 
 const HOST_CONFIG: Record<string, string> = {
   Cgroup: 'HostConfig.Cgroup',
-  CpuRealtimePeriod: '--cpu-rt-period',
-  CpuRealtimeRuntime: '--cpu-rt-runtime',
   CpuCount: '--cpu-count (Windows only)',
   CpuPercent: '--cpu-percent (Windows only)',
   IOMaximumIOps: '--io-maxiops (Windows only)',

@@ -1,6 +1,7 @@
 /** Dockerfile instructions that change an image's config: `--change` of import and commit. */
 import { CaissonError } from '../../errdefs.ts';
 import type { ImageRunConfig } from '../../oci.ts';
+import { parseHealthcheck } from './healthcheckInstruction.ts';
 
 const invalid = (line: string, reason: string): CaissonError =>
   new CaissonError('InvalidParameter', `invalid change ${JSON.stringify(line)}: ${reason}`);
@@ -35,6 +36,8 @@ function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
       return { ...config, WorkingDir: text.startsWith('/') ? text : `${config.WorkingDir || ''}/${text}` };
     case 'STOPSIGNAL':
       return { ...config, StopSignal: text };
+    case 'HEALTHCHECK':
+      return { ...config, Healthcheck: parseHealthcheck(text, jsonList, (reason) => invalid(line, reason)) };
     case 'ONBUILD':
       return { ...config, OnBuild: [...(config.OnBuild ?? []), text] };
     default:

@@ -80,6 +80,9 @@ function checkCpu(config: HostConfig, host: ResourceHost): void {
   if (config.CpuQuota > 0 && config.CpuQuota < 1000) {
     throw invalid('CPU cfs quota can not be less than 1ms (i.e. 1000)');
   }
+  if (config.CpuRealtimePeriod > 0 && config.CpuRealtimeRuntime > config.CpuRealtimePeriod) {
+    throw invalid('cpu real-time runtime cannot be higher than cpu real-time period');
+  }
   if (config.CpuShares < 0) throw invalid(`invalid CPU shares (${config.CpuShares}): value must be a positive integer`);
   for (const [value, available, what, noun] of [
     [config.CpusetCpus, host.cpusetCpus, 'cpus', 'CPUs'],
@@ -187,6 +190,8 @@ function cpu(config: HostConfig): Resources['cpu'] {
   }
   if (config.CpuPeriod > 0) section.period = config.CpuPeriod;
   if (config.CpuQuota !== 0) section.quota = config.CpuQuota;
+  if (config.CpuRealtimePeriod > 0) section.realtimePeriod = config.CpuRealtimePeriod;
+  if (config.CpuRealtimeRuntime > 0) section.realtimeRuntime = config.CpuRealtimeRuntime;
   if (config.CpusetCpus) section.cpus = config.CpusetCpus;
   if (config.CpusetMems) section.mems = config.CpusetMems;
   return Object.keys(section).length > 0 ? section : undefined;
