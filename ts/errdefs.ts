@@ -2,6 +2,9 @@
  * The one error family of caisson. Every expected failure is a CaissonError of a kind; the kind decides the HTTP status
  * (here) and the registry's error code (ts/registry). Nobody else writes a status number.
  */
+import { existsSync, statfsSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+
 export type ErrorKind =
   | 'InvalidParameter'
   | 'Unauthorized'
@@ -34,6 +37,8 @@ export interface ErrorDetails {
   code?: string;
   /** One sentence that says how to mend it. */
   hint?: string;
+  /** The file that it is about. */
+  path?: string;
   cause?: unknown;
 }
 
@@ -42,12 +47,14 @@ export class CaissonError extends Error {
   readonly kind: ErrorKind;
   readonly code: string;
   readonly hint: string | undefined;
+  readonly path: string | undefined;
 
   constructor(kind: ErrorKind, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.kind = kind;
     this.code = details.code ?? kind.replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase();
     this.hint = details.hint;
+    this.path = details.path;
   }
 }
 
@@ -56,9 +63,38 @@ export const httpStatus = (kind: ErrorKind): number => STATUS[kind];
 export const isKind = (error: unknown, kind: ErrorKind): error is CaissonError =>
   error instanceof CaissonError && error.kind === kind;
 
+const CREATES = /^(?:create|mkdir|mknod|symlink|link|open)/;
+
+/** `step`: the call that failed. A filesystem that is full, by bytes or by inodes: both are ENOSPC. */
+export function noSpace(message: string, cause: unknown, step = ''): CaissonError {
+  const path = (cause as { path?: unknown } | undefined)?.path;
+  const found = typeof path === 'string' && path.startsWith('/') ? filesystemOf(path) : undefined;
+  // What failed may have been taken away again by now: then the step tells, as bytes are needed by writing only.
+  const what =
+    found?.inodes === 0 || (found !== undefined && found.bytes > 0 && CREATES.test(step)) ? 'inodes' : 'space';
+  return new CaissonError('System', message, {
+    code: what === 'inodes' ? 'NO_INODES' : 'NO_SPACE',
+    hint: `no ${what} on ${found?.at ?? 'the disk of the data root'}: caisson system df shows what takes it, caisson system prune frees what nothing uses`,
+    ...(typeof path === 'string' && { path }),
+    cause,
+  });
+}
+
+/** Where the filesystem is mounted that the path lies on. */
+function filesystemOf(path: string): { at: string; inodes: number; bytes: number } {
+  let at = path;
+  while (!existsSync(at)) at = dirname(at);
+  const { dev } = statSync(at);
+  while (at !== '/' && statSync(dirname(at)).dev === dev) at = dirname(at);
+  const { ffree, bavail, bsize } = statfsSync(at);
+  return { at, inodes: ffree, bytes: bavail * bsize };
+}
+
 /** Anything thrown, as a CaissonError: a bug or an outside library's error becomes kind System with its cause. */
 export function asCaissonError(error: unknown): CaissonError {
   if (error instanceof CaissonError) return error;
   const message = error instanceof Error ? error.message : String(error);
+  if ((error as NodeJS.ErrnoException | undefined)?.code === 'ENOSPC')
+    return noSpace(message, error, (error as NodeJS.ErrnoException).syscall);
   return new CaissonError('System', message, { cause: error });
 }

@@ -192,7 +192,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('por
       `/containers/${await daemon.dockerOk('create', '-p', '7600:80', 'busybox')}/start`,
     );
     expect(text.body).toContain('Bind for 0.0.0.0:7600 failed: port is already allocated');
-    expect(text.body).toContain('Container holder publishes 7600/tcp.');
+    expect(text.body).toContain('Container holder publishes 7600/tcp: ');
     await daemon.dockerOk('rm', '-f', 'holder');
     expect(await oracle(daemon)).toEqual([]);
   });

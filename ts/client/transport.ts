@@ -186,11 +186,12 @@ async function failure(response: IncomingMessage): Promise<CaissonError> {
   const text = (await wholeBody(response)).toString();
   const kind = KINDS[status] ?? 'System';
   try {
-    const { message, code, hint } = JSON.parse(text) as Record<string, unknown>;
+    const { message, code, hint, path } = JSON.parse(text) as Record<string, unknown>;
     if (typeof message === 'string')
       return new CaissonError(kind, message, {
         ...(typeof code === 'string' && { code }),
         ...(typeof hint === 'string' && { hint }),
+        ...(typeof path === 'string' && { path }),
       });
   } catch {
     // no JSON: the text itself is the message

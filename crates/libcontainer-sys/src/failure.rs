@@ -31,6 +31,17 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<i32>,
     pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Box<Fix>>,
+}
+
+/// Of a fault that a user can mend.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fix {
+    /// Stable name of the fault, `LOADER_MISSING`.
+    pub code: String,
+    /// How to mend it, in one sentence.
+    pub hint: String,
 }
 
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -45,7 +56,12 @@ impl std::error::Error for Failure {}
 
 impl Failure {
     pub fn new(kind: Kind, op: &str, message: impl Into<String>) -> Self {
-        Self { kind, op: op.into(), path: None, errno: None, message: message.into() }
+        Self { kind, op: op.into(), path: None, errno: None, message: message.into(), fix: None }
+    }
+
+    /// Names the fault and says how it is mended.
+    pub fn with_fix(self, code: &str, hint: impl Into<String>) -> Self {
+        Self { fix: Some(Box::new(Fix { code: code.into(), hint: hint.into() })), ..self }
     }
 
     pub fn invalid(op: &str, message: impl Into<String>) -> Self {
@@ -58,7 +74,7 @@ impl Failure {
         let path = path.to_string();
         let reason = reason(&error);
         let message = if path.is_empty() { format!("{op}: {reason}") } else { format!("{op} {path}: {reason}") };
-        Self { kind: Kind::System, op: op.into(), path: Some(path), errno: error.raw_os_error(), message }
+        Self { path: Some(path), errno: error.raw_os_error(), ..Self::new(Kind::System, op, message) }
     }
 }
 

@@ -1,4 +1,4 @@
-/** Error bodies: Docker's `message`, with a stable `code` and a `hint` beside it. */
+/** Error bodies: Docker's `message`, with a stable `code`, and where they are known a `hint` and a `path` beside it. */
 import type { ServerResponse } from 'node:http';
 import { asCaissonError, type CaissonError, httpStatus } from '../../errdefs.ts';
 
@@ -6,12 +6,14 @@ export interface ErrorBody {
   message: string;
   code: string;
   hint?: string;
+  path?: string;
 }
 
 export const errorBody = (error: CaissonError): ErrorBody => ({
   message: error.message,
   code: error.code,
   ...(error.hint === undefined ? {} : { hint: error.hint }),
+  ...(error.path === undefined ? {} : { path: error.path }),
 });
 
 /** Answers outside of fastify: requests that the front refuses, and streams that fail before their head is written. */

@@ -10,7 +10,13 @@ import type { ExecRow } from '../../graph/execs.ts';
 import type { RuntimeProcess } from '../../oci.ts';
 import type { ExecBody } from '../api/schemas/containers.ts';
 import { exclusive, type JobKind } from '../jobs/kinds.ts';
-import { type ClientStream, type ContainerRuntimeState, type ExecOptions, NativeError } from '../native/index.ts';
+import {
+  type ClientStream,
+  type ContainerRuntimeState,
+  type ExecOptions,
+  fixOf,
+  NativeError,
+} from '../native/index.ts';
 import { apparmorProfile, confinement } from '../runtime/apparmor.ts';
 import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
@@ -367,12 +373,13 @@ const ENOENT = 2;
 /** Docker's text, and the code that a shell gives: 127 not found (or its directory is not), 126 not executable. */
 function asExecError(thrown: unknown): { error: CaissonError; exitCode: number } {
   const error = asCaissonError(thrown);
-  const { kind, op, errno } = error.cause instanceof NativeError ? error.cause.failure : {};
+  const failure = error.cause instanceof NativeError ? error.cause.failure : undefined;
+  const { kind, op, errno } = failure ?? {};
   if (op === 'user') return { error, exitCode: 126 };
   if (kind !== 'exec' && op !== 'chdir') return { error, exitCode: 128 };
   const message = `OCI runtime exec failed: exec failed: unable to start container process: ${error.message}`;
   return {
-    error: new CaissonError('InvalidParameter', message, { cause: error.cause }),
+    error: new CaissonError('InvalidParameter', message, { ...(failure && fixOf(failure)), cause: error.cause }),
     exitCode: op === 'chdir' || errno === ENOENT ? 127 : 126,
   };
 }

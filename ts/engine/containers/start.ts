@@ -5,10 +5,11 @@
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { JobKind } from '../jobs/kinds.ts';
 import { lock } from '../jobs/kinds.ts';
-import { NativeError, type PortSocket, type SpawnedContainer } from '../native/index.ts';
+import { fixOf, NativeError, type PortSocket, type SpawnedContainer } from '../native/index.ts';
 import { ignoreMissing } from '../network/devices.ts';
 import { type EndpointPlan, leadingOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
+import { portHolder } from '../network/portHolder.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
 import { hasOwnNetworks, networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
@@ -163,9 +164,15 @@ export class Starter {
       .ports()
       .filter(({ proto, hostPort }) => hostPort === Number(number) && ports.some((asked) => asked.proto === proto))
       .find(({ hostIp }) => hostIp === host || isAny(hostIp) || isAny(host));
-    if (!holder) return new CaissonError('System', message, { code: 'PORT_IN_USE', cause: error });
+    const fix = 'publish another port of the host, or end what has this one';
+    if (!holder) {
+      const proto = ports.find(({ hostPorts }) => hostPorts[0] === Number(number))?.proto ?? 'tcp';
+      const process = portHolder(proto, Number(number));
+      const hint = `${process === undefined ? 'Another process' : process} has it: ${fix}.`;
+      return new CaissonError('System', message, { code: 'PORT_IN_USE', hint, cause: error });
+    }
     const name = graph.containers.get(holder.containerId)?.name ?? holder.containerId;
-    const hint = `Container ${name} publishes ${holder.hostPort}/${holder.proto}.`;
+    const hint = `Container ${name} publishes ${holder.hostPort}/${holder.proto}: ${fix}.`;
     return new CaissonError('System', message, { code: 'PORT_IN_USE', hint, cause: error });
   }
 
@@ -284,8 +291,9 @@ function checkSharedNetwork({ graph }: ContainerContext, mode: string): void {
 
 /** 127: no such program; 126: it cannot be executed; 128: anything else that went wrong before it ran. */
 function exitCodeOf(error: CaissonError): number {
-  if (error.code === 'PROGRAM_NOT_FOUND') return 127;
-  return error.code === 'PROGRAM_NOT_EXECUTABLE' ? 126 : 128;
+  const failure = error.cause instanceof NativeError ? error.cause.failure : undefined;
+  if (failure?.kind !== 'exec') return 128;
+  return failure.errno === ENOENT ? 127 : 126;
 }
 
 const ENOENT = 2;
@@ -303,6 +311,6 @@ function asStartError(thrown: unknown): CaissonError {
   return new CaissonError(
     'InvalidParameter',
     `failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: ${failure.message}`,
-    { code: missing ? 'PROGRAM_NOT_FOUND' : 'PROGRAM_NOT_EXECUTABLE', cause: thrown.cause },
+    { code: missing ? 'PROGRAM_NOT_FOUND' : 'PROGRAM_NOT_EXECUTABLE', ...fixOf(failure), cause: thrown.cause },
   );
 }

@@ -139,10 +139,10 @@ export class LayerUnpacker {
     try {
       for await (const chunk of source) {
         signal.throwIfAborted();
-        unwrap(await sink.write(chunk));
+        unwrap(await sink.write(chunk), targetDir);
         await onChunk(chunk.byteLength, blobPath);
       }
-      return { cacheId, blobPath, applied: unwrap(await sink.end()) };
+      return { cacheId, blobPath, applied: unwrap(await sink.end(), targetDir) };
     } catch (error) {
       await sink.abort();
       await this.#snapshotter.discardLayer(cacheId);

@@ -6,7 +6,7 @@
  * File descriptors cross as numbers. A call that takes one says whether it consumes it (closes it, also on failure).
  */
 import { createRequire } from 'node:module';
-import { CaissonError, type ErrorKind } from '../../errdefs.ts';
+import { CaissonError, type ErrorKind, noSpace } from '../../errdefs.ts';
 import { ADDON, nativeFile } from '../../nativeFiles.ts';
 import type { Resources, RuntimeProcess, RuntimeSpec } from '../../oci.ts';
 
@@ -21,6 +21,8 @@ export interface NativeFailure {
   errno?: number;
   /** A whole sentence that names object, path, value and cause. */
   message: string;
+  /** Of a fault that a user can mend: its stable name, and how. */
+  fix?: { code: string; hint: string };
 }
 
 export type NativeResult<T> = { ok: T } | { error: NativeFailure };
@@ -28,11 +30,15 @@ export type NativeResult<T> = { ok: T } | { error: NativeFailure };
 /** What the addon knows of a failure, kept as `cause` of the CaissonError. */
 export class NativeError extends Error {
   readonly failure: NativeFailure;
+  readonly path: string | undefined;
   constructor(failure: NativeFailure) {
     super(failure.message);
     this.failure = failure;
+    this.path = failure.path;
   }
 }
+
+const ENOSPC = 28;
 
 const KINDS: Record<NativeFailure['kind'], ErrorKind> = {
   invalid: 'InvalidParameter',
@@ -46,10 +52,21 @@ const KINDS: Record<NativeFailure['kind'], ErrorKind> = {
   system: 'System',
 };
 
-export function unwrap<T>(result: NativeResult<T>): T {
+/** `below`: the directory that a failure's path is relative to. */
+export function unwrap<T>(result: NativeResult<T>, below?: string): T {
   if ('ok' in result) return result.ok;
-  throw new CaissonError(KINDS[result.error.kind], result.error.message, { cause: new NativeError(result.error) });
+  const { kind, message, errno, path } = result.error;
+  const isRelative = below !== undefined && !path?.startsWith('/');
+  if (errno === ENOSPC)
+    throw noSpace(message, new NativeError({ ...result.error, ...(isRelative && { path: below }) }), result.error.op);
+  throw new CaissonError(KINDS[kind], message, { ...fixOf(result.error), cause: new NativeError(result.error) });
 }
+
+/** What an error takes over of a failure's fix. */
+export const fixOf = ({ fix, path }: NativeFailure): { code?: string; hint?: string; path?: string } => ({
+  ...fix,
+  ...(fix !== undefined && path !== undefined && { path }),
+});
 
 // -------------------------------------------------------------------------------------------------------------- host
 

@@ -115,8 +115,27 @@ export function answerError(
   const [kind, prefix] = known[problem?.code ?? ''] ?? [status === 404 ? 'NotFound' : 'System', `${url.host}: `];
   return new CaissonError(kind, prefix + told, {
     code: problem?.code ?? 'REGISTRY_ERROR',
-    ...(kind === 'Unauthorized' ? { hint: `log in first: docker login ${reference.domain}` } : {}),
+    ...fixOf(problem?.code, reference),
   });
+}
+
+/** How the user mends it. */
+function fixOf(code: string | undefined, reference: Reference): { hint?: string } {
+  const login = `docker login ${reference.domain}`;
+  switch (code) {
+    case 'UNAUTHORIZED':
+      return { hint: `log in first: ${login}` };
+    case 'DENIED':
+      return { hint: `check the name ${familiarString(reference)}; if the repository is private: ${login}` };
+    case 'MANIFEST_UNKNOWN':
+      return {
+        hint: `the repository has no such tag; its tags: https://${reference.domain}/v2/${reference.path}/tags/list`,
+      };
+    case 'NAME_UNKNOWN':
+      return { hint: `${reference.domain} has no repository ${reference.path}: check the name` };
+    default:
+      return {};
+  }
 }
 
 /** What the status says when the body says nothing; a token without the right to pull counts as 403. */

@@ -52,7 +52,9 @@ impl Program {
         let errno = error.raw_os_error().unwrap_or(0);
         let path = self.path.to_string_lossy();
         match explain(&path, errno) {
-            Some(why) => exec_failure(&self.name, errno, &format!("{}: {why}", reason(&error))),
+            Some(Fault { code, why, fix }) => {
+                exec_failure(&self.name, errno, &format!("{}: {why}", reason(&error))).with_fix(code, fix)
+            }
             None => exec_failure(&self.name, errno, &reason(&error)),
         }
     }
@@ -70,21 +72,41 @@ fn search(name: &str, env: &[String]) -> Result<String> {
             Err(_) => {}
         }
     }
-    Err(denied.unwrap_or_else(|| exec_failure(name, libc::ENOENT, "executable file not found in $PATH")))
+    Err(denied.unwrap_or_else(|| {
+        exec_failure(name, libc::ENOENT, "executable file not found in $PATH").with_fix(
+            "PROGRAM_NOT_FOUND",
+            format!("the image has no {name} in {path}: give its full path, or install it"),
+        )
+    }))
 }
 
 fn check(name: &str, path: &str) -> Result<String> {
-    let found = stat(path).map_err(|error| exec_failure_at(name, path, error.into()))?;
+    let found = stat(path).map_err(|error| {
+        exec_failure_at(name, path, error.into())
+            .with_fix("PROGRAM_NOT_FOUND", format!("the image has no {path}: see what it has with `docker export`"))
+    })?;
     let refused = |errno: i32| exec_failure(name, errno, &reason(&io::Error::from_raw_os_error(errno)));
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => {}
-        FileType::Directory => return Err(refused(libc::EISDIR)),
+        FileType::Directory => {
+            let fix = "name a program in it, or set --entrypoint";
+            return Err(refused(libc::EISDIR).with_fix("PROGRAM_IS_DIRECTORY", fix));
+        }
         _ => return Err(refused(libc::EACCES)),
     }
     match accessat(rustix::fs::CWD, path, Access::EXEC_OK, rustix::fs::AtFlags::EACCESS) {
         Ok(()) => Ok(path.to_owned()),
         // the container's filter stands already, and an older one does not know the call: execve has the last word
         Err(Errno::PERM | Errno::NOSYS) if found.st_mode & 0o111 != 0 => Ok(path.to_owned()),
+        Err(Errno::ACCESS) if on_noexec(path) => {
+            let why = format!("permission denied: {path} lies on a filesystem that is mounted noexec");
+            Err(exec_failure(name, libc::EACCES, &why)
+                .with_fix("NOEXEC_MOUNT", "mount it without noexec (--tmpfs PATH:exec), or run a program of the image"))
+        }
+        Err(Errno::ACCESS) => Err(refused(libc::EACCES).with_fix(
+            "PROGRAM_NOT_EXECUTABLE",
+            format!("set its x bit: chmod +x {path} (in a Dockerfile: COPY --chmod=755)"),
+        )),
         Err(error) => Err(refused(error.raw_os_error())),
     }
 }
@@ -97,16 +119,24 @@ fn exec_failure_at(name: &str, path: &str, error: io::Error) -> Failure {
 /// The words that docker's clients look for: `exec: "name": reason`.
 fn exec_failure(name: &str, errno: i32, why: &str) -> Failure {
     Failure {
-        kind: Kind::Exec,
-        op: "exec".into(),
         path: Some(name.to_owned()),
         errno: Some(errno),
-        message: format!("exec: {name:?}: {why}"),
+        ..Failure::new(Kind::Exec, "exec", format!("exec: {name:?}: {why}"))
     }
 }
 
+fn on_noexec(path: &str) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+}
+
+struct Fault {
+    code: &'static str,
+    why: String,
+    fix: String,
+}
+
 /// execve says only "no such file" when an interpreter is missing and "exec format error" for a foreign program.
-fn explain(path: &str, errno: i32) -> Option<String> {
+fn explain(path: &str, errno: i32) -> Option<Fault> {
     let mut head = Vec::new();
     let fd = openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).ok()?;
     std::fs::File::from(fd).take(4096).read_to_end(&mut head).ok()?;
@@ -114,12 +144,15 @@ fn explain(path: &str, errno: i32) -> Option<String> {
         let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
         let interpreter = String::from_utf8_lossy(line).trim_start().split(' ').next().unwrap_or_default().to_owned();
         if interpreter.ends_with('\r') {
-            return Some(format!(
-                "the script's first line ends in CR LF, so that its interpreter is {interpreter:?}; save it with LF line ends"
-            ));
+            let why = format!("the first line of {path} ends in CR LF, so that its interpreter is {interpreter:?}");
+            let fix = format!("save it with LF line ends: dos2unix {path}");
+            return Some(Fault { code: "SCRIPT_CRLF", why, fix });
         }
-        return (errno == libc::ENOENT)
-            .then(|| format!("the script's interpreter {interpreter:?} does not exist in the image"));
+        return (errno == libc::ENOENT).then(|| Fault {
+            code: "INTERPRETER_MISSING",
+            why: format!("the script's interpreter {interpreter:?} does not exist in the image"),
+            fix: format!("install it in the image, or change the first line of {path}"),
+        });
     }
     if head.starts_with(b"\x7fELF") && head.len() > 20 {
         let machine = u16::from_le_bytes([head[18], head[19]]);
@@ -135,15 +168,28 @@ fn explain(path: &str, errno: i32) -> Option<String> {
                 22 => "s390x",
                 _ => "another architecture",
             };
-            return Some(format!("the program is for {name}; pull the image for this machine's platform"));
+            let why = format!("the program is for {name}");
+            let fix = format!("take the image for this machine: --platform linux/{}", go_architecture());
+            return Some(Fault { code: "WRONG_ARCHITECTURE", why, fix });
         }
         return (errno == libc::ENOENT).then(|| interpreter(&head)).flatten().map(|interpreter| {
-            format!(
-                "the program needs the loader {interpreter}, which the image does not have (built for another libc?)"
-            )
+            let libc = if interpreter.contains("musl") { "musl" } else { "glibc" };
+            Fault {
+                code: "LOADER_MISSING",
+                why: format!("the program needs the loader {interpreter}, which the image does not have"),
+                fix: format!("it was built for {libc}: use an image with that, or link it statically"),
+            }
         });
     }
-    (errno == libc::ENOEXEC).then(|| "the file is neither a program nor a script with a #! line".into())
+    (errno == libc::ENOEXEC).then(|| Fault {
+        code: "NOT_A_PROGRAM",
+        why: "the file is neither a program nor a script with a #! line".into(),
+        fix: format!("begin {path} with #!/bin/sh, or run it as `sh {path}`"),
+    })
+}
+
+const fn go_architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 /// PT_INTERP of a 64-bit ELF, when it lies in the first page, as it does in practice.
@@ -168,7 +214,10 @@ pub fn enter_directory(path: &str) -> Result<()> {
     }
     rustix::process::chdir(path).map_err(|error| Failure {
         message: format!("chdir to cwd ({path:?}) set in config.json failed: {}", reason(&error.into())),
-        ..Failure::io("chdir", path, error)
+        ..Failure::io("chdir", path, error).with_fix(
+            "WORKDIR_UNUSABLE",
+            format!("{path} must be a directory that the user may enter: see --workdir and --user"),
+        )
     })?;
     let here = rustix::process::getcwd(Vec::new()).context("getcwd", path)?;
     if here.to_bytes().starts_with(b"/") {

@@ -79,6 +79,10 @@ fn lookup(spec: &UserSpec, passwd: &[PasswdEntry], group: &[GroupEntry]) -> Resu
             return Err(Failure::invalid(
                 "user",
                 format!("unable to find user {name}: no matching entries in passwd file"),
+            )
+            .with_fix(
+                "USER_NOT_FOUND",
+                format!("give a number (--user 1000), or add {name} to the image's /etc/passwd"),
             ));
         }
     };
@@ -109,6 +113,7 @@ fn find_group(word: &str, group: &[GroupEntry]) -> Result<u32> {
         Some(gid) => in_range(gid),
         None => group.iter().find(|entry| entry.name == word).map(|entry| entry.gid).ok_or_else(|| {
             Failure::invalid("user", format!("unable to find group {word}: no matching entries in group file"))
+                .with_fix("GROUP_NOT_FOUND", format!("give a number, or add {word} to the image's /etc/group"))
         }),
     }
 }

@@ -79,12 +79,6 @@ impl From<LayerError> for Failure {
             LayerError::Invalid { .. } => Kind::Invalid,
             LayerError::Cancelled { .. } => Kind::Cancelled,
         };
-        Self {
-            kind,
-            op: error.op().into(),
-            path: Some(error.path().into()),
-            errno: error.errno(),
-            message: error.to_string(),
-        }
+        Self { path: Some(error.path().into()), errno: error.errno(), ..Self::new(kind, error.op(), error.to_string()) }
     }
 }

@@ -152,6 +152,10 @@ fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: 
                 "error mounting {:?} to rootfs at {:?}: {} is {a} and the mount point is {b}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type",
                 mount.source, mount.destination, mount.source
             ),
+        )
+        .with_fix(
+            "MOUNT_TYPE_MISMATCH",
+            format!("mount {} at a path where the image has {a}, or where it has nothing", mount.source),
         ));
     }
     check_proc(source, &target, mount)?;
