@@ -1,13 +1,17 @@
 /** The library against a scripted daemon: frames, progress, errors, aborts. */
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, expectTypeOf, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, expectTypeOf, it } from 'vitest';
 import { parseAddress } from '../../ts/client/address.ts';
 import { demultiplex, type Frame, jsonLines } from '../../ts/client/frames.ts';
 import { Caisson } from '../../ts/client/index.ts';
+import { defaultTls } from '../../ts/client/tls.ts';
+import { TestAuthority } from '../helpers/certificates.ts';
+import { missing } from '../helpers/requires.ts';
 
 function frame(stream: number, data: string | Buffer): Buffer {
   const payload = Buffer.from(data);
@@ -190,4 +194,52 @@ it.each([
 });
 it.each(['', 'ssh://host', 'nonsense'])('the address %j is none', (text) => {
   expect(() => parseAddress(text)).toThrow('invalid address');
+});
+
+describe.skipIf(missing('openssl'))('TLS', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'caisson-tls-'));
+  const authority = new TestAuthority(join(dir, 'authority'));
+  const [own, client] = [authority.issue('localhost'), authority.issue('client')];
+  const pem = (path: string): string => readFileSync(path, 'utf8');
+  const ca = pem(authority.certificate);
+  const files = { cert: pem(client.certificate), key: pem(client.key) };
+  const server = createTlsServer(
+    { key: pem(own.key), cert: pem(own.certificate), ca, requestCert: true, rejectUnauthorized: true },
+    (_request, answer) => answer.setHeader('content-type', 'application/json').end('{"Version":"1"}'),
+  );
+  server.on('upgrade', (_request, socket) =>
+    socket.end('HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nraw'),
+  );
+  let address: string;
+  beforeAll(async () => {
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    address = `tcp://localhost:${(server.address() as { port: number }).port}`;
+  });
+  afterAll(() => {
+    server.close();
+    rmSync(dir, { recursive: true });
+  });
+
+  it('carries requests and upgraded streams', async () => {
+    await using engine = new Caisson({ address, tls: { ca, verify: true, ...files } });
+    expect(await engine.version()).toEqual({ Version: '1' });
+    await using session = await engine.containers.attach('x', { tty: true });
+    expect((await session.text()).stdout).toBe('raw');
+  });
+
+  it('takes the files that docker takes', async () => {
+    const env = { DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: dir, DOCKER_TLS_CACERT: authority.certificate };
+    const named = { ...env, DOCKER_TLS_CERT: client.certificate, DOCKER_TLS_KEY: client.key };
+    expect(defaultTls(named)).toEqual({ ca, verify: true, ...files });
+    expect(defaultTls({})).toBeUndefined();
+    expect(defaultTls({ DOCKER_TLS: '1', DOCKER_CERT_PATH: dir })).toEqual({ verify: false });
+    expect(() => defaultTls({ DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: dir })).toThrow('ca.pem');
+  });
+
+  it('is not made with a stranger, but where that is asked for', async () => {
+    await using strict = new Caisson({ address, tls: { verify: true, ...files } });
+    await expect(strict.version()).rejects.toMatchObject({ code: 'DAEMON_CERTIFICATE' });
+    await using trusting = new Caisson({ address, tls: { verify: false, ...files } });
+    expect(await trusting.version()).toEqual({ Version: '1' });
+  });
 });

@@ -9,6 +9,10 @@ const EXAMPLES = `Examples:
 const GLOBAL_OPTIONS = `Global options:
   -H, --host <address>  Engine: unix:///path/to/caisson.sock or tcp://host:port ($CAISSON_HOST, $DOCKER_HOST)
       --config <path>   Directory of docker's config.json ($DOCKER_CONFIG)
+      --tls             TLS to a tcp address ($DOCKER_TLS)
+      --tlsverify       TLS, with an engine that proves itself ($DOCKER_TLS_VERIFY)
+      --tlscacert, --tlscert, --tlskey <path>
+                        PEM files, instead of ca.pem, cert.pem and key.pem of $DOCKER_CERT_PATH
   -v, --version         Show the versions`;
 
 function lines(entries: Record<string, { summary: string }>): string {

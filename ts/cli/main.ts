@@ -18,7 +18,12 @@ const GLOBAL_FLAGS: Record<string, string> = {
   '-H': 'CAISSON_HOST',
   '--host': 'CAISSON_HOST',
   '--config': 'DOCKER_CONFIG',
+  '--tlscacert': 'DOCKER_TLS_CACERT',
+  '--tlscert': 'DOCKER_TLS_CERT',
+  '--tlskey': 'DOCKER_TLS_KEY',
 };
+/** Those without a value. */
+const GLOBAL_SWITCHES: Record<string, string> = { '--tls': 'DOCKER_TLS', '--tlsverify': 'DOCKER_TLS_VERIFY' };
 
 async function main(argv: string[]): Promise<number> {
   const words = takeGlobalFlags(argv);
@@ -50,6 +55,11 @@ function takeGlobalFlags(argv: string[]): string[] {
   let at = 0;
   for (; at < argv.length; at++) {
     const [flag = '', inline] = (argv[at] ?? '').split(/=(.*)/s);
+    const on = GLOBAL_SWITCHES[flag];
+    if (on !== undefined) {
+      process.env[on] = inline === undefined || /^(?:1|t|true)$/i.test(inline) ? '1' : '';
+      continue;
+    }
     const variable = GLOBAL_FLAGS[flag];
     if (variable === undefined) break;
     const value = inline ?? argv[++at];

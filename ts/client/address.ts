@@ -5,13 +5,16 @@ export const DEFAULT_SOCKET = '/run/caisson/caisson.sock';
 
 export type Address = { socketPath: string } | { host: string; port: number };
 
-/** `unix:///path`, `/path` or `tcp://host[:port]`. */
-export function parseAddress(text: string): Address {
+/** `unix:///path`, `/path` or `tcp://host[:port]`; https and `withTls` mean Docker's port for TLS. */
+export function parseAddress(text: string, withTls = false): Address {
   if (text.startsWith('/')) return { socketPath: text };
   if (text.startsWith('unix://')) return { socketPath: text.slice('unix://'.length) };
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url !== undefined && /^(?:tcp|http):$/.test(url.protocol) && url.hostname !== '')
-    return { host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(url.port || 2375) };
+  if (url !== undefined && /^(?:tcp|https?):$/.test(url.protocol) && url.hostname !== '')
+    return {
+      host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+      port: Number(url.port || (withTls || url.protocol === 'https:' ? 2376 : 2375)),
+    };
   throw new CaissonError('InvalidParameter', `invalid address ${JSON.stringify(text)}`, {
     hint: 'use unix:///path/to/caisson.sock or tcp://host:port',
   });

@@ -14,6 +14,7 @@ import { jsonLines } from './frames.ts';
 import { Images } from './images.ts';
 import { Networks } from './networks.ts';
 import { encodeFilters } from './query.ts';
+import { defaultTls, type TlsOptions } from './tls.ts';
 import { Transport } from './transport.ts';
 import type { Credentials, DiskUsage, EventMessage, Filters, SystemInfo, VersionInfo } from './types.ts';
 import { Volumes } from './volumes.ts';
@@ -24,11 +25,14 @@ export type * from './containers.ts';
 export type { Frame } from './frames.ts';
 export type { ImagesPruned, Progress, PullOptions, Transfer } from './images.ts';
 export type { Output, Session } from './session.ts';
+export type { TlsOptions } from './tls.ts';
 export type * from './types.ts';
 
 export interface ConnectOptions {
   /** `unix:///path` or `tcp://host:port`; absent: `$CAISSON_HOST`, `$DOCKER_HOST`, or this machine's engine. */
   address?: string;
+  /** Of a tcp address; absent: as `$DOCKER_TLS_VERIFY` and `$DOCKER_CERT_PATH` say. */
+  tls?: TlsOptions | undefined;
   signal?: AbortSignal;
 }
 
@@ -46,8 +50,8 @@ export class Caisson implements AsyncDisposable {
   readonly #transport: Transport;
 
   /** Does not connect yet: the first call does. */
-  constructor({ address = defaultAddress() }: Pick<ConnectOptions, 'address'> = {}) {
-    this.#transport = new Transport(address);
+  constructor({ address = defaultAddress(), tls = defaultTls() }: Pick<ConnectOptions, 'address' | 'tls'> = {}) {
+    this.#transport = new Transport(address, tls);
     this.containers = new Containers(this.#transport);
     this.images = new Images(this.#transport);
     this.networks = new Networks(this.#transport);

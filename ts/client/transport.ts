@@ -1,8 +1,16 @@
 /** HTTP to the engine over node's own client: JSON, streamed bodies, and connections that become byte streams. */
-import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http';
+import {
+  Agent,
+  type ClientRequest,
+  type IncomingMessage,
+  type RequestOptions as NodeOptions,
+  request,
+} from 'node:http';
+import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { CaissonError, type ErrorKind } from '../errdefs.ts';
 import { type Address, parseAddress } from './address.ts';
+import type { TlsOptions } from './tls.ts';
 
 /** The version of Docker's API that this library speaks. */
 export const API_VERSION = '1.51';
@@ -41,11 +49,18 @@ const KINDS: Record<number, ErrorKind> = {
 export class Transport {
   readonly address: string;
   readonly #target: Address;
-  readonly #agent = new Agent({ keepAlive: true });
+  readonly #tls: object | undefined;
+  readonly #agent: Agent;
 
-  constructor(address: string) {
+  constructor(address: string, tls?: TlsOptions) {
     this.address = address;
-    this.#target = parseAddress(address);
+    this.#target = parseAddress(address, tls !== undefined);
+    const isTcp = 'host' in this.#target;
+    if (isTcp && (tls !== undefined || address.startsWith('https:'))) {
+      const { verify = true, ...files } = tls ?? {};
+      this.#tls = { ...files, rejectUnauthorized: verify };
+    }
+    this.#agent = this.#tls ? new TlsAgent({ keepAlive: true }) : new Agent({ keepAlive: true });
   }
 
   /** The answer's JSON; undefined when it has no body. */
@@ -109,14 +124,17 @@ export class Transport {
       else if (value !== undefined && value !== false && value !== '')
         query.set(key, value === true ? '1' : String(value));
     const search = query.size > 0 ? `?${query}` : '';
-    return request({
+    const send = this.#tls ? tlsRequest : request;
+    const target: NodeOptions = {
       ...this.#target,
+      ...this.#tls,
       method,
       path: `/v${API_VERSION}${path}${search}`,
       agent: ownConnection ? false : this.#agent,
       headers: { host: 'host' in this.#target ? this.#target.host : 'caisson', ...options.headers },
       ...(options.signal && { signal: options.signal }),
-    });
+    };
+    return send(target);
   }
 
   async #upload(sent: ClientRequest, { body, source, signal }: RequestOptions): Promise<void> {
@@ -157,6 +175,12 @@ export class Transport {
           cause: error,
         },
       );
+    if (typeof code === 'string' && (/CERT|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code) || code.startsWith('ERR_TLS')))
+      return new CaissonError('Unauthorized', `the certificate of ${this.address} is not trusted: ${error.message}`, {
+        code: 'DAEMON_CERTIFICATE',
+        hint: 'put the authority that signed it into ca.pem of DOCKER_CERT_PATH, or name it by --tlscacert',
+        cause: error,
+      });
     if (code === 'EACCES')
       return new CaissonError(
         'Forbidden',
