@@ -77,8 +77,21 @@ fn file() -> std::io::Result<File> {
 fn ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or(0)),
+        (None, signal) => format!("signal: {}", signal_words(signal.unwrap_or(0))),
     }
+}
+
+/// As the C library has them, of those by which programs end.
+fn signal_words(signal: i32) -> String {
+    let words = match signal {
+        libc::SIGABRT => "aborted",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGSYS => "bad system call",
+        libc::SIGTERM => "terminated",
+        other => return other.to_string(),
+    };
+    words.into()
 }
 
 fn wait(child: &mut Child, timeout: Option<u64>) -> std::result::Result<ExitStatus, String> {

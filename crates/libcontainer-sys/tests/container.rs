@@ -4,7 +4,7 @@
 mod config;
 
 use libcontainer_sys::cgroup;
-use libcontainer_sys::container::{CreateOptions, ExecOptions, Manner, Stdio, create, exec};
+use libcontainer_sys::container::{CreateOptions, ExecOptions, Manner, Notes, Stdio, create, exec};
 use libcontainer_sys::spec::{Identity, Overlay, Process, Rootfs, Spec, UserSpec};
 use serde_json::{Value, json};
 use std::fs;
@@ -82,6 +82,7 @@ fn run(
         cgroup: cgroup.as_ref(),
         identity: &Identity::default(),
         how: Manner::default(),
+        notes: Notes::UNHEARD,
     })
     .and_then(|pending| pending.start());
     drop(writer);
@@ -225,6 +226,7 @@ fn exec_case(name: &str) {
         cgroup: cgroup.as_ref(),
         identity: &Identity::default(),
         how: Manner::default(),
+        notes: Notes::UNHEARD,
     })
     .and_then(|pending| pending.start())
     .unwrap();
@@ -243,6 +245,7 @@ fn exec_case(name: &str) {
         cgroup: cgroup.as_ref(),
         identity: &Identity::default(),
         preserved_fds: 0,
+        notes: Notes::UNHEARD,
     })
     .and_then(|pending| pending.start())
     .unwrap();

@@ -5,11 +5,12 @@
 
 mod devices;
 pub mod v1;
+mod v1_stats;
 pub mod v2;
 mod v2_devices;
 mod values;
 
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::Resources;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,16 +20,23 @@ use std::path::{Path, PathBuf};
 pub trait Cgroup {
     fn create(&self) -> Result<()>;
     fn set(&self, resources: &Resources) -> Result<()>;
-    /// Open files into which a single-threaded process writes `0` to join. Moving *oneself* through `tasks` costs 0.07 ms;
-    /// any other way waits for a grace period of the kernel (11 ms).
-    fn join_files(&self) -> Result<Vec<OwnedFd>>;
-    /// The directory in which a child is to be born (CLONE_INTO_CGROUP) in place of joining; None where there is no such way.
-    fn birthplace(&self) -> Result<Option<OwnedFd>> {
-        Ok(None)
+    /// The caller moves here.
+    fn join(&self) -> Result<()> {
+        self.join_files()?
+            .iter()
+            .try_for_each(|file| rustix::io::write(file, b"0").map(drop))
+            .context("join cgroup", "")
     }
+    /// Open files into which a single-threaded process writes `0` to join what it was not born into. Moving *oneself* through
+    /// `tasks` costs 0.07 ms; any other way waits for a grace period of the kernel (11 ms).
+    fn join_files(&self) -> Result<Vec<OwnedFd>>;
+    /// The directory of cgroup2 in which a child is to be born (CLONE_INTO_CGROUP); None where cgroup2 is not mounted.
+    fn birthplace(&self) -> Result<Option<OwnedFd>>;
     /// What a container sees below /sys/fs/cgroup: (name, host directory); one with an empty name is the whole (v2).
     fn mounts(&self) -> Vec<(String, PathBuf)>;
     fn freeze(&self, frozen: bool) -> Result<()>;
+    /// Or on the way there. One that does not exist is not.
+    fn is_frozen(&self) -> Result<bool>;
     fn pids(&self) -> Result<Vec<i32>>;
     fn stats(&self) -> Result<Stats>;
     /// Number of processes here that the kernel has killed for want of memory.
@@ -81,9 +89,22 @@ pub fn open_below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Box<dyn 
         return v1::V1::below(path, below).map(|group| Box::new(group) as Box<dyn Cgroup>);
     }
     match below {
-        [(None, sub)] => open(&format!("{path}/{}", sub.trim_matches('/'))),
+        [(None, sub)] => {
+            let group = open(&format!("{path}/{}", sub.trim_matches('/')))?;
+            group.mounts().iter().try_for_each(|(_, dir)| must_exist(dir))?;
+            Ok(group)
+        }
         _ => Err(Failure::invalid("cgroup", "cgroup v2 has one path and no controllers beside it")),
     }
+}
+
+/// A group to be joined, not made.
+fn must_exist(dir: &Path) -> Result<()> {
+    let procs = dir.join("cgroup.procs");
+    std::fs::metadata(&procs).map(drop).map_err(|error| {
+        let failure = Failure::io("open", procs.display(), error);
+        Failure { message: format!("error adding pid {} to cgroups: {failure}", std::process::id()), ..failure }
+    })
 }
 
 /// `checkBeforeUpdate`: a limit that would have the kernel kill at once is not set.

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! /sys/fs/cgroup/<hierarchy>/<parent>/<id>/     hierarchy: cpu, memory, …, or co-mounted ones, `cpu,cpuacct`
+//! /sys/fs/cgroup/unified/<parent>/<id>/         where cgroup2 is mounted beside them (hybrid)
 //! ```
 
-use super::values::{parse, pids_below, read, read_map, read_u64, remove_directory, write};
-use super::{BlkioEntry, Cgroup, CpuStats, MemoryStats, PidsStats, Stats, devices};
+use super::v1_stats::stats;
+use super::values::{pids_below, read, read_map, read_u64, remove_directory, write};
+use super::{Cgroup, Stats, devices};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -40,6 +43,8 @@ const HIERARCHIES: [&str; 16] = [
 pub struct V1 {
     /// (name of the hierarchy, this cgroup's directory in it)
     hierarchies: Vec<(&'static str, PathBuf)>,
+    /// Without limits; there so that /proc/self/cgroup tells nothing of the creator's place.
+    unified: Option<PathBuf>,
 }
 
 impl V1 {
@@ -52,11 +57,12 @@ impl V1 {
                 hierarchies.push(name);
             }
         }
-        let hierarchies = hierarchies
-            .into_iter()
-            .map(|name| (name, Path::new(ROOT).join(name).join(path.trim_start_matches('/'))))
-            .collect();
-        Self { hierarchies }
+        let place = |name: &str| Path::new(ROOT).join(name).join(path.trim_start_matches('/'));
+        let hybrid = Path::new(ROOT).join("unified/cgroup.controllers").exists();
+        Self {
+            hierarchies: hierarchies.into_iter().map(|name| (name, place(name))).collect(),
+            unified: hybrid.then(|| place("unified")),
+        }
     }
 
     pub fn below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Self> {
@@ -70,17 +76,20 @@ impl V1 {
             {
                 return Err(Failure::invalid("cgroup", format!("unknown controller {missing}")));
             }
-            for (name, dir) in group.hierarchies.iter_mut().filter(|(name, _)| wanted(name)) {
-                dir.push(sub.trim_matches('/'));
-                if !dir.is_dir() {
-                    return Err(Failure::invalid("cgroup", format!("{}: no such cgroup of {name}", dir.display())));
-                }
+            let sub = sub.trim_matches('/');
+            for (_, dir) in group.hierarchies.iter_mut().filter(|(name, _)| wanted(name)) {
+                dir.push(sub);
+                super::must_exist(dir)?;
+            }
+            if let (None, Some(dir)) = (controllers, &mut group.unified) {
+                dir.push(sub);
+                super::must_exist(dir)?;
             }
         }
         Ok(group)
     }
 
-    fn dir(&self, controller: &str) -> Option<&Path> {
+    pub(super) fn dir(&self, controller: &str) -> Option<&Path> {
         self.hierarchies
             .iter()
             .find(|(name, _)| name.split(',').any(|part| part == controller))
@@ -102,24 +111,20 @@ impl V1 {
 impl Cgroup for V1 {
     fn create(&self) -> Result<()> {
         for (name, path) in &self.hierarchies {
-            match fs::create_dir(path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir_all(path).context("mkdir", path.display())?;
-                }
-                Err(error) => return Err(Failure::io("mkdir", path.display(), error)),
-            }
+            make_directory(path)?;
             if *name == "cpuset" {
                 inherit_cpuset(path)?;
             }
         }
-        Ok(())
+        self.unified.as_deref().map_or(Ok(()), make_directory)
     }
 
     fn set(&self, resources: &Resources) -> Result<()> {
         if !resources.unified.is_empty() {
-            return Err(Failure::invalid("cgroup", "unified resources cannot be set: this host has cgroup v1"));
+            return Err(Failure::invalid(
+                "cgroup",
+                "invalid configuration: /linux/resources/unified is for cgroup v2; this host has cgroup v1",
+            ));
         }
         self.set_devices(&resources.devices)?;
         self.set_memory(&resources.memory)?;
@@ -149,6 +154,16 @@ impl Cgroup for V1 {
             .collect()
     }
 
+    fn birthplace(&self) -> Result<Option<OwnedFd>> {
+        let Some(path) = &self.unified else { return Ok(None) };
+        match openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            // that of a container from before the mount
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Failure::io("open", path.display(), error)),
+        }
+    }
+
     fn mounts(&self) -> Vec<(String, PathBuf)> {
         self.hierarchies.iter().map(|(name, path)| ((*name).to_owned(), path.clone())).collect()
     }
@@ -175,6 +190,11 @@ impl Cgroup for V1 {
         ))
     }
 
+    fn is_frozen(&self) -> Result<bool> {
+        let Some(dir) = self.dir("freezer") else { return Ok(false) };
+        unless_gone(read(dir, "freezer.state").map(|state| state.trim() != "THAWED"))
+    }
+
     fn pids(&self) -> Result<Vec<i32>> {
         let Some((_, dir)) = self.hierarchies.iter().find(|(name, _)| *name == "pids").or(self.hierarchies.first())
         else {
@@ -186,24 +206,7 @@ impl Cgroup for V1 {
     }
 
     fn stats(&self) -> Result<Stats> {
-        let mut stats = Stats::default();
-        if let Some(dir) = self.dir("cpuacct") {
-            stats.cpu = unless_gone(cpu_stats(dir, self.dir("cpu").unwrap_or(dir)))?;
-        }
-        if let Some(dir) = self.dir("memory") {
-            stats.memory = unless_gone(memory_stats(dir))?;
-        }
-        if let Some(dir) = self.dir("pids") {
-            stats.pids = unless_gone(pids_stats(dir))?;
-        }
-        if let Some(dir) = self.dir("blkio") {
-            for (key, file) in BLKIO_FILES {
-                stats
-                    .blkio
-                    .insert(key.to_owned(), read(dir, file).map(|text| blkio_entries(&text)).unwrap_or_default());
-            }
-        }
-        Ok(stats)
+        stats(self)
     }
 
     fn oom_kills(&self) -> u64 {
@@ -225,7 +228,8 @@ impl Cgroup for V1 {
 
     fn remove(&self) -> Result<()> {
         // each is tried: one that stays must not keep the others
-        let results: Vec<Result<()>> = self.hierarchies.iter().map(|(_, path)| remove_directory(path)).collect();
+        let paths = self.hierarchies.iter().map(|(_, path)| path).chain(&self.unified);
+        let results: Vec<Result<()>> = paths.map(|path| remove_directory(path)).collect();
         results.into_iter().collect()
     }
 }
@@ -253,13 +257,6 @@ impl V1 {
         if let Some(value) = memory.reservation.filter(|v| *v != 0) {
             write(self.need("memory", "memory reservation")?, "memory.soft_limit_in_bytes", value)?;
         }
-        if memory.kernel.is_some_and(|v| v != 0) {
-            return Err(Failure::new(
-                Kind::Unsupported,
-                "cgroup",
-                "kernel memory limits were removed from Linux in 5.16",
-            ));
-        }
         if memory.check_before_update == Some(true)
             && let Some(limit) = memory.limit.filter(|limit| *limit > 0)
         {
@@ -284,6 +281,8 @@ impl V1 {
             return Ok(());
         }
         let dir = self.need("memory", "memory limit")?;
+        // no limit of memory alone would stay below that of memory and swap
+        let swap = swap.or(limit.filter(|limit| *limit == -1 && dir.join(SWAP).exists()));
         if let Some(swap) = swap
             && !dir.join(SWAP).exists()
         {
@@ -320,26 +319,10 @@ impl V1 {
         if let Some(shares) = cpu.shares.filter(|v| *v != 0) {
             write(self.need("cpu", "cpu shares")?, "cpu.shares", shares)?;
         }
-        if let Some(period) = cpu.realtime_period.filter(|v| *v != 0) {
-            write(self.need("cpu", "cpu realtime period")?, "cpu.rt_period_us", period)?;
-        }
-        if let Some(runtime) = cpu.realtime_runtime.filter(|v| *v != 0) {
-            write(self.need("cpu", "cpu realtime runtime")?, "cpu.rt_runtime_us", runtime)?;
-        }
-        let quota = cpu.quota.filter(|v| *v != 0);
-        if let Some(period) = cpu.period.filter(|v| *v != 0) {
-            let dir = self.need("cpu", "cpu period")?;
-            // a shorter period under the old quota may be refused until the new quota stands
-            if write(dir, "cpu.cfs_period_us", period).is_err() {
-                if let Some(quota) = quota {
-                    write(dir, "cpu.cfs_quota_us", quota)?;
-                }
-                write(dir, "cpu.cfs_period_us", period)?;
-            }
-        }
-        if let Some(quota) = quota {
-            write(self.need("cpu", "cpu quota")?, "cpu.cfs_quota_us", quota)?;
-        }
+        let realtime = (cpu.realtime_period.filter(|v| *v != 0), cpu.realtime_runtime.filter(|v| *v != 0));
+        self.set_period("cpu realtime limit", ["cpu.rt_period_us", "cpu.rt_runtime_us"], realtime)?;
+        let fair = (cpu.period.filter(|v| *v != 0), cpu.quota.filter(|v| *v != 0));
+        self.set_period("cpu quota", ["cpu.cfs_period_us", "cpu.cfs_quota_us"], fair)?;
         if let Some(burst) = cpu.burst {
             write(self.need("cpu", "cpu burst")?, "cpu.cfs_burst_us", burst)?;
         }
@@ -353,6 +336,23 @@ impl V1 {
             write(self.need("cpuset", "cpuset mems")?, "cpuset.mems", &cpu.mems)?;
         }
         Ok(())
+    }
+
+    /// A shorter period under the old share of it may be refused until the new share stands.
+    fn set_period(&self, asked: &str, files: [&str; 2], (period, share): (Option<u64>, Option<i64>)) -> Result<()> {
+        if period.is_none() && share.is_none() {
+            return Ok(());
+        }
+        let dir = self.need("cpu", asked)?;
+        let early = period.map_or(Ok(()), |period| write(dir, files[0], period));
+        match (share, early) {
+            (None, early) => early,
+            (Some(share), Ok(())) => write(dir, files[1], share),
+            (Some(share), Err(_)) => {
+                write(dir, files[1], share)?;
+                period.map_or(Ok(()), |period| write(dir, files[0], period))
+            }
+        }
     }
 
     fn set_blkio(&self, io: &BlockIo) -> Result<()> {
@@ -388,6 +388,18 @@ impl V1 {
     }
 }
 
+/// The last component; those above it only when they are missing.
+fn make_directory(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path).context("mkdir", path.display())
+        }
+        Err(error) => Err(Failure::io("mkdir", path.display(), error)),
+    }
+}
+
 fn write_memory(dir: &Path, file: &str, value: i64) -> Result<()> {
     write(dir, file, value).map_err(|failure| {
         if failure.errno != Some(libc::EBUSY) {
@@ -414,73 +426,9 @@ fn inherit_cpuset(dir: &Path) -> Result<()> {
 }
 
 /// A group that somebody else has removed counts as empty.
-fn unless_gone<T: Default>(result: Result<T>) -> Result<T> {
+pub(super) fn unless_gone<T: Default>(result: Result<T>) -> Result<T> {
     match result {
         Err(failure) if matches!(failure.errno, Some(libc::ENOENT | libc::ENODEV)) => Ok(T::default()),
         result => result,
-    }
-}
-
-fn memory_stats(dir: &Path) -> Result<MemoryStats> {
-    Ok(MemoryStats {
-        usage: read_u64(dir, "memory.usage_in_bytes")?,
-        max_usage: read_u64(dir, "memory.max_usage_in_bytes")?,
-        limit: read_u64(dir, "memory.limit_in_bytes")?,
-        failcnt: read_u64(dir, "memory.failcnt")?,
-        stats: read_map(dir, "memory.stat")?,
-    })
-}
-
-fn pids_stats(dir: &Path) -> Result<PidsStats> {
-    Ok(PidsStats { current: read_u64(dir, "pids.current")?, limit: parse(&read(dir, "pids.max")?) })
-}
-
-fn cpu_stats(cpuacct: &Path, cpu: &Path) -> Result<CpuStats> {
-    // clock ticks of 10 ms (USER_HZ is 100 on all Linux architectures that we build for)
-    const TICK_NS: u64 = 10_000_000;
-    let split = read_map(cpuacct, "cpuacct.stat")?;
-    let throttling = read_map(cpu, "cpu.stat").unwrap_or_default();
-    let get = |key: &str| throttling.get(key).copied().unwrap_or(0);
-    Ok(CpuStats {
-        total_usage: read_u64(cpuacct, "cpuacct.usage")?,
-        percpu_usage: read(cpuacct, "cpuacct.usage_percpu")?.split_whitespace().map(parse).collect(),
-        kernel_usage: split.get("system").copied().unwrap_or(0) * TICK_NS,
-        user_usage: split.get("user").copied().unwrap_or(0) * TICK_NS,
-        periods: get("nr_periods"),
-        throttled_periods: get("nr_throttled"),
-        throttled_time: get("throttled_time"),
-    })
-}
-
-const BLKIO_FILES: [(&str, &str); 2] = [
-    ("io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive"),
-    ("io_serviced_recursive", "blkio.throttle.io_serviced_recursive"),
-];
-
-/// Lines of `major:minor op value`; the last one is a total without a device.
-fn blkio_entries(text: &str) -> Vec<BlkioEntry> {
-    text.lines()
-        .filter_map(|line| {
-            let mut parts = line.split_whitespace();
-            let (major, minor) = parts.next()?.split_once(':')?;
-            Some(BlkioEntry {
-                major: parse(major),
-                minor: parse(minor),
-                op: parts.next()?.to_owned(),
-                value: parse(parts.next()?),
-            })
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_blkio_lines() {
-        let entries = blkio_entries("254:0 Read 4096\n254:0 Total 8192\nTotal 8192\n");
-        assert_eq!(entries.len(), 2);
-        assert_eq!((entries[0].major, entries[0].op.as_str(), entries[0].value), (254, "Read", 4096));
     }
 }

@@ -63,6 +63,10 @@ impl V2 {
             super::refuse_limit_below(limit, read_u64(&self.dir, "memory.current").unwrap_or(0))?;
         }
         match (limit, memory.swap.filter(|v| *v != 0)) {
+            // no limit of memory is none of memory and swap
+            (Some(-1), None) if self.dir.join("memory.swap.max").exists() => {
+                write(&self.dir, "memory.swap.max", "max")?
+            }
             (_, None) => {}
             (_, Some(-1)) => self.limit("memory.swap.max", "max", "memory+swap limit")?,
             // the specification counts memory and swap together, v2 swap alone
@@ -79,9 +83,6 @@ impl V2 {
         }
         if let Some(reservation) = memory.reservation.filter(|v| *v != 0) {
             self.limit("memory.low", text(reservation), "memory reservation")?;
-        }
-        if memory.kernel.is_some_and(|v| v != 0) {
-            return unsupported("kernel memory limit");
         }
         if memory.swappiness.is_some() {
             return unsupported("memory swappiness");
@@ -205,10 +206,12 @@ impl Cgroup for V2 {
         Ok(())
     }
 
+    fn join(&self) -> Result<()> {
+        write(&self.dir, "cgroup.procs", 0)
+    }
+
     fn join_files(&self) -> Result<Vec<OwnedFd>> {
-        let path = self.dir.join("cgroup.procs");
-        let file = openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-        Ok(vec![file.context("open", path.display())?])
+        Ok(Vec::new())
     }
 
     fn birthplace(&self) -> Result<Option<OwnedFd>> {
@@ -234,6 +237,10 @@ impl Cgroup for V2 {
         }
         let message = format!("{}: the kernel did not freeze or thaw it within 1 s", self.dir.display());
         Err(Failure::new(Kind::System, "freezer", message))
+    }
+
+    fn is_frozen(&self) -> Result<bool> {
+        Ok(read(&self.dir, "cgroup.freeze").is_ok_and(|state| state.trim() == "1"))
     }
 
     fn pids(&self) -> Result<Vec<i32>> {

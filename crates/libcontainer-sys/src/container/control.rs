@@ -1,5 +1,6 @@
 //! The socket between init (or a joining process) and its creator.
 
+use super::notes::Level;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::sys::clone::{Cloned, clone3_sibling, exit_now};
 use crate::sys::exec::place_fd;
@@ -23,12 +24,20 @@ pub(crate) enum Message {
     },
     /// Wants the user namespace's maps written; waits.
     MapIds,
+    /// Wants the ids of the tree mapped that comes with it and that is the source of mount `at`; waits.
+    MapMount {
+        at: usize,
+    },
     /// Wants the hooks of the runtime's namespace run; waits.
     RuntimeHooks,
     /// With the descriptor on which the seccomp filter asks.
     SeccompListener,
     /// With the terminal's master.
     Console,
+    Note {
+        level: Level,
+        text: String,
+    },
     Ready,
     Failed(Failure),
 }
@@ -74,6 +83,16 @@ impl Control {
         let _ = sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL);
     }
 
+    pub(crate) fn warn(&self, text: &str) {
+        self.send(&Message::Note { level: Level::Warning, text: text.into() }, None);
+    }
+
+    pub(crate) fn debug(&self, wanted: bool, text: impl FnOnce() -> String) {
+        if wanted {
+            self.send(&Message::Note { level: Level::Debug, text: text() }, None);
+        }
+    }
+
     /// None: the other side has gone, or has become its program.
     pub(super) fn receive(&self) -> Result<Option<(Message, Option<OwnedFd>)>> {
         self.receive_with(RecvFlags::CMSG_CLOEXEC)
@@ -114,7 +133,11 @@ impl Control {
 
     /// Sends what needs the creator, and waits until it is done.
     pub(crate) fn ask(&self, message: &Message) -> Result<()> {
-        self.send(message, None);
+        self.ask_with(message, None)
+    }
+
+    pub(crate) fn ask_with(&self, message: &Message, fd: Option<BorrowedFd>) -> Result<()> {
+        self.send(message, fd);
         match self.wait_for_go() {
             true => Ok(()),
             false => Err(Failure::new(Kind::Gone, "init", "the creator has gone")),

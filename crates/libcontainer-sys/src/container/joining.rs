@@ -47,13 +47,14 @@ impl Joining {
             match message {
                 Message::Born { pid } => self.born(pid, fd)?,
                 Message::Console => self.console = fd,
+                Message::Note { .. } => {}
                 Message::SeccompListener => Agent::tell(self.agent.as_ref(), fd, "running")?,
                 Message::Ready => {
                     self.control.go()?;
                     self.released = true;
                 }
                 Message::Failed(failure) => return Err(failure),
-                Message::MapIds | Message::RuntimeHooks => {
+                Message::MapIds | Message::MapMount { .. } | Message::RuntimeHooks => {
                     return Err(Failure::new(Kind::System, "init", "a joining process asks for what only init needs"));
                 }
             }

@@ -6,20 +6,24 @@
 //! Where namespaces must be entered before a process can be born into them (exec, user namespaces, a pid namespace of others),
 //! a process between enters them and clones the one that stays as the creator's own child (`Control::continue_in_child`).
 
+mod agent;
 mod control;
 mod joining;
 pub(crate) mod namespaces;
+mod notes;
 
 use crate::cgroup::Cgroup;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::init::{InitPlan, JoinPlan, run_container_init, run_joining_process};
 use crate::rootfs::Sources;
-use crate::seccomp::{self, Filter, Listener};
+use crate::seccomp::{self, Filter};
 use crate::spec::{Identity, Process, Rootfs, Spec, UserSpec};
 use crate::sys::clone::{Cloned, clone3};
 use crate::{hooks, user_namespace};
+use agent::Agent;
 pub(crate) use control::{Control, Message, send_to_socket};
 pub use joining::{Joined, Joining};
+pub use notes::{Level, Notes};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -45,6 +49,7 @@ pub struct CreateOptions<'a> {
     pub cgroup: &'a dyn Cgroup,
     pub identity: &'a Identity,
     pub how: Manner,
+    pub notes: Notes,
 }
 
 /// What callers of a runtime may ask for beside the specification.
@@ -72,6 +77,7 @@ pub struct ExecOptions<'a> {
     pub identity: &'a Identity,
     /// As `Manner::preserved_fds`.
     pub preserved_fds: u32,
+    pub notes: Notes,
 }
 
 /// A process that is complete but for its execve. Dropped, it ends by itself: its control socket is gone.
@@ -84,13 +90,14 @@ pub struct Pending {
     pub console: Option<OwnedFd>,
     control: Control,
     agent: Option<Agent>,
+    notes: Notes,
 }
 
 impl Pending {
     /// Lets the process execute its program; comes back when it runs or has failed (it has ended then and wants reaping).
     pub fn start(self) -> Result<Started> {
         self.control.go()?;
-        await_program(&self.control, self.agent.as_ref())?;
+        await_program(&self.control, self.agent.as_ref(), self.notes)?;
         Ok(Started { pid: self.pid, pidfd: self.pidfd, start_time: self.start_time, console: self.console })
     }
 
@@ -119,7 +126,7 @@ pub fn create_parked(options: &CreateOptions, listener: BorrowedFd) -> Result<Pe
 }
 
 /// Releases an init that `create_parked` has parked at the socket `path`; comes back when its program runs or has failed.
-pub fn start_parked(path: &Path, spec: &Spec, identity: &Identity, pid: i32) -> Result<()> {
+pub fn start_parked(path: &Path, spec: &Spec, identity: &Identity, pid: i32, notes: Notes) -> Result<()> {
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socket", "")?;
     let (_dir, address) = short_address(path).context("socket address", path.display())?;
@@ -132,27 +139,25 @@ pub fn start_parked(path: &Path, spec: &Spec, identity: &Identity, pid: i32) -> 
     let control = Control(socket);
     control.go()?;
     let agent = Agent::of(filter(spec)?.as_ref(), identity).map(|agent| Agent { pid, container: pid, ..agent });
-    await_program(&control, agent.as_ref())
+    await_program(&control, agent.as_ref(), notes)
 }
 
 /// Until the socket ends, which says that the program runs.
-fn await_program(control: &Control, agent: Option<&Agent>) -> Result<()> {
+fn await_program(control: &Control, agent: Option<&Agent>, notes: Notes) -> Result<()> {
     loop {
         match control.receive()? {
             None => return Ok(()),
             Some((Message::SeccompListener, fd)) => Agent::tell(agent, fd, "created")?,
+            Some((Message::Note { level, text }, _)) => (notes.tell)(level, &text),
             Some((Message::Failed(failure), _)) => return Err(failure),
             Some(_) => return Err(Failure::new(Kind::System, "start", "init sent something unexpected")),
         }
     }
 }
 
-/// How a child gets into the cgroup: by joining as its first step, or by being born there.
+/// How a child gets into the cgroup: by joining as its first step, and by being born there.
 fn membership(cgroup: &dyn Cgroup) -> Result<(Vec<OwnedFd>, Option<OwnedFd>)> {
-    Ok(match cgroup.birthplace()? {
-        Some(directory) => (Vec::new(), Some(directory)),
-        None => (cgroup.join_files()?, None),
-    })
+    Ok((cgroup.join_files()?, cgroup.birthplace()?))
 }
 
 /// A socket's address holds 107 bytes: it is named through its directory's descriptor, which must live as long.
@@ -191,15 +196,16 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
                 born_into: between.then_some(flags),
                 identity: options.identity,
                 how: options.how,
+                debug: options.notes.debug,
             };
             run_container_init(&plan, theirs)
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let child = if between { await_birth(&ours, &pidfd)? } else { (pid, pidfd) };
+            let child = if between { await_birth(&ours, &pidfd, options.notes)? } else { (pid, pidfd) };
             let agent = Agent::of(filter.as_ref(), options.identity);
             let agent = agent.map(|agent| Agent { pid: child.0, container: child.0, ..agent });
-            await_ready(ours, child, agent, Some(options))
+            await_ready(ours, child, agent, options.notes, Some((options, &sources)))
         }
     }
 }
@@ -207,9 +213,9 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
 /// Clones a process into a running container and waits until it is parked before its program.
 pub fn exec(options: &ExecOptions) -> Result<Pending> {
     let Joining { control, pidfd, agent, .. } = join(options)?;
-    let child = await_birth(&control, &pidfd)?;
+    let child = await_birth(&control, &pidfd, options.notes)?;
     let agent = agent.map(|agent| Agent { pid: child.0, ..agent });
-    await_ready(control, child, agent, None)
+    await_ready(control, child, agent, options.notes, None)
 }
 
 /// As `exec`, without waiting.
@@ -218,25 +224,27 @@ pub fn join(options: &ExecOptions) -> Result<Joining> {
     let filter = if options.privileged { None } else { filter(options.spec)? };
     let (joins, birthplace) = membership(options.cgroup)?;
     let (ours, theirs) = Control::pair()?;
+    let container = pid_of(options.pidfd);
     match clone3(0, birthplace.as_ref().map(AsFd::as_fd)).context("clone3", "exec")? {
         Cloned::Child => {
             drop(ours);
             let plan = JoinPlan {
                 process: options.process,
                 pidfd: options.pidfd,
+                init: container,
                 spec: options.spec,
                 user: options.user,
                 stdio: descriptors(&options.stdio),
                 joins: &joins,
                 seccomp: filter.as_ref(),
                 preserved_fds: options.preserved_fds,
+                debug: options.notes.debug,
             };
             run_joining_process(&plan, theirs)
         }
         Cloned::Parent { pidfd, .. } => {
             drop(theirs);
             let agent = Agent::of(filter.as_ref(), options.identity);
-            let container = pid_of(options.pidfd);
             let agent = agent.map(|agent| Agent { container, joins: true, ..agent });
             Ok(Joining { pidfd, pid: None, console: None, released: false, control: ours, agent })
         }
@@ -267,39 +275,14 @@ fn filter(spec: &Spec) -> Result<Option<Filter>> {
     }
 }
 
-/// Whoever answers for the container's seccomp filter, and what it is told.
-struct Agent {
-    listener: Listener,
-    identity: Identity,
-    pid: i32,
-    container: i32,
-    joins: bool,
-}
-
-impl Agent {
-    fn of(filter: Option<&Filter>, identity: &Identity) -> Option<Self> {
-        let listener = filter?.listener.clone()?;
-        Some(Self { listener, identity: identity.clone(), pid: 0, container: 0, joins: false })
-    }
-
-    fn tell(agent: Option<&Self>, fd: Option<OwnedFd>, status: &str) -> Result<()> {
-        let (Some(agent), Some(fd)) = (agent, fd) else {
-            return Err(Failure::new(Kind::System, "seccomp", "a listener that nobody asked for"));
-        };
-        let state = serde_json::json!({
-            "ociVersion": crate::spec::VERSION,
-            "fds": ["seccompFd"],
-            "pid": agent.pid,
-            "metadata": agent.listener.metadata,
-            "state": agent.identity.state(if agent.joins { "running" } else { status }, agent.container),
-        });
-        control::send_to_socket(Path::new(&agent.listener.path), state.to_string().as_bytes(), fd.as_fd())
-    }
-}
-
 /// The process between has ended; the one that stays.
-fn await_birth(control: &Control, between: &OwnedFd) -> Result<(i32, OwnedFd)> {
-    let received = control.receive();
+fn await_birth(control: &Control, between: &OwnedFd, notes: Notes) -> Result<(i32, OwnedFd)> {
+    let received = loop {
+        match control.receive() {
+            Ok(Some((Message::Note { level, text }, _))) => (notes.tell)(level, &text),
+            received => break received,
+        }
+    };
     let how = reap(between);
     match received? {
         Some((Message::Born { pid }, Some(pidfd))) => Ok((pid, pidfd)),
@@ -313,7 +296,8 @@ fn await_ready(
     control: Control,
     (pid, pidfd): (i32, OwnedFd),
     agent: Option<Agent>,
-    created: Option<&CreateOptions>,
+    notes: Notes,
+    created: Option<(&CreateOptions, &Sources)>,
 ) -> Result<Pending> {
     let mut console = None;
     let served = loop {
@@ -322,17 +306,25 @@ fn await_ready(
                 console = fd;
                 Ok(())
             }
-            Ok(Some((Message::MapIds, _))) => created.map_or(Ok(()), |options| {
+            Ok(Some((Message::MapIds, _))) => created.map_or(Ok(()), |(options, _)| {
                 let linux = &options.spec.linux;
                 user_namespace::map(pid, &linux.uid_mappings, &linux.gid_mappings).and_then(|()| control.go())
             }),
-            Ok(Some((Message::RuntimeHooks, _))) => created.map_or(Ok(()), |options| {
+            Ok(Some((Message::MapMount { at }, fd))) => match (created, fd) {
+                (Some((_, sources)), Some(tree)) => sources.map_inside(at, tree.as_fd()).and_then(|()| control.go()),
+                _ => Err(Failure::new(Kind::System, "init", "no tree whose ids could be mapped")),
+            },
+            Ok(Some((Message::RuntimeHooks, _))) => created.map_or(Ok(()), |(options, _)| {
                 let (all, state) = (&options.spec.hooks, options.identity.state("creating", pid));
                 hooks::run("prestart", &all.prestart, &state)
                     .and_then(|()| hooks::run("createRuntime", &all.create_runtime, &state))
                     .and_then(|()| control.go())
             }),
             Ok(Some((Message::SeccompListener, fd))) => Agent::tell(agent.as_ref(), fd, "creating"),
+            Ok(Some((Message::Note { level, text }, _))) => {
+                (notes.tell)(level, &text);
+                Ok(())
+            }
             Ok(Some((Message::Ready, _))) => break Ok(()),
             Ok(Some((Message::Failed(failure), _))) => Err(failure),
             Ok(Some((Message::Born { .. }, _))) => Err(Failure::new(Kind::System, "init", "born twice")),
@@ -347,7 +339,7 @@ fn await_ready(
         }
     };
     match served.and_then(|()| start_time(pid)) {
-        Ok(start_time) => Ok(Pending { pid, start_time, pidfd, console, control, agent }),
+        Ok(start_time) => Ok(Pending { pid, start_time, pidfd, console, control, agent, notes }),
         Err(failure) => {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             reap(&pidfd);

@@ -56,7 +56,6 @@ pub fn join_by_path(spec: &Spec, netns: Option<BorrowedFd>) -> Result<()> {
             NamespaceKind::Time => LinkNameSpaceType::Time,
             NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
             NamespaceKind::User => LinkNameSpaceType::User,
-            // refused by Spec::check
             NamespaceKind::Mount => LinkNameSpaceType::Mount,
         };
         move_into_link_name_space(fd.as_fd(), Some(kind)).context("setns", &namespace.path)?;

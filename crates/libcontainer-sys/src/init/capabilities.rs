@@ -1,6 +1,6 @@
 //! The five capability sets.
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Result, reason};
 use crate::spec::Capabilities;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
@@ -58,24 +58,25 @@ pub struct Sets {
     permitted: u64,
     inheritable: u64,
     ambient: u64,
+    /// Names that are no capability, or none that the creator has: the specification has the rest given all the same.
+    pub left_out: Vec<String>,
 }
 
 impl Sets {
-    /// None: no capability at all. What the creator itself has not got cannot be given and is left out, as runc does.
+    /// None: no capability at all.
     pub fn parse(capabilities: Option<&Capabilities>) -> Result<Self> {
         let empty = Capabilities::default();
         let capabilities = capabilities.unwrap_or(&empty);
         let own = rustix::thread::capabilities(None).context("capget", "")?.permitted.bits();
+        let mut left_out = Vec::new();
+        let mut mask = |names: &[String]| names.iter().fold(0, |mask, name| mask | bit(name, own, &mut left_out));
         Ok(Self {
-            bounding: mask(&capabilities.bounding)? & own,
-            effective: mask(&capabilities.effective)? & own,
-            permitted: mask(&capabilities.permitted)? & own,
-            inheritable: mask(&capabilities.inheritable)? & own,
-            // the kernel takes only what is permitted and inheritable too; runc passes over the rest as well
-            ambient: mask(&capabilities.ambient)?
-                & mask(&capabilities.inheritable)?
-                & mask(&capabilities.permitted)?
-                & own,
+            bounding: mask(&capabilities.bounding),
+            effective: mask(&capabilities.effective),
+            permitted: mask(&capabilities.permitted),
+            inheritable: mask(&capabilities.inheritable),
+            ambient: mask(&capabilities.ambient),
+            left_out,
         })
     }
 
@@ -90,7 +91,8 @@ impl Sets {
         Ok(())
     }
 
-    pub fn apply(&self) -> Result<()> {
+    /// Gives the ambient ones that could not be raised: those that are not permitted and inheritable too.
+    pub fn apply(&self) -> Result<Vec<String>> {
         let sets = CapabilitySets {
             effective: CapabilitySet::from_bits_retain(self.effective),
             permitted: CapabilitySet::from_bits_retain(self.permitted),
@@ -98,22 +100,23 @@ impl Sets {
         };
         set_capabilities(None, sets).context("capset", "")?;
         clear_ambient_capability_set().context("clear ambient capabilities", "")?;
-        for (number, name) in NAMES.iter().enumerate() {
-            if self.ambient & (1 << number) != 0 {
-                configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)
-                    .context("raise ambient capability", name)?;
+        let mut refused = Vec::new();
+        for (number, name) in NAMES.iter().enumerate().filter(|(number, _)| self.ambient & (1 << number) != 0) {
+            let bit = CapabilitySet::from_bits_retain(1 << number);
+            if let Err(error) = configure_capability_in_ambient_set(bit, true) {
+                refused.push(format!("can't raise ambient capability CAP_{name}: {}", reason(&error.into())));
             }
         }
-        Ok(())
+        Ok(refused)
     }
 }
 
-fn mask(names: &[String]) -> Result<u64> {
-    names.iter().try_fold(0, |mask, name| {
-        let short = name.strip_prefix("CAP_").unwrap_or(name);
-        match NAMES.iter().position(|known| *known == short) {
-            Some(number) => Ok(mask | 1 << number),
-            None => Err(Failure::invalid("capabilities", format!("unknown capability {name:?}"))),
-        }
-    })
+fn bit(name: &str, own: u64, left_out: &mut Vec<String>) -> u64 {
+    let short = name.strip_prefix("CAP_").unwrap_or(name);
+    let known = NAMES.iter().position(|known| *known == short).map(|number| 1 << number);
+    let given = known.filter(|bit| bit & own != 0);
+    if given.is_none() && !left_out.iter().any(|other| other == name) {
+        left_out.push(name.to_owned());
+    }
+    given.unwrap_or(0)
 }

@@ -9,6 +9,7 @@ mod program;
 mod reaper;
 mod scheduling;
 mod security;
+mod stdio;
 pub mod user;
 
 use crate::cgroup::Cgroup;
@@ -41,18 +42,23 @@ pub struct InitPlan<'a> {
     pub born_into: Option<u64>,
     pub identity: &'a Identity,
     pub how: Manner,
+    /// Steps are told.
+    pub debug: bool,
 }
 
 pub struct JoinPlan<'a> {
     pub process: &'a Process,
     /// Of the container's init.
     pub pidfd: BorrowedFd<'a>,
+    pub init: i32,
     pub spec: &'a Spec,
     pub user: Option<&'a UserSpec>,
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
     pub joins: &'a [OwnedFd],
     pub seccomp: Option<&'a Filter>,
     pub preserved_fds: u32,
+    /// Steps are told.
+    pub debug: bool,
 }
 
 /// Never returns: the program runs, or the failure has been told.
@@ -71,6 +77,7 @@ pub fn run_joining_process(plan: &JoinPlan, control: Control) -> ! {
 /// `Ok` carries the failure of execve: on success there is nobody to return to.
 fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     let spec = plan.spec;
+    control.debug(plan.debug, || "nsexec container setup".into());
     leave_creator(plan.joins)?;
     scheduling::reset_affinity();
     limits::set_oom_score_adj(spec.process.oom_score_adj)?;
@@ -79,6 +86,7 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
         limits::raise_rlimits(&spec.process.rlimits)?;
         control.continue_in_child(flags)?;
     }
+    control.debug(plan.debug, || "child process in init()".into());
     rustix::process::setsid().context("setsid", "")?;
     if spec.has_new(NamespaceKind::User) {
         control.ask(&Message::MapIds)?;
@@ -104,9 +112,17 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     }
     let layout = if plan.reaper { Layout::read() } else { None };
     let (rootfs, sources, cgroup, no_pivot) = (plan.rootfs, plan.sources, plan.cgroup, plan.how.no_pivot);
-    let entry = rootfs::Entry { spec, rootfs, sources, cgroup, no_pivot };
+    let map_ids = |at: usize, tree: BorrowedFd| control.ask_with(&Message::MapMount { at }, Some(tree));
+    let entry = rootfs::Entry { spec, rootfs, sources, cgroup, no_pivot, map_ids: &map_ids };
     let console = rootfs::enter(&entry, || run_creation_hooks(plan, control))?;
-    let channel = Channel { control, listener: plan.listener, preserved_fds: plan.how.preserved_fds };
+    control.debug(plan.debug, || "init: in the container's root".into());
+    let channel = Channel {
+        control,
+        listener: plan.listener,
+        preserved_fds: plan.how.preserved_fds,
+        debug: plan.debug,
+        pinned: !spec.linux.resources.cpu.cpus.is_empty(),
+    };
     let mut prepared = prepare(&spec.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
     prepared.personality = spec.linux.personality.as_ref();
     prepared.hooks = Some((&spec.hooks.start_container, plan.identity));
@@ -140,8 +156,10 @@ fn own_pid() -> i32 {
 fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     let affinity = plan.process.exec_cpu_affinity.as_ref();
     let initial = affinity.map(|affinity| affinity.initial.as_str()).filter(|list| !list.is_empty());
+    control.debug(plan.debug, || "nsexec container setup".into());
     if let Some(list) = initial {
         scheduling::set_affinity(list, "/process/execCPUAffinity/initial")?;
+        control.debug(plan.debug, || format!("nsexec: affinity: {:#x}", scheduling::affinity_mask()));
     }
     let stdio = plan.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
     let kept: Vec<RawFd> = stdio.chain([control.as_fd().as_raw_fd()]).chain(preserved(plan.preserved_fds)).collect();
@@ -155,24 +173,48 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     }
     limits::set_oom_score_adj(plan.process.oom_score_adj)?;
     limits::raise_rlimits(&plan.process.rlimits)?;
+    let root = root_among_others(plan)?;
     move_into_thread_name_spaces(plan.pidfd, namespaces::joined(plan.spec)).map_err(|error| match error {
         rustix::io::Errno::SRCH => Failure::new(Kind::Gone, "setns", "the container is not running"),
         error => Failure::io("setns", "namespaces of the container", error),
     })?;
+    if let Some(root) = root {
+        rustix::process::fchdir(root).context("fchdir", "root")?;
+        rustix::process::chroot(".").context("chroot", "")?;
+    }
     exec::close_all_but(&kept).context("close", "ways into the container")?;
     control.continue_in_child(0)?;
+    control.debug(plan.debug, || "child process in init()".into());
     rustix::process::setsid().context("setsid", "")?;
     if plan.spec.namespace(NamespaceKind::User).is_some() {
         become_root()?;
     }
     let console = if plan.process.terminal { Some(own_console()?) } else { None };
-    let channel = Channel { control, listener: None, preserved_fds: plan.preserved_fds };
+    let channel = Channel {
+        control,
+        listener: None,
+        preserved_fds: plan.preserved_fds,
+        debug: plan.debug,
+        pinned: !plan.spec.linux.resources.cpu.cpus.is_empty(),
+    };
     let mut prepared = prepare(plan.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
     prepared.personality = plan.spec.linux.personality.as_ref();
     if let Some(affinity) = affinity.filter(|affinity| !affinity.last.is_empty()) {
         scheduling::set_affinity(&affinity.last, "/process/execCPUAffinity/final")?;
     }
+    control.debug(plan.debug, || "setns_init: about to exec".into());
     Ok(prepared.execute(control))
+}
+
+/// The root of a container in a mount namespace that is not its own: to enter the namespace is not to enter the root.
+fn root_among_others(plan: &JoinPlan) -> Result<Option<OwnedFd>> {
+    if plan.spec.has_new(NamespaceKind::Mount) {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/root", plan.init);
+    openat(CWD, path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context("open", path)
+        .map(Some)
 }
 
 /// Of a user namespace.
@@ -206,6 +248,9 @@ struct Channel<'a> {
     control: &'a Control,
     listener: Option<BorrowedFd<'a>>,
     preserved_fds: u32,
+    debug: bool,
+    /// As `scheduling::apply` has it.
+    pinned: bool,
 }
 
 /// Of a variable that stands there more than once the last counts.
@@ -224,6 +269,7 @@ struct Prepared<'a> {
     hooks: Option<(&'a [Hook], &'a Identity)>,
     personality: Option<&'a Personality>,
     preserved_fds: u32,
+    debug: bool,
 }
 
 /// From inside the container's root to the moment before execve; parks there until the creator says go.
@@ -246,19 +292,22 @@ fn prepare<'a>(
     if let Some(console) = &console {
         control.send(&Message::Console, Some(console.master.as_fd()));
     }
-    place_stdio(stdio, console, process, &identity)?;
+    stdio::place(stdio, console, process, &identity)?;
     let kept = [Some(control.as_fd()), channel.listener].map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd()));
     exec::close_all_but(&kept.into_iter().chain(preserved(channel.preserved_fds)).collect::<Vec<_>>())
         .context("close", "descriptors of the creator")?;
-    scheduling::apply(process)?;
+    scheduling::apply(process, channel.pinned)?;
     security::set_exec_label(process)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context("prctl", "no_new_privs")?;
     } else if let Some(filter) = seccomp {
         // needs CAP_SYS_ADMIN, which is about to go
-        load_filter(filter, control)?;
+        load_filter(filter, control, channel.debug)?;
     }
     let wanted = capabilities::Sets::parse(process.capabilities.as_ref())?;
+    if !wanted.left_out.is_empty() {
+        control.warn(&format!("ignoring unknown or unavailable capabilities: [{}]", wanted.left_out.join(" ")));
+    }
     wanted.drop_bounding()?;
     let entered = program::enter_directory(&process.cwd);
     prctl::set_keep_caps(true).context("prctl", "keep capabilities")?;
@@ -269,11 +318,14 @@ fn prepare<'a>(
         // a directory that only the user may enter (a FUSE mount of his)
         program::enter_directory(&process.cwd)?;
     }
-    wanted.apply()?;
+    wanted.apply()?.iter().for_each(|warning| control.warn(warning));
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
     let program = program::Program::find(&process.args, &env)?;
+    // its end, at execve, says that the program runs
+    control.debug(channel.debug, || "init: closing the pipe to signal completion".into());
     control.send(&Message::Ready, None);
     if let Some(listener) = channel.listener {
+        signal::end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]).context("sigaction", "")?;
         control.hand_over(listener)?;
     }
     if !control.wait_for_go() {
@@ -285,6 +337,7 @@ fn prepare<'a>(
         hooks: None,
         personality: None,
         preserved_fds: channel.preserved_fds,
+        debug: channel.debug,
     })
 }
 
@@ -306,7 +359,7 @@ impl Prepared<'_> {
             scheduling::set_personality(personality)?;
         }
         exec::keep_over_exec(preserved(self.preserved_fds)).context("fcntl", "preserved descriptors")?;
-        self.seccomp.map_or(Ok(()), |filter| load_filter(filter, control))?;
+        self.seccomp.map_or(Ok(()), |filter| load_filter(filter, control, self.debug))?;
         if let Some((hooks, identity)) = self.hooks.filter(|(hooks, _)| !hooks.is_empty()) {
             // as the program itself: under its filter, with its environment unless they have their own
             hooks::run_with("startContainer", hooks, &identity.state("created", own_pid()), self.program.env())?;
@@ -315,47 +368,11 @@ impl Prepared<'_> {
     }
 }
 
-fn load_filter(filter: &Filter, control: &Control) -> Result<()> {
+fn load_filter(filter: &Filter, control: &Control, debug: bool) -> Result<()> {
+    control.debug(debug, || format!("seccomp filter flags: {}", filter.flags));
     let listener = crate::sys::seccomp::load(&filter.program, filter.flags).context("load", "seccomp filter")?;
     if let Some(listener) = listener {
         control.send(&Message::SeccompListener, Some(listener.as_fd()));
-    }
-    Ok(())
-}
-
-/// A pipe belongs to whoever writes into it, so that /dev/stdout can be opened again by a user other than root. Nothing
-/// else changes hands: the host's /dev/null would (runc had that), or a file somebody redirected to.
-fn give_pipe(fd: BorrowedFd, uid: u32) {
-    let kind = rustix::fs::fstat(fd).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode));
-    if matches!(kind, Ok(rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket)) {
-        let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
-    }
-}
-
-/// Descriptors 0, 1 and 2.
-fn place_stdio(
-    stdio: Option<[BorrowedFd; 3]>,
-    console: Option<rootfs::Console>,
-    process: &Process,
-    identity: &user::Identity,
-) -> Result<()> {
-    let Some(console) = console else {
-        let stdio = stdio.ok_or_else(|| Failure::invalid("stdio", "neither a terminal nor descriptors were given"))?;
-        for (number, fd) in stdio.into_iter().enumerate() {
-            give_pipe(fd, identity.uid);
-            exec::place_fd(fd, number as RawFd, true).context("dup", "stdio")?;
-        }
-        return Ok(());
-    };
-    for number in 0..3 {
-        exec::place_fd(console.peer.as_fd(), number, true).context("dup", "terminal")?;
-    }
-    prctl::set_controlling_terminal(0).context("set controlling terminal", "")?;
-    rustix::fs::fchown(&console.peer, Some(rustix::fs::Uid::from_raw(identity.uid)), None)
-        .context("chown", "terminal")?;
-    if let Some(size) = process.console_size {
-        let size = rustix::termios::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(&console.master, size).context("set terminal size", "")?;
     }
     Ok(())
 }

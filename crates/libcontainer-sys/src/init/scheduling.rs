@@ -26,9 +26,20 @@ const FLAGS: [(&str, u64); 7] = [
 
 const CLASSES: [(&str, i32); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
 
-pub fn apply(process: &Process) -> Result<()> {
+/// `pinned`: the cgroup has a list of CPUs.
+pub fn apply(process: &Process, pinned: bool) -> Result<()> {
     if let Some(scheduler) = &process.scheduler {
-        scheduling::set_policy(&attributes(scheduler)?).context("sched_setattr", &scheduler.policy)?;
+        scheduling::set_policy(&attributes(scheduler)?).map_err(|error| {
+            let failure = Failure::io("sched_setattr", &scheduler.policy, error);
+            match failure.errno {
+                // a deadline is kept on all CPUs or none
+                Some(libc::EPERM) if pinned => {
+                    let message = format!("process scheduler can't be used together with AllowedCPUs: {failure}");
+                    Failure { message, ..failure }
+                }
+                _ => failure,
+            }
+        })?;
     }
     if let Some(io) = &process.io_priority {
         let class = known(&CLASSES, &io.class, "/process/ioPriority/class")?;
@@ -65,6 +76,12 @@ pub fn reset_affinity() {
     (0..rustix::thread::CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
     // a wish: the kernel takes what there is
     let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
+/// Of the first 64 CPUs those that the caller may run on.
+pub fn affinity_mask() -> u64 {
+    let cpus = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    (0..64).filter(|cpu| cpus.is_set(*cpu)).fold(0, |mask, cpu| mask | 1 << cpu)
 }
 
 /// A list as `0-3,7`.

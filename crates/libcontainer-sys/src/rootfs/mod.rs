@@ -1,10 +1,16 @@
 //! The root filesystem of a container, built inside its own new mount namespace: nothing of it is ever mounted on the host.
 //!
-//! Order: sources of binds are opened by the creator; then, in the new namespace, everything is made private, the root is attached, the mounts follow in the order of the configuration, then devices, sysctls, masks, and pivot_root.
+//! Order: sources of binds are opened by the creator; then, in the new namespace, everything is made private, the root is attached,
+//! the mounts follow in the order of the configuration, then devices, sysctls, masks, and pivot_root.
+//!
+//! In a mount namespace of others, or the host's, which only the command line of the runtime allows, all is mounted there, and the
+//! process moves to its root by chroot.
 
+mod bind;
 mod cgroups;
 mod copy_up;
 mod devices;
+mod enter;
 mod masks;
 pub mod options;
 pub mod overlay;
@@ -18,8 +24,8 @@ use crate::sys::mount::{MountAttr, RDONLY, mount_setattr};
 use options::MountOptions;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 #[cfg(feature = "layer")]
@@ -41,17 +47,23 @@ pub struct Entry<'a> {
     pub sources: &'a Sources,
     pub cgroup: &'a dyn Cgroup,
     pub no_pivot: bool,
+    /// Maps the ids of a bind (by its place in the mounts) that was found in the root: the creator must do it.
+    pub map_ids: &'a dyn Fn(usize, BorrowedFd) -> Result<()>,
 }
 
 /// Builds the root and moves into it; `before_pivot` is called when everything stands and the host's files can still be
 /// reached. Gives the terminal's ends when one was asked for.
 pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result<Option<Console>> {
     let spec = entry.spec;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make private", "/")?;
+    let in_user_namespace = spec.namespace(NamespaceKind::User).is_some();
+    let own_mounts = spec.has_new(NamespaceKind::Mount);
+    if own_mounts {
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make private", "/")?;
+    }
     let root = attach_root(entry)?;
     let mut dev_is_bind = false;
     let mut read_only_dev = None;
-    for (mount, bind) in spec.mounts.iter().zip(&entry.sources.binds) {
+    for (at, (mount, bind)) in spec.mounts.iter().zip(&entry.sources.binds).enumerate() {
         let mut options = MountOptions::parse(&mount.options)?;
         let is_dev = mount.destination.trim_end_matches('/') == "/dev";
         dev_is_bind |= is_dev && bind.is_some();
@@ -61,10 +73,13 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
             read_only_dev = Some(&mount.destination);
         }
         match bind {
-            Some(Bind::Tree(source)) => attach_bind(root.as_fd(), mount, &options, source)?,
+            Some(Bind::Tree(source)) => attach_bind(root.as_fd(), mount, &options, source, in_user_namespace)?,
             Some(Bind::Inside { path, recursive, ids }) => {
-                let source = sources::open_inside(root.as_fd(), path, *recursive, ids.as_ref())?;
-                attach_bind(root.as_fd(), mount, &options, &source)?;
+                let source = sources::open_inside(root.as_fd(), path, *recursive)?;
+                if ids.is_some() {
+                    (entry.map_ids)(at, source.as_fd())?;
+                }
+                attach_bind(root.as_fd(), mount, &options, &source, false)?;
             }
             None if mount.kind == "cgroup" || mount.kind == "cgroup2" => {
                 cgroups::mount(root.as_fd(), mount, &options, entry.cgroup)?;
@@ -75,8 +90,7 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
     let console = if spec.process.terminal { Some(open_console(root.as_fd())?) } else { None };
     if !dev_is_bind {
         // nodes cannot be made in a user namespace
-        let by_bind = spec.namespace(NamespaceKind::User).is_some();
-        devices::make_all(root.as_fd(), &spec.linux.devices, console.as_ref(), by_bind)?;
+        devices::make_all(root.as_fd(), &spec.linux.devices, console.as_ref(), in_user_namespace)?;
     }
     if let Some(place) = read_only_dev {
         let dev = open_in_root(root.as_fd(), place).context("open", place)?;
@@ -88,17 +102,18 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
     masks::mask(root.as_fd(), &spec.linux.masked_paths)?;
     // made now, while the root can be written; what cannot be made is told by whoever goes there
     let _ = make_target(root.as_fd(), &spec.process.cwd, Want::Directory);
+    rustix::process::fchdir(&root).context("fchdir", "root")?;
     before_pivot()?;
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         mount_setattr(root.as_fd(), false, &MountAttr { set: RDONLY, ..MountAttr::default() })
             .context("make read-only", "/")?;
     }
-    if entry.no_pivot {
-        move_over(root.as_fd())?
-    } else {
-        pivot(root.as_fd())?
+    match (own_mounts, entry.no_pivot) {
+        (true, false) => enter::pivot(root.as_fd())?,
+        (true, true) => enter::move_over(root.as_fd())?,
+        (false, _) => enter::change_root()?,
     }
-    set_root_propagation(&spec.linux.rootfs_propagation)?;
+    enter::set_propagation(&spec.linux.rootfs_propagation)?;
     Ok(console)
 }
 
@@ -128,15 +143,15 @@ fn attach(mount: BorrowedFd, target: BorrowedFd) -> rustix::io::Result<()> {
     move_mount(mount, "", target, "", flags)
 }
 
-fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: &OwnedFd) -> Result<()> {
+fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: &OwnedFd, locked: bool) -> Result<()> {
     let kind = FileType::from_raw_mode(fstat(source).context("stat", &mount.source)?.st_mode);
     let want = if kind == FileType::Directory { Want::Directory } else { Want::File };
     if let Some((propagation, recursive)) = options.propagation.or(Some((libc::MS_PRIVATE, true))) {
         mount_setattr(source.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
             .context("set propagation of", &mount.source)?;
     }
-    if options.attr != MountAttr::default() {
-        mount_setattr(source.as_fd(), false, &options.attr).context("set attributes of", &mount.source)?;
+    if options.attr != MountAttr::default() || options.atime_asked {
+        bind::set_attributes(source.as_fd(), options, locked).context("set attributes of", &mount.source)?;
     }
     if options.recursive_attr != MountAttr::default() {
         mount_setattr(source.as_fd(), true, &options.recursive_attr).context("set attributes below", &mount.source)?;
@@ -325,36 +340,4 @@ fn sysctl_path(key: &str, spec: &Spec) -> Result<String> {
         return Ok(path);
     }
     Err(Failure::invalid("sysctl", format!("sysctl {key:?} is not in a separate kernel namespace")))
-}
-
-/// For a root that cannot be pivoted away from: the new one already lies over it, and the process moves there.
-fn move_over(root: BorrowedFd) -> Result<()> {
-    rustix::process::fchdir(root).context("fchdir", "root")?;
-    rustix::process::chroot(".").context("chroot", "")?;
-    rustix::process::chdir("/").context("chdir", "/")
-}
-
-fn pivot(root: BorrowedFd) -> Result<()> {
-    rustix::process::fchdir(root).context("fchdir", "root")?;
-    // the old root comes to lie over the new one at the same place, and is taken off
-    rustix::process::pivot_root(".", ".").context("pivot_root", "")?;
-    unmount(".", UnmountFlags::DETACH).context("umount", "old root")?;
-    rustix::process::chdir("/").context("chdir", "/")
-}
-
-fn set_root_propagation(name: &str) -> Result<()> {
-    let (recursive, name) = match name.strip_prefix('r') {
-        Some(rest) if ["shared", "slave", "private", "unbindable"].contains(&rest) => (true, rest),
-        _ => (false, name),
-    };
-    if name.is_empty() || name == "private" {
-        return Ok(());
-    }
-    let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", "/")?;
-    mount_setattr(
-        root.as_fd(),
-        recursive,
-        &MountAttr { propagation: options::propagation(name), ..MountAttr::default() },
-    )
-    .context("set propagation of", "/")
 }

@@ -6,7 +6,7 @@ use crate::sys::mount::{
 };
 
 /// Those that are not the filesystem's own.
-pub const NAMES: [&str; 55] = [
+pub const NAMES: [&str; 56] = [
     "async",
     "atime",
     "bind",
@@ -29,6 +29,7 @@ pub const NAMES: [&str; 55] = [
     "rdev",
     "rdiratime",
     "relatime",
+    "remount",
     "rexec",
     "ridmap",
     "rnoatime",
@@ -70,6 +71,10 @@ pub struct MountOptions {
     pub recursive: bool,
     /// Of the mount itself.
     pub attr: MountAttr,
+    /// One of `noatime`, `nodiratime`, `relatime`, `strictatime` stands there: the others give way.
+    pub atime_asked: bool,
+    /// `mount --bind -o remount`: what is not asked for stays.
+    pub remount: bool,
     /// Of it and all below it (`rro`, `rnosuid`, …).
     pub recursive_attr: MountAttr,
     /// MS_PRIVATE and the like, with its recursion.
@@ -101,6 +106,7 @@ impl MountOptions {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "defaults" | "" | "async" | "nouser" | "noauto" | "user" | "auto" => {}
+            "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
             "private" | "slave" | "shared" | "unbindable" => self.propagation = Some((propagation(option), false)),
             "rprivate" | "rslave" | "rshared" | "runbindable" => {
@@ -110,6 +116,7 @@ impl MountOptions {
             "ridmap" => self.id_map = Some(IdMap::Recursive),
             _ => {
                 if let Some(change) = attribute(option) {
+                    self.atime_asked |= ["noatime", "nodiratime", "relatime", "strictatime"].contains(&option);
                     apply(&mut self.attr, change);
                 } else if let Some(change) = option.strip_prefix('r').and_then(attribute) {
                     apply(&mut self.recursive_attr, change);

@@ -41,6 +41,14 @@ impl Sources {
         let binds = binds.map(|(at, mount)| bind(spec, at, mount, root_path)).collect::<Result<_>>()?;
         Ok(Self { root, binds })
     }
+
+    /// What init cannot do in a user namespace: maps the ids of the tree that it has found for the mount `at`.
+    pub fn map_inside(&self, at: usize, tree: BorrowedFd) -> Result<()> {
+        match self.binds.get(at) {
+            Some(Some(Bind::Inside { path, ids: Some(ids), .. })) => map_ids(tree, ids).context("map the ids of", path),
+            _ => Err(Failure::invalid("mount", format!("/mounts/{at}: has no ids to be mapped"))),
+        }
+    }
 }
 
 fn bind(spec: &Spec, at: usize, mount: &Mount, root: Option<&str>) -> Result<Option<Bind>> {
@@ -61,22 +69,21 @@ fn bind(spec: &Spec, at: usize, mount: &Mount, root: Option<&str>) -> Result<Opt
         return Ok(Some(Bind::Inside { path: path.to_owned(), recursive: options.recursive, ids }));
     }
     let tree = bind_source(&mount.source, &mount.subpath, options.recursive)?;
-    map_ids(&tree, ids.as_ref()).context("map the ids of", &mount.source)?;
+    if let Some(ids) = &ids {
+        map_ids(tree.as_fd(), ids).context("map the ids of", &mount.source)?;
+    }
     Ok(Some(Bind::Tree(tree)))
 }
 
 /// Links in the root lead nowhere outside of it.
-pub fn open_inside(root: BorrowedFd, path: &str, recursive: bool, ids: Option<&(OwnedFd, IdMap)>) -> Result<OwnedFd> {
+pub fn open_inside(root: BorrowedFd, path: &str, recursive: bool) -> Result<OwnedFd> {
     let found = open_in_root(root, path).context("open bind source", path)?;
-    let tree = clone_tree(Some(found.as_fd()), c"", recursive).context("open bind source", path)?;
-    map_ids(&tree, ids).context("map the ids of", path)?;
-    Ok(tree)
+    clone_tree(Some(found.as_fd()), c"", recursive).context("open bind source", path)
 }
 
-fn map_ids(tree: &OwnedFd, ids: Option<&(OwnedFd, IdMap)>) -> std::io::Result<()> {
-    let Some((namespace, reach)) = ids else { return Ok(()) };
+fn map_ids(tree: BorrowedFd, (namespace, reach): &(OwnedFd, IdMap)) -> std::io::Result<()> {
     let attr = MountAttr { set: IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), *reach == IdMap::Recursive, &attr)
+    mount_setattr(tree, *reach == IdMap::Recursive, &attr)
 }
 
 /// A detached copy of the tree at `path`, or of what `subpath` is in it: looked up by the kernel below `path`, as a

@@ -2,11 +2,11 @@
 
 use super::args::{Args, Known};
 use super::state::{State, make_directory, now, start_socket};
-use super::{foreground, lifecycle};
+use super::{foreground, lifecycle, log};
 use crate::cgroup::{self, Cgroup};
-use crate::container::{self, CreateOptions, Manner, Pending, Stdio};
-use crate::failure::{Context, Failure, Result};
-use crate::spec::{self, DeviceRule, Identity, Rootfs, Spec};
+use crate::container::{self, CreateOptions, Level, Manner, Pending, Stdio};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::spec::{self, DeviceRule, Identity, Memory, Rootfs, Spec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,9 +38,10 @@ struct Request {
 
 pub fn create(root: &Path, words: Vec<String>) -> Result<i32> {
     let request = read(words)?;
-    let dir = make_directory(root, &request.id)?;
+    let dir = claim(root, &request)?;
     let undo = |failure| {
         let _ = request.group.remove();
+        lifecycle::unmount_root(&request.spec, &request.bundle);
         let _ = fs::remove_dir_all(&dir);
         lifecycle::run_poststop(&request.spec, &request.identity);
         failure
@@ -73,12 +74,13 @@ fn end(pending: Pending) {
 
 pub fn run(root: &Path, words: Vec<String>) -> Result<i32> {
     let request = read(words)?;
-    let dir = make_directory(root, &request.id)?;
+    let dir = claim(root, &request)?;
     let outcome = run_in(&dir, &request);
     // a detached container stays, with what `delete` needs
     let stays = outcome.is_ok() && (request.args.has("detach") || request.args.has("keep"));
     if !stays {
         lifecycle::remove(root, &request.id, request.group.as_ref())?;
+        lifecycle::unmount_root(&request.spec, &request.bundle);
         lifecycle::run_poststop(&request.spec, &request.identity);
     }
     outcome
@@ -115,11 +117,13 @@ fn read(words: Vec<String>) -> Result<Request> {
     let bytes = fs::read(&path).context("read", path.display())?;
     let (config, mut spec): (_, Spec) = spec::read(&bytes, &path.display().to_string())?;
     spec.check()?;
+    warn_of_ignored(&spec.linux.resources.memory);
     let identity = Identity {
         id: id.clone(),
         bundle: bundle.to_string_lossy().into_owned(),
         annotations: spec.annotations.clone(),
     };
+    strip_root(&mut spec, &bundle);
     spec.linux.cgroups_path = cgroup_path(&spec.linux.cgroups_path, &id)?;
     let rules = &mut spec.linux.resources.devices;
     if rules.is_empty() {
@@ -128,6 +132,43 @@ fn read(words: Vec<String>) -> Result<Request> {
     }
     let group = cgroup::open(&spec.linux.cgroups_path)?;
     Ok(Request { id, bundle, config, spec, identity, how, group, args })
+}
+
+/// The specification has no more use for them, and documents of before it should still run.
+pub fn warn_of_ignored(memory: &Memory) {
+    if memory.kernel.or(memory.kernel_tcp).is_some_and(|limit| limit != 0) {
+        let text = "/linux/resources/memory/kernel is ignored: Linux 5.16 has removed the limits of kernel memory";
+        log::tell(Level::Warning, text);
+    }
+}
+
+/// Callers may write mount points as paths of the host.
+fn strip_root(spec: &mut Spec, bundle: &Path) {
+    let Some(root) = spec.root_in(bundle) else { return };
+    for mount in &mut spec.mounts {
+        if let Ok(inside) = Path::new(&mount.destination).strip_prefix(&root) {
+            mount.destination = format!("/{}", inside.display());
+        }
+    }
+}
+
+/// The id and the cgroup.
+fn claim(root: &Path, request: &Request) -> Result<PathBuf> {
+    let dir = make_directory(root, &request.id)?;
+    refuse_taken(request.group.as_ref(), &request.spec.linux.cgroups_path).inspect_err(|_| {
+        let _ = fs::remove_dir(&dir);
+    })?;
+    Ok(dir)
+}
+
+/// A cgroup of somebody else's: this container's limits would be his too, and with the container it would go.
+fn refuse_taken(group: &dyn Cgroup, path: &str) -> Result<()> {
+    let taken = |what: &str| Err(Failure::new(Kind::Conflict, "cgroup", format!("container's cgroup {what}: {path}")));
+    if !group.pids()?.is_empty() {
+        return taken("is not empty");
+    }
+    // whoever joins it would not run, and could not be killed
+    if group.is_frozen()? { taken("unexpectedly frozen") } else { Ok(()) }
 }
 
 /// Those that were asked for, and those that a service manager passes.
@@ -163,13 +204,9 @@ fn cgroup_path(asked: &str, id: &str) -> Result<String> {
 fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
     let (spec, group) = (&request.spec, request.group.as_ref());
     spec.check()?;
-    let path = spec.root.as_ref().map(|root| request.bundle.join(&root.path)).unwrap_or_default();
+    let path = spec.root_in(&request.bundle).unwrap_or_default();
     let path = path.to_str().ok_or_else(|| Failure::invalid("root", "/root/path is not UTF-8"))?;
     group.create()?;
-    if !group.pids()?.is_empty() {
-        let message = format!("the cgroup {} has processes already", spec.linux.cgroups_path);
-        return Err(Failure::new(crate::failure::Kind::Conflict, "cgroup", message));
-    }
     group.set(&spec.linux.resources)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let options = CreateOptions {
@@ -185,6 +222,7 @@ fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
         cgroup: group,
         identity: &request.identity,
         how: request.how,
+        notes: log::notes(),
     };
     match listener {
         Some(listener) => container::create_parked(&options, listener),

@@ -2,7 +2,7 @@
 
 use super::args::{Args, Known};
 use super::state::{State, Status};
-use super::{create, foreground};
+use super::{create, foreground, log};
 use crate::cgroup::{self, Cgroup};
 use crate::container::{self, ExecOptions, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -72,6 +72,7 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
         cgroup: group.as_ref(),
         identity: &state.identity(),
         preserved_fds: create::preserved_fds(&args)?,
+        notes: log::notes(),
     })?;
     create::write_pid_file(args.value("pid-file"), pending.pid)?;
     create::send_pidfd(args.value("pidfd-socket"), &pending)?;
@@ -96,7 +97,7 @@ fn group(state: &State, args: &Args) -> Result<Box<dyn Cgroup>> {
         if path.is_empty() || path.split('/').any(|part| part == "..") {
             return Err(Failure::invalid(
                 "exec",
-                format!("bad sub cgroup path: --cgroup {word:?} is not below the container's"),
+                format!("bad sub cgroup path: --cgroup: {path} is not a sub cgroup path"),
             ));
         }
         below.push((controllers, path));
@@ -148,6 +149,10 @@ fn process(args: &Args, spec: &Spec) -> Result<Process> {
         for cap in caps {
             for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
                 set.push(cap.to_owned());
+            }
+            // the kernel takes no ambient capability that is not inheritable, which this option makes none
+            if !sets.inheritable.is_empty() {
+                sets.ambient.push(cap.to_owned());
             }
         }
     }

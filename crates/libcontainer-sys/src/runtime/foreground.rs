@@ -19,6 +19,13 @@ pub fn start_and_wait(
     // before the program can end: its SIGCHLD is to be waited for
     signal::block_all();
     let pidfd = pending.pidfd.try_clone().context("dup", "pidfd")?;
+    if let Some(master) = pending.console.as_ref().filter(|_| own_console) {
+        // before anything is written: lines are ended by our own terminal alone
+        let mut inner = tcgetattr(master).context("attributes of", "terminal")?;
+        inner.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(master, OptionalActions::Now, &inner).context("set attributes of", "terminal")?;
+        resize(master);
+    }
     let started = match pending.start() {
         Ok(started) => started,
         Err(failure) => {
@@ -52,9 +59,6 @@ pub fn start_and_wait(
 }
 
 fn wait(started: &Started, master: Option<&OwnedFd>) -> i32 {
-    if let Some(master) = master {
-        resize(master);
-    }
     loop {
         match signal::wait_any() {
             Ok(libc::SIGCHLD) => {
@@ -93,14 +97,10 @@ struct Terminal {
 impl Terminal {
     /// Threads from here on: nothing is cloned any more.
     fn relay(master: &OwnedFd) -> Result<Terminal> {
-        let mut inner = tcgetattr(master).context("attributes of", "terminal")?;
-        inner.output_modes.remove(OutputModes::ONLCR);
-        tcsetattr(master, OptionalActions::Now, &inner).context("set attributes of", "terminal")?;
         let saved = tcgetattr(std::io::stdin()).ok();
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
-            // lines are ended by this terminal alone, and the container's passes them on as they are
             raw.output_modes.insert(OutputModes::OPOST);
             tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).context("set raw mode of", "stdin")?;
         }

@@ -1,6 +1,7 @@
 //! `start`, `kill`, `delete`, `pause`, `resume`.
 
 use super::args::Args;
+use super::log;
 use super::state::{State, Status, check_id, directory, start_socket};
 use crate::cgroup::Cgroup;
 use crate::container;
@@ -9,6 +10,7 @@ use crate::hooks;
 use crate::spec::{Identity, NamespaceKind, Spec};
 use crate::sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::pidfd_send_signal;
 use rustix::time::Timespec;
 use std::fs;
@@ -24,7 +26,7 @@ pub fn start(root: &Path, words: Vec<String>) -> Result<i32> {
         status => return Err(wrong_status("start", id, status)),
     }
     let socket = start_socket(root, id);
-    let result = container::start_parked(&socket, &state.spec()?, &state.identity(), state.pid);
+    let result = container::start_parked(&socket, &state.spec()?, &state.identity(), state.pid, log::notes());
     fs::remove_file(&socket).context("remove", socket.display())?;
     result?;
     run_poststart(&state.spec()?, &state.identity(), state.pid).inspect_err(|_| {
@@ -146,6 +148,7 @@ pub fn delete(root: &Path, words: Vec<String>) -> Result<i32> {
         _ => {}
     }
     remove(root, id, state.group()?.as_ref())?;
+    unmount_root(&state.spec()?, &state.bundle);
     run_poststop(&state.spec()?, &state.identity());
     Ok(0)
 }
@@ -169,6 +172,13 @@ pub fn remove(root: &Path, id: &str, group: &dyn Cgroup) -> Result<()> {
     group.remove()?;
     let dir = directory(root, id);
     fs::remove_dir_all(&dir).context("remove", dir.display())
+}
+
+/// In a mount namespace of its own everything has gone with the container; in the host's it has not.
+pub fn unmount_root(spec: &Spec, bundle: &Path) {
+    if let (None, Some(path)) = (spec.namespace(NamespaceKind::Mount), spec.root_in(bundle)) {
+        let _ = unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
 }
 
 fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {

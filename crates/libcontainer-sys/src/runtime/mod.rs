@@ -12,13 +12,13 @@ mod exec;
 mod foreground;
 mod inspect;
 mod lifecycle;
+mod log;
 mod seal;
 mod state;
 mod update;
 
 use crate::failure::{Failure, Kind, Result};
 use args::Args;
-use std::io::Write;
 use std::path::Path;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -52,17 +52,18 @@ caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
 pub fn main(words: Vec<String>) -> i32 {
     // inherited by what is cloned: nobody in a container may look into a process on its way there (CVE-2016-9962)
     if let Err(error) = crate::sys::prctl::set_dumpable(false) {
-        return report(None, &Failure::io("prctl", "not dumpable", error));
+        return report(&Failure::io("prctl", "not dumpable", error));
     }
     let mut global = match Args::parse_global(words) {
         Ok(global) => global,
-        Err(failure) => return report(None, &failure),
+        Err(failure) => return report(&failure),
     };
+    log::set_up(&global);
     let is_exec = global.rest.first().is_some_and(|command| command == "exec");
     match dispatch(&mut global) {
         Ok(code) => code,
         Err(failure) => {
-            let code = report(Some(&global), &failure);
+            let code = report(&failure);
             // an exit code of the program's own must not be taken for it
             if is_exec { 255 } else { code }
         }
@@ -87,6 +88,10 @@ fn dispatch(global: &mut Args) -> Result<i32> {
         println!("{USAGE}");
         return Ok(if global.has("help") { 0 } else { 1 });
     };
+    if words.first().is_some_and(|word| word == "-h" || word == "--help") {
+        println!("{}", usage_of(command).ok_or_else(|| unknown_command(command))?);
+        return Ok(0);
+    }
     let words = words.to_vec();
     let root = global.root();
     if matches!(command.as_str(), "create" | "run" | "exec") {
@@ -117,8 +122,21 @@ fn dispatch(global: &mut Args) -> Result<i32> {
             println!("{USAGE}");
             Ok(0)
         }
-        other => Err(Failure::invalid("command", format!("{other:?} is not a command of caisson-runtime"))),
+        other => Err(unknown_command(other)),
     }
+}
+
+fn unknown_command(name: &str) -> Failure {
+    Failure::invalid("command", format!("No help topic for '{name}': it is not a command of caisson-runtime"))
+}
+
+/// Its lines of the whole.
+fn usage_of(command: &str) -> Option<String> {
+    let mut lines = USAGE.lines().skip_while(|line| line.trim_start().split(' ').next() != Some(command));
+    let first = lines.next()?;
+    let rest = lines.take_while(|line| line.starts_with("   "));
+    let lines: Vec<&str> = std::iter::once(first).chain(rest).map(str::trim).collect();
+    Some(format!("caisson-runtime [GLOBAL-OPTION...] {}", lines.join("\n    ")))
 }
 
 fn check_global(global: &Args) -> Result<()> {
@@ -133,18 +151,7 @@ fn check_global(global: &Args) -> Result<()> {
     among("cgroup-manager", &["cgroupfs"])
 }
 
-/// On stderr, and in the log file from which dockerd and containerd take the text.
-fn report(global: Option<&Args>, failure: &Failure) -> i32 {
-    eprintln!("caisson-runtime: {}", failure.message);
-    if let Some(global) = global
-        && let Some(path) = global.value("log")
-        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
-    {
-        let (message, time) = (&failure.message, state::now());
-        let _ = match global.value("log-format") {
-            Some("json") => writeln!(file, "{}", serde_json::json!({"level": "error", "msg": message, "time": time})),
-            _ => writeln!(file, "time={time:?} level=error msg={message:?}"),
-        };
-    }
+fn report(failure: &Failure) -> i32 {
+    log::fail(failure);
     1
 }

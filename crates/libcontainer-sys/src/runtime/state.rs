@@ -133,12 +133,7 @@ impl State {
     }
 
     fn is_frozen(&self) -> bool {
-        let Ok(group) = self.group() else { return false };
-        group.mounts().iter().any(|(name, dir)| match name.as_str() {
-            "freezer" => fs::read_to_string(dir.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN"),
-            "" => fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1"),
-            _ => false,
-        })
+        self.group().and_then(|group| group.is_frozen()).unwrap_or(false)
     }
 
     pub fn listed(&self, root: &Path) -> Listed {

@@ -6,12 +6,12 @@ mod table;
 
 use crate::failure::{Context, Failure, Kind, Result};
 pub use crate::sys::seccomp::Instruction;
-pub use compile::{Architecture, Filter, Listener, NEW_LISTENER, compile};
+pub use compile::{Architecture, Filter, Listener, NEW_LISTENER, SPEC_ALLOW, compile};
 use std::path::Path;
 
 /// Writes a compiled filter as the kernel's structs, 8 bytes each, in native order.
 pub fn save(filter: &Filter, path: &Path) -> Result<()> {
-    if filter.flags != 0 {
+    if filter.flags & !SPEC_ALLOW != 0 {
         let message = "/linux/seccomp: flags and SCMP_ACT_NOTIFY are not supported by this version of caisson";
         return Err(Failure::new(Kind::Unsupported, "seccomp", message));
     }

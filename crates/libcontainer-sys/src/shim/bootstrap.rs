@@ -113,10 +113,7 @@ fn reset_process() {
 fn join_own_cgroup(path: &str) -> Result<()> {
     let group = cgroup::open(path)?;
     group.create()?;
-    for file in group.join_files()? {
-        rustix::io::write(&file, b"0").context("join cgroup", path)?;
-    }
-    Ok(())
+    group.join()
 }
 
 fn listen(path: &Path) -> io::Result<OwnedFd> {

@@ -9,7 +9,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 use super::config::{ContainerConfig, ExecConfig};
 use super::stdio::Streams;
 use crate::cgroup::{self, Cgroup};
-use crate::container::{self, CreateOptions, ExecOptions, Joining, Manner, Pending, Stdio};
+use crate::container::{self, CreateOptions, ExecOptions, Joining, Manner, Notes, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{Identity, Spec};
 
@@ -117,6 +117,7 @@ impl Container {
             cgroup,
             identity: &identity(&config.id, &config.spec),
             how: Manner::default(),
+            notes: Notes::UNHEARD,
         })?;
         Ok((pending, pipes))
     }
@@ -160,6 +161,7 @@ impl Container {
             cgroup: self.cgroup.as_ref(),
             identity: &self.identity,
             preserved_fds: 0,
+            notes: Notes::UNHEARD,
         })?;
         // Theirs are closed now, so that ours end when the process does.
         Ok((joining, JoiningStreams(pipes.map(|pipes| pipes.ours))))

@@ -4,6 +4,7 @@ use super::{IdMapping, NamespaceKind, Process, Refused, Spec};
 use crate::failure::{Failure, Kind, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 /// A document of the specification; a failure says where in it (`/process/args/2: …`). Fields that are null count as absent, as
 /// Go writes empty lists so.
@@ -72,6 +73,11 @@ impl Spec {
         self.linux.namespaces.iter().find(|ns| ns.kind == kind)
     }
 
+    /// The path of the root, which is relative to the bundle.
+    pub fn root_in(&self, bundle: &Path) -> Option<PathBuf> {
+        self.root.as_ref().map(|root| bundle.join(&root.path))
+    }
+
     /// A namespace that the container gets for itself, not one that it joins.
     pub fn has_new(&self, kind: NamespaceKind) -> bool {
         self.namespace(kind).is_some_and(|ns| ns.path.is_empty())
@@ -100,9 +106,6 @@ impl Spec {
                 let message = format!("/linux/namespaces/{at}/path: {:?} is not absolute", namespace.path);
                 return Err(invalid(message));
             }
-        }
-        if !self.has_new(NamespaceKind::Mount) {
-            return Err(invalid("/linux/namespaces: a container needs a mount namespace of its own"));
         }
         for (pointer, name) in [("/hostname", &self.hostname), ("/domainname", &self.domainname)] {
             if !name.is_empty() && self.namespace(NamespaceKind::Uts).is_none() {

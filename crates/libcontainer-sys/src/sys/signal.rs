@@ -17,6 +17,24 @@ pub fn reset() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
 }
 
+/// These end the caller even where it is the first of its pid namespace, which the kernel spares their default. Until execve.
+pub fn end_on(signals: &[i32]) -> io::Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: async-signal-safe, and there is nothing to come back to.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    // SAFETY: all-zero is a valid sigaction, without flags and with an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = end as extern "C" fn(libc::c_int) as usize;
+    for signal in signals {
+        // SAFETY: the action is valid and its handler touches no memory; the old one is not asked for.
+        if unsafe { libc::sigaction(*signal, &raw const action, std::ptr::null_mut()) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Blocks all signals that can be; a signalfd or sigwait takes them from then on.
 pub fn block_all() {
     // SAFETY: all-zero is a valid sigset_t, filled right after.

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const APPLETS: [&str; 21] = [
+const APPLETS: [&str; 22] = [
     "sh", "cat", "id", "ls", "mknod", "mount", "umount", "true", "sleep", "grep", "stat", "pwd", "echo", "ps", "head",
-    "env", "ln", "rm", "wc", "touch", "cut",
+    "env", "ln", "rm", "wc", "touch", "cut", "unshare",
 ];
 
 const CGROUP_PARENT: &str = "caisson-runtime-test";

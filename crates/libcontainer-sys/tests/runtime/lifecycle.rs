@@ -63,6 +63,90 @@ fn a_paused_container_can_be_killed_and_a_created_one_deleted() {
 }
 
 #[test]
+fn a_created_container_ends_by_a_signal_as_any_program() {
+    if !able() {
+        return;
+    }
+    let bundle = Bundle::new("terminated");
+    bundle.write();
+    assert!(bundle.call_quiet(&["create", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let state: serde_json::Value = serde_json::from_slice(&bundle.call(&["state", &bundle.id]).stdout).unwrap();
+    let pid = rustix::process::Pid::from_raw(state["pid"].as_i64().unwrap() as i32).unwrap();
+    let init = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    assert!(bundle.call(&["kill", &bundle.id, "TERM"]).status.success());
+    rustix::event::poll(&mut [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)], None).unwrap();
+    assert_eq!(bundle.status(), "stopped");
+    assert!(bundle.call(&["delete", &bundle.id]).status.success());
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn a_cgroup_of_others_is_neither_joined_nor_taken_away() {
+    if !able() {
+        return;
+    }
+    let bundle = Bundle::new("taken");
+    bundle.write();
+    let group = std::path::PathBuf::from(format!("/sys/fs/cgroup/freezer/caisson-runtime-test/{}", bundle.id));
+    fs::create_dir_all(&group).unwrap();
+    fs::write(group.join("freezer.state"), "FROZEN").unwrap();
+    for command in ["run", "create"] {
+        let output = bundle.call(&[command, "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("container's cgroup unexpectedly frozen"), "{}", text(&output.stderr));
+    }
+    assert_eq!(fs::read_to_string(group.join("freezer.state")).unwrap(), "FROZEN\n");
+    fs::remove_dir(&group).unwrap();
+
+    let mut first = Bundle::new("holder");
+    first.config["process"]["args"] = json!(["sleep", "1000"]);
+    first.write();
+    assert!(first.call_quiet(&["run", "--detach", "--bundle", first.dir.to_str().unwrap(), &first.id]));
+    let mut second = Bundle::new("intruder");
+    second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"].clone();
+    assert!(second.refusal().contains("container's cgroup is not empty"));
+    assert_eq!(first.status(), "running");
+    assert!(first.call(&["delete", "--force", &first.id]).status.success());
+    first.assert_nothing_left();
+}
+
+#[test]
+fn steps_and_warnings_go_to_the_log() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::shell("log", "grep CapAmb /proc/self/status");
+    let caps = &mut bundle.config["process"]["capabilities"];
+    caps["bounding"].as_array_mut().unwrap().push(json!("CAP_WHAT"));
+    caps["inheritable"] = json!(["CAP_KILL"]);
+    caps["ambient"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    bundle.write();
+    let dir = bundle.dir.to_str().unwrap();
+    let log = bundle.dir.join("log.json");
+    let log_options = ["--log", log.to_str().unwrap(), "--log-format", "json"];
+    for (debug, wanted) in [(false, &["warning"][..]), (true, &["debug", "warning"][..])] {
+        let mut words = log_options.to_vec();
+        words.extend(debug.then_some("--debug"));
+        words.extend(["run", "--bundle", dir, &bundle.id]);
+        let output = bundle.call(&words);
+        assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("CapAmb:\t0000000000000020\n", ""));
+        let told = fs::read_to_string(&log).unwrap();
+        let lines: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for warning in [
+            "ignoring unknown or unavailable capabilities: [CAP_WHAT]",
+            "can't raise ambient capability CAP_CHOWN: operation not permitted",
+        ] {
+            assert!(lines.iter().any(|line| line["level"] == "warning" && line["msg"] == warning), "{told}");
+        }
+        let mut levels: Vec<&str> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        assert_eq!(levels, wanted);
+        fs::remove_file(&log).unwrap();
+    }
+}
+
+#[test]
 fn exit_codes_and_output_come_through() {
     if !able() {
         return;
@@ -225,6 +309,65 @@ fn limits_reach_the_cgroup() {
     resources["pids"] = json!({"limit": 50});
     resources["cpu"] = json!({"shares": 512, "quota": 50000, "period": 100000});
     assert_eq!(bundle.output(), "33554432\n50\n512\n50000\n");
+}
+
+#[test]
+fn limits_of_a_running_container_change() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("update");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 33554432, "swap": 33554432});
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let files = ["memory/memory.limit_in_bytes", "memory/memory.memsw.limit_in_bytes", "cpu/cpu.cfs_quota_us"];
+    let path = |file: &str| {
+        let (controller, file) = file.split_once('/').unwrap();
+        format!("/sys/fs/cgroup/{controller}/caisson-runtime-test/{}/{file}", bundle.id)
+    };
+    let unlimited = "9223372036854771712";
+    for (options, expected) in [
+        (&["--memory", "64M", "--memory-swap", "96M"][..], ["67108864", "100663296", "-1"]),
+        (&["--memory", "32M", "--memory-swap", "32M"][..], ["33554432", "33554432", "-1"]),
+        // the limit of memory and swap goes too: it could not stay below
+        (&["--memory", "-1"][..], [unlimited, unlimited, "-1"]),
+        (&["--cpu-quota", "50000", "--cpu-period", "100000"][..], [unlimited, unlimited, "50000"]),
+        (&["--cpu-quota", "2000", "--cpu-period", "1000"][..], [unlimited, unlimited, "2000"]),
+    ] {
+        let mut words = vec!["update"];
+        words.extend(options);
+        words.push(&bundle.id);
+        let output = bundle.call(&words);
+        assert!(output.status.success(), "{options:?} {}", text(&output.stderr));
+        for (file, value) in files.iter().zip(expected) {
+            let Ok(now) = fs::read_to_string(path(file)) else { continue };
+            assert_eq!(now.trim(), value, "{options:?} {file}");
+        }
+    }
+}
+
+#[test]
+fn a_container_is_in_its_own_cgroup_of_every_hierarchy() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("hierarchies");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let own = format!(":/caisson-runtime-test/{}", bundle.id);
+    let elsewhere = |pid: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        text.lines().filter(|line| !line.ends_with(&own)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let state: serde_json::Value = serde_json::from_slice(&bundle.call(&["state", &bundle.id]).stdout).unwrap();
+    assert_eq!(elsewhere(&state["pid"].to_string()), Vec::<String>::new());
+    let exec = bundle.call(&["exec", &bundle.id, "cat", "/proc/self/cgroup"]);
+    let lines = text(&exec.stdout);
+    assert!(lines.contains("0::/") && lines.lines().all(|line| line.ends_with(&own)), "{lines}");
+    assert!(bundle.call(&["delete", "--force", &bundle.id]).status.success());
+    bundle.assert_nothing_left();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Mounts: options that change what is seen or how far they reach.
 
-use super::bundle::{Bundle, able};
+use super::bundle::{Bundle, able, text};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -63,7 +63,7 @@ fn recursive_attributes_reach_all_mounts_below() {
     }
     bundle.write();
     let output = std::process::Command::new("unshare").args(["-m", "sh", "-c", &line]).output().unwrap();
-    assert_eq!(super::bundle::text(&output.stdout), "/one/below\n", "{}", super::bundle::text(&output.stderr));
+    assert_eq!(text(&output.stdout), "/one/below\n", "{}", text(&output.stderr));
 }
 
 #[test]
@@ -74,11 +74,73 @@ fn a_root_can_be_entered_without_pivot_root() {
     let bundle = Bundle::shell("no-pivot", "ls /; pwd; cat /proc/self/mountinfo | wc -l");
     bundle.write();
     let output = bundle.call(&["run", "--no-pivot", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]);
-    let said = super::bundle::text(&output.stdout);
-    assert!(
-        output.status.success() && said.starts_with("bin\ndev\netc\n"),
-        "{said}{}",
-        super::bundle::text(&output.stderr)
+    let said = text(&output.stdout);
+    assert!(output.status.success() && said.starts_with("bin\ndev\netc\n"), "{said}{}", text(&output.stderr));
+    bundle.assert_nothing_left();
+
+    // with an unmasked /proc of the host anywhere below, the kernel would let it mount another
+    let script = "unshare -mrpf mount -t proc none /proc && echo bare";
+    let mut bundle = Bundle::shell("no-pivot-proc", script);
+    bundle.write();
+    let output = bundle.call(&["run", "--no-pivot", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]);
+    assert_eq!(text(&output.stdout), "");
+    assert!(text(&output.stderr).contains("mount: permission denied"), "{}", text(&output.stderr));
+    // what is not masked may be mounted again
+    bundle.config["linux"]["maskedPaths"] = json!([]);
+    bundle.config["linux"]["readonlyPaths"] = json!([]);
+    assert_eq!(bundle.output(), "bare\n");
+}
+
+#[test]
+fn a_bind_has_exactly_the_attributes_that_were_asked_for() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::shell("bind-attributes", "grep ' /b ' /proc/self/mountinfo | cut -d' ' -f6");
+    let source = bundle.dir.join("source");
+    fs::create_dir_all(&source).unwrap();
+    let outside = format!(
+        "mount -t tmpfs x {source} && mount -o remount,bind,nosuid,nodev,noatime {source} && exec \"$@\"",
+        source = source.display()
     );
+    for (options, expected) in [
+        // nothing asked: the source's
+        (json!(["bind"]), "rw,nosuid,nodev,noatime"),
+        (json!(["bind", "ro"]), "ro,noatime"),
+        (json!(["bind", "ro", "remount"]), "ro,nosuid,nodev,noatime"),
+        (json!(["bind", "noexec", "nosymfollow"]), "rw,noexec,noatime,nosymfollow"),
+        (json!(["bind", "suid"]), "rw,noatime"),
+        (json!(["bind", "atime"]), "rw,noatime"),
+        (json!(["bind", "relatime"]), "rw,relatime"),
+        (json!(["bind", "nodiratime"]), "rw,nodiratime,relatime"),
+        (json!(["bind", "strictatime"]), "rw"),
+    ] {
+        bundle.add_mount(json!({"destination": "/b", "type": "bind", "source": source, "options": options}));
+        bundle.write();
+        let run = bundle.command(&["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-m", "sh", "-c", &outside, "sh"]).arg(run.get_program()).args(run.get_args());
+        let output = command.output().unwrap();
+        assert_eq!(text(&output.stdout).trim(), expected, "{options} {}", text(&output.stderr));
+        bundle.config["mounts"].as_array_mut().unwrap().pop();
+    }
+}
+
+#[test]
+fn without_a_mount_namespace_of_its_own_a_container_is_in_its_root_all_the_same() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("host-mounts");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "mount");
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let exec = bundle.call(&["exec", &bundle.id, "sh", "-c", "ls -d /bin /home /proc/1; stat -c %N /proc/self/ns/mnt"]);
+    let host = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let expected = format!("/bin\n/proc/1\n'/proc/self/ns/mnt' -> '{}'\n", host.display());
+    assert_eq!(text(&exec.stdout), expected, "{}", text(&exec.stderr));
+    assert!(bundle.call(&["delete", "--force", &bundle.id]).status.success());
     bundle.assert_nothing_left();
 }
