@@ -121,4 +121,26 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('push
     expect(failed.code).toBe(1);
     expect(failed.stderr).toMatch(message);
   });
+
+  it('takes the platform of the image, and tells of another one in Docker’s words', async () => {
+    const name = `${open.host}/test/platform`;
+    const [own, other] = [process.arch === 'arm64' ? 'arm64' : 'amd64', 's390x'];
+    await daemon.dockerOk('tag', pulled, `${name}:1`);
+    const ask = (method: string, path: string, architecture: string) =>
+      daemon.http(method, `/images/${name}${path}${encodeURIComponent(JSON.stringify({ os: 'linux', architecture }))}`);
+    const requests = [
+      ['POST', '/push?tag=1&platform='],
+      ['GET', ':1/json?platform='],
+      ['GET', ':1/history?platform='],
+      ['GET', ':1/get?platform='],
+      ['DELETE', ':1?platforms='],
+    ] as const;
+    for (const [method, path] of requests) {
+      const refused = await ask(method, path, other);
+      expect([path, refused.status]).toEqual([path, 404]);
+      expect(refused.body).toContain(`its platform (linux/${own}) does not match the specified platform (linux/s390x)`);
+    }
+    expect((await daemon.http('GET', `/images/${name}:1/json?platform=linux/${own}`)).status).toBe(400);
+    for (const [method, path] of requests) expect((await ask(method, path, own)).status).toBe(200);
+  });
 });

@@ -13,7 +13,7 @@ import { Registry } from '../../ts/registry/server/registry.ts';
 import { type RegistryProcess, spawnRegistry } from '../helpers/registryProcess.ts';
 import { digestOf, manifestOf, pushBlob, putManifest } from '../helpers/servedRegistry.ts';
 
-const SOAK_S = Number(process.env['CAISSON_SOAK_S'] ?? 20);
+const SOAK_S = Number(process.env['CAISSON_SOAK_S'] ?? 60);
 const FLAGS = ['--delete', '--blob-grace', '200ms', '--collect-every', '20ms', '--upload-ttl', '2s', '--no-access-log'];
 
 interface Image {

@@ -13,12 +13,13 @@ import type { HostInfo, Native } from '../native/index.ts';
 import { type BudgetOptions, StorageBudget } from './budget.ts';
 import { type CheckOptions, StoreChecker } from './check.ts';
 import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
+import { parseConfig } from './config.ts';
 import { type ImportRequest, importImage } from './import.ts';
 import { Installer } from './install.ts';
 import { type ListOptions, listImages } from './list.ts';
 import { ImageLoader } from './load.ts';
 import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names.ts';
-import { hostPlatform } from './platform.ts';
+import { hostPlatform, requirePlatform } from './platform.ts';
 import type { Emit } from './progress.ts';
 import { ImagePuller, type PullRequest } from './pull.ts';
 import { ImagePusher, type PushRequest } from './push.ts';
@@ -93,6 +94,11 @@ export class Images {
 
   list(options: ListOptions): ImageSummary[] {
     return listImages(this.#options.graph, this.#names, options);
+  }
+
+  /** Kind NotFound when the image is made for another platform. */
+  requirePlatform(name: string, platform: Platform): void {
+    requirePlatform(name, parseConfig(this.#names.resolve(name).image.config), platform);
   }
 
   inspect(name: string): object {

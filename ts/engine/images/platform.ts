@@ -1,6 +1,7 @@
 /** Platforms of images: `os/architecture[/variant]`. */
 import { CaissonError } from '../../errdefs.ts';
 import type { Platform } from '../../oci.ts';
+import { choosePlatform } from '../../registry/client/platform.ts';
 import type { HostInfo } from '../native/index.ts';
 
 const GO = { x86_64: 'amd64', aarch64: 'arm64' } as const;
@@ -34,6 +35,24 @@ export function parsePlatform(text: string): Platform | undefined {
 
 export const formatPlatform = ({ os, architecture, variant }: Platform): string =>
   [os, architecture, ...(variant ? [variant] : [])].join('/');
+
+/** Of requests that name an image's platform: JSON, as clients write it. */
+export function parsePlatformJson(text: string): Platform | undefined {
+  if (text !== '' && !text.startsWith('{'))
+    throw new CaissonError('InvalidParameter', `failed to parse platform: ${JSON.stringify(text)} is no JSON object`);
+  return parsePlatform(text);
+}
+
+/** Kind NotFound, with Docker's text, unless what the image is made for runs on the platform. */
+export function requirePlatform(name: string, { os, architecture, variant }: Platform, wanted: Platform): void {
+  const own = { os, architecture, ...(variant ? { variant } : {}) };
+  if (choosePlatform([{ mediaType: '', digest: '', size: 0, platform: own }], wanted) !== undefined) return;
+  throw new CaissonError(
+    'NotFound',
+    `image with reference ${name} was found but its platform (${formatPlatform(own)}) does not match the specified platform (${formatPlatform(wanted)})`,
+    { code: 'PLATFORM_NOT_FOUND' },
+  );
+}
 
 /** An image without a variant is of the architecture's first one. */
 export function isPlatform(image: Platform, wanted: Platform): boolean {

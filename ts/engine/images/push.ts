@@ -4,19 +4,23 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ReferenceRow } from '../../graph/images.ts';
-import type { Descriptor } from '../../oci.ts';
+import type { Descriptor, Platform } from '../../oci.ts';
 import { familiarRepository, type Reference, repositoryOf } from '../../reference.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
 import type { PushTarget } from '../../registry/client/upload.ts';
+import { parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { type StoredManifest, storedManifest } from './manifest.ts';
 import { familiarRow, type ImageNames, referenceRow } from './names.ts';
+import { requirePlatform } from './platform.ts';
 import { type Emit, shortId, TransferProgress } from './progress.ts';
 
 export interface PushRequest {
   /** Without a tag: all tags of the repository. */
   reference: Reference;
+  /** Kind NotFound for an image of another one. */
+  platform: Platform | undefined;
   credentials: Credentials | undefined;
 }
 
@@ -52,10 +56,14 @@ export class ImagePusher {
     this.#uploads = new Semaphore(concurrency);
   }
 
-  async push({ reference, credentials }: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+  async push({ reference, platform, credentials }: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
     const repository = repositoryOf(reference);
     const { domain, path } = reference;
     const rows = this.#chosen(reference);
+    for (const row of rows) {
+      const { image } = this.#names.resolve(row.imageId);
+      if (platform !== undefined) requirePlatform(familiarRow(row), parseConfig(image.config), platform);
+    }
     emit({ status: `The push refers to repository [${repository}]` });
     const target = this.#remote.target({ domain, path }, credentials);
     for (const row of rows) {

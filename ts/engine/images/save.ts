@@ -17,6 +17,7 @@ import { parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { type StoredManifest, storedManifest } from './manifest.ts';
 import { familiarRow, type ImageNames } from './names.ts';
+import { requirePlatform } from './platform.ts';
 
 /** Takes the archive; resolves when there is room for more. */
 export type Sink = (bytes: Uint8Array) => Promise<void> | void;
@@ -84,7 +85,7 @@ export class ImageSaver {
       const found = tags.length > 0 ? tags : [this.#names.resolve(name).reference];
       for (const reference of found) {
         const { image } = this.#names.resolve(reference?.imageId ?? name);
-        checkPlatform(name, image, platform);
+        if (platform !== undefined) requirePlatform(name, parseConfig(image.config), platform);
         add(image, reference?.tag == null ? [] : [reference]);
       }
     }
@@ -134,13 +135,6 @@ export class ImageSaver {
     yield json('oci-layout', { imageLayoutVersion: '1.0.0' });
     yield json('repositories', repositories(all));
   }
-}
-
-function checkPlatform(name: string, image: ImageRow, platform: Platform | undefined): void {
-  const { os, architecture } = parseConfig(image.config);
-  if (platform === undefined || (platform.os === os && platform.architecture === architecture)) return;
-  const wanted = `${platform.os}/${platform.architecture}`;
-  throw new CaissonError('NotFound', `image ${name} is made for ${os}/${architecture}, not for ${wanted}`);
 }
 
 const blobPath = (digest: string): string => `blobs/${digest.replace(':', '/')}`;

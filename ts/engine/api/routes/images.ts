@@ -3,7 +3,7 @@ import { CaissonError } from '../../../errdefs.ts';
 import { parseReference, type Reference } from '../../../reference.ts';
 import type { Images } from '../../images/images.ts';
 import { IMAGE_FILTERS } from '../../images/list.ts';
-import { parsePlatform } from '../../images/platform.ts';
+import { parsePlatform, parsePlatformJson } from '../../images/platform.ts';
 import type { Emit } from '../../images/progress.ts';
 import { parseCredentials } from '../../images/pull.ts';
 import { PRUNE_FILTERS } from '../../images/remove.ts';
@@ -39,8 +39,10 @@ export function imageRoutes(router: Router, images: Images): void {
     path: '/images/*',
     handle: (call) => {
       const { name, operation } = split(call);
-      if (operation === 'json') return images.inspect(name);
-      if (operation === 'history') return images.history(name);
+      if (operation === 'json' || operation === 'history') {
+        requirePlatforms(call, 'platform', images, name);
+        return operation === 'json' ? images.inspect(name) : images.history(name);
+      }
       if (operation === 'get') return save(call, images, [name]);
       throw pageNotFound();
     },
@@ -62,6 +64,7 @@ export function imageRoutes(router: Router, images: Images): void {
     handle: (call) => {
       const name = call.param('*');
       if (name.trim() === '') throw new CaissonError('InvalidParameter', 'image name cannot be blank');
+      requirePlatforms(call, 'platforms', images, name);
       return images.remove(name, call.query.bool('force'));
     },
   });
@@ -72,6 +75,14 @@ function split(call: Call): { name: string; operation: string } {
   const slash = path.lastIndexOf('/');
   if (slash < 1) throw pageNotFound();
   return { name: path.slice(0, slash), operation: path.slice(slash + 1) };
+}
+
+/** An image here is of one platform: another one is not there. */
+function requirePlatforms(call: Call, key: string, images: Images, name: string): void {
+  for (const text of call.query.all(key)) {
+    const platform = parsePlatformJson(text);
+    if (platform !== undefined) images.requirePlatform(name, platform);
+  }
 }
 
 async function save(call: Call<undefined>, images: Images, names: readonly string[]): Promise<undefined> {
@@ -121,12 +132,11 @@ async function create(call: Call<undefined>, images: Images): Promise<undefined>
 
 async function push(call: Call<undefined>, images: Images, name: string): Promise<undefined> {
   const { query } = call;
-  if (query.string('platform') !== '')
-    throw new CaissonError('NotImplemented', 'platform: an image here has one platform, and that is pushed');
+  const platform = parsePlatformJson(query.string('platform'));
   const tag = query.string('tag');
   const reference = parseReference(tag === '' ? name : `${name}:${tag}`);
   const credentials = parseCredentials(call.header('x-registry-auth'));
-  return streamed(call, (emit) => images.push({ reference, credentials }, emit, call.signal));
+  return streamed(call, (emit) => images.push({ reference, platform, credentials }, emit, call.signal));
 }
 
 /** `tag` may also be a digest. Neither tag nor digest asks for every tag of the repository. */
