@@ -1,12 +1,12 @@
 /** Other people's clients on our registry, with logins at its own token server. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashSync } from '@node-rs/bcrypt';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CommandResult, run } from '../helpers/daemon.ts';
 import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
-import { missing } from '../helpers/requires.ts';
+import { missing, sidProgram } from '../helpers/requires.ts';
 import { type ServedRegistry, serveRegistry } from '../helpers/servedRegistry.ts';
 
 describe.skipIf(missing('root', 'busybox', 'skopeo', 'buildah'))('skopeo and buildah', () => {
@@ -79,5 +79,76 @@ describe.skipIf(missing('root', 'busybox', 'skopeo', 'buildah'))('skopeo and bui
 
     await ok(skopeo('delete', ...plain(), `docker://${host}/team/copy:v2`));
     expect((await skopeo('inspect', ...plain(), `docker://${host}/team/copy:v2`)).code).not.toBe(0);
+  });
+});
+
+describe.skipIf(missing('root', 'busybox', 'crane', 'oras'))('crane and oras', () => {
+  let dir: string;
+  let served: ServedRegistry;
+  let host: string;
+  let digest: string;
+
+  beforeAll(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'caisson-clients-'));
+    writeFileSync(join(dir, 'users'), `alice:${hashSync('secret', 4)}\n`);
+    served = await serveRegistry({
+      htpasswd: join(dir, 'users'),
+      rights: [{ users: ['alice'], repositories: ['team/**'], actions: ['pull', 'push', 'delete'] }],
+      tokens: { keys: '', issuer: 'caisson', service: 'caisson-registry', realm: '', ttlS: 60 },
+      allowDelete: true,
+    });
+    host = new URL(served.url).host;
+    const image = buildImage([await busyboxTar()]);
+    digest = image.manifestDigest;
+    mkdirSync(join(dir, 'layout'));
+    await run('tar', ['-xf', '-', '-C', join(dir, 'layout')], { input: await ociArchive(image, 'x:v1') });
+    const auth = Buffer.from('alice:secret').toString('base64');
+    writeFileSync(join(dir, 'config.json'), JSON.stringify({ auths: { [host]: { auth } } }));
+    writeFileSync(join(dir, 'note.txt'), 'signed');
+  });
+  afterAll(async () => {
+    await served[Symbol.asyncDispose]();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  const client = (program: string, args: string[]): Promise<CommandResult> =>
+    run(sidProgram(program), args, { cwd: dir, env: { ...process.env, DOCKER_CONFIG: dir } });
+  async function ok(program: string, ...args: string[]): Promise<string> {
+    const { code, stdout, stderr } = await client(program, args);
+    expect([args, code, stderr]).toEqual([args, 0, expect.anything()]);
+    return stdout.trim();
+  }
+
+  it('crane pushes, copies, lists, pulls, checks and deletes', async () => {
+    await ok('crane', 'push', 'layout', `${host}/team/crane:v1`);
+    expect(await ok('crane', 'digest', `${host}/team/crane:v1`)).toBe(digest);
+    await ok('crane', 'copy', `${host}/team/crane:v1`, `${host}/team/copied:v2`);
+    expect((await client('crane', ['copy', `${host}/team/crane:v1`, `${host}/other/copied:v2`])).code).not.toBe(0);
+    await ok('crane', 'tag', `${host}/team/crane:v1`, 'again');
+    expect((await ok('crane', 'ls', `${host}/team/crane`)).split('\n')).toEqual(['again', 'v1']);
+    await ok('crane', 'validate', '--remote', `${host}/team/copied:v2`);
+    await ok('crane', 'pull', '--format=oci', `${host}/team/copied:v2`, 'pulled');
+    expect(readdirSync(join(dir, 'pulled/blobs/sha256'))).toContain(digest.slice(7));
+    await ok('crane', 'delete', `${host}/team/copied@${digest}`);
+    expect((await client('crane', ['digest', `${host}/team/copied:v2`])).stderr).toContain('MANIFEST_UNKNOWN');
+    expect(await ok('crane', 'digest', `${host}/team/crane:again`)).toBe(digest);
+  });
+
+  it('oras pushes artifacts, attaches, discovers, copies, pulls and deletes', async () => {
+    const name = `${host}/team/art`;
+    await ok('oras', 'push', '--plain-http', `${name}:1`, 'note.txt:text/plain');
+    await ok('oras', 'attach', '--plain-http', '--artifact-type', 'test/signature', `${name}:1`, 'note.txt');
+    const referrers = JSON.parse(await ok('oras', 'discover', '--plain-http', '--format', 'json', `${name}:1`)) as {
+      referrers?: { artifactType: string }[];
+      manifests?: { artifactType: string }[];
+    };
+    const found = referrers.referrers ?? referrers.manifests ?? [];
+    expect(found.map(({ artifactType }) => artifactType)).toEqual(['test/signature']);
+    await ok('oras', 'copy', '-r', '--from-plain-http', '--to-plain-http', `${name}:1`, `${host}/team/art2:2`);
+    await ok('oras', 'pull', '--plain-http', '-o', 'got', `${host}/team/art2:2`);
+    expect(readFileSync(join(dir, 'got/note.txt'), 'utf8')).toBe('signed');
+    expect(await ok('oras', 'repo', 'tags', '--plain-http', `${host}/team/art2`)).toBe('2');
+    await ok('oras', 'manifest', 'delete', '--plain-http', '-f', `${host}/team/art2:2`);
+    expect((await client('oras', ['pull', '--plain-http', `${host}/team/art2:2`])).code).not.toBe(0);
   });
 });

@@ -10,6 +10,9 @@ import { packageRoot } from '../../ts/packageRoot.ts';
 /** What `docker compose` runs; scripts/setup brings it. */
 export const COMPOSE = join(packageRoot, '.cache/peers/root/usr/libexec/docker/cli-plugins/docker-compose');
 
+/** A program of Debian sid that scripts/setup unpacks. */
+export const sidProgram = (name: string): string => join(packageRoot, '.cache/peers/root/usr/bin', name);
+
 const NEEDS = {
   root: () => process.getuid?.() === 0,
   build: () =>
@@ -24,6 +27,8 @@ const NEEDS = {
   buildah: () => has('buildah'),
   umoci: () => has('umoci'),
   skopeo: () => has('skopeo'),
+  crane: () => existsSync(sidProgram('crane')),
+  oras: () => existsSync(sidProgram('oras')),
   openssl: () => has('openssl'),
   cgroup2: () => existsSync('/sys/fs/cgroup/cgroup.controllers'),
   apparmor: () => existsSync('/sys/kernel/security/apparmor/.load'),
