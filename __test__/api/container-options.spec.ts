@@ -195,4 +195,52 @@ devices:
     const id = (await ok('create', '-w', '/tmp/../tmp/', 'busybox')).trim();
     expect((await ok('inspect', '-f', '{{.Config.WorkingDir}}', id)).trim()).toBe('/tmp');
   });
+
+  describe('volumes made by --mount', () => {
+    afterEach(() => docker('volume', 'rm', '-f', 'made', 'kept'));
+
+    it('have the labels and options given there', async () => {
+      const options = 'volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=size=1m,mode=700",volume-label=a=b';
+      const seen = await run('--mount', `src=made,dst=/v,${options}`, 'busybox', 'grep', ' /v ', '/proc/mounts');
+      expect(seen).toMatch(/^tmpfs \/v tmpfs .*size=1024k,mode=700/);
+      const { Labels, Options } = JSON.parse(await ok('volume', 'inspect', '-f', '{{json .}}', 'made')) as {
+        Labels: unknown;
+        Options: unknown;
+      };
+      expect(Labels).toEqual({ a: 'b' });
+      expect(Options).toEqual({ type: 'tmpfs', device: 'tmpfs', o: 'size=1m,mode=700' });
+    });
+
+    it.each([
+      [{ Name: 'nope' }, 404, 'create made: error looking up volume plugin nope: plugin "nope" not found'],
+      [{ Options: { nope: '1' } }, 400, 'create made: invalid option: "nope"'],
+    ])('by %j are refused, and leave nothing', async (DriverConfig, status, message) => {
+      const mount = { Type: 'volume', Source: 'made', Target: '/v', VolumeOptions: { DriverConfig } };
+      const body = { Image: 'busybox', HostConfig: { Mounts: [mount] } };
+      const answer = await daemon.http('POST', '/containers/create', body);
+      expect(answer.status).toBe(status);
+      expect(JSON.parse(answer.body)).toMatchObject({ message });
+      expect(await ok('volume', 'ls', '-q')).toBe('');
+    });
+
+    it('with a name are pruned for clients before 1.42 only', async () => {
+      await ok('volume', 'create', 'kept');
+      const pruned = async (version: string) =>
+        (JSON.parse((await daemon.http('POST', `/v${version}/volumes/prune`)).body) as { VolumesDeleted: string[] })
+          .VolumesDeleted;
+      expect(await pruned('1.42')).toEqual([]);
+      expect(await pruned('1.41')).toEqual(['kept']);
+    });
+  });
+
+  it.each([
+    ['', 'rslave'],
+    [':rshared', 'rshared'],
+  ])("a bind of the daemon's own directory follows the host: '%s'", async (mode, propagation) => {
+    const id = (await ok('create', '-v', `${daemon.dataRoot}:/data${mode}`, 'busybox')).trim();
+    expect((await ok('inspect', '-f', '{{(index .Mounts 0).Propagation}}', id)).trim()).toBe(propagation);
+    expect((await docker('create', '-v', `${daemon.dataRoot}:/data:private`, 'busybox')).stderr).toContain(
+      'must use either propagation mode "rslave" or "rshared"',
+    );
+  });
 });

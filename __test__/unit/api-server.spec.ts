@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import Type from 'typebox';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { streamHead } from '../../ts/engine/api/hijack.ts';
-import { listen } from '../../ts/engine/api/listeners.ts';
+import { DEFAULT_GROUP, listen } from '../../ts/engine/api/listeners.ts';
 import { registerRoutes } from '../../ts/engine/api/routes.ts';
 import { createApiServer } from '../../ts/engine/api/server.ts';
 import type { Engine } from '../../ts/engine/engine.ts';
@@ -229,7 +229,7 @@ describe('bodies', () => {
 describe('on TCP', () => {
   const tcp = api.newServer();
   beforeAll(async () => {
-    await listen(tcp, 'tcp://127.0.0.1:0');
+    await listen(tcp, 'tcp://127.0.0.1:0', DEFAULT_GROUP);
   });
 
   const status = async (headers: Record<string, string>): Promise<number> => {
@@ -249,7 +249,7 @@ describe('on TCP', () => {
   });
 
   it.each(['tcp://0.0.0.0:2375', 'tcp://10.0.0.1:2375', 'tcp://[::]:2375'])('does not listen on %s', async (host) => {
-    await expect(listen(api.newServer(), host)).rejects.toThrow('only loopback addresses');
+    await expect(listen(api.newServer(), host, DEFAULT_GROUP)).rejects.toThrow('only loopback addresses');
   });
 });
 

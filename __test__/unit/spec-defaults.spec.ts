@@ -45,6 +45,7 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
   });
   validate(config, hostConfig, here);
   const lookup = {
+    dataRoot: '/data',
     directory: (name: string) => `/volumes/${name}/_data`,
     mountsOf: () => [],
     source: () => undefined,

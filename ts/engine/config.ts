@@ -15,6 +15,7 @@ import {
   cgroupParent,
   execOption,
   feature,
+  hostAddress,
   invalid,
   ipAddress,
   logLevel,
@@ -90,12 +91,8 @@ export interface DaemonConfig {
   /** Directories of CDI specifications; empty: CDI devices are off. */
   cdiSpecDirs: string[];
   features: Record<string, boolean>;
-  /** Plugins that are asked about every request, in this order. */
-  authorizationPlugins: string[];
   /** Group of unix sockets: a name or a number. */
   group: string;
-  /** `tcp` hosts talk TLS; with `verify` only to clients that show a certificate of that CA. */
-  tls: { on: boolean; verify: boolean; ca: string; cert: string; key: string };
 }
 
 type Kind = 'string' | 'strings' | 'boolean' | 'number';
@@ -155,7 +152,7 @@ const number = (
 });
 
 const SETTINGS: Setting[] = [
-  list('host', 'hosts', (c, v) => (c.hosts = v), { short: 'H' }),
+  list('host', 'hosts', (c, v) => (c.hosts = v.map(hostAddress)), { short: 'H' }),
   text('data-root', (c, v) => (c.dataRoot = v)),
   text('exec-root', (c, v) => (c.execRoot = v)),
   text('pidfile', (c, v) => (c.pidfile = v), { short: 'p' }),
@@ -200,13 +197,7 @@ const SETTINGS: Setting[] = [
     c.hostGatewayIps = v.map((one) => ipAddress('host-gateway-ip', one));
   }),
   list('cdi-spec-dir', 'cdi-spec-dirs', (c, v) => (c.cdiSpecDirs = v.filter((one) => one !== ''))),
-  list('authorization-plugin', 'authorization-plugins', (c, v) => (c.authorizationPlugins = v), { reloadable: true }),
   text('group', (c, v) => (c.group = v), { short: 'G' }),
-  flag('tls', (c, v) => (c.tls.on = v)),
-  flag('tlsverify', (c, v) => (c.tls.verify = v)),
-  text('tlscacert', (c, v) => (c.tls.ca = v)),
-  text('tlscert', (c, v) => (c.tls.cert = v)),
-  text('tlskey', (c, v) => (c.tls.key = v)),
   // of dockerd's choices there is one here: a setting that asks for another is refused
   text('storage-driver', (_, v) => void oneOf('storage-driver', v, ['overlay2']), { short: 's' }),
   list('exec-opt', 'exec-opts', (_, v) => v.forEach(execOption)),
@@ -258,9 +249,7 @@ const defaults = (): DaemonConfig => ({
   hostGatewayIps: [],
   cdiSpecDirs: ['/etc/cdi', '/var/run/cdi'],
   features: {},
-  authorizationPlugins: [],
   group: 'docker',
-  tls: { on: false, verify: false, ca: '', cert: '', key: '' },
 });
 
 /** Flags of `caisson daemon`, without the command's name. */

@@ -98,3 +98,9 @@ export function alwaysOn(name: string, value: boolean): void {
     `${name}=false is not supported by caisson: containers outlive their daemon`,
   );
 }
+
+/** `-H=…` reaches us with its sign; an address without a scheme is of TCP. */
+export function hostAddress(value: string): string {
+  const address = value.replace(/^=/, '');
+  return /^[a-z]+:\/\//.test(address) ? address : `tcp://${address}`;
+}

@@ -195,10 +195,11 @@ function writePidfile(path: string): void {
 }
 
 async function openListeners(api: ApiServer, config: DaemonConfig, log: Logger): Promise<string[]> {
-  if (config.hosts.length > 0) return Promise.all(config.hosts.map((host) => listen(api.newServer(), host)));
-  const listeners = [await listen(api.newServer(), `unix://${join(config.execRoot, 'caisson.sock')}`)];
+  if (config.hosts.length > 0)
+    return Promise.all(config.hosts.map((host) => listen(api.newServer(), host, config.group)));
+  const listeners = [await listen(api.newServer(), `unix://${join(config.execRoot, 'caisson.sock')}`, config.group)];
   const docker = '/var/run/docker.sock';
-  if (await isFree(docker)) listeners.push(await listen(api.newServer(), `unix://${docker}`));
+  if (await isFree(docker)) listeners.push(await listen(api.newServer(), `unix://${docker}`, config.group));
   else log.warn({ path: docker }, 'another engine serves this socket: it is left alone');
   return listeners;
 }

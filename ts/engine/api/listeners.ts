@@ -5,10 +5,13 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 
+/** Members of it may use the unix sockets. */
+export const DEFAULT_GROUP = 'docker';
+
 /** Resolves with the address when the server accepts connections there. */
-export async function listen(server: Server, host: string): Promise<string> {
+export async function listen(server: Server, host: string, group: string): Promise<string> {
   const unix = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
-  if (unix !== undefined) return listenUnix(server, unix);
+  if (unix !== undefined) return listenUnix(server, unix, group);
   const tcp = /^tcp:\/\/(.+):(\d{1,5})$/.exec(host);
   if (tcp?.[1] !== undefined) return listenTcp(server, tcp[1], Number(tcp[2]), host);
   throw new CaissonError(
@@ -24,7 +27,7 @@ export async function isFree(path: string): Promise<boolean> {
   return stat.isSocket() && !(await answers(path));
 }
 
-async function listenUnix(server: Server, path: string): Promise<string> {
+async function listenUnix(server: Server, path: string, group: string): Promise<string> {
   if (!(await isFree(path)))
     throw new CaissonError('Conflict', `cannot listen on ${path}: another process serves it, or it is not a socket`, {
       code: 'SOCKET_IN_USE',
@@ -38,8 +41,8 @@ async function listenUnix(server: Server, path: string): Promise<string> {
   });
   process.umask(umask);
   await listening;
-  const group = dockerGroup();
-  if (group !== undefined) chownSync(path, 0, group);
+  const gid = groupId(group);
+  if (gid !== undefined) chownSync(path, 0, gid);
   chmodSync(path, 0o660);
   return `unix://${path}`;
 }
@@ -73,10 +76,13 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-function dockerGroup(): number | undefined {
+/** Undefined for the default group where the host has none of that name: the socket is root's alone then. */
+function groupId(group: string): number | undefined {
+  if (/^\d+$/.test(group)) return Number(group);
   const line = readFileSync('/etc/group', 'utf8')
     .split('\n')
-    .find((entry) => entry.startsWith('docker:'));
-  const gid = Number(line?.split(':')[2]);
-  return Number.isInteger(gid) ? gid : undefined;
+    .find((entry) => entry.startsWith(`${group}:`));
+  if (line !== undefined) return Number(line.split(':')[2]);
+  if (group === DEFAULT_GROUP) return undefined;
+  throw new CaissonError('InvalidParameter', `group ${group} not found in /etc/group`);
 }

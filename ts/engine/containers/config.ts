@@ -182,6 +182,8 @@ export interface MountPoint {
   subpath?: string;
   /** Volumes only: the image's files at the destination are copied into the empty volume before the first start. */
   copyUp?: boolean;
+  /** Volumes only: how it is made when it is not there at create. */
+  made?: { labels: Record<string, string>; options: Record<string, string> };
   /** Volumes only: made for this container, removed with it. */
   anonymous?: boolean;
 }

@@ -13,6 +13,7 @@ import { formatPlatform, hostPlatform, isPlatform, parsePlatform } from '../imag
 import { type Claim, exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
+import { ANONYMOUS_LABEL } from '../volumes/local.ts';
 import { collectMountPoints } from '../volumes/mountPoints.ts';
 import { requestedEndpoints } from './attachments.ts';
 import type { MountPoint } from './config.ts';
@@ -107,9 +108,10 @@ export function makeDirectories({ paths, volumes }: ContainerContext, id: string
 function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints, links }: CreatePlan): void {
   const { graph, events } = ctx;
   graph.containers.insert(definition);
-  for (const { type, name, destination, anonymous } of mountPoints) {
+  for (const { type, name, destination, anonymous = false, made } of mountPoints) {
     if (type !== 'volume' || name === undefined) continue;
-    ctx.volumes.insert(name, anonymous ? { anonymous, labels: { 'com.docker.volume.anonymous': '' } } : {});
+    const labels = { ...made?.labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) };
+    ctx.volumes.insert(name, { anonymous, labels, options: made?.options ?? {} });
     graph.volumes.attach(definition.id, destination, name);
   }
   const row = graph.containers.resolve(definition.id);

@@ -83,7 +83,7 @@ export function systemInfo(engine: Engine): object {
     Plugins: {
       Volume: ['local'],
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
-      Authorization: config.authorizationPlugins.length > 0 ? config.authorizationPlugins : null,
+      Authorization: null,
       Log: LOG_DRIVERS,
     },
     MemoryLimit: host.memoryLimit,
@@ -97,7 +97,7 @@ export function systemInfo(engine: Engine): object {
     Debug: config.debug,
     NFd: readdirSync('/proc/self/fd').length,
     OomKillDisable: host.oomKillDisable,
-    NGoroutines: 0,
+    NGoroutines: process.getActiveResourcesInfo().length,
     SystemTime: new Date().toISOString(),
     LoggingDriver: config.logDriver,
     CgroupDriver: 'cgroupfs',

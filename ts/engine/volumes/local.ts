@@ -11,17 +11,27 @@ import type { Graph } from '../../graph/graph.ts';
 import type { MountPoint } from '../containers/config.ts';
 import { readRecord } from '../containers/record.ts';
 import { nowRfc3339 } from '../containers/time.ts';
+import type { EnginePaths } from '../engine.ts';
 import type { Native } from '../native/index.ts';
 import type { VolumeLookup } from './mountPoints.ts';
 import { type VolumeSource, volumeSource } from './options.ts';
 
+/** Marks a volume that nobody named. */
+export const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
+
 export class LocalVolumes implements VolumeLookup {
   readonly #graph: Graph;
   readonly #native: Pick<Native, 'copyUp' | 'removeTree'>;
+  readonly dataRoot: string;
   readonly #root: string;
 
-  constructor(graph: Graph, native: Pick<Native, 'copyUp' | 'removeTree'>, root: string) {
+  constructor(
+    graph: Graph,
+    native: Pick<Native, 'copyUp' | 'removeTree'>,
+    { volumes: root, dataRoot }: Pick<EnginePaths, 'volumes' | 'dataRoot'>,
+  ) {
     this.#graph = graph;
+    this.dataRoot = dataRoot;
     this.#native = native;
     this.#root = root;
   }
@@ -49,13 +59,16 @@ export class LocalVolumes implements VolumeLookup {
   }
 
   /** The row of a new volume, with its event; an existing one is left as it is. */
-  insert(name: string, more: { anonymous?: boolean; labels?: Record<string, string> }): void {
+  insert(
+    name: string,
+    more: { anonymous?: boolean; labels?: Record<string, string>; options?: Record<string, string> },
+  ): void {
     const made = this.#graph.volumes.insert({
       name,
       driver: 'local',
       mountpoint: this.directory(name),
       anonymous: more.anonymous ?? false,
-      options: '{}',
+      options: JSON.stringify(more.options ?? {}),
       labels: JSON.stringify(more.labels ?? {}),
       created: nowRfc3339(),
     });

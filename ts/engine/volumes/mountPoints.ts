@@ -5,7 +5,7 @@ import { normalize } from 'node:path/posix';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ContainerConfig, HostConfig, MountPoint, MountRequest, Propagation } from '../containers/config.ts';
 import { mergeTmpfsOptions } from '../runtime/mounts.ts';
-import type { VolumeSource } from './options.ts';
+import { checkVolumeOptions, type VolumeSource, volumeSource } from './options.ts';
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
@@ -13,6 +13,8 @@ const PROPAGATIONS = new Set<string>(['private', 'rprivate', 'shared', 'rshared'
 
 /** What this module needs to know of volumes. */
 export interface VolumeLookup {
+  /** The daemon's own directory. */
+  readonly dataRoot: string;
   /** Directory of a volume of that name, whether it exists or not. */
   directory(name: string): string;
   /** Its driver; undefined when there is no such volume. */
@@ -75,13 +77,14 @@ export function parseBind(spec: string, lookup: VolumeLookup): MountPoint {
   const target = checkDestination(destination, spec);
   if (source.startsWith('/')) {
     const { copyUp: _, ...access } = parseMode(mode, false);
+    const path = normalize(source).replace(/(?<=.)\/$/, '');
     return {
       type: 'bind',
-      source: normalize(source).replace(/(?<=.)\/$/, ''),
+      source: path,
       destination: target,
       mode,
       ...access,
-      propagation: access.propagation || 'rprivate',
+      propagation: bindPropagation(path, access.propagation, lookup),
     };
   }
   checkVolumeName(source);
@@ -91,11 +94,12 @@ export function parseBind(spec: string, lookup: VolumeLookup): MountPoint {
 function namedVolume(
   name: string,
   destination: string,
-  options: Pick<MountPoint, 'mode' | 'writable'> & { copyUp: boolean },
+  options: Pick<MountPoint, 'mode' | 'writable' | 'made'> & { copyUp: boolean },
   lookup: VolumeLookup,
 ): MountPoint {
-  const { mode, writable, copyUp } = options;
-  const { directory = lookup.directory(name), filesystem, readOnly = false } = lookup.source(name) ?? {};
+  const { mode, writable, copyUp, made } = options;
+  const wanted = made?.options && volumeSource(made.options);
+  const { directory = lookup.directory(name), filesystem, readOnly = false } = lookup.source(name) ?? wanted ?? {};
   return {
     type: 'volume',
     name,
@@ -107,12 +111,18 @@ function namedVolume(
     propagation: '',
     copyUp: copyUp && filesystem === undefined,
     ...(filesystem ? { filesystem } : {}),
+    ...(made ? { made } : {}),
   };
 }
 
-function anonymousVolume(destination: string, lookup: VolumeLookup, writable = true, copyUp = true): MountPoint {
+function anonymousVolume(
+  destination: string,
+  lookup: VolumeLookup,
+  { writable = true, copyUp = true, made }: Partial<Pick<MountPoint, 'writable' | 'copyUp' | 'made'>> = {},
+): MountPoint {
   const name = randomBytes(32).toString('hex');
-  return { ...namedVolume(name, destination, { mode: '', writable, copyUp }, lookup), anonymous: true };
+  const options = { mode: '', writable, copyUp, ...(made ? { made } : {}) };
+  return { ...namedVolume(name, destination, options, lookup), anonymous: true };
 }
 
 function tmpfs(destination: string, options: string[]): MountPoint {
@@ -127,7 +137,19 @@ function tmpfs(destination: string, options: string[]): MountPoint {
   };
 }
 
-function bindRequest(request: MountRequest, destination: string): MountPoint {
+/**
+ * As Docker: a bind that holds the daemon's own directory follows the host's mounts, so that nothing there is kept busy by
+ * a container's copy of it.
+ */
+function bindPropagation(source: string, asked: Propagation, { dataRoot }: VolumeLookup): Propagation {
+  if (!source.startsWith(dataRoot) && !dataRoot.startsWith(source)) return asked || 'rprivate';
+  if (asked === '' || asked === 'rslave' || asked === 'rshared') return asked || 'rslave';
+  throw invalid(
+    `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: "${dataRoot}", bind mount source: "${source}", propagation: "${asked}"`,
+  );
+}
+
+function bindRequest(request: MountRequest, destination: string, lookup: VolumeLookup): MountPoint {
   const fail = (why: string): CaissonError => invalid(`invalid mount config for type "bind": ${why}`);
   const { Source: source = '', BindOptions: options = {} } = request;
   if (request.VolumeOptions) throw fail('field VolumeOptions must not be specified');
@@ -149,7 +171,7 @@ function bindRequest(request: MountRequest, destination: string): MountPoint {
     destination,
     mode: '',
     writable: !request.ReadOnly,
-    propagation: options.Propagation || 'rprivate',
+    propagation: bindPropagation(source, options.Propagation ?? '', lookup),
     ...(options.ReadOnlyNonRecursive ? { readOnlyNonRecursive: true } : {}),
     ...(options.NonRecursive ? { nonRecursive: true } : {}),
   };
@@ -162,17 +184,21 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
   if (request.BindOptions) {
     throw invalid('invalid mount config for type "volume": field BindOptions must not be specified');
   }
-  if (options.DriverConfig?.Name && options.DriverConfig.Name !== 'local') throw refuse('--mount volume-driver');
-  if (Object.keys(options.DriverConfig?.Options ?? {}).length > 0) throw refuse('--mount volume-opt');
+  const driver = options.DriverConfig?.Name ?? '';
+  if (driver !== '' && driver !== 'local') throw noDriver(source, driver);
+  const { Labels: labels = {} } = options;
+  const made = { labels, options: options.DriverConfig?.Options ?? {} };
+  checkVolumeOptions(source, made.options);
   const copyUp = !options.NoCopy;
   const { Subpath: subpath = '' } = options;
   if (subpath.startsWith('/') || subpath.split('/').includes('..') || subpath.includes('\0')) {
     throw invalid('invalid mount config for type "volume": subpath must be a relative path within the volume');
   }
   const within = subpath === '' ? {} : { subpath };
-  if (source === '') return { ...anonymousVolume(destination, lookup, !request.ReadOnly, copyUp), ...within };
+  const writable = !request.ReadOnly;
+  if (source === '') return { ...anonymousVolume(destination, lookup, { writable, copyUp, made }), ...within };
   checkVolumeName(source);
-  const access = { mode: 'z', writable: !request.ReadOnly, copyUp };
+  const access = { mode: 'z', writable, copyUp, made };
   if (subpath !== '' && lookup.source(source)?.filesystem) {
     throw refuse('--mount volume-subpath of a volume with a filesystem of its own');
   }
@@ -203,7 +229,7 @@ export function parseMount(request: MountRequest, lookup: VolumeLookup): MountPo
   if (!target.startsWith('/')) throw fail(`invalid mount path: '${target}' mount path must be absolute`);
   const destination = normalize(target).replace(/(?<=.)\/$/, '');
   if (destination === '/') throw fail(`invalid specification: destination can't be '/'`);
-  if (type === 'bind') return bindRequest(request, destination);
+  if (type === 'bind') return bindRequest(request, destination, lookup);
   if (type === 'volume') return volumeRequest(request, destination, lookup);
   return tmpfsRequest(request, destination);
 }
@@ -228,16 +254,19 @@ function mountsOf(container: string, lookup: VolumeLookup): MountPoint[] {
   }
 }
 
+const noDriver = (volume: string, driver: string): CaissonError =>
+  new CaissonError(
+    'NotFound',
+    `create ${volume}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
+    { code: 'VOLUME_DRIVER_NOT_FOUND' },
+  );
+
 /** New volumes can only be made by the one driver that there is. */
 function checkDriver(mounts: Iterable<MountPoint>, driver: string, lookup: VolumeLookup): void {
   if (driver === '' || driver === 'local') return;
   for (const { type, name = '' } of mounts) {
     if (type !== 'volume' || lookup.driver(name) !== undefined) continue;
-    throw new CaissonError(
-      'NotFound',
-      `create ${name}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
-      { code: 'VOLUME_DRIVER_NOT_FOUND' },
-    );
+    throw noDriver(name, driver);
   }
 }
 

@@ -10,10 +10,8 @@ import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native } from '../native/index.ts';
+import { ANONYMOUS_LABEL } from './local.ts';
 import { checkVolumeOptions } from './options.ts';
-
-/** Marks a volume that nobody named. */
-const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 export const VOLUME_FILTERS = ['dangling', 'driver', 'label', 'name'] as const;
 export const VOLUME_PRUNE_FILTERS = ['all', 'label', 'label!'] as const;
@@ -130,9 +128,9 @@ export class Volumes {
     await this.#runner.run(this.#removal, { name });
   }
 
-  /** Only anonymous ones, unless the filter `all` is set. */
-  async prune(filters: Filters): Promise<VolumesPruned> {
-    const all = boolFilter(filters, 'all') ?? false;
+  /** Only anonymous ones, unless the filter `all` is set, which it always was before 1.42. */
+  async prune(filters: Filters, anonymousOnly = true): Promise<VolumesPruned> {
+    const all = boolFilter(filters, 'all') ?? !anonymousOnly;
     const unwanted = filters.get('label!') ?? [];
     const pruned: VolumesPruned = { VolumesDeleted: [], SpaceReclaimed: 0 };
     for (const row of this.#graph.volumes.unused()) {

@@ -9,7 +9,7 @@ import { parseTimestamp } from '../timestamps.ts';
 
 export function systemRoutes(router: Router, engine: Engine): void {
   router.plain({ method: 'GET', path: '/version', handle: () => versionInfo(engine) });
-  router.plain({ method: 'GET', path: '/info', handle: () => systemInfo(engine) });
+  router.plain({ method: 'GET', path: '/info', handle: (call) => infoOf(call, engine) });
   router.plain({
     method: 'GET',
     path: '/system/df',
@@ -32,6 +32,12 @@ async function check(call: Call<undefined>, { images }: Engine): Promise<undefin
   }
   lines.end();
 }
+
+/** Clients before 1.50 read of the bridge's filters, which this engine does not use. */
+const infoOf = (call: Call<undefined>, engine: Engine): object => ({
+  ...systemInfo(engine),
+  ...(call.atLeast('1.50') ? {} : { BridgeNfIptables: false, BridgeNfIp6tables: false }),
+});
 
 async function events(call: Call<undefined>, engine: Engine): Promise<undefined> {
   const query = {

@@ -22,7 +22,7 @@ export function volumeRoutes(router: Router, volumes: Volumes): void {
   router.plain({
     method: 'POST',
     path: '/volumes/prune',
-    handle: ({ query }) => volumes.prune(query.filters(VOLUME_PRUNE_FILTERS)),
+    handle: (call) => volumes.prune(call.query.filters(VOLUME_PRUNE_FILTERS), call.atLeast('1.42')),
   });
   router.plain({ method: 'GET', path: '/volumes/:name', handle: (call) => volumes.inspect(call.param('name')) });
   router.plain({
