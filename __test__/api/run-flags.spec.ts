@@ -1,70 +1,34 @@
-/**
- * Every flag of `docker run` has its effect, with docker's CLI and with ours. With CAISSON_SUBJECT=unix:///…/docker.sock
- * the same table is asked of that daemon (dockerd 28.5.2 passes): a row that only we pass is wrong.
- */
+/** Every flag of `docker run` has its effect, with docker's CLI and with ours; on dockerd as well, see helpers/subject.ts. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CONTAINER_FLAGS } from '../../ts/cli/containerFlags.ts';
-import { packageRoot } from '../../ts/packageRoot.ts';
-import { type CommandResult, run, TestDaemon } from '../helpers/daemon.ts';
-import { busyboxTar } from '../helpers/image.ts';
-import { oracle } from '../helpers/oracle.ts';
+import type { CommandResult } from '../helpers/daemon.ts';
 import { missing } from '../helpers/requires.ts';
 import { type Place, ROWS, type Row } from '../helpers/runFlags.ts';
+import { type Cli, FOREIGN, Subject } from '../helpers/subject.ts';
 
 const IMAGES = { plain: 'flags.test/plain:1', rich: 'flags.test/rich:1' };
-const SUBJECT = process.env['CAISSON_SUBJECT'];
-
 /** The flags of the table are all, but for these, which have tests of their own below. */
 const OWN_TESTS = ['detach', 'detach-keys', 'entrypoint', 'help', 'publish', 'publish-all', 'rm', 'sig-proxy'];
 
-const CLIS = { docker: ['docker'], caisson: [join(packageRoot, 'bin/caisson')] };
-type Cli = keyof typeof CLIS;
-
 describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docker run', () => {
-  const dir = mkdtempSync(join(tmpdir(), 'caisson-flags-'));
-  const place: Place = { dir, cgroupParent: '/caisson-flags', bridge: 'docker0' };
-  let daemon: TestDaemon | undefined;
-  let env: NodeJS.ProcessEnv;
-
-  const cli = (name: Cli, args: string[], input = ''): Promise<CommandResult> => {
-    const [program = '', ...before] = CLIS[name];
-    return run(program, [...before, ...args], { env, input });
-  };
-  const ok = async (...args: string[]): Promise<string> => {
-    const { code, stdout, stderr } = await cli('docker', args);
-    if (code !== 0) throw new Error(`docker ${args.join(' ')}: ${code}\n${stderr}${stdout}`);
-    return stdout.trim();
-  };
+  const place: Place = { dir: '', cgroupParent: '/caisson-flags', bridge: 'docker0' };
+  let subject: Subject;
+  const cli = (name: Cli, args: string[], input = ''): Promise<CommandResult> => subject.cli(name, args, input);
+  const ok = (...args: string[]): Promise<string> => subject.ok(...args);
 
   beforeAll(async () => {
-    mkdirSync(join(dir, 'config'));
-    if (SUBJECT === undefined) {
-      daemon = await new TestDaemon().start();
-      place.bridge = daemon.bridge;
-    }
-    const host = SUBJECT ?? `unix://${daemon?.socket}`;
-    env = { ...process.env, DOCKER_HOST: host, CAISSON_HOST: host, DOCKER_CONFIG: join(dir, 'config') };
-    const files = {
+    subject = await Subject.open({
       'etc/passwd': 'root:x:0:0:root:/root:/bin/sh\n',
       'etc/group': 'root:x:0:\naudio:x:63:\n',
       'shared/from-web': 'web\n',
-    };
-    const archive = join(dir, 'root.tar');
-    writeFileSync(archive, await busyboxTar(files));
+    });
+    const { dir, archive, daemon } = subject;
+    place.dir = dir;
+    if (daemon) place.bridge = daemon.bridge;
     writeFileSync(join(dir, 'file'), 'text\n');
     writeFileSync(join(dir, 'env'), '# comment\nONE=1\nTWO=x y\n');
     writeFileSync(join(dir, 'labels'), 'from.file=1\n');
@@ -86,15 +50,13 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docke
     await ok('run', '-d', '--name', 'flags-web', '-v', '/shared', IMAGES.plain, 'sleep', '1000');
   });
   afterAll(async () => {
-    if (daemon) expect(await oracle(daemon)).toEqual([]);
-    await daemon?.[Symbol.asyncDispose]();
-    if (daemon === undefined) {
-      await cli('docker', ['rm', '-fv', 'flags-web']);
-      await cli('docker', ['network', 'rm', 'flags']);
-      await cli('docker', ['volume', 'rm', 'flags-data', 'flags-driven']);
-      await cli('docker', ['rmi', IMAGES.plain, IMAGES.rich]);
-    }
-    rmSync(dir, { recursive: true, force: true });
+    const leave = [
+      ['rm', '-fv', 'flags-web'],
+      ['network', 'rm', 'flags'],
+      ['volume', 'rm', 'flags-data', 'flags-driven'],
+      ['rmi', IMAGES.plain, IMAGES.rich],
+    ];
+    expect(await subject.close(leave)).toEqual([]);
     // the parent that a row asked for belongs to whoever named it
     for (const hierarchy of ['', ...readdirSync('/sys/fs/cgroup')])
       for (const path of ['inner', '']) {
@@ -140,7 +102,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docke
     return { code: 0, text: stdout.replace(/\n$/, '') };
   }
 
-  describe.each(SUBJECT === undefined ? (['docker', 'caisson'] as const) : (['docker'] as const))('%s', (name) => {
+  describe.each(FOREIGN === undefined ? (['docker', 'caisson'] as const) : (['docker'] as const))('%s', (name) => {
     const titled = ROWS.map((row) => ({
       row,
       title: `${row.flags}: ${row.args({ dir: '', cgroupParent: '', bridge: '' }).join(' ')}`,
@@ -176,7 +138,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docke
     });
 
     it('cidfile: has the id, and must not be there', async () => {
-      const file = join(dir, `id-${name}`);
+      const file = join(subject.dir, `id-${name}`);
       const { stdout } = await cli(name, ['run', '-d', '--cidfile', file, '--network', 'none', IMAGES.plain, 'true']);
       expect(readFileSync(file, 'utf8')).toBe(stdout.trim());
       const again = await cli(name, ['run', '--cidfile', file, '--network', 'none', IMAGES.plain, 'true']);
@@ -185,10 +147,10 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docke
     });
 
     it('sig-proxy: a signal to the client reaches the process', async () => {
-      const [program = '', ...before] = CLIS[name];
+      const [program, ...before] = subject.command(name);
       const script = 'trap "echo caught; exit 7" TERM; echo ready; while :; do sleep 0.05; done';
       const args = [...before, 'run', '--rm', '--network', 'none', IMAGES.plain, 'sh', '-c', script];
-      const client = spawn(program, args, { env });
+      const client = spawn(program, args, { env: subject.env });
       const said: string[] = [];
       client.stdout.on('data', (chunk: Buffer) => {
         said.push(chunk.toString());
@@ -201,7 +163,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docke
 
     it('detach-keys: the client leaves, the process stays', async () => {
       const command = [
-        ...CLIS[name],
+        ...subject.command(name),
         'run',
         '-it',
         '--name',
@@ -212,7 +174,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('docke
         'ctrl-e,e',
       ];
       const line = [...command, IMAGES.plain, 'sh', '-c', '"echo ready; exec cat"'].join(' ');
-      const client = spawn('script', ['-qec', line, '/dev/null'], { env });
+      const client = spawn('script', ['-qec', line, '/dev/null'], { env: subject.env });
       client.stdout.on('data', (chunk: Buffer) => {
         if (chunk.toString().includes('ready')) client.stdin.write('\x05e');
       });

@@ -112,6 +112,9 @@ const COLUMNS: Record<string, Column> = {
 const FULL = ['UID', 'PID', 'PPID', 'C', 'STIME', 'TTY', 'TIME', 'CMD'];
 const BSD = ['USER', 'PID', '%CPU', 'VSZ', 'RSS', 'TTY', 'STAT', 'START', 'TIME', 'COMMAND'];
 
+/** Titles of `ps -o`, where they are not the name that was asked for. */
+const HEADINGS: Record<string, string> = { COMM: 'COMMAND', ARGS: 'COMMAND', TTY: 'TT', START: 'STARTED' };
+
 /** `-ef` (the default), `aux`, or a list of columns `-o pid,user,comm`; Docker hands anything on to the host's ps. */
 function columnsOf(args: string): string[] {
   const text = args.trim();
@@ -134,14 +137,15 @@ export async function top(ctx: ContainerContext, idOrName: string, args: string)
   if (row.status === 'restarting')
     throw new CaissonError('Conflict', `Container ${row.id} is restarting, wait until the container is running`);
   if (!isRunning(row)) throw new CaissonError('Conflict', `container ${row.id} is not running`);
-  const titles = columnsOf(args);
+  const columns = columnsOf(args);
+  const isList = columns !== FULL && columns !== BSD;
   const uptimeS = Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]);
   const host: Host = { users: hostUsers(), bootMs: Date.now() - uptimeS * 1000 };
   const pids = await ctx.native.cgroupPids(cgroupOf(ctx, hostConfig, row.id));
   const processes = pids.map(readProcess).filter((process) => process !== undefined);
   processes.sort((a, b) => a.pid - b.pid);
   return {
-    Titles: titles,
-    Processes: processes.map((process) => titles.map((title) => COLUMNS[title]?.(process, host) ?? '')),
+    Titles: columns.map((name) => (isList ? (HEADINGS[name] ?? name) : name)),
+    Processes: processes.map((process) => columns.map((name) => COLUMNS[name]?.(process, host) ?? '')),
   };
 }

@@ -76,7 +76,7 @@ export class ImagePuller {
       {
         subject: shown,
         prepare: async (lease, aborted) => {
-          isNew = this.#graph.images.get(checked.id) === undefined;
+          isNew = this.#graph.images.reference(referenceRow(reference, checked.id).name)?.imageId !== checked.id;
           await this.#layers(remote, lease, emit, aborted);
           const blobs = await this.#keepDocuments(remote, lease, aborted);
           return () => this.#write(reference, remote, blobs);
