@@ -243,4 +243,23 @@ devices:
       'must use either propagation mode "rslave" or "rshared"',
     );
   });
+
+  it.each([
+    ['always', 'USR1', true],
+    ['unless-stopped', 'USR1', false],
+    ['always', 'TERM', false],
+    ['unless-stopped', 'TERM', false],
+  ])(
+    'with the policy %s and the stop signal %s, kill -s TERM is followed by a restart: %s',
+    async (policy, stop, again) => {
+      const script = 'trap "exit 3" TERM; echo ready; while :; do sleep 0.05; done';
+      const id = await start('--restart', policy, '--stop-signal', stop, 'busybox', 'sh', '-c', script);
+      while (!(await docker('logs', id)).stdout.includes('ready'));
+      const ended = daemon.http('POST', `/containers/${id}/wait?condition=next-exit`);
+      await ok('kill', '-s', 'TERM', id);
+      expect(JSON.parse((await ended).body)).toMatchObject({ StatusCode: 3 });
+      const status = (await ok('inspect', '-f', '{{.State.Status}}', id)).trim();
+      expect(['restarting', 'running'].includes(status)).toBe(again);
+    },
+  );
 });

@@ -124,9 +124,13 @@ export class Killer {
     return { ...plan, pid: row.pid, startTime: row.pidStart };
   }
 
-  /** As Docker: a signal is a manual stop, unless the container's own stop signal says that this one means something else. */
+  /**
+   * As Docker: a signal is a manual stop, unless the container's own stop signal says that this one means something else.
+   * For `unless-stopped` whatever a user sends is one.
+   */
   #ends({ id, signal }: SignalPlan): boolean {
-    const { config } = readRecord(this.#ctx.graph.containers.resolve(id));
+    const { config, hostConfig } = readRecord(this.#ctx.graph.containers.resolve(id));
+    if (hostConfig.RestartPolicy.Name === 'unless-stopped') return true;
     return !config.StopSignal || parseSignal(config.StopSignal) === signal;
   }
 
