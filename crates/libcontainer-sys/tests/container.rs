@@ -253,7 +253,7 @@ fn exec_case(name: &str) {
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     assert!(output.starts_with("inside\n"), "{output}");
-    assert!(output.contains(&format!("memory:/caisson-crate-test/{name}")), "{output}");
+    assert!(output.contains(&format!(":/caisson-crate-test/{name}")), "{output}");
     let descriptors = output.lines().rev().take_while(|line| line.parse::<u32>().is_ok()).count();
     assert_eq!(descriptors, 4, "0, 1, 2 and ls's own: {output}");
     for (pid, pidfd) in [(joined.pid, &joined.pidfd), (init.pid, &init.pidfd)] {
@@ -283,12 +283,9 @@ fn main() {
     if let Ok(name) = std::env::var("CASE") {
         return case(&name);
     }
-    if !rustix::process::geteuid().is_root()
-        || !Path::new("/bin/busybox").exists()
-        || !Path::new("/sys/fs/cgroup/memory/tasks").exists()
-    {
-        assert!(std::env::var_os("CAISSON_REQUIRE").is_none(), "needs root, /bin/busybox and cgroup v1");
-        println!("skipped: needs root, /bin/busybox and cgroup v1");
+    if !rustix::process::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
+        assert!(std::env::var_os("CAISSON_REQUIRE").is_none(), "needs root and /bin/busybox");
+        println!("skipped: needs root and /bin/busybox");
         return;
     }
     let mut failed = 0;

@@ -21,11 +21,14 @@ pub struct Bundle {
 
 /// False when this machine cannot run these tests; CAISSON_REQUIRE makes that a failure.
 pub fn able() -> bool {
-    let able = rustix::process::geteuid().is_root()
-        && Path::new("/bin/busybox").exists()
-        && Path::new("/sys/fs/cgroup/memory/tasks").exists();
-    assert!(able || std::env::var_os("CAISSON_REQUIRE").is_none(), "needs root, /bin/busybox and cgroup v1");
+    let able = rustix::process::geteuid().is_root() && Path::new("/bin/busybox").exists();
+    assert!(able || std::env::var_os("CAISSON_REQUIRE").is_none(), "needs root and /bin/busybox");
     able
+}
+
+/// This machine has one hierarchy with all controllers.
+pub fn cgroup2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 /// False when there is no Python for a program that looks around inside; CAISSON_REQUIRE makes that a failure.
@@ -144,8 +147,9 @@ impl Bundle {
     /// No state, no cgroup in any hierarchy, no mount on the host.
     pub fn assert_nothing_left(&self) {
         assert!(!self.state_root().join(&self.id).exists(), "state of {}", self.id);
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let group = hierarchy.path().join(CGROUP_PARENT).join(&self.id);
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain(["/sys/fs/cgroup".into()]) {
+            let group = hierarchy.join(CGROUP_PARENT).join(&self.id);
             assert!(!group.exists(), "{} is left", group.display());
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -1,6 +1,6 @@
 //! The command line on the real kernel: its lifecycle and what a container gets by default.
 
-use super::bundle::{Bundle, able, text};
+use super::bundle::{Bundle, able, cgroup2, text};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -236,7 +236,7 @@ fn masks_cover_and_read_only_paths_cannot_be_written() {
     let script = "cat /proc/keys /proc/timer_list /proc/interrupts | wc -c; ls /sys/firmware | wc -l; \
                   echo 1 > /proc/sys/kernel/panic;\
                   umount /proc/keys; umount /proc/sys; touch /sys/x; touch /sys/fs/cgroup/x; mount -t tmpfs x /tmp; \
-                  grep -c '/sys/fs/cgroup/memory' /proc/self/mountinfo";
+                  grep -c ' /sys/fs/cgroup' /proc/self/mountinfo";
     let output = Bundle::shell("masks", &format!("({script}) 2>&1")).output();
     assert!(output.starts_with("0\n0\n"), "{output}");
     assert_eq!(output.matches("Read-only file system").count(), 3, "{output}");
@@ -299,16 +299,17 @@ fn limits_reach_the_cgroup() {
     if !able() {
         return;
     }
-    let mut bundle = Bundle::shell(
-        "limits",
-        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/cpu/cpu.shares \
-         /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
-    );
+    let (files, expected) = if cgroup2() {
+        ("memory.max memory.swap.max pids.max cpu.max", "33554432\n0\n50\n50000 100000\n")
+    } else {
+        ("memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us", "33554432\n50\n512\n50000\n")
+    };
+    let mut bundle = Bundle::shell("limits", &format!("cd /sys/fs/cgroup && cat {files}"));
     let resources = &mut bundle.config["linux"]["resources"];
     resources["memory"] = json!({"limit": 33554432, "swap": 33554432});
     resources["pids"] = json!({"limit": 50});
     resources["cpu"] = json!({"shares": 512, "quota": 50000, "period": 100000});
-    assert_eq!(bundle.output(), "33554432\n50\n512\n50000\n");
+    assert_eq!(bundle.output(), expected);
 }
 
 #[test]
