@@ -167,8 +167,9 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('our command line
     await daemon.docker(['run', '--name', 'job', '--network', 'none', IMAGE, 'sh', '-c', 'echo one; echo two; exit 4']);
   });
   afterAll(async () => {
-    expect(await oracle(daemon)).toEqual([]);
+    const leaked = await oracle(daemon);
     await daemon[Symbol.asyncDispose]();
+    expect(leaked).toEqual([]);
   });
 
   it.each(SAME.map((args) => ({ args, title: args.join(' ') })))('$title', async ({ args }) => {

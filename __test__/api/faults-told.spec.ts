@@ -193,10 +193,11 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('faul
   });
   afterAll(async () => {
     execFileSync('umount', ['-l', join(bad, 'noexec')]);
-    expect(await oracle(daemon)).toEqual([]);
+    const leaked = await oracle(daemon);
     await daemon[Symbol.asyncDispose]();
     await registry[Symbol.asyncDispose]();
     rmSync(dir, { recursive: true, force: true });
+    expect(leaked).toEqual([]);
   });
 
   /** The answer of the step that fails: create or start. */

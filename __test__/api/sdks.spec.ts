@@ -72,9 +72,10 @@ describe.skipIf(npm && pypi)('SDKs', () => {
     };
   });
   afterAll(async () => {
-    expect(await oracle(daemon)).toEqual([]);
+    const leaked = await oracle(daemon);
     await daemon[Symbol.asyncDispose]();
     rmSync(dir, { recursive: true, force: true });
+    expect(leaked).toEqual([]);
   });
 
   const answer = async (command: string, args: string[]): Promise<unknown> => {
