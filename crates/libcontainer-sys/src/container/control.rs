@@ -1,7 +1,7 @@
 //! The socket between init (or a joining process) and its creator.
 
 use super::notes::Level;
-use crate::failure::{Context, Failure, Kind, Result};
+use crate::failure::{Context, Failure, Fix, Kind, Result};
 use crate::sys::clone::{Cloned, clone3_sibling, exit_now};
 use crate::sys::exec::place_fd;
 use rustix::net::{
@@ -47,8 +47,13 @@ const MAX_BYTES: usize = 64 << 10;
 
 /// Names out of a configuration may be of any length.
 fn shortened(failure: &Failure) -> Failure {
-    let short = |text: &str| text.chars().take(1000).collect::<String>() + " …";
-    Failure { message: short(&failure.message), path: failure.path.as_deref().map(short), ..failure.clone() }
+    // the beginning says what, the end why
+    let short = |text: &str| match text.char_indices().nth(500).zip(text.char_indices().nth_back(500)) {
+        Some(((head, _), (tail, _))) if head < tail => format!("{} … {}", &text[..head], &text[tail..]),
+        _ => text.to_owned(),
+    };
+    let fix = failure.fix.as_deref().map(|fix| Box::new(Fix { code: fix.code.clone(), hint: short(&fix.hint) }));
+    Failure { message: short(&failure.message), path: failure.path.as_deref().map(short), fix, ..failure.clone() }
 }
 
 /// The socket between init and its creator. It is close-on-exec: that it ends says that the program runs.

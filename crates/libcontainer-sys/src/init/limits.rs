@@ -39,6 +39,10 @@ fn finite(value: u64) -> Option<u64> {
     (value != u64::MAX).then_some(value)
 }
 
+pub fn is_known(name: &str) -> bool {
+    resource(name).is_ok()
+}
+
 fn resource(name: &str) -> Result<Resource> {
     Ok(match name {
         "RLIMIT_CPU" => Resource::Cpu,

@@ -4,7 +4,7 @@
 //! so these functions may allocate; they end in execve or in a report over the control socket, never in a return to the caller.
 
 mod capabilities;
-mod limits;
+pub mod limits;
 mod program;
 mod reaper;
 mod scheduling;

@@ -2,6 +2,7 @@
 
 use super::{IdMapping, NamespaceKind, Process, Refused, Spec};
 use crate::failure::{Failure, Kind, Result};
+use crate::init::limits;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,11 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
+/// Of a UTS namespace.
+const NAME_BYTES: usize = 64;
+
+const PROPAGATIONS: [&str; 5] = ["", "shared", "slave", "private", "unbindable"];
+
 impl Spec {
     pub fn check(&self) -> Result<()> {
         self.check_version()?;
@@ -51,6 +57,18 @@ impl Spec {
         self.check_hooks()?;
         if let Some(at) = self.mounts.iter().position(|mount| mount.destination.is_empty()) {
             return Err(invalid(format!("/mounts/{at}/destination: is empty")));
+        }
+        if self.root.as_ref().is_some_and(|root| root.path.is_empty()) {
+            return Err(invalid("/root/path: is empty"));
+        }
+        for (pointer, name) in [("/hostname", &self.hostname), ("/domainname", &self.domainname)] {
+            if name.len() > NAME_BYTES {
+                return Err(invalid(format!("{pointer}: {} bytes; the kernel takes {NAME_BYTES}", name.len())));
+            }
+        }
+        let propagation = self.linux.rootfs_propagation.as_str();
+        if !PROPAGATIONS.contains(&propagation.strip_prefix('r').unwrap_or(propagation)) {
+            return Err(invalid(format!("/linux/rootfsPropagation: {propagation:?} is not known")));
         }
         if !self.linux.mount_label.is_empty() && !crate::host::selinux() {
             return Err(missing("/linux/mountLabel", "SELinux"));
@@ -189,7 +207,13 @@ impl Process {
         if !self.cwd.starts_with('/') {
             return Err(invalid(format!("/process/cwd: {:?} is not an absolute path", self.cwd)));
         }
+        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+            return Err(invalid(format!("/process/oomScoreAdj: {score} is not between -1000 and 1000")));
+        }
         for (at, limit) in self.rlimits.iter().enumerate() {
+            if !limits::is_known(&limit.kind) {
+                return Err(invalid(format!("/process/rlimits/{at}/type: {:?} is not known", limit.kind)));
+            }
             if limit.soft > limit.hard {
                 let (soft, hard) = (limit.soft, limit.hard);
                 return Err(invalid(format!(

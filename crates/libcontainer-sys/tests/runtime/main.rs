@@ -1,6 +1,7 @@
 //! caisson-runtime on the real kernel, as root, with busybox bundles.
 
 mod attacks;
+mod bad_config;
 mod bundle;
 #[path = "../config/mod.rs"]
 mod config;
