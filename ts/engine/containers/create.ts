@@ -177,6 +177,8 @@ export interface CreateOptions {
   platform?: string;
   /** What is mounted read-only below a read-only bind stays as it is, as for clients before 1.44. */
   shallowReadOnly?: boolean;
+  /** The host's cgroup namespace is the default on cgroup v1, whatever the daemon's is, as for clients before 1.41. */
+  sharesCgroupns?: boolean;
 }
 
 export interface Created {
@@ -203,7 +205,7 @@ function checkPlatform(ctx: ContainerContext, name: string, config: ImageConfig,
 function plan(
   ctx: ContainerContext,
   body: CreateBody,
-  { name, platform = '', shallowReadOnly = false }: CreateOptions,
+  { name, platform = '', shallowReadOnly = false, sharesCgroupns = false }: CreateOptions,
 ): { plan: CreatePlan; warnings: string[] } {
   const { graph } = ctx;
   if (!body.Image && !body.Cmd && !body.HostConfig && !body.Entrypoint) {
@@ -226,7 +228,7 @@ function plan(
       shmSizeBytes: ctx.config.defaultShmSizeBytes,
       init: ctx.config.init,
       ipcMode: ctx.config.defaultIpcMode,
-      cgroupnsMode: ctx.config.defaultCgroupnsMode,
+      cgroupnsMode: sharesCgroupns && ctx.host.cgroupVersion === 1 ? 'host' : ctx.config.defaultCgroupnsMode,
     },
   );
   if (programOf(config).length === 0) throw new CaissonError('InvalidParameter', 'no command specified');

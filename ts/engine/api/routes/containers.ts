@@ -22,6 +22,7 @@ export function containerRoutes(router: Router, containers: Containers): void {
         name: call.query.string('name'),
         platform: older('1.41') ? '' : call.query.string('platform'),
         shallowReadOnly: older('1.44'),
+        sharesCgroupns: older('1.41'),
       });
       call.status(201);
       return { Id: id, Warnings: warnings };
