@@ -97,6 +97,8 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox', 'skope
     expect(loaded.stdout).toBe(`Loaded image: ${pulled}\nLoaded image: imported:1\n`);
     expect(await daemon.dockerOk('run', '--rm', '--network=none', pulled)).toBe('two');
     expect(await daemon.dockerOk('run', '--rm', '--network=none', 'imported:1')).toBe('imported');
+    const foreign = await daemon.http('POST', '/images/load?platform=linux/s390x', readFileSync(archive));
+    expect(foreign.body).toContain('does not match the specified platform (linux/s390x)');
     const second = await save('third', pulled, 'imported:1');
     expect(readFileSync(second).equals(readFileSync(archive))).toBe(true);
   });

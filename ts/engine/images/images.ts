@@ -131,8 +131,13 @@ export class Images {
     return this.#remover.prune(filters);
   }
 
-  async load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
-    await this.#loader.load(stream, emit, signal);
+  async load(
+    stream: AsyncIterable<Buffer>,
+    platform: Platform | undefined,
+    emit: Emit,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#loader.load(stream, platform, emit, signal);
     for (const name of await this.keepBudget()) emit({ stream: `Removed for the storage budget: ${name}\n` });
   }
 

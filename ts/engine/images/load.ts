@@ -3,7 +3,7 @@ import { chainIds } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { MEDIA_TYPES } from '../../oci.ts';
+import { MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { familiarString, parseReference, withDefaultTag } from '../../reference.ts';
 import type { HostInfo } from '../native/index.ts';
 import { type ArchiveReader, readArchive } from './archive.ts';
@@ -11,7 +11,7 @@ import { type Bundle, readBundles } from './bundles.ts';
 import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { referenceRow } from './names.ts';
-import { hostPlatform } from './platform.ts';
+import { hostPlatform, requirePlatform } from './platform.ts';
 import { type Emit, shortId } from './progress.ts';
 import type { LayerUnpacker, Unpacked } from './unpack.ts';
 
@@ -42,13 +42,19 @@ export class ImageLoader {
     this.#host = host;
   }
 
-  async load(stream: AsyncIterable<Buffer>, emit: Emit, signal: AbortSignal): Promise<void> {
+  /** `platform`: of an index the image that runs on it, instead of the host's; another image is refused. */
+  async load(
+    stream: AsyncIterable<Buffer>,
+    platform: Platform | undefined,
+    emit: Emit,
+    signal: AbortSignal,
+  ): Promise<void> {
     const loaded: LoadedImage[] = [];
     await this.#installer.run(
       {
         subject: 'an image archive',
         prepare: async (lease, aborted) => {
-          loaded.push(...(await this.#prepare(stream, lease, emit, aborted)));
+          loaded.push(...(await this.#prepare(stream, platform, lease, emit, aborted)));
           return () => {
             for (const image of loaded) this.#write(image);
           };
@@ -65,6 +71,7 @@ export class ImageLoader {
 
   async #prepare(
     stream: AsyncIterable<Buffer>,
+    platform: Platform | undefined,
     lease: string,
     emit: Emit,
     signal: AbortSignal,
@@ -77,9 +84,10 @@ export class ImageLoader {
         return layer;
       });
       const images: LoadedImage[] = [];
-      for (const bundle of readBundles(archive.documents, hostPlatform(this.#host))) {
+      for (const bundle of readBundles(archive.documents, platform ?? hostPlatform(this.#host))) {
         for (const name of bundle.names) parseReference(name);
         const checked = checkConfig(bundle.config);
+        if (platform) requirePlatform(bundle.names[0] ?? checked.id, checked.config, platform);
         const chain = await this.#layers(bundle, checked, archive, { unpacked, lease, emit, signal });
         images.push({ bundle, checked, chain, blobs: await this.#keepDocuments(bundle, checked, lease, signal) });
       }

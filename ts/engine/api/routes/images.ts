@@ -1,5 +1,6 @@
 /** Images. Their names hold slashes, so the routes with a name take the rest of the path and look at its end. */
 import { CaissonError } from '../../../errdefs.ts';
+import type { Platform } from '../../../oci.ts';
 import { parseReference, type Reference } from '../../../reference.ts';
 import type { Images } from '../../images/images.ts';
 import { IMAGE_FILTERS } from '../../images/list.ts';
@@ -87,18 +88,24 @@ function requirePlatforms(call: Call, key: string, images: Images, name: string)
 
 async function save(call: Call<undefined>, images: Images, names: readonly string[]): Promise<undefined> {
   const body = call.bytes('application/x-tar');
+  await images.save(names, onePlatform(call), (bytes) => body.write(bytes), call.signal);
+  body.end();
+}
+
+function onePlatform(call: Call<undefined>): Platform | undefined {
   const platforms = call.query.all('platform');
   if (platforms.length > 1)
     throw new CaissonError('NotImplemented', 'platform: an image here has one platform; give at most one');
-  await images.save(names, parsePlatform(platforms[0] ?? ''), (bytes) => body.write(bytes), call.signal);
-  body.end();
+  return parsePlatform(platforms[0] ?? '');
 }
 
 async function load(call: Call<undefined>, images: Images): Promise<undefined> {
   const quiet = call.query.bool('quiet');
+  const platform = onePlatform(call);
   await streamed(call, (emit) =>
     images.load(
       call.chunks,
+      platform,
       (line) => {
         if (!quiet || line.stream !== undefined) emit(line);
       },
