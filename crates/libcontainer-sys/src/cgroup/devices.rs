@@ -67,16 +67,12 @@ fn rule(asked: &DeviceRule) -> Result<Rule> {
         Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid(format!("{n} is not a device number"))),
     };
     let access = asked.access.as_deref().filter(|access| !access.is_empty()).unwrap_or("rwm");
-    if !access.chars().all(|letter| "rwm".contains(letter)) {
+    // runc passes over the "a" that some write beside them
+    let access = access.replace('a', "");
+    if access.is_empty() || !access.chars().all(|letter| "rwm".contains(letter)) {
         return Err(invalid(format!("{access:?} is not made of r, w and m")));
     }
-    Ok(Rule {
-        allow: asked.allow,
-        kind,
-        major: number(asked.major)?,
-        minor: number(asked.minor)?,
-        access: access.to_owned(),
-    })
+    Ok(Rule { allow: asked.allow, kind, major: number(asked.major)?, minor: number(asked.minor)?, access })
 }
 
 #[cfg(test)]
