@@ -46,7 +46,8 @@ function differingAttribute(own: BigIntStats, other: BigIntStats): string | unde
     ['device', ({ rdev }) => rdev, 10],
     ['size', (stats) => (stats.isDirectory() ? 0n : stats.size), 10],
     ['number of links', (stats) => (stats.isDirectory() ? 0n : stats.nlink), 10],
-    ['time', ({ mtimeNs }) => mtimeNs, 10],
+    // an archive need not name its directories, and its root it seldom does: those are as old as their unpacking
+    ['time', (stats) => (stats.isDirectory() ? 0n : stats.mtimeNs), 10],
   ];
   const differing = show.find(([, value]) => value(own) !== value(other));
   if (differing === undefined) return undefined;
