@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -12,12 +13,19 @@ use rustix::io::Errno;
 use super::config::ClientConfig;
 use super::log::StreamName;
 use crate::failure::{Failure, Kind};
+use crate::sys::socket;
 
 /// What a client may still send us when it is closed, so that the kernel sends it an end and not a reset.
 const DISCARDED_AT_CLOSE: usize = 1 << 20;
 
+/// How long a client may take to read the head of its response before output follows it all the same.
+const HEAD_TIME: Duration = Duration::from_secs(1);
+
 pub struct Client {
     fd: OwnedFd,
+    /// Until then the head is to be read before anything else is written: HTTP clients that take a connection over
+    /// (docker-py) lose what they read together with the head.
+    head_until: Option<Instant>,
     pending: Vec<u8>,
     /// Its input is still read.
     pub stdin: bool,
@@ -47,6 +55,7 @@ impl Client {
         let keys = if tty { config.detach_keys.clone() } else { Vec::new() };
         let mut client = Self {
             fd,
+            head_until: None,
             pending: config.head.as_bytes().to_vec(),
             stdin: config.stdin,
             stdout: config.stdout,
@@ -57,6 +66,8 @@ impl Client {
             gone: false,
         };
         client.flush();
+        // the head is in the configuration, or the daemon has written it already
+        client.head_until = client.pending.is_empty().then(|| Instant::now() + HEAD_TIME);
         Ok((client, early))
     }
 
@@ -74,14 +85,25 @@ impl Client {
 
     /// Its stream must wait.
     pub fn is_full(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || self.head_until.is_some()
+    }
+
+    /// True while the head of the response lies unread; to be asked again soon, as the kernel does not tell of its end.
+    pub fn head_is_unread(&mut self) -> bool {
+        let Some(until) = self.head_until else { return false };
+        if !self.gone && Instant::now() < until && socket::has_unread(self.fd.as_fd()).unwrap_or(false) {
+            return true;
+        }
+        self.head_until = None;
+        self.flush();
+        false
     }
 
     /// Without POLLIN and POLLOUT, poll still tells that the client has left.
     pub fn events(&self, accepts_input: bool) -> PollFlags {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, self.stdin && accepts_input && !self.closing);
-        events.set(PollFlags::OUT, !self.pending.is_empty());
+        events.set(PollFlags::OUT, !self.pending.is_empty() && self.head_until.is_none());
         events
     }
 
@@ -89,7 +111,7 @@ impl Client {
         let header = self.header(stream, data.len());
         let header: &[u8] = if self.raw { &[] } else { &header };
         let mut sent = 0;
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && !self.head_is_unread() {
             match rustix::io::retry_on_intr(|| {
                 rustix::io::writev(&self.fd, &[IoSlice::new(header), IoSlice::new(data)])
             }) {
@@ -113,6 +135,9 @@ impl Client {
     }
 
     pub fn flush(&mut self) {
+        if self.head_until.is_some() {
+            return;
+        }
         while !self.pending.is_empty() {
             match rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &self.pending)) {
                 Ok(count) => drop(self.pending.drain(..count)),
@@ -259,14 +284,17 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_head_and_frames() {
+    fn writes_the_head_and_once_it_is_read_frames() {
         let (ours, theirs) = pair();
         let (mut client, early) =
             Client::new(ours, &config(r#"{"head":"H\r\n\r\n","early":"6869","stdout":true}"#), false).unwrap();
         assert_eq!(early, b"hi");
         client.output(StreamName::Stdout, b"out");
+        assert!(client.head_is_unread() && client.is_full());
+        assert_eq!(read(&theirs), b"H\r\n\r\n");
         client.output(StreamName::Stderr, b"e");
-        assert_eq!(read(&theirs), b"H\r\n\r\n\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x01e");
+        assert!(!client.head_is_unread() && !client.is_full());
+        assert_eq!(read(&theirs), b"\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x01e");
         assert!(client.wants(StreamName::Stdout) && !client.wants(StreamName::Stderr));
     }
 
@@ -274,6 +302,7 @@ mod tests {
     fn keeps_what_a_slow_client_did_not_take() {
         let (ours, theirs) = pair();
         let (mut client, _) = Client::new(ours, &config(r#"{"head":"","stdout":true}"#), false).unwrap();
+        assert!(!client.head_is_unread());
         let piece: Vec<u8> = (0..65_536_u32).map(|number| number as u8).collect();
         let mut frames = Vec::new();
         while !client.is_full() {

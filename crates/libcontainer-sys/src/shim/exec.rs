@@ -113,6 +113,10 @@ impl Execs {
         Ok(())
     }
 
+    pub fn pause(&mut self) -> Option<Duration> {
+        self.running.iter_mut().filter_map(|exec| exec.stdio.pause()).min()
+    }
+
     pub fn interests<'a>(&'a self, mut add: impl FnMut(BorrowedFd<'a>, PollFlags, ExecPart)) {
         for starting in &self.starting {
             add(starting.joining.as_fd(), PollFlags::IN, ExecPart::Starting);

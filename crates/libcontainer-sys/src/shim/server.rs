@@ -133,7 +133,10 @@ impl Server {
     fn timeout(&mut self) -> Option<Duration> {
         let waiting = self.exit.is_some() || self.execs.has_deadlines();
         let warm = (self.buffer.capacity() > 0).then_some(WARM);
-        [self.stdio.pause(), waiting.then_some(Duration::from_millis(250)), warm].into_iter().flatten().min()
+        [self.stdio.pause(), self.execs.pause(), waiting.then_some(Duration::from_millis(250)), warm]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn poll(&self, timeout: Option<Duration>) -> Vec<(Token, PollFlags)> {

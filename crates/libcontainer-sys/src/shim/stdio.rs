@@ -19,6 +19,8 @@ const TURN: usize = 1 << 20;
 /// neither wakes us nor waits for us at each of them.
 const SMALL: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How soon it is looked again whether a client has read the head of its response.
+const HEAD_PAUSE: Duration = Duration::from_micros(200);
 /// What the pipe of a busy stream is enlarged to: room for what a fast program writes within `PAUSE`, or it would wait.
 const BUSY_PIPE: usize = 1 << 20;
 /// What is still taken out of a stream when its process has ended, however busy others write to it: what its pipe holds.
@@ -270,6 +272,11 @@ impl Stdio {
 
     /// How long the loop may wait before it asks again for `interests`.
     pub fn pause(&mut self) -> Option<Duration> {
+        let unread = self.clients.iter_mut().any(Client::head_is_unread);
+        [self.left(), unread.then_some(HEAD_PAUSE)].into_iter().flatten().min()
+    }
+
+    fn left(&mut self) -> Option<Duration> {
         let (_, until) = self.paused?;
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {

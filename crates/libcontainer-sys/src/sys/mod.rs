@@ -12,6 +12,7 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod signalfd;
+pub mod socket;
 #[cfg(feature = "napi")]
 pub mod spawn;
 pub mod title;
