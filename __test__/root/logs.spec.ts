@@ -122,8 +122,8 @@ describe.skipIf(missing('root', 'build', 'busybox'))('logs', () => {
       lab.native.endLog(handle);
       await served;
       expect(followed.length).toBeGreaterThan(0);
-      const names = readdirSync(join(log.path, '..'));
-      expect(names.some((name) => name.endsWith('.gz'))).toBe(true);
+      const names = (): string[] => readdirSync(join(log.path, '..'));
+      await expect.poll(() => names().some((name) => name.endsWith('.gz')), { timeout: 10_000 }).toBe(true);
       const kept = expectNumbers((await read(log.path, { driver })).toString(), 99_999);
       expect(kept).toBeGreaterThan(1000);
       for (const tail of [1, 100, kept]) {
