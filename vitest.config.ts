@@ -25,8 +25,8 @@ export default defineConfig({
         test: {
           name: 'root',
           include: ['__test__/root/**/*.spec.ts', '__test__/api/**/*.spec.ts'],
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
           fileParallelism: false,
         },
       },
