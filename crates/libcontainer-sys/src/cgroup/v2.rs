@@ -57,7 +57,8 @@ impl V2 {
     fn set_memory(&self, memory: &Memory) -> Result<()> {
         let unsupported =
             |what: &str| Err(Failure::new(Kind::Unsupported, "cgroup", format!("{what}: cgroup v2 has no such limit")));
-        let text = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
+        // the kernel refuses other negative ones
+        let text = |value: i64| if value == -1 { "max".to_owned() } else { value.to_string() };
         let limit = memory.limit.filter(|v| *v != 0);
         if let (Some(true), Some(limit @ 1..)) = (memory.check_before_update, limit) {
             super::refuse_limit_below(limit, read_u64(&self.dir, "memory.current").unwrap_or(0))?;
@@ -69,6 +70,8 @@ impl V2 {
             }
             (_, None) => {}
             (_, Some(-1)) => self.limit("memory.swap.max", "max", "memory+swap limit")?,
+            // without a limit of memory there is nothing to take off
+            (Some(-1), Some(swap)) => self.limit("memory.swap.max", swap, "memory+swap limit")?,
             // the specification counts memory and swap together, v2 swap alone
             (Some(limit), Some(swap)) if limit > 0 && swap >= limit => {
                 self.limit("memory.swap.max", swap - limit, "memory+swap limit")?;

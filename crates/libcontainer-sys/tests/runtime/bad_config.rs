@@ -1,6 +1,6 @@
 //! A configuration that cannot be carried out: the place in it is told, nothing is left, the exit code is 1.
 
-use super::bundle::{Bundle, able, text};
+use super::bundle::{Bundle, able, cgroup2, text};
 use serde_json::{Value, json};
 
 fn refused(bundle: &Bundle, words: &[&str]) {
@@ -40,6 +40,8 @@ fn a_field_that_makes_no_sense_is_named() {
         return;
     }
     let long = |bytes: usize| "x".repeat(bytes);
+    let (memory_limit, cpu_quota) =
+        if cgroup2() { ("memory.max", "cpu.max") } else { ("memory.limit_in_bytes", "cpu.cfs_quota_us") };
     let cases: Vec<(&str, Value, &str)> = vec![
         ("/ociVersion", json!("7.0.0"), "/ociVersion"),
         ("/ociVersion", json!("one"), "/ociVersion"),
@@ -51,9 +53,9 @@ fn a_field_that_makes_no_sense_is_named() {
         ("/linux/namespaces/0/path", json!("relative"), "/linux/namespaces/0/path"),
         ("/linux/namespaces/1/path", json!("/no/such/ns"), "/no/such/ns: no such file"),
         ("/linux/resources/memory", json!({"limit": "much"}), "/linux/resources/memory/limit"),
-        ("/linux/resources/memory", json!({"limit": -5}), "memory.limit_in_bytes"),
+        ("/linux/resources/memory", json!({"limit": -5}), memory_limit),
         ("/linux/resources/cpu", json!({"shares": -1}), "/linux/resources/cpu/shares"),
-        ("/linux/resources/cpu", json!({"quota": 1, "period": 1}), "cpu.cfs_quota_us"),
+        ("/linux/resources/cpu", json!({"quota": 1, "period": 1}), cpu_quota),
         ("/linux/resources/cpu", json!({"cpus": "4000"}), "cpuset.cpus"),
         ("/linux/resources/pids", json!({"limit": 1e30}), "/linux/resources/pids/limit"),
         ("/linux/rootfsPropagation", json!("rwhat"), "/linux/rootfsPropagation"),
