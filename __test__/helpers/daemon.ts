@@ -95,7 +95,8 @@ export class TestDaemon implements AsyncDisposable {
     );
     closeSync(log);
     this.#child = child;
-    const deadline = Date.now() + 60_000;
+    // an emulated machine on a busy one takes more than a minute
+    const deadline = Date.now() + 150_000;
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null)
         throw new Error(`daemon ended (${child.exitCode ?? child.signalCode}):\n${this.logs}`);
