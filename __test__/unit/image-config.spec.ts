@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { applyChanges } from '../../ts/engine/images/changes.ts';
 import { checkConfig, inheritableLabels } from '../../ts/engine/images/config.ts';
-import { parsePlatform } from '../../ts/engine/images/platform.ts';
+import { parsePlatform, requirePlatform } from '../../ts/engine/images/platform.ts';
 import { parseCredentials } from '../../ts/engine/images/pull.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
 
@@ -137,6 +137,25 @@ describe('platforms', () => {
     ['{"os":"linux","architecture":"arm64"}', { os: 'linux', architecture: 'arm64' }],
   ])('%s', (text, platform) => {
     expect(parsePlatform(text)).toEqual(platform);
+  });
+
+  it.each([
+    ['linux/amd64', 'linux/amd64', true],
+    ['linux/386', 'linux/amd64', true],
+    ['linux/amd64', 'linux/386', false],
+    ['linux/arm64', 'linux/arm64/v8', true],
+    ['linux/arm/v7', 'linux/arm64', true],
+    ['linux/arm', 'linux/arm/v7', true],
+    ['linux/arm/v7', 'linux/arm/v6', false],
+    ['linux/arm64', 'linux/amd64', false],
+    ['windows/amd64', 'linux/amd64', false],
+  ])('an image of %s runs on %s: %s', (image, wanted, runs) => {
+    const [own, asked] = [parsePlatform(image), parsePlatform(wanted)];
+    if (!own || !asked) throw new Error('not reached');
+    const message = `image with reference x was found but its platform (${image}) does not match the specified platform (${wanted})`;
+    const required = expect(() => requirePlatform('x', own, asked));
+    if (runs) required.not.toThrow();
+    else required.toThrow(message);
   });
 
   it.each(['a/b/c/d', 'linux/', '/x', '{"os":1}', '{', 'linux/a b'])('refuses %s', (text) => {

@@ -9,7 +9,7 @@ import type { EndpointRow } from '../../graph/networks.ts';
 import type { ImageConfig } from '../../oci.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { inheritableLabels } from '../images/config.ts';
-import { formatPlatform, hostPlatform, isPlatform, parsePlatform } from '../images/platform.ts';
+import { formatPlatform, hostPlatform, parsePlatform, requirePlatform, runsOn } from '../images/platform.ts';
 import { type Claim, exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
@@ -188,17 +188,12 @@ export interface Created {
 
 /** Returns a warning for an image that is not made for this machine, and that nobody has asked for by its platform. */
 function checkPlatform(ctx: ContainerContext, name: string, config: ImageConfig, asked: string): string[] {
-  const given = formatPlatform(config);
   const wanted = parsePlatform(asked);
-  if (wanted !== undefined) {
-    if (isPlatform(config, wanted)) return [];
-    const message = `image with reference ${name} was found but its platform (${given}) does not match the specified platform (${formatPlatform(wanted)})`;
-    throw new CaissonError('NotFound', message, { code: 'PLATFORM_MISMATCH' });
-  }
+  if (wanted !== undefined) requirePlatform(name, config, wanted);
   const host = hostPlatform(ctx.host);
-  if (isPlatform(config, host)) return [];
+  if (wanted !== undefined || runsOn(config, host)) return [];
   return [
-    `The requested image's platform (${given}) does not match the detected host platform (${formatPlatform(host)}) and no specific platform was requested`,
+    `The requested image's platform (${formatPlatform(config)}) does not match the detected host platform (${formatPlatform(host)}) and no specific platform was requested`,
   ];
 }
 

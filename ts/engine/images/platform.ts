@@ -43,22 +43,20 @@ export function parsePlatformJson(text: string): Platform | undefined {
   return parsePlatform(text);
 }
 
-/** Kind NotFound, with Docker's text, unless what the image is made for runs on the platform. */
-export function requirePlatform(name: string, { os, architecture, variant }: Platform, wanted: Platform): void {
-  const own = { os, architecture, ...(variant ? { variant } : {}) };
-  if (choosePlatform([{ mediaType: '', digest: '', size: 0, platform: own }], wanted) !== undefined) return;
-  throw new CaissonError(
-    'NotFound',
-    `image with reference ${name} was found but its platform (${formatPlatform(own)}) does not match the specified platform (${formatPlatform(wanted)})`,
-    { code: 'PLATFORM_NOT_FOUND' },
-  );
+/** Whether what an image is made for runs on the platform: what a pull for it would have chosen. */
+export function runsOn({ os, architecture, variant }: Platform, wanted: Platform): boolean {
+  const platform = { os, architecture, ...(variant ? { variant } : {}) };
+  return choosePlatform([{ mediaType: '', digest: '', size: 0, platform }], wanted) !== undefined;
 }
 
-/** An image without a variant is of the architecture's first one. */
-export function isPlatform(image: Platform, wanted: Platform): boolean {
-  const variant = ({ architecture, variant: named }: Platform): string =>
-    named || ({ arm64: 'v8', arm: 'v7' }[architecture] ?? '');
-  return image.os === wanted.os && image.architecture === wanted.architecture && variant(image) === variant(wanted);
+/** Kind NotFound, with Docker's text, unless the image runs on the platform. */
+export function requirePlatform(name: string, image: Platform, wanted: Platform): void {
+  if (runsOn(image, wanted)) return;
+  throw new CaissonError(
+    'NotFound',
+    `image with reference ${name} was found but its platform (${formatPlatform(image)}) does not match the specified platform (${formatPlatform(wanted)})`,
+    { code: 'PLATFORM_NOT_FOUND' },
+  );
 }
 
 function fromJson(text: string, invalid: () => CaissonError): string[] {
