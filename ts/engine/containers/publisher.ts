@@ -24,7 +24,7 @@ export class Publisher {
 
   /** Brings the ports of a container that runs to its endpoints and these settings; a port keeps its number on the host. */
   async publish(id: string, settings?: Pick<HostConfig, 'PortBindings'>): Promise<void> {
-    const { graph, devices, native } = this.#ctx;
+    const { graph, devices, native, log } = this.#ctx;
     const before = graph.networks.portsOf(id);
     const { sockets, rows } = await this.#reserve(id, before, settings);
     const gone = before.filter((row) => !rows.some((now) => same(row, now)));
@@ -38,6 +38,11 @@ export class Publisher {
       }
     } catch (error) {
       for (const { fd } of sockets) native.closeFd(fd);
+      // the rows say what was: so must the table, or nothing would ever mend it
+      await devices.firewall
+        .removePorts(publishedPorts(added))
+        .then(() => devices.firewall.addPorts(publishedPorts(gone)))
+        .catch((err: unknown) => log.error({ err, container: id }, 'published ports could not be put back'));
       throw error;
     }
     for (const socket of sockets) await native.changePort(id, socket);
