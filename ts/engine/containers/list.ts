@@ -280,7 +280,7 @@ export class ContainerList {
       if (options.limit > 0 && found.length === options.limit) break;
     }
     const nowMs = Date.now();
-    const shown = found.map(({ row, summary, annotations }) => ({
+    const show = ({ row, summary, annotations }: Entry): object => ({
       ...summary,
       Names: names(row).map((name) => `/${name}`),
       HostConfig: {
@@ -288,13 +288,13 @@ export class ContainerList {
         ...(options.annotations && annotations ? { Annotations: annotations } : {}),
       },
       Status: statusText(row, nowMs, healthOf(this.#ctx, row)?.Status),
-    }));
-    if (!options.size) return shown;
-    return Promise.all(shown.map(async (summary, at) => ({ ...summary, ...(await this.#sizes(found[at])) })));
+    });
+    if (!options.size) return found.map(show);
+    return Promise.all(found.map(async (entry) => ({ ...show(entry), ...(await this.#sizes(entry.row.id)) })));
   }
 
-  async #sizes(entry: Entry | undefined): Promise<object> {
-    const row = entry && this.#ctx.graph.containers.get(entry.row.id);
+  async #sizes(id: string): Promise<object> {
+    const row = this.#ctx.graph.containers.get(id);
     return row ? sizes(this.#ctx, readRecord(row)) : {};
   }
 }
