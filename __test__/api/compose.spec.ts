@@ -3,7 +3,6 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CommandResult, run, TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { COMPOSE, missing } from '../helpers/requires.ts';
 
@@ -60,8 +59,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'compose'))('compo
 
   beforeAll(async () => {
     daemon = await new TestDaemon().start();
-    const archive = await ociArchive(buildImage([await busyboxTar()]), 'docker.io/library/busybox:latest');
-    await daemon.docker(['load'], { input: archive });
+    await daemon.loadBusybox();
     dir = join(daemon.dir, 'shop');
     mkdirSync(dir);
     writeFileSync(join(dir, 'compose.yaml'), FILE);

@@ -3,7 +3,6 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -17,15 +16,11 @@ const start = async (...args: string[]): Promise<string> => (await ok('run', '-d
 describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('options of containers', () => {
   beforeAll(async () => {
     await daemon.start({}, ['--cdi-spec-dir', cdi]);
-    const image = buildImage([await busyboxTar()], {});
-    const archive = join(daemon.dir, 'image.tar');
-    writeFileSync(archive, await ociArchive(image, 'docker.io/library/busybox:latest'));
-    await ok('load', '-i', archive);
+    await daemon.loadBusybox();
   });
   afterAll(() => daemon[Symbol.asyncDispose]());
   afterEach(async () => {
-    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    await daemon.removeContainers();
     expect(await oracle(daemon)).toEqual([]);
   });
 

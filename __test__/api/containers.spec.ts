@@ -1,10 +1,9 @@
 /** Containers from end to end: the unmodified docker client, a real daemon, real shims, the real kernel. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -25,10 +24,7 @@ const inspect = async (name: string) =>
 describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () => {
   beforeAll(async () => {
     await daemon.start();
-    const image = buildImage([await busyboxTar({ 'data/file': 'from the image\n' })], {});
-    const archive = join(daemon.dir, 'image.tar');
-    writeFileSync(archive, await ociArchive(image, 'docker.io/library/busybox:latest'));
-    await ok('load', '-i', archive);
+    await daemon.loadBusybox({ 'data/file': 'from the image\n' });
   });
 
   afterAll(async () => {
@@ -36,8 +32,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () 
   });
 
   afterEach(async () => {
-    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    await daemon.removeContainers();
     expect(await oracle(daemon)).toEqual([]);
   });
 

@@ -15,7 +15,6 @@ import {
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -29,13 +28,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('copying files', 
     await daemon.start();
     // the class of CVE-2026-41567: programs that an engine might run, in an image that wants them to be run
     const trap = '#!/bin/sh\ntouch /trapped\n';
-    const image = buildImage(
-      [await busyboxTar({ 'usr/bin/xz': trap, 'usr/bin/unpigz': trap, 'usr/bin/zstd': trap })],
-      {},
-    );
-    const archive = local('image.tar');
-    writeFileSync(archive, await ociArchive(image, 'docker.io/library/busybox:latest'));
-    await ok('load', '-i', archive);
+    await daemon.loadBusybox({ 'usr/bin/xz': trap, 'usr/bin/unpigz': trap, 'usr/bin/zstd': trap });
     mkdirSync(local('tree/sub'), { recursive: true });
     writeFileSync(local('tree/sub/file'), 'content\n');
     symlinkSync('sub/file', local('tree/link'));
@@ -43,8 +36,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('copying files', 
   });
   afterAll(() => daemon[Symbol.asyncDispose]());
   afterEach(async () => {
-    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    await daemon.removeContainers();
     expect(await oracle(daemon)).toEqual([]);
   });
 

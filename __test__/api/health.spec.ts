@@ -1,11 +1,9 @@
 /** Health checks and `docker update` with the unmodified client. */
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -47,15 +45,11 @@ function changes(): { next(): Promise<string>; end(): void } {
 describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('health and limits', () => {
   beforeAll(async () => {
     await daemon.start();
-    const image = buildImage([await busyboxTar()], {});
-    const archive = join(daemon.dir, 'image.tar');
-    writeFileSync(archive, await ociArchive(image, 'docker.io/library/busybox:latest'));
-    await ok('load', '-i', archive);
+    await daemon.loadBusybox();
   });
   afterAll(() => daemon[Symbol.asyncDispose]());
   afterEach(async () => {
-    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    await daemon.removeContainers();
     expect(await oracle(daemon)).toEqual([]);
   });
 

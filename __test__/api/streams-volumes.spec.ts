@@ -6,7 +6,6 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -59,14 +58,11 @@ async function messages(socket: Socket, head: Buffer): Promise<{ text: string; o
 describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes and streams', () => {
   beforeAll(async () => {
     await daemon.start();
-    const archive = join(daemon.dir, 'image.tar');
-    writeFileSync(archive, await ociArchive(buildImage([await busyboxTar()], {}), 'docker.io/library/busybox:latest'));
-    await ok('load', '-i', archive);
+    await daemon.loadBusybox();
   });
   afterAll(() => daemon[Symbol.asyncDispose]());
   afterEach(async () => {
-    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    await daemon.removeContainers();
     expect(await oracle(daemon)).toEqual([]);
   });
 

@@ -1,9 +1,5 @@
-/** The engine on another kernel: cgroup v2 with all controllers, and AppArmor. Run by `npm run test:guest`. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -18,15 +14,11 @@ const inside = async (line: string, ...flags: string[]): Promise<string> => {
 describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup2', 'apparmor'))('on another kernel', () => {
   beforeAll(async () => {
     await daemon.start();
-    const image = buildImage([await busyboxTar()], {});
-    const archive = join(daemon.dir, 'image.tar');
-    writeFileSync(archive, await ociArchive(image, 'docker.io/library/busybox:latest'));
-    await ok('load', '-i', archive);
+    await daemon.loadBusybox();
   });
   afterAll(() => daemon[Symbol.asyncDispose]());
   afterEach(async () => {
-    const ids = (await ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (ids.length > 0) await ok('rm', '-f', '-v', ...ids);
+    await daemon.removeContainers();
     expect(await oracle(daemon)).toEqual([]);
   });
 

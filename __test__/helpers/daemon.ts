@@ -16,6 +16,7 @@ import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../ts/packageRoot.ts';
+import { buildImage, busyboxTar, ociArchive } from './image.ts';
 
 export interface CommandResult {
   code: number;
@@ -194,6 +195,19 @@ export class TestDaemon implements AsyncDisposable {
     if (result.code !== 0)
       throw new Error(`docker ${args.join(' ')}: exit ${result.code}\n${result.stderr}${result.stdout}`);
     return result.stdout.trim();
+  }
+
+  /** The image `busybox`, with further files and settings. */
+  async loadBusybox(files: Record<string, string> = {}, config: Parameters<typeof buildImage>[1] = {}): Promise<void> {
+    const image = buildImage([await busyboxTar(files)], config);
+    const loaded = await this.docker(['load'], { input: await ociArchive(image, 'docker.io/library/busybox:latest') });
+    if (loaded.code !== 0) throw new Error(`docker load: ${loaded.stderr}`);
+  }
+
+  /** With their anonymous volumes, running or not. */
+  async removeContainers(): Promise<void> {
+    const ids = (await this.dockerOk('ps', '-aq')).split('\n').filter((id) => id !== '');
+    if (ids.length > 0) await this.dockerOk('rm', '-f', '-v', ...ids);
   }
 
   /** Removes all containers, ends the daemon and deletes its roots and what it left on the host. */

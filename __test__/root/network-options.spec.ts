@@ -2,7 +2,6 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -36,8 +35,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip'))('network op
     daemon = new TestDaemon();
     daemon.launcher = ['nsenter', `--net=/run/netns/${HOST}`, '--'];
     await daemon.start();
-    const archive = await ociArchive(buildImage([await busyboxTar()]), 'docker.io/library/busybox:latest');
-    await daemon.docker(['load'], { input: archive });
+    await daemon.loadBusybox();
   }, 60_000);
 
   afterAll(async () => {

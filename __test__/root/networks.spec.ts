@@ -5,7 +5,6 @@ import { readFileSync } from 'node:fs';
 import { decode, encode } from 'dns-packet';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run, TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -22,9 +21,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
 
   beforeAll(async () => {
     daemon = await new TestDaemon(['--dns', UPSTREAM]).start();
-    const archive = await ociArchive(buildImage([await busyboxTar()]), 'docker.io/library/busybox:latest');
-    const loaded = await daemon.docker(['load'], { input: archive });
-    expect(loaded.stderr).toBe('');
+    await daemon.loadBusybox();
     upstream = createSocket('udp4', (query, from) => {
       const packet = decode(query);
       const question = packet.questions?.[0];

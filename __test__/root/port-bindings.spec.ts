@@ -3,7 +3,6 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run, TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -22,8 +21,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('por
     daemon = new TestDaemon();
     daemon.launcher = ['nsenter', ...inside, '--'];
     await daemon.start();
-    const image = buildImage([await busyboxTar()], { ExposedPorts: { '80/tcp': {}, '90/udp': {} } });
-    await daemon.docker(['load'], { input: await ociArchive(image, 'docker.io/library/busybox:latest') });
+    await daemon.loadBusybox({}, { ExposedPorts: { '80/tcp': {}, '90/udp': {} } });
   }, 60_000);
 
   afterAll(async () => {

@@ -5,7 +5,6 @@
 import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run, TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { missing } from '../helpers/requires.ts';
 
 const TAG = `cap${process.pid}`;
@@ -113,8 +112,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('pub
     daemon = new TestDaemon();
     daemon.launcher = ['nsenter', `--net=/run/netns/${HOST}`, '--'];
     await daemon.start();
-    const archive = await ociArchive(buildImage([await busyboxTar()]), 'docker.io/library/busybox:latest');
-    await daemon.docker(['load'], { input: archive });
+    await daemon.loadBusybox();
     const network = (name: string, number: number, ...more: string[]) =>
       daemon.dockerOk(
         ...['network', 'create', '--ipv6', '--subnet', `10.197.${number}.0/24`, '--subnet', `fd97:${number}::/64`],

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../ts/packageRoot.ts';
 import { type CommandResult, run, TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -16,8 +15,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('publishing', () 
 
   beforeAll(async () => {
     daemon = await new TestDaemon().start();
-    const archive = await ociArchive(buildImage([await busyboxTar()]), 'docker.io/library/busybox:latest');
-    await daemon.docker(['load'], { input: archive });
+    await daemon.loadBusybox();
   }, 60_000);
 
   afterAll(() => daemon[Symbol.asyncDispose]());
