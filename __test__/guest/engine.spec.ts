@@ -153,11 +153,17 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup2', 'apparm
         'seccomp=unconfined',
         '--security-opt',
         'systempaths=unconfined',
+        // a program that can open such a socket
+        ...['/usr/lib:/usr/lib', '/usr/lib:/lib', '/lib64:/lib64', '/usr/bin/python3:/python3'].flatMap((bind) => [
+          '-v',
+          `${bind}:ro`,
+        ]),
       ];
       const attacks = [
         'mkdir /m && mount -t tmpfs x /m',
         'head -c 1 /proc/kcore >/dev/null',
         'echo core >/proc/sys/kernel/core_pattern',
+        "/python3 -c 'import socket; socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET)'",
       ];
       for (const attack of attacks) {
         expect(await inside(attack, ...bare), attack).toMatch(/(denied|not permitted|read-only)\.?\n\d+$/i);
