@@ -149,6 +149,12 @@ describe('snapshotter', () => {
     expect(overlay()).toEqual([]);
   });
 
+  test('discards nothing that is a layer of the graph', async () => {
+    const cacheId = await layer('base');
+    await snapshotter.discardLayer(cacheId);
+    expect(overlay()).toEqual([cacheId]);
+  });
+
   test('lists the lower directories from the top', async () => {
     const base = await layer('base');
     const top = await layer('top', 'base');

@@ -27,6 +27,7 @@ export class LayerStore {
   readonly #insert: Statement<[LayerRow], never>;
   readonly #get: Statement<[string], LayerRow>;
   readonly #all: Statement<[], LayerRow>;
+  readonly #hasCache: Statement<[string], unknown>;
   readonly #chain: Statement<[string], LayerRow>;
   readonly #move: Statement<[string, string], never>;
   readonly #delete: Statement<[string], never>;
@@ -38,6 +39,7 @@ export class LayerStore {
     );
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM layer WHERE chain_id = ?`);
     this.#all = db.prepare(`SELECT ${COLUMNS} FROM layer ORDER BY chain_id`);
+    this.#hasCache = db.prepare('SELECT 1 FROM layer WHERE cache_id = ?');
     this.#chain = db.prepare(`
       WITH RECURSIVE chain (id, depth) AS (
         VALUES (?, 0)
@@ -60,6 +62,11 @@ export class LayerStore {
 
   get(chainId: string): LayerRow | undefined {
     return this.#get.get(chainId);
+  }
+
+  /** Whether a directory is a layer's. */
+  hasCache(cacheId: string): boolean {
+    return this.#hasCache.get(cacheId) !== undefined;
   }
 
   all(): LayerRow[] {

@@ -63,8 +63,12 @@ export class Snapshotter {
     await root.sync().finally(() => root.close());
   }
 
-  /** Undoes prepareLayer and commitLayer, whatever of them was done. For a layer that has no row. */
+  /**
+   * Undoes prepareLayer and commitLayer, whatever of them was done. What has become a layer of the graph stays: others may
+   * use it already, and the garbage collector takes it with its row.
+   */
   async discardLayer(cacheId: string): Promise<void> {
+    if (this.#layers.hasCache(cacheId)) return;
     await this.#removeTree(this.#temporary(cacheId));
     await this.#removeTree(this.#directory(cacheId));
   }

@@ -181,7 +181,7 @@ export class StoreChecker {
         cause: error,
       });
     } finally {
-      if (graph.layers.get(row.chainId)?.cacheId !== fresh.cacheId) await this.#unpacker.discard(fresh);
+      await this.#unpacker.discard(fresh);
     }
   }
 

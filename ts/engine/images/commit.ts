@@ -6,7 +6,6 @@
  * A daemon that dies in between leaves a container that runs on, and a whole image or none.
  */
 import { randomBytes } from 'node:crypto';
-import { rm } from 'node:fs/promises';
 import { chainIdOf, sha256Of } from '../../digest.ts';
 import { isKind } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
@@ -98,7 +97,12 @@ export class Committer {
           do: (plan) => (plan.freeze ? options.native.cgroupFreeze(plan.source.cgroup, true) : undefined),
           undo: (plan) => this.#thaw(plan),
         },
-        { name: 'layer', medium: 'disk', do: (plan) => this.#layer(plan), undo: (plan) => this.#discard(plan) },
+        {
+          name: 'layer',
+          medium: 'disk',
+          do: (plan) => this.#layer(plan),
+          undo: (plan) => this.#unpacker.discard(plan),
+        },
         { name: 'thaw', medium: 'kernel', do: (plan) => this.#thaw(plan) },
       ],
       commitPoint: 2,
@@ -140,11 +144,6 @@ export class Committer {
     }
   }
 
-  async #discard({ cacheId, blobPath }: CommitPlan): Promise<void> {
-    await this.#options.snapshotter.discardLayer(cacheId);
-    await rm(blobPath, { force: true });
-  }
-
   async #layer(plan: CommitPlan): Promise<{ state: CommitState; rows: () => void }> {
     const { graph } = this.#options;
     const { lease, source } = plan;
@@ -155,7 +154,7 @@ export class Committer {
     const chain = below.map(({ chainId }) => chainId);
     const diffIds = below.map((layer) => layer.diffId);
     const isEmpty = diffId === EMPTY_DIFF_ID;
-    if (isEmpty) await this.#discard(plan);
+    if (isEmpty) await this.#unpacker.discard(plan);
     else {
       const chainId = chainIdOf(source.chainId, diffId);
       graph.leases.add(lease, 'layer', chainId);
