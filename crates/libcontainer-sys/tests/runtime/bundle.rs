@@ -38,6 +38,11 @@ pub fn python() -> bool {
     python
 }
 
+/// How often an attack is tried: a part of what it takes to be sure, and all of it with CAISSON_LONG.
+pub fn rounds(part: usize, all: usize) -> usize {
+    if std::env::var_os("CAISSON_LONG").is_some() { all } else { part }
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
