@@ -1,9 +1,10 @@
 /**
  * npm run bench [-- --pairs N] [--only ROW,…]: measures caisson beside dockerd 28.5, podman, runc, crun and the floor
- * program in one run, in interleaved pairs, and writes BENCH.md. Needs root and what scripts/bench-peers installs.
+ * program in one run, in interleaved pairs, and writes BENCH.md, or the named rows of it. Needs root and what
+ * scripts/bench-peers installs.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -44,9 +45,8 @@ const daemons = !options.only || options.only.split(',').some((prefix) => !/^(?:
 if (daemons) await daemonRows();
 await registryRows(bench, compiled('registry'));
 await runtimeRows(bench, compiled('floor'));
-// a run of some rows is for looking at them: the table in the repository is that of a whole run
-if (options.only) console.log(table(bench.rows));
-else writeFileSync(join(packageRoot, 'BENCH.md'), table(bench.rows));
+const file = join(packageRoot, 'BENCH.md');
+writeFileSync(file, table(bench.rows, options.only ? readFileSync(file, 'utf8') : ''));
 rmSync(dir, { recursive: true, force: true });
 
 /** The rows that need both daemons, which take a while to start. */

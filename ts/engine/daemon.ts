@@ -59,7 +59,7 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   mkdirSync(paths.execRoot, { recursive: true, mode: 0o711 });
   avoidOomKiller();
   const locks = [lockRoot(paths.dataRoot), lockRoot(paths.execRoot)];
-  prepareRoots(paths);
+  await prepareRoots(paths, native);
   writePidfile(config.pidfile);
 
   const ending = new AbortController();
@@ -167,7 +167,7 @@ function plannedNames(runner: JobRunner): string[] {
   return runner.unfinished().flatMap((job) => JSON.stringify(job.plan).match(/\b[0-9a-f]{32,64}\b/g) ?? []);
 }
 
-function prepareRoots(paths: EnginePaths): void {
+async function prepareRoots(paths: EnginePaths, native: Native): Promise<void> {
   rmSync(paths.tmp, { recursive: true, force: true });
   for (const [path, mode] of [
     [paths.overlay, 0o710],
@@ -178,6 +178,7 @@ function prepareRoots(paths: EnginePaths): void {
     [paths.state, 0o700],
   ] as const)
     mkdirSync(path, { recursive: true, mode });
+  for (const path of [paths.overlay, paths.volumes]) await native.spreadTrees(path);
 }
 
 /** A container is rather to be killed than the daemon that speaks for all. Without CAP_SYS_RESOURCE it stays as it was. */

@@ -507,6 +507,8 @@ export interface Native {
   copyUp(options: { lower: string[]; upper?: string; source: string; target: string }): Promise<void>;
   /** Removes a tree below a directory of ours, whatever a container put into it. */
   removeTree(path: string): Promise<void>;
+  /** Has the trees directly below a directory put into places of the disk of their own, where the filesystem can. */
+  spreadTrees(path: string): Promise<void>;
   /** Bytes used below a directory (as du), not following links, not leaving the filesystem. */
   treeSize(path: string): Promise<number>;
 

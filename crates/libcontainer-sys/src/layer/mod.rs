@@ -35,6 +35,7 @@ mod pack;
 mod pipeline;
 mod remove;
 mod size;
+mod spread;
 mod tar;
 #[cfg(test)]
 mod testing;
@@ -48,3 +49,4 @@ pub use pack::{PackOptions, export, pack};
 pub use pipeline::{AppliedLayer, Layer, LayerOptions};
 pub use remove::remove_tree;
 pub use size::tree_size;
+pub use spread::spread_trees;

@@ -145,6 +145,14 @@ pub fn remove_tree(env: &Env, path: String) -> napi::Result<Object<'_>> {
 }
 
 #[napi(ts_return_type = "Promise<object>")]
+pub fn spread_trees(env: &Env, path: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "spread-trees", move || {
+        layer::spread_trees(path.as_ref());
+        Ok(())
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
 pub fn tree_size(env: &Env, path: String) -> napi::Result<Object<'_>> {
     on_thread(env, "tree-size", move || Ok(layer::tree_size(path.as_ref())?))
 }
