@@ -1,5 +1,5 @@
 /** What a network's options do: how its containers are reached and what they have, seen from outside and inside. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
 import { oracle } from '../helpers/oracle.ts';
@@ -106,6 +106,97 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip'))('network op
     expect(await daemon.dockerOk('inspect', '-f', format, 'web')).toBe('{"LinkLocalIPs":["169.254.7.8"]}');
     await daemon.dockerOk('rm', '-f', 'web');
     await daemon.dockerOk('network', 'rm', 'own');
+  });
+
+  test('traffic goes out with the address that a network names', async () => {
+    spawnSync('ip', ['-n', HOST, 'addr', 'add', '198.51.100.7/32', 'dev', 'lo']);
+    const mirror = `require('node:net').createServer((socket) => socket.end(socket.remoteAddress)).listen(9000, '0.0.0.0')`;
+    const server = spawn('nsenter', [`--net=/run/netns/${NEIGHBOUR}`, process.execPath, '-e', mirror]);
+    const asked = async (...options: string[]): Promise<string> => {
+      await daemon.dockerOk('network', 'create', ...options, 'own');
+      const line = 'until nc -w 2 192.0.2.2 9000; do :; done';
+      const heard = await daemon.dockerOk('run', '--rm', '--network', 'own', 'busybox', 'sh', '-c', line);
+      await daemon.dockerOk('network', 'rm', 'own');
+      return heard;
+    };
+    expect(await asked()).toBe('192.0.2.1');
+    expect(await asked('-o', 'com.docker.network.host_ipv4=198.51.100.7')).toBe('198.51.100.7');
+    server.kill();
+    expect(await failing('network', 'create', '-o', 'com.docker.network.host_ipv4=::1', 'own')).toContain(
+      'failed to parse com.docker.network.host_ipv4 value: ::1',
+    );
+  });
+
+  test('two addresses make a network when the host has none of them', async () => {
+    const inhibit = 'com.docker.network.bridge.inhibit_ipv4=true';
+    await daemon.dockerOk('network', 'create', '--internal', '--subnet', '10.196.4.0/31', '-o', inhibit, 'own');
+    await daemon.dockerOk('run', '-d', '--name', 'web', '--network', 'own', 'busybox', 'sleep', '1000');
+    await daemon.dockerOk('run', '--rm', '--network', 'own', 'busybox', 'ping', '-c', '1', '-W', '3', 'web');
+    await daemon.dockerOk('rm', '-f', 'web');
+    await daemon.dockerOk('network', 'rm', 'own');
+  });
+
+  test.each([
+    ['all', false],
+    ['lo', false],
+    ['default', true],
+  ])('a container that switches IPv6 off for %s: has it: %s', async (which, has) => {
+    await daemon.dockerOk('network', 'create', '--ipv6', '--subnet', 'fd96:1::/64', 'own');
+    const own = ['run', '-d', '--name', 'web', '--network', 'own'];
+    await daemon.dockerOk(...own, '--sysctl', `net.ipv6.conf.${which}.disable_ipv6=1`, 'busybox', 'sleep', '1000');
+    const address = await daemon.dockerOk(
+      ...['inspect', '-f', '{{.NetworkSettings.Networks.own.GlobalIPv6Address}}', 'web'],
+    );
+    const inside = await daemon.dockerOk('exec', 'web', 'sh', '-c', 'ip -o addr; cat /etc/hosts');
+    const named = await daemon.docker(
+      ...[['run', '--rm', '--network', 'own', 'busybox', 'ping', '-6', '-c', '1', '-W', '3', 'web']],
+    );
+    expect([address !== '', inside.includes('fd96:1::'), inside.includes('::1'), named.code === 0]).toEqual(
+      Array.from({ length: 4 }, () => has),
+    );
+    await daemon.dockerOk('rm', '-f', 'web');
+    await daemon.dockerOk('network', 'rm', 'own');
+  });
+
+  test('settings of devices and of the namespace hold from the first packet', async () => {
+    const setting = 'com.docker.network.endpoint.sysctls';
+    const show = 'cat /proc/sys/net/ipv4/conf/eth0/forwarding /proc/sys/net/ipv4/conf/eth0/rp_filter';
+    const run = ['run', '--rm', '--sysctl', 'net.ipv4.conf.default.rp_filter=2'];
+    for (const value of ['0', '1']) {
+      const network = `name=bridge,driver-opt=${setting}=net.ipv4.conf.IFNAME.forwarding=${value}`;
+      const seen = await daemon.dockerOk(...run, '--network', network, 'busybox', 'sh', '-c', show);
+      expect(seen.split('\n')).toEqual([value, '2']);
+    }
+    for (const [sysctl, message] of [
+      ['net.ipv4.conf.eth0.forwarding=1', 'unrecognised network interface sysctl'],
+      ['net.ipv4.conf.IFNAME.nonesuch=1', '/proc/sys/net/ipv4/conf/eth0/nonesuch is not a sysctl file'],
+    ]) {
+      const network = `name=bridge,driver-opt=${setting}=${sysctl}`;
+      expect(await failing('run', '--rm', '--network', network, 'busybox')).toContain(message);
+    }
+    expect(await failing('run', '--rm', '--sysctl', 'net.ipv4.conf.eth0.forwarding=1', 'busybox')).toContain(
+      `must be supplied using driver option '${setting}'`,
+    );
+  });
+
+  test('devices are called as asked, the others by the first free number', async () => {
+    const named = (name: string): string => `name=own,driver-opt=com.docker.network.endpoint.ifname=${name}`;
+    const devices = async (): Promise<string[]> =>
+      (await daemon.dockerOk('exec', 'web', 'sh', '-c', 'cd /sys/class/net; echo *')).split(' ');
+    await daemon.dockerOk('network', 'create', 'own');
+    await daemon.dockerOk('network', 'create', 'second');
+    const sleeper = ['busybox', 'sleep', '1000'];
+    await daemon.dockerOk('run', '-d', '--name', 'web', '--network', named('eth1'), '--network', 'second', ...sleeper);
+    expect(await devices()).toEqual(['eth0', 'eth1', 'lo']);
+    const option = ['--driver-opt', 'com.docker.network.endpoint.ifname=eth1'];
+    expect(await failing('network', 'connect', ...option, 'bridge', 'web')).toContain('file exists');
+    await daemon.dockerOk('network', 'connect', 'bridge', 'web');
+    expect(await devices()).toEqual(['eth0', 'eth1', 'eth2', 'lo']);
+    await daemon.dockerOk('network', 'disconnect', 'second', 'web');
+    await daemon.dockerOk('restart', '-t', '0', 'web');
+    expect(await devices()).toEqual(['eth0', 'eth1', 'lo']);
+    await daemon.dockerOk('rm', '-f', 'web');
+    await daemon.dockerOk('network', 'rm', 'own', 'second');
   });
 
   test('one that only holds settings is the pattern of others', async () => {

@@ -121,7 +121,7 @@ describe('a run', () => {
     fake.takenPorts.add(8080);
     const id = await create(['run'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } }, 'web');
     await expect(containers.start(id)).rejects.toThrow(
-      /^driver failed programming external connectivity on endpoint web \([0-9a-f]{64}\): Bind for 0.0.0.0:8080 failed: port is already allocated$/,
+      /^failed to set up container networking: driver failed programming external connectivity on endpoint web \([0-9a-f]{64}\): Bind for 0.0.0.0:8080 failed: port is already allocated$/,
     );
     expect(fake.openFds.size).toBe(0);
     fake.takenPorts.clear();

@@ -59,7 +59,15 @@ describe('flags', () => {
 
   it.each([
     [['--nope'], "Unknown option '--nope'"],
-    [['--iptables=false'], "Unknown option '--iptables'"],
+    [['--ip6tables=false'], 'one table has the rules of both families'],
+    [
+      ['--swarm-default-advertise-addr', 'lo'],
+      'swarm-default-advertise-addr is not supported by caisson: it has no swarm',
+    ],
+    [['--userland-proxy-path', '/x'], 'userland-proxy-path is not supported by caisson'],
+    [['--default-network-opt', 'bridge'], 'not driver=option=value'],
+    [['--default-gateway', 'fd00::1'], 'default-gateway: not of IPv4'],
+    [['--ip', 'localhost'], 'ip: not an IP address'],
     [['positional'], 'positional'],
     [['--mtu', 'x'], 'mtu: not a number'],
     [['--bip', '10.0.0.1'], 'bip'],

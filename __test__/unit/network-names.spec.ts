@@ -2,12 +2,12 @@ import { describe, expect, it } from 'vitest';
 import type { HostConfig } from '../../ts/engine/containers/config.ts';
 import {
   formatSubnet,
+  macOf,
   nextAddress,
   normalAddress,
   overlaps,
   parseSubnet,
   piecesOf,
-  randomMac,
   type Subnet,
 } from '../../ts/engine/network/addresses.ts';
 import { hostsFile, type NamingOptions, resolvConf } from '../../ts/engine/network/containerFiles.ts';
@@ -19,7 +19,8 @@ const naming = (own: Partial<NamingOptions['hostConfig']> = {}): NamingOptions =
   hostConfig: { NetworkMode: 'bridge', Dns: [], DnsOptions: [], DnsSearch: [], ExtraHosts: null, ...own },
   addresses: ['172.17.0.2'],
   userDefined: false,
-  hostGateway: '172.17.0.1',
+  ipv6: true,
+  hostGateways: ['172.17.0.1'],
   dns: { servers: [], options: [], search: [] },
 });
 const reading = (files: Record<string, string>) => (path: string) => files[path];
@@ -107,9 +108,12 @@ describe('addresses', () => {
     expect(() => nextAddress(subnet, () => true, undefined)).toThrow('no available IPv4 addresses');
   });
 
-  it('a MAC is unicast and locally administered', () => {
-    const first = Number.parseInt(randomMac().slice(0, 2), 16);
-    expect(first & 0b11).toBe(0b10);
+  it('a MAC is unicast and locally administered, and follows the address', () => {
+    for (const address of [undefined, '172.17.0.2', '172.17.0.3', 'fd00::2']) {
+      expect(Number.parseInt(macOf(address).slice(0, 2), 16) & 0b11).toBe(0b10);
+    }
+    expect(macOf('172.17.0.2')).toBe(macOf('172.17.0.2'));
+    expect(new Set([macOf('172.17.0.2'), macOf('172.17.0.3'), macOf(undefined), macOf(undefined)]).size).toBe(4);
   });
 });
 

@@ -8,24 +8,22 @@ import { parseArgs } from 'node:util';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
 import {
-  addressPool,
   alwaysOn,
-  bridgeAddress,
   byteSize,
   cgroupParent,
   execOption,
   feature,
   hostAddress,
   invalid,
-  ipAddress,
   logLevel,
   loopbackPort,
   mirror,
   oneOf,
-  subnetOf,
   wholeNumber,
 } from './configValues.ts';
+import { checkTables, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
+import { flag, list, number, type Setting, text } from './settings.ts';
 
 export interface DaemonConfig {
   /** `unix:///path` or `tcp://127.0.0.1:port`; empty: the default sockets. */
@@ -42,6 +40,8 @@ export interface DaemonConfig {
   bridge: string;
   /** Address of the default bridge with prefix length; '' picks a free subnet. */
   bip: string;
+  /** The same of IPv6; '' for `fixedCidrV6`. */
+  bip6: string;
   /** Part of the default bridge's subnet that containers get addresses of; '' for all of it. */
   fixedCidr: string;
   /** The default bridge has IPv6 too. */
@@ -54,11 +54,25 @@ export interface DaemonConfig {
   dns: string[];
   dnsOptions: string[];
   dnsSearch: string[];
-  /** Address that published ports bind to when none is given. */
+  /** Where containers of the default bridge send what is not for their network; '' for the bridge itself. */
+  defaultGateways: { 4: string; 6: string };
+  /** Address that ports published on the default bridge bind to when none is given. */
   ip: string;
   icc: boolean;
+  /** Of the default bridge. */
+  ipMasq: boolean;
+  /** Published ports are reached at the containers' own addresses too. */
+  allowDirectRouting: boolean;
+  /** Options of new networks, by driver: those that a request does not give itself. */
+  defaultNetworkOpts: Record<string, Record<string, string>>;
+  /** Switch forwarding of the host on where networks need it; then drop what is not for containers. */
+  ipForward: boolean;
+  ipForwardNoDrop: boolean;
   /** `open`: published ports are let through foreign firewalls; `respect`: the host's own rules decide. */
   firewall: 'open' | 'respect';
+  /** There is a table of ours at all; without it ports are published by the shims' sockets alone. */
+  iptables: boolean;
+  ip6tables: boolean;
   cgroupParent: string;
   insecureRegistries: string[];
   registryMirrors: string[];
@@ -95,62 +109,6 @@ export interface DaemonConfig {
   group: string;
 }
 
-type Kind = 'string' | 'strings' | 'boolean' | 'number';
-
-interface Setting {
-  /** dockerd's name of the flag, and of the key unless `key` differs. */
-  flag: string;
-  key?: string;
-  kind: Kind;
-  short?: string;
-  set: (config: DaemonConfig, value: never) => void;
-  /** May change by SIGHUP. */
-  reloadable?: true;
-}
-
-const text = (
-  flag: string,
-  set: (config: DaemonConfig, value: string) => void,
-  more: Partial<Setting> = {},
-): Setting => ({
-  flag,
-  kind: 'string',
-  set,
-  ...more,
-});
-const list = (
-  flag: string,
-  key: string,
-  set: (config: DaemonConfig, value: string[]) => void,
-  more: Partial<Setting> = {},
-): Setting => ({
-  flag,
-  key,
-  kind: 'strings',
-  set,
-  ...more,
-});
-const flag = (
-  name: string,
-  set: (config: DaemonConfig, value: boolean) => void,
-  more: Partial<Setting> = {},
-): Setting => ({
-  flag: name,
-  kind: 'boolean',
-  set,
-  ...more,
-});
-const number = (
-  name: string,
-  set: (config: DaemonConfig, value: number) => void,
-  more: Partial<Setting> = {},
-): Setting => ({
-  flag: name,
-  kind: 'number',
-  set,
-  ...more,
-});
-
 const SETTINGS: Setting[] = [
   list('host', 'hosts', (c, v) => (c.hosts = v.map(hostAddress)), { short: 'H' }),
   text('data-root', (c, v) => (c.dataRoot = v)),
@@ -158,19 +116,7 @@ const SETTINGS: Setting[] = [
   text('pidfile', (c, v) => (c.pidfile = v), { short: 'p' }),
   flag('debug', (c, v) => (c.debug = v), { short: 'D', reloadable: true }),
   text('log-level', (c, v) => (c.logLevel = logLevel(v)), { short: 'l' }),
-  text('bridge', (c, v) => (c.bridge = v), { short: 'b' }),
-  text('bip', (c, v) => (c.bip = bridgeAddress(v))),
-  text('fixed-cidr', (c, v) => (c.fixedCidr = subnetOf('fixed-cidr', 4, v))),
-  flag('ipv6', (c, v) => (c.ipv6 = v)),
-  text('fixed-cidr-v6', (c, v) => (c.fixedCidrV6 = subnetOf('fixed-cidr-v6', 6, v))),
-  number('mtu', (c, v) => (c.mtu = v)),
-  list('default-address-pool', 'default-address-pools', (c, v) => (c.defaultAddressPools = v.map(addressPool))),
-  list('dns', 'dns', (c, v) => (c.dns = v)),
-  list('dns-opt', 'dns-opts', (c, v) => (c.dnsOptions = v)),
-  list('dns-search', 'dns-search', (c, v) => (c.dnsSearch = v)),
-  text('ip', (c, v) => (c.ip = v)),
-  flag('icc', (c, v) => (c.icc = v)),
-  text('firewall', (c, v) => (c.firewall = oneOf('firewall', v, ['open', 'respect']))),
+  ...NETWORK_SETTINGS,
   text('cgroup-parent', (c, v) => (c.cgroupParent = cgroupParent(v))),
   list('insecure-registry', 'insecure-registries', (c, v) => (c.insecureRegistries = v), { reloadable: true }),
   list('registry-mirror', 'registry-mirrors', (c, v) => (c.registryMirrors = v.map(mirror)), { reloadable: true }),
@@ -193,9 +139,6 @@ const SETTINGS: Setting[] = [
     c.defaultCgroupnsMode = oneOf('default-cgroupns-mode', v, ['host', 'private']);
   }),
   text('seccomp-profile', (c, v) => (c.seccompProfile = v || 'builtin')),
-  list('host-gateway-ip', 'host-gateway-ips', (c, v) => {
-    c.hostGatewayIps = v.map((one) => ipAddress('host-gateway-ip', one));
-  }),
   list('cdi-spec-dir', 'cdi-spec-dirs', (c, v) => (c.cdiSpecDirs = v.filter((one) => one !== ''))),
   text('group', (c, v) => (c.group = v), { short: 'G' }),
   // of dockerd's choices there is one here: a setting that asks for another is refused
@@ -215,6 +158,7 @@ const defaults = (): DaemonConfig => ({
   logLevel: 'info',
   bridge: '',
   bip: '',
+  bip6: '',
   fixedCidr: '',
   ipv6: false,
   fixedCidrV6: '',
@@ -223,9 +167,17 @@ const defaults = (): DaemonConfig => ({
   dns: [],
   dnsOptions: [],
   dnsSearch: [],
+  defaultGateways: { 4: '', 6: '' },
   ip: '0.0.0.0',
   icc: true,
+  ipMasq: true,
+  allowDirectRouting: false,
+  defaultNetworkOpts: {},
+  ipForward: true,
+  ipForwardNoDrop: false,
   firewall: 'open',
+  iptables: true,
+  ip6tables: true,
   cgroupParent: '/caisson',
   insecureRegistries: [],
   registryMirrors: [],
@@ -270,6 +222,7 @@ export function loadConfig(argv: string[]): DaemonConfig {
     if (value !== undefined) setting.set(config, value as never);
   }
   applyObjects(config, given, fromFile);
+  checkTables(config);
   if (config.debug && !given.has('log-level')) config.logLevel = 'debug';
   if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;
   for (const name of ['dataRoot', 'execRoot', 'pidfile'] as const)
@@ -298,6 +251,7 @@ function parseFlags(argv: string[]): Map<string, unknown> {
     validate: { type: 'boolean' },
     feature: { type: 'string', multiple: true },
     'log-opt': { type: 'string', multiple: true },
+    'default-network-opt': { type: 'string', multiple: true },
     'default-ulimit': { type: 'string', multiple: true },
   };
   for (const setting of SETTINGS)
@@ -326,7 +280,7 @@ function parseFlags(argv: string[]): Map<string, unknown> {
 
 /** `--icc=false`, as Go's flags take it, in the form that parseArgs takes. */
 function booleanValue(argument: string): string {
-  const match = /^--([a-z-]+)=(true|false)$/.exec(argument);
+  const match = /^--([a-z0-9-]+)=(true|false)$/.exec(argument);
   if (match?.[1] === undefined || !SETTINGS.some((s) => s.flag === match[1] && s.kind === 'boolean')) return argument;
   return match[2] === 'true' ? `--${match[1]}` : `--no-${match[1]}`;
 }
@@ -352,7 +306,7 @@ function readConfigFile(path: string, required: boolean): Map<string, unknown> {
 }
 
 /** Keys whose values are objects. */
-const OBJECTS = ['log-opts', 'default-ulimits', 'proxies', 'features'];
+const OBJECTS = ['log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts'];
 /** In `proxies` of the file, and as flags. */
 const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
 
@@ -379,6 +333,7 @@ function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFil
   }
   for (const [key, value] of Object.entries((fromFile.get('log-opts') ?? {}) as Record<string, unknown>))
     config.logOpts[key] = String(value);
+  config.defaultNetworkOpts = networkOptions(given.get('default-network-opt'), fromFile.get('default-network-opts'));
   const features = Object.entries((fromFile.get('features') ?? {}) as Record<string, unknown>);
   for (const [name, on] of features) config.features[name] = on === true;
   for (const one of (given.get('feature') ?? []) as string[]) {

@@ -2,7 +2,7 @@
 import { isIP } from 'node:net';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
-import { formatSubnet, parseSubnet } from './network/addresses.ts';
+import { formatSubnet, normalAddress, parseSubnet } from './network/addresses.ts';
 import { type AddressPool, checkPool, parsePool } from './network/pools.ts';
 
 export const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
@@ -57,10 +57,14 @@ export function subnetOf(name: string, family: 4 | 6, value: string): string {
   return formatSubnet(subnet);
 }
 
-export function bridgeAddress(value: string): string {
-  if (!/^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/.test(value))
-    throw invalid(`invalid value ${JSON.stringify(value)} for bip: not an IPv4 address with a prefix length`);
-  return value;
+/** In the form that rows are compared in. */
+export function bridgeAddress(name: string, family: 4 | 6, value: string): string {
+  const [address = '', prefix = ''] = value.split('/');
+  if (isIP(address) !== family || !/^\d{1,3}$/.test(prefix) || parseSubnet(value).family !== family)
+    throw invalid(
+      `invalid value ${JSON.stringify(value)} for ${name}: not an IPv${family} address with a prefix length`,
+    );
+  return `${normalAddress(address)}/${prefix}`;
 }
 
 export function cgroupParent(value: string): string {

@@ -1,5 +1,6 @@
 //! A container's attachment to a device of the host without a bridge: macvlan and ipvlan.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use crate::link::{
 use crate::message::Message;
 use crate::netns::in_netns;
 use crate::socket::Socket;
+use crate::sysctl;
 
 const MACVLAN_MODE: u16 = 1;
 const IPVLAN_MODE: u16 = 1;
@@ -45,6 +47,9 @@ pub struct ChildOptions {
     pub gateways: Vec<String>,
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Of this device, set last.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// Kind `notFound` without the parent, `unsupported` where the kernel has no such driver. The device dies with the
@@ -63,7 +68,8 @@ pub fn create_child(options: &ChildOptions, netns: BorrowedFd<'_>) -> Result<()>
     let parent = link::index_of(&mut host, &options.parent)?;
     host.run(vec![message(options, parent, netns)?]).map_err(|error| explain(error, options))?;
     in_netns(netns, || {
-        bring_up(&options.container_name, &addresses, &gateways).inspect_err(|_| {
+        let up = bring_up(&options.container_name, &addresses, &gateways);
+        up.and_then(|()| sysctl::write(&options.sysctls)).inspect_err(|_| {
             // The failure that counts is the first.
             let _ = link::delete_link(&options.container_name);
         })

@@ -1,5 +1,6 @@
 //! A container's attachment to a bridge: both ends of a veth pair, addresses, routes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -15,6 +16,7 @@ use crate::message::Message;
 use crate::netns::in_netns;
 use crate::route;
 use crate::socket::Socket;
+use crate::sysctl;
 
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
@@ -33,6 +35,9 @@ pub struct EndpointOptions {
     pub gateways: Vec<String>,
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Of this device, set last.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
 }
 
 struct Plan<'a> {
@@ -101,7 +106,8 @@ fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()
 
 fn inside(plan: &Plan) -> Result<()> {
     let gateways: Vec<_> = plan.gateways.iter().map(|gateway| Some(*gateway)).collect();
-    bring_up(&plan.options.container_name, &plan.addresses, &gateways)
+    bring_up(&plan.options.container_name, &plan.addresses, &gateways)?;
+    sysctl::write(&plan.options.sysctls)
 }
 
 /// Addresses, link up and default routes, in one go: the kernel takes them in this order. A default route without a

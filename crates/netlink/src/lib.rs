@@ -15,6 +15,7 @@ mod ports;
 mod route;
 mod socket;
 mod sys;
+mod sysctl;
 
 pub use address::Family;
 pub use bridge::{BridgeOptions, ensure_bridge};
@@ -29,6 +30,7 @@ pub use nft::ruleset::{BridgeRules, FirewallMode, GatewayMode, Proto, PublishedP
 pub use nft::watch::{Change, Watch};
 pub use ports::{PortRequest, ReservedPort, reserve_ports};
 pub use route::{RouteInfo, enable_forwarding, list_routes};
+pub use sysctl::set_sysctls;
 
 #[cfg(feature = "napi")]
 pub mod napi;

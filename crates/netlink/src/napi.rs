@@ -177,6 +177,16 @@ pub fn set_default_routes(env: &Env, options: Value) -> napi::Result<Object<'_>>
 }
 
 #[napi(ts_return_type = "Promise<object>")]
+pub fn set_sysctls(env: &Env, netns_fd: RawFd, sysctls: Value) -> napi::Result<Object<'_>> {
+    on_thread(env, "set-sysctls", move || {
+        if netns_fd < 0 {
+            return Err(invalid("set sysctl", &netns_fd.to_string(), "not a file descriptor"));
+        }
+        crate::set_sysctls(sys::borrow(netns_fd), &read("set sysctl", sysctls)?)
+    })
+}
+
+#[napi(ts_return_type = "Promise<object>")]
 pub fn create_resolver_sockets(env: &Env, netns_fd: RawFd) -> napi::Result<Object<'_>> {
     on_thread(env, "resolver-sockets", move || {
         if netns_fd < 0 {
@@ -256,11 +266,11 @@ pub fn list_routes(env: &Env) -> napi::Result<Object<'_>> {
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn enable_forwarding(env: &Env, ipv6: bool) -> napi::Result<Object<'_>> {
+pub fn enable_forwarding(env: &Env, ipv6: bool, drops_foreign: bool) -> napi::Result<Object<'_>> {
     on_thread(env, "forwarding", move || {
         let family = if ipv6 { Family::V6 } else { Family::V4 };
         let switched_on = crate::enable_forwarding(family)?;
-        if switched_on {
+        if switched_on && drops_foreign {
             firewall(|firewall| {
                 firewall.drop_foreign(family);
                 Ok(())

@@ -134,6 +134,7 @@ fn a_child_of_a_device_is_a_neighbour_of_the_host() {
         addresses: vec!["192.0.2.9/24".into()],
         gateways: vec!["192.0.2.2".into()],
         mtu: None,
+        sysctls: Default::default(),
     };
     host.run(|| create_child(&options(ChildKind::Macvlan, "bridge"), node.0.as_fd())).unwrap();
     node.serve(80);

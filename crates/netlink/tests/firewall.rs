@@ -64,6 +64,8 @@ fn bridge(number: u8) -> BridgeRules {
         mode_v4: GatewayMode::Nat,
         mode_v6: GatewayMode::Nat,
         trusted: Vec::new(),
+        direct: false,
+        sources: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 /** What a create request of an older API version means: fields that its daemon did not know, and the defaults it had. */
 import { CaissonError } from '../../errdefs.ts';
+import { withEndpointSysctls } from './endpointSysctls.ts';
 import type { CreateBody, MountBody } from './schemas/containers.ts';
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
@@ -33,7 +34,7 @@ export function currentCreate(body: CreateBody, older: (version: string) => bool
   if (older('1.48') && config.Mounts?.some(({ Type }) => Type === 'image')) {
     throw invalid('Mount type "Image" needs API v1.48 or newer');
   }
-  return current;
+  return withEndpointSysctls(current, older('1.48'));
 }
 
 const withBindOptions = (mount: MountBody, options: MountBody['BindOptions']): MountBody =>

@@ -16,6 +16,10 @@ import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 export const hasOwnNetworks = ({ NetworkMode: mode }: Pick<HostConfig, 'NetworkMode'>): boolean =>
   mode !== 'host' && mode !== 'none' && !mode.startsWith('container:');
 
+/** As dockerd: IPv6 is off in the container when its loopback has none. */
+export const hasIpv6 = ({ Sysctls: sysctls }: Pick<HostConfig, 'Sysctls'>): boolean =>
+  ['all', 'lo'].every((name) => /^\s*0*\s*$/.test(sysctls?.[`net.ipv6.conf.${name}.disable_ipv6`] ?? '0'));
+
 /** Networks that a container belongs to; removed ones are left out. */
 export function networksOf({ graph }: ContainerContext, record: ContainerRecord): NetworkRow[] {
   const { row, hostConfig } = record;
@@ -54,13 +58,19 @@ export function requestedEndpoints(
     .filter((network) => !isMode(network))
     .sort();
   const own = Object.keys(asked).find(isMode);
-  return [mode, ...others].map((network, index) => {
-    const endpoint = index === 0 ? (own === undefined ? undefined : asked[own]) : asked[network];
+  // who names networks, but not that of the mode, joins those alone: dockerd's rule
+  const joined = own === undefined && others.length > 0 ? others : [mode, ...others];
+  const chosen = Object.values(asked).map((endpoint) => endpointSettings(endpoint).ifname);
+  const devices = chosen.filter((name) => name !== '');
+  return joined.map((network, index) => {
+    const endpoint = asked[network === mode ? (own ?? mode) : network];
     const settings = endpointSettings(endpoint);
     if (index === 0 && body.MacAddress && !settings.mac)
       settings.mac = endpointSettings({ MacAddress: body.MacAddress }).mac;
     checkSettings(network, ctx.endpoints.find(network), settings);
-    return ctx.endpoints.row(id, network, index, settings, dnsNames(id, name, config));
+    const row = ctx.endpoints.row(id, network, devices, settings, dnsNames(id, name, config));
+    devices.push(row.interface);
+    return row;
   });
 }
 
@@ -106,7 +116,8 @@ export class Attachments {
     const settings = endpointSettings(body);
     checkSettings(found.name, found, settings);
     const names = dnsNames(record.row.id, record.row.name, record.config);
-    const row = endpoints.row(record.row.id, found.id, this.#nextIndex(record.row.id), settings, names);
+    const devices = graph.networks.endpointsOf(record.row.id).map((other) => other.interface);
+    const row = endpoints.row(record.row.id, found.id, devices, settings, names);
     await runner.run(this.kinds[0], { containerId: record.row.id, row });
   }
 
@@ -132,14 +143,6 @@ export class Attachments {
       throw new CaissonError('Forbidden', `container ${record.row.id} is not connected to network ${found.name}`);
     }
     await runner.run(this.kinds[1], { containerId: record.row.id, row, running: isRunning(record.row) });
-  }
-
-  /** eth0 to ethN of all networks are counted together, as their owner sees them. */
-  #nextIndex(id: string): number {
-    const used = this.#ctx.graph.networks
-      .endpointsOf(id)
-      .map(({ interface: device }) => Number(/\d+$/.exec(device)?.[0] ?? -1));
-    return Math.max(-1, ...used) + 1;
   }
 
   #connectKind(): JobKind<ConnectPlan> {
@@ -187,7 +190,8 @@ export class Attachments {
       );
     }
     graph.networks.insertEndpoint(row);
-    return isRunning(container) ? { containerId, row, plan: endpoints.allocateOne(row) } : { containerId, row };
+    if (!isRunning(container)) return { containerId, row };
+    return { containerId, row, plan: endpoints.allocateOne(row, hasIpv6(readRecord(container).hostConfig)) };
   }
 
   async #attach(containerId: string, plan: EndpointPlan): Promise<void> {

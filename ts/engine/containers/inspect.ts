@@ -153,6 +153,10 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
   const { row, config, hostConfig, detail } = record;
   const [path = '', ...args] = programOf(config);
   const dir = ctx.paths.containerDir(row.id);
+  const own = ctx.graph.networks
+    .endpointsOf(row.id)
+    .find(({ networkName, networkId }) => [networkName, networkId].includes(hostConfig.NetworkMode));
+  const mac = own ? settingsOf(own).mac : '';
   const execs = ctx.graph.execs.of(row.id).filter(({ status }) => status !== 'exited');
   return {
     Id: row.id,
@@ -185,7 +189,7 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     Mounts: detail.mountPoints
       .filter(({ type, destination }) => type !== 'tmpfs' || !Object.hasOwn(hostConfig.Tmpfs ?? {}, destination))
       .map(describeMount),
-    Config: config,
+    Config: { ...config, ...(mac === '' ? {} : { MacAddress: mac }) },
     NetworkSettings: networkSettings(ctx, record),
   };
 }

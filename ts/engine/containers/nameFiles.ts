@@ -1,6 +1,7 @@
 /** hosts, hostname and resolv.conf of a container, from its rows: at each start, and when it joins or leaves a network. */
 import { type NamingOptions, writeContainerFiles } from '../network/containerFiles.ts';
-import { hasOwnNetworks } from './attachments.ts';
+import { gatewaysOf } from '../network/endpoints.ts';
+import { hasIpv6, hasOwnNetworks } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { linkHosts } from './links.ts';
 import { type ContainerRecord, readRecord } from './record.ts';
@@ -10,13 +11,15 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
   const endpoints = graph.networks.endpointsOf(record.row.id);
   const addresses = endpoints.flatMap(({ address, address6 }) => [address, address6]).filter((one) => one !== null);
   const leader = endpoints.find(({ leadsOut }) => leadsOut) ?? endpoints[0];
+  const gateways = leader ? gatewaysOf(leader) : [];
   return {
     config: record.config,
     hostConfig: record.hostConfig,
     links: linkHosts(ctx, record),
     addresses,
     userDefined: hasOwnNetworks(record.hostConfig) && endpoints.some(({ networkName }) => networkName !== 'bridge'),
-    hostGateway: config.hostGatewayIps[0] ?? leader?.gateway ?? leader?.gateway6 ?? '127.0.0.1',
+    ipv6: hasIpv6(record.hostConfig),
+    hostGateways: [config.hostGatewayIps, gateways, ['127.0.0.1']].find((list) => list.length > 0) ?? [],
     dns: { servers: config.dns, options: config.dnsOptions, search: config.dnsSearch },
   };
 }

@@ -3,6 +3,7 @@
  * release (streams handed over, init let go). Committed when init has become the user's program.
  */
 import { CaissonError, isKind } from '../../errdefs.ts';
+import type { RuntimeSpec } from '../../oci.ts';
 import type { JobKind } from '../jobs/kinds.ts';
 import { lock } from '../jobs/kinds.ts';
 import { fixOf, NativeError, type PortSocket, type SpawnedContainer } from '../native/index.ts';
@@ -11,7 +12,8 @@ import { type EndpointPlan, leadingOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
 import { portHolder } from '../network/portHolder.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
-import { hasOwnNetworks, networksOf } from './attachments.ts';
+import { hasIpv6, hasOwnNetworks, networksOf } from './attachments.ts';
+import type { HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { makeDirectories } from './create.ts';
 import { writeNames } from './nameFiles.ts';
@@ -125,10 +127,18 @@ export class Starter {
     }
     live.callOffRestart();
     checkSharedNetwork(this.#ctx, hostConfig.NetworkMode);
-    const endpoints = hasOwnNetworks(hostConfig) ? this.#ctx.endpoints.allocate(row.id) : [];
+    const endpoints = hasOwnNetworks(hostConfig) ? this.#allocate(row.id, hostConfig) : [];
     const published = leadingOut(endpoints)?.driver === 'bridge';
     const ports = published ? portRequests(config, hostConfig) : [];
     return { ...plan, cgroup: cgroupOf(this.#ctx, hostConfig, row.id), endpoints, ports };
+  }
+
+  #allocate(id: string, hostConfig: HostConfig): EndpointPlan[] {
+    try {
+      return this.#ctx.endpoints.allocate(id, hasIpv6(hostConfig));
+    } catch (error) {
+      throw asNetworkError(error);
+    }
   }
 
   async #prepare(plan: StartPlan): Promise<void> {
@@ -147,7 +157,7 @@ export class Starter {
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
     if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
     if (netnsResult.status === 'rejected') throw netnsResult.reason;
-    if (portsResult.status === 'rejected') throw this.#portFailure(portsResult.reason, plan);
+    if (portsResult.status === 'rejected') throw asNetworkError(this.#portFailure(portsResult.reason, plan));
   }
 
   /** Docker's sentence; the hint names the container that has the port, if it is one of ours. */
@@ -187,15 +197,17 @@ export class Starter {
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
     const { native, devices, resolvers } = this.#ctx;
     const held = this.#held.get(plan.id) ?? {};
-    const options = await spawnOptions(this.#ctx, this.#record(plan.id));
+    const { spec, ...options } = await spawnOptions(this.#ctx, this.#record(plan.id));
     const work: Promise<unknown>[] = [];
     const resolver: PortSocket[] = [];
     if (plan.endpoints.length > 0 && held.netnsFd !== undefined) {
       const own = native.dupFd(held.netnsFd);
       if (plan.endpoints.some(({ userDefined }) => userDefined)) resolver.push(...(await resolvers.open(plan.id, own)));
-      work.push(this.#attachAll(plan.endpoints, own).finally(() => native.closeFd(own)));
+      const sysctls = takeSysctls(spec, this.#record(plan.id).hostConfig);
+      work.push(this.#attachAll(plan.endpoints, own, sysctls).finally(() => native.closeFd(own)));
     }
     if (held.ports?.published.length) work.push(devices.firewall.addPorts(held.ports.published));
+    const networking = work.map((one) => one.catch((error: unknown) => Promise.reject(asNetworkError(error))));
     // spawnShim consumes the descriptors, also when it fails
     const netnsFd = held.netnsFd;
     const sockets = held.ports?.sockets ?? [];
@@ -203,16 +215,18 @@ export class Starter {
     if (held.ports) held.ports = { ...held.ports, sockets: [] };
     const spawn = native.spawnShim({
       ...options,
+      spec,
       ...(netnsFd === undefined ? {} : { netnsFd }),
       ports: [...sockets, ...resolver],
     });
-    const [spawned, ...others] = await Promise.allSettled([spawn, ...work]);
+    const [spawned, ...others] = await Promise.allSettled([spawn, ...networking]);
     for (const result of [spawned, ...others]) if (result.status === 'rejected') throw result.reason;
     return { state: { spawned: (spawned as PromiseFulfilledResult<SpawnedContainer>).value } };
   }
 
-  /** One after the other, so that devices are in the order of their names. */
-  async #attachAll(plans: EndpointPlan[], netnsFd: number): Promise<void> {
+  /** One after the other, so that devices are in the order of their names; they are born with the namespace's defaults. */
+  async #attachAll(plans: EndpointPlan[], netnsFd: number, sysctls: Record<string, string>): Promise<void> {
+    if (Object.keys(sysctls).length > 0) await this.#ctx.native.setSysctls(netnsFd, sysctls);
     for (const plan of plans) await this.#ctx.endpoints.attach(plan, netnsFd);
   }
 
@@ -272,6 +286,21 @@ export class Starter {
     for (const { fd } of live.pendingStreams) this.#ctx.native.closeFd(fd);
     live.pendingStreams = [];
   }
+}
+
+/** What the user sets of the network namespace, out of the shim's hands: devices are born after it, not beside it. */
+function takeSysctls({ linux }: RuntimeSpec, { Sysctls: asked }: HostConfig): Record<string, string> {
+  const own = Object.entries(asked ?? {}).filter(([name]) => name.startsWith('net.'));
+  for (const [name] of own) delete linux.sysctl?.[name];
+  return Object.fromEntries(own);
+}
+
+/** Docker's words in front of whatever kept a container from its networks. */
+function asNetworkError(error: unknown): unknown {
+  if (!(error instanceof CaissonError)) return error;
+  const { kind, code, hint, path, cause } = error;
+  const details = { code, ...(hint === undefined ? {} : { hint }), ...(path === undefined ? {} : { path }), cause };
+  return new CaissonError(kind, `failed to set up container networking: ${error.message}`, details);
 }
 
 const volumeNames = ({ mountPoints }: ContainerDetail): string[] =>

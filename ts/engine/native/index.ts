@@ -356,6 +356,8 @@ export interface EndpointOptions {
   /** Where the default routes lead; empty when another endpoint has them. */
   gateways: string[];
   mtu?: number;
+  /** `net.ipv4.conf.eth0.forwarding` → value, set last. */
+  sysctls: Record<string, string>;
 }
 
 export interface ChildOptions {
@@ -373,6 +375,7 @@ export interface ChildOptions {
   addresses: string[];
   gateways: string[];
   mtu?: number;
+  sysctls: Record<string, string>;
 }
 
 export interface PublishedPort {
@@ -404,6 +407,10 @@ export interface BridgeRules {
   modeV6: GatewayMode;
   /** Devices of the host by which published ports are reached at the containers' own addresses. */
   trusted: string[];
+  /** They are reached there by every device. */
+  direct: boolean;
+  /** Addresses of the host that traffic goes out with, of one family each; what is absent is masqueraded. */
+  sources: string[];
 }
 
 export interface Ruleset {
@@ -523,6 +530,8 @@ export interface Native {
   createChild(options: ChildOptions): Promise<void>;
   /** Takes a device of a container away, from within its namespace. */
   deleteChild(netnsFd: number, name: string): Promise<void>;
+  /** `net.…` of a namespace; kind `invalid` for one that the kernel does not have. */
+  setSysctls(netnsFd: number, sysctls: Record<string, string>): Promise<void>;
   /** Sockets that take what a container sends to 127.0.0.11:53; those of an earlier call are not reached any more. */
   createResolverSockets(netnsFd: number): Promise<{ udpFd: number; tcpFd: number }>;
   /** A duplicate of a socket that the container's shim holds, by its `proto`; kind `gone` when it holds none. */
@@ -543,8 +552,8 @@ export interface Native {
     ports: { proto: 'tcp' | 'udp' | 'sctp'; hostIp: string; hostPort: number }[],
   ): Promise<{ fd: number; hostPort: number }[]>;
   listRoutes(): Promise<RouteInfo[]>;
-  /** Forwarding of the host, of IPv4 or of IPv6: switched on if it was off; true when it was. */
-  enableForwarding(ipv6: boolean): Promise<boolean>;
+  /** Forwarding of the host, of IPv4 or of IPv6: switched on if it was off (true), and then for our own traffic only. */
+  enableForwarding(ipv6: boolean, dropsForeign: boolean): Promise<boolean>;
   /** Which of a container's devices leads out, in place of whichever did. `netnsFd` is not consumed. */
   setDefaultRoutes(options: { netnsFd: number; device: string; gateways: string[] }): Promise<void>;
 }

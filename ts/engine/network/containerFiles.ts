@@ -25,8 +25,10 @@ export interface NamingOptions {
   links?: [address: string, names: string][];
   /** It is on a network whose containers know each other by name: the embedded server answers. */
   userDefined: boolean;
-  /** What `host-gateway` stands for. */
-  hostGateway: string;
+  /** It has not switched IPv6 off. */
+  ipv6: boolean;
+  /** What `host-gateway` stands for, by family. */
+  hostGateways: string[];
   /** The daemon's defaults. */
   dns: { servers: string[]; options: string[]; search: string[] };
 }
@@ -41,16 +43,18 @@ const HOSTS_HEAD = [
 ] as const;
 
 function extraHosts(options: NamingOptions): [string, string][] {
-  return (options.hostConfig.ExtraHosts ?? []).map((entry) => {
+  return (options.hostConfig.ExtraHosts ?? []).flatMap((entry) => {
     const at = entry.search(/[:=]/);
     const address = entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
-    return [address === 'host-gateway' ? options.hostGateway : address, entry.slice(0, at)];
+    const addresses = address === 'host-gateway' ? options.hostGateways : [address];
+    return addresses.map((one): [string, string] => [one, entry.slice(0, at)]);
   });
 }
 
 export function hostsFile(options: NamingOptions): string {
   const { Hostname: host, Domainname: domain } = options.config;
-  const lines: (readonly [string, string])[] = [...HOSTS_HEAD, ...extraHosts(options), ...(options.links ?? [])];
+  const head = HOSTS_HEAD.filter(([address]) => options.ipv6 || !address.includes(':'));
+  const lines: (readonly [string, string])[] = [...head, ...extraHosts(options), ...(options.links ?? [])];
   for (const address of options.addresses) lines.push([address, domain ? `${host}.${domain} ${host}` : host]);
   return lines.map(([address, names]) => `${address}\t${names}\n`).join('');
 }

@@ -17,7 +17,7 @@ function optionsOf(row: NetworkRow, config: DaemonConfig): Record<string, string
   return {
     'com.docker.network.bridge.default_bridge': 'true',
     'com.docker.network.bridge.enable_icc': String(config.icc),
-    'com.docker.network.bridge.enable_ip_masquerade': 'true',
+    'com.docker.network.bridge.enable_ip_masquerade': String(config.ipMasq),
     'com.docker.network.bridge.host_binding_ipv4': config.ip,
     'com.docker.network.bridge.name': row.bridge ?? '',
     'com.docker.network.driver.mtu': String(config.mtu),

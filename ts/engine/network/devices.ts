@@ -90,8 +90,8 @@ export class NetworkDevices {
   }
 
   #rules(row: NetworkRow): BridgeRules {
-    const { icc, masquerade, modes, trusted } = bridgeSettings(row, this.#config);
-    const common = { icc, masquerade, trusted, internal: row.internal };
+    const { icc, masquerade, modes, trusted, direct, sources } = bridgeSettings(row, this.#config);
+    const common = { icc, masquerade, trusted, direct, sources, internal: row.internal };
     return { ...common, bridge: row.bridge ?? '', subnets: subnetsOf(row), modeV4: modes[4], modeV6: modes[6] };
   }
 
@@ -111,11 +111,13 @@ export class NetworkDevices {
 
   /** Once for each family: what a bridge needs, and what others' traffic must not gain by. */
   async #forward(family: Family): Promise<void> {
-    if (this.#forwards.has(family)) return;
-    const switchedOn = await this.#native.enableForwarding(family === 6);
+    if (this.#forwards.has(family) || !this.#config.ipForward) return;
+    const dropsForeign = this.#config.iptables && !this.#config.ipForwardNoDrop;
+    const switchedOn = await this.#native.enableForwarding(family === 6, dropsForeign);
     this.#forwards.add(family);
     if (!switchedOn) return;
-    this.#log.info({ family }, 'forwarding of the host was off and is on now; what is not ours stays closed');
+    const rest = dropsForeign ? 'what is not ours stays closed' : 'it forwards for everybody';
+    this.#log.info({ family }, `forwarding of the host was off and is on now; ${rest}`);
     await this.firewall.rewrite();
   }
 
@@ -180,12 +182,14 @@ export class NetworkDevices {
 
   /** The settings name another device or address than the row. */
   #changed(row: NetworkRow): boolean {
-    const { bip, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
+    const { bip, bip6, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
     if (!this.enabled) return false;
-    const moved =
-      bip !== '' && (`${row.gateway}` !== bip.split('/')[0] || row.subnet !== formatSubnet(parseSubnet(bip)));
+    const differs = (address: string, subnet: string | null, gateway: string | null): boolean =>
+      address !== '' && (gateway !== address.split('/')[0] || subnet !== formatSubnet(parseSubnet(address)));
+    const moved = differs(bip, row.subnet, row.gateway) || (ipv6 && differs(bip6, row.subnet6, row.gateway6));
     const ranged = (row.ipRange ?? '') !== fixedCidr;
-    const otherV6 = ipv6 !== (row.subnet6 !== null) || (ipv6 && fixedCidrV6 !== '' && row.subnet6 !== fixedCidrV6);
+    const otherV6 =
+      ipv6 !== (row.subnet6 !== null) || (ipv6 && bip6 === '' && fixedCidrV6 !== '' && row.subnet6 !== fixedCidrV6);
     return row.bridge !== this.device || row.subnet === null || moved || ranged || otherV6;
   }
 
@@ -202,13 +206,16 @@ export class NetworkDevices {
 
   /** What the settings say, then what the row has, then what is free. */
   async #chooseSubnets(existing: NetworkRow | undefined): Promise<Partial<NetworkRow>> {
-    const { bip, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
+    const { bip, bip6, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
     const kept = existing?.bridge === this.device ? existing : undefined;
+    const fits = kept?.subnet && (fixedCidr === '' || contains(parseSubnet(kept.subnet), parseSubnet(fixedCidr)));
     const v4 = bip
-      ? { subnet: formatSubnet(parseSubnet(bip)), gateway: bip.split('/')[0] ?? '' }
-      : kept?.subnet
-        ? { subnet: kept.subnet, gateway: kept.gateway }
-        : await this.#freeSubnet();
+      ? ofBridge(bip)
+      : fits
+        ? { subnet: kept.subnet as string, gateway: kept.gateway }
+        : fixedCidr
+          ? { subnet: fixedCidr, gateway: firstAddress(parseSubnet(fixedCidr)) }
+          : await this.#freeSubnet();
     if (fixedCidr && !contains(parseSubnet(v4.subnet), parseSubnet(fixedCidr))) {
       throw new CaissonError(
         'InvalidParameter',
@@ -217,6 +224,7 @@ export class NetworkDevices {
     }
     const range = { ipRange: fixedCidr || null };
     if (!ipv6) return { ...v4, ...range };
+    if (bip6) return { ...v4, ...range, ...rangeOf(bip6, fixedCidrV6) };
     const own = kept?.subnet6 ? parseSubnet(kept.subnet6) : uniqueLocalSubnet(newId());
     const subnet6 = fixedCidrV6 ? parseSubnet(fixedCidrV6) : own;
     return { ...v4, ...range, subnet6: formatSubnet(subnet6), gateway6: firstAddress(subnet6) };
@@ -242,6 +250,23 @@ export class NetworkDevices {
       }
     }
   }
+}
+
+/** The subnet of an address that a bridge is to have. */
+const ofBridge = (address: string): { subnet: string; gateway: string } => ({
+  subnet: formatSubnet(parseSubnet(address)),
+  gateway: address.split('/')[0] ?? '',
+});
+
+function rangeOf(bip6: string, fixedCidrV6: string): Pick<NetworkRow, 'subnet6' | 'gateway6' | 'ipRange6'> {
+  const { subnet, gateway } = ofBridge(bip6);
+  if (fixedCidrV6 && !contains(parseSubnet(subnet), parseSubnet(fixedCidrV6))) {
+    throw new CaissonError(
+      'InvalidParameter',
+      `fixed-cidr-v6 ${fixedCidrV6} is no part of the bridge's subnet ${subnet}`,
+    );
+  }
+  return { subnet6: subnet, gateway6: gateway, ipRange6: fixedCidrV6 || null };
 }
 
 function membersOf(bridge: string): string[] {

@@ -1,5 +1,6 @@
 /** Options of a network's driver: read in one place, and refused when they are not known. */
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
 import type { NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
@@ -16,6 +17,8 @@ const HOST_BINDING = `${BRIDGE}host_binding_ipv4`;
 const INHIBIT = `${BRIDGE}inhibit_ipv4`;
 const GATEWAY_MODES = [`${BRIDGE}gateway_mode_ipv4`, `${BRIDGE}gateway_mode_ipv6`] as const;
 const TRUSTED = `${BRIDGE}trusted_host_interfaces`;
+/** Address of the host that containers' traffic goes out with, by family. */
+const SOURCES = { 4: 'com.docker.network.host_ipv4', 6: 'com.docker.network.host_ipv6' } as const;
 /** compose writes it beside EnableIPv6. */
 export const ENABLE_IPV6 = 'com.docker.network.enable_ipv6';
 export const ENABLE_IPV4 = 'com.docker.network.enable_ipv4';
@@ -33,6 +36,7 @@ const KNOWN: Record<string, ReadonlySet<string>> = {
     ENABLE_IPV4,
     ENABLE_IPV6,
     ...GATEWAY_MODES,
+    ...Object.values(SOURCES),
   ]),
   macvlan: new Set(['parent', 'macvlan_mode', MTU, PREFIX, ENABLE_IPV4, ENABLE_IPV6]),
   ipvlan: new Set(['parent', 'ipvlan_mode', 'ipvlan_flag', MTU, PREFIX, ENABLE_IPV4, ENABLE_IPV6]),
@@ -78,6 +82,11 @@ export function checkOptions(driver: string, options: Record<string, string>, in
       throw invalid("gateway mode 'isolated' can only be used for an internal network");
     }
   }
+  for (const family of [4, 6] as const) {
+    const source = options[SOURCES[family]];
+    if (source !== undefined && isIP(source) !== family)
+      throw invalid(`failed to parse ${SOURCES[family]} value: ${source} (not an address of IPv${family})`);
+  }
   for (const device of trustedDevices(options)) {
     if (!/^[^\s/]{1,15}$/.test(device))
       throw invalid(`invalid value for ${TRUSTED}: "${device}" is no name of a device`);
@@ -104,11 +113,17 @@ export interface BridgeSettings {
   mtu: number;
   /** Host address of ports that are published without one. */
   hostBinding: string;
+  /** Where containers send what is not for their network; '' for the host itself. */
+  routers: Record<Family, string>;
   /** The host has addresses on the bridge, by family. */
   gateways: Record<Family, boolean>;
   modes: Record<Family, GatewayMode>;
   /** Devices by which published ports are reached at the containers' own addresses. */
   trusted: string[];
+  /** They are reached there by every device (`--allow-direct-routing`). */
+  direct: boolean;
+  /** Instead of masquerading: the host's addresses that traffic goes out with. */
+  sources: string[];
 }
 
 /** What a bridge network is like: the daemon's settings for the default one, its options for others. */
@@ -119,12 +134,15 @@ export function bridgeSettings(row: NetworkRow, config: DaemonConfig): BridgeSet
   const modes = { 4: gatewayMode(options, v4), 6: gatewayMode(options, v6) };
   return {
     icc: isDefault ? config.icc : bool(options, ICC, true),
-    masquerade: bool(options, MASQUERADE, true),
-    mtu: Number(options[MTU] ?? config.mtu),
-    hostBinding: options[HOST_BINDING] || config.ip,
+    masquerade: isDefault ? config.ipMasq : bool(options, MASQUERADE, true),
+    mtu: isDefault ? config.mtu : Number(options[MTU] ?? 1500),
+    hostBinding: isDefault ? config.ip : options[HOST_BINDING] || '0.0.0.0',
+    routers: isDefault ? config.defaultGateways : { 4: '', 6: '' },
     gateways: { 4: modes[4] !== 'isolated' && !bool(options, INHIBIT, false), 6: modes[6] !== 'isolated' },
     modes,
     trusted: trustedDevices(options),
+    direct: config.allowDirectRouting,
+    sources: Object.values(SOURCES).flatMap((key) => options[key] ?? []),
   };
 }
 

@@ -5,7 +5,7 @@ import type { Graph } from '../../graph/graph.ts';
 import type { Addressing, EndpointRow, NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { Native } from '../native/index.ts';
-import { familyOf, holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
+import { familyOf, holds, macOf, nextAddress, parseAddress, parseSubnet } from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
 import { type BridgeSettings, bridgeSettings, interfacePrefix, MTU, optionsOf } from './driverOptions.ts';
 import type { PortTarget } from './ports.ts';
@@ -26,6 +26,8 @@ export interface EndpointPlan extends Addressing {
   trusted: boolean;
   /** Further addresses, of the user's choice. */
   linkLocal: string[];
+  /** Of its device, by the kernel's names. */
+  sysctls: Record<string, string>;
 }
 
 /** Where ports are published to; v6 as well, if the container has an address. */
@@ -55,8 +57,14 @@ export class Endpoints {
     this.#devices = devices;
   }
 
-  /** The row of a new attachment; its addresses are chosen when the container runs. */
-  row(containerId: string, network: string, index: number, settings: EndpointSettings, names: string[]): EndpointRow {
+  /** The row of a new attachment; its addresses are chosen when the container runs. `others`: names of its devices. */
+  row(
+    containerId: string,
+    network: string,
+    others: readonly string[],
+    settings: EndpointSettings,
+    names: string[],
+  ): EndpointRow {
     const found = this.find(network);
     const userDefined = found === undefined || found.name !== 'bridge';
     return {
@@ -64,7 +72,7 @@ export class Endpoints {
       containerId,
       networkId: found?.id ?? network,
       networkName: found?.name ?? network,
-      interface: settings.ifname || `${found ? interfacePrefix(found) : 'eth'}${index}`,
+      interface: settings.ifname || freeName(found ? interfacePrefix(found) : 'eth', others),
       hostName: null,
       mac: null,
       address: null,
@@ -93,41 +101,60 @@ export class Endpoints {
     const { networks } = this.#graph;
     const network = networks.get(row.networkId) ?? networks.byName(row.networkName);
     if (!network || (network.name === 'bridge' && !this.#devices.enabled)) {
-      throw new CaissonError(
-        'NotFound',
-        `failed to set up container networking: network ${row.networkName} not found`,
-        {
-          code: 'NETWORK_NOT_FOUND',
-        },
-      );
+      throw new CaissonError('NotFound', `network ${row.networkName} not found`, {
+        code: 'NETWORK_NOT_FOUND',
+      });
     }
     if (networkDetail(network).configOnly) {
-      throw new CaissonError(
-        'Forbidden',
-        'failed to set up container networking: cannot create endpoint on configuration-only network',
-      );
+      throw new CaissonError('Forbidden', 'cannot create endpoint on configuration-only network');
     }
     return network;
   }
 
-  /** Chooses addresses, MACs and device names of all endpoints and writes them, in the caller's transaction. */
-  allocate(containerId: string): EndpointPlan[] {
-    const rows = this.#graph.networks.endpointsOf(containerId);
-    const plans = rows.map((row) => this.#choose(row));
+  /**
+   * Chooses addresses, MACs and device names of all endpoints and writes them, in the caller's transaction. `ipv6`: the
+   * container has not switched it off.
+   */
+  allocate(containerId: string, ipv6: boolean): EndpointPlan[] {
+    const rows = this.#named(this.#graph.networks.endpointsOf(containerId).filter((row) => !this.#isSwitchedOff(row)));
+    const plans = rows.map((row) => this.#choose(row, ipv6));
     this.#chooseLeader(rows, plans);
     for (const plan of plans) this.#graph.networks.updateEndpoint(plan);
     return plans;
   }
 
   /** As `allocate`, for one endpoint of a container that runs; the default route stays where it is, if there is one. */
-  allocateOne(row: EndpointRow): EndpointPlan {
+  allocateOne(row: EndpointRow, ipv6: boolean): EndpointPlan {
     const others = this.#graph.networks.endpointsOf(row.containerId).filter(({ id }) => id !== row.id);
-    const plan = this.#choose(row);
+    checkName(row.interface, others);
+    const plan = this.#choose(row, ipv6);
     const rival = others.find(({ leadsOut }) => leadsOut);
     plan.leadsOut = canLead(plan) && (!rival || outranks(row, rival));
     if (plan.leadsOut && rival) this.#graph.networks.updateEndpoint({ ...rival, leadsOut: false });
     this.#graph.networks.updateEndpoint(plan);
     return plan;
+  }
+
+  /** A daemon without a default bridge gives those that ask for it no device at all. */
+  #isSwitchedOff({ networkName }: EndpointRow): boolean {
+    return networkName === 'bridge' && !this.#devices.enabled;
+  }
+
+  /** Counted anew at each start: a network that was left leaves no gap. */
+  #named(rows: EndpointRow[]): EndpointRow[] {
+    const named: EndpointRow[] = [];
+    for (const row of rows.sort(byInterface)) {
+      const { ifname } = settingsOf(row);
+      const others = [...named, ...rows.filter((other) => settingsOf(other).ifname !== '')];
+      const names = others.filter(({ id }) => id !== row.id).map((other) => other.interface);
+      if (ifname !== '')
+        checkName(
+          ifname,
+          others.filter(({ id }) => id !== row.id),
+        );
+      named.push({ ...row, interface: ifname || freeName(interfacePrefix(this.networkOf(row)), names) });
+    }
+    return named;
   }
 
   /** Gives the default route to the best of the endpoints that are left; says which, when that is another one now. */
@@ -150,17 +177,20 @@ export class Endpoints {
   portTarget(row: EndpointRow): PortTarget | undefined {
     const network = this.networkOf(row);
     if (network.driver !== 'bridge') return undefined;
-    const { hostBinding, modes, trusted } = bridgeSettings(network, this.#config);
+    const { hostBinding, modes, trusted, direct } = bridgeSettings(network, this.#config);
     const { containerId: owner, address, address6 } = row;
-    return { owner, address, address6, hostBinding, modes, trusted: trusted.length > 0 };
+    return { owner, address, address6, hostBinding, modes, trusted: direct || trusted.length > 0 };
   }
 
-  #choose(row: EndpointRow): EndpointPlan {
+  #choose(row: EndpointRow, ipv6: boolean): EndpointPlan {
     const network = this.networkOf(row);
     const settings = settingsOf(row);
-    const { mtu, hostBinding, modes, trusted } = bridgeSettings(network, this.#config);
-    const v4 = this.#address(network, network.subnet, network.ipRange, network.gateway, settings.ip);
-    const v6 = this.#address(network, network.subnet6, network.ipRange6, network.gateway6, settings.ip6);
+    const { mtu, hostBinding, modes, trusted, direct, routers } = bridgeSettings(network, this.#config);
+    const gateway = routers[4] || network.gateway;
+    const gateway6 = routers[6] || network.gateway6;
+    const v4 = this.#address(network, network.subnet, network.ipRange, [network.gateway, gateway], settings.ip);
+    const subnet6 = ipv6 ? network.subnet6 : null;
+    const v6 = this.#address(network, subnet6, network.ipRange6, [network.gateway6, gateway6], settings.ip6);
     const isBridge = network.driver === 'bridge';
     return {
       id: row.id,
@@ -169,21 +199,22 @@ export class Endpoints {
       interface: row.interface,
       driver: network.driver as EndpointPlan['driver'],
       hostName: isBridge ? `veth${randomBytes(4).toString('hex')}` : null,
-      mac: settings.mac || randomMac(),
+      mac: settings.mac || macOf(v4?.address ?? v6?.address),
       address: v4?.address ?? null,
       prefixLength: v4?.prefix ?? null,
-      gateway: v4 ? network.gateway : null,
+      gateway: v4 ? gateway : null,
       address6: v6?.address ?? null,
       prefixLength6: v6?.prefix ?? null,
-      gateway6: v6 ? network.gateway6 : null,
+      gateway6: v6 ? gateway6 : null,
       leadsOut: false,
       mtu: isBridge ? mtu : Number(optionsOf(network)[MTU] ?? 0),
       userDefined: network.name !== 'bridge',
       internal: network.internal,
       hostBinding,
       modes,
-      trusted: trusted.length > 0,
+      trusted: direct || trusted.length > 0,
       linkLocal: settings.linkLocalIps,
+      sysctls: sysctlsOf(row.interface, settings),
     };
   }
 
@@ -191,13 +222,13 @@ export class Endpoints {
     network: NetworkRow,
     subnetText: string | null,
     rangeText: string | null,
-    gateway: string | null,
+    gateways: (string | null)[],
     asked: string,
   ): { address: string; prefix: number } | undefined {
     if (subnetText === null) return undefined;
     const subnet = parseSubnet(subnetText);
     const taken = this.#graph.networks.addresses(network.id);
-    const reserved = new Set([gateway, ...Object.values(networkDetail(network).auxAddresses)]);
+    const reserved = new Set([...gateways, ...Object.values(networkDetail(network).auxAddresses)]);
     if (asked !== '') {
       if (!holds(subnet, asked)) {
         throw new CaissonError('InvalidParameter', `no configured subnet contains IP address ${asked}`);
@@ -223,7 +254,8 @@ export class Endpoints {
       ...plan.linkLocal.map((address) => `${address}/${familyOf(address) === 4 ? 16 : 64}`),
     ];
     const gateways = plan.leadsOut ? gatewaysOf(plan) : [];
-    const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu: plan.mtu };
+    const { mtu, sysctls } = plan;
+    const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
     if (plan.driver === 'bridge') {
       await this.#devices.ensure(network);
       await this.#native.createEndpoint({ ...common, bridge: network.bridge ?? '', hostName: plan.hostName ?? '' });
@@ -242,6 +274,35 @@ export class Endpoints {
 
 export const gatewaysOf = ({ gateway, gateway6 }: Pick<EndpointRow, 'gateway' | 'gateway6'>): string[] =>
   [gateway, gateway6].filter((one) => one !== null);
+
+/** eth2 before eth10. */
+const byInterface = (a: EndpointRow, b: EndpointRow): number =>
+  a.interface.localeCompare(b.interface, 'en', { numeric: true });
+
+/** The first number behind the prefix that no other device has. */
+function freeName(prefix: string, others: readonly string[]): string {
+  let number = 0;
+  while (others.includes(`${prefix}${number}`)) number++;
+  return `${prefix}${number}`;
+}
+
+function checkName(name: string, others: readonly EndpointRow[]): void {
+  const owner = others.find((other) => other.interface === name);
+  if (!owner) return;
+  throw new CaissonError('System', `error renaming interface to "${name}": file exists`, {
+    code: 'INTERFACE_NAME_IN_USE',
+    hint: `the container's device on network ${owner.networkName} is called so: choose another com.docker.network.endpoint.ifname`,
+  });
+}
+
+/** The kernel's names: IFNAME stands for the device. */
+const sysctlsOf = (device: string, { sysctls }: EndpointSettings): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(sysctls).map(([name, value]) => [
+      name.replace(/\.ifname\./i, `.${device.replaceAll('.', '/')}.`),
+      value,
+    ]),
+  );
 
 /** A way out of the host leads over it. */
 const canLead = (plan: EndpointPlan): boolean =>

@@ -35,8 +35,9 @@ export class Firewall {
     return this.#applied !== undefined;
   }
 
-  /** Writes the table for the first time and watches it from then on. */
+  /** Writes the table for the first time and watches it from then on; takes away what a daemon that had one has left. */
   async open(bridges: BridgeRules[], ports: PublishedPort[]): Promise<void> {
+    if (!this.#config.iptables) return this.#native.deleteRuleset(this.table);
     for (const rules of bridges) this.#bridges.set(rules.bridge, rules);
     for (const port of ports) this.#ports.set(keyOf(port), port);
     await this.#apply();
@@ -109,6 +110,7 @@ export class Firewall {
 
   /** Kind Conflict when a port leads elsewhere. What comes while the table is written waits for its end. */
   async addPorts(ports: PublishedPort[]): Promise<void> {
+    if (!this.#config.iptables) return;
     const added = ports.filter((port) => !this.#ports.has(keyOf(port)));
     for (const port of added) this.#ports.set(keyOf(port), port);
     await this.#applied;
@@ -128,6 +130,7 @@ export class Firewall {
   }
 
   async addBridge(rules: BridgeRules): Promise<void> {
+    if (!this.#config.iptables) return;
     this.#bridges.set(rules.bridge, rules);
     await this.#applied;
     await this.#native.addBridgeRules(this.table, rules);

@@ -4,6 +4,7 @@ import type { NetworkRow } from '../../graph/networks.ts';
 import { labelsAllow, pruneUntil } from '../api/pruneFilters.ts';
 import type { Filters } from '../api/query.ts';
 import type { NetworkCreateBody } from '../api/schemas/networks.ts';
+import type { DaemonConfig } from '../config.ts';
 import { nowRfc3339, toMs } from '../containers/time.ts';
 import { exclusive, type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
@@ -59,7 +60,7 @@ export class Networks {
 
   async create(request: NetworkCreateBody): Promise<{ Id: string; Warning: string }> {
     checkConfigOnly(request);
-    const body = withConfig(this.#options.graph, request);
+    const body = withDefaults(withConfig(this.#options.graph, request), this.#options.config);
     refuseUnsupported(body);
     const routes = await this.#options.native.listRoutes();
     const row = newRow(body, routes);
@@ -143,14 +144,17 @@ export class Networks {
       .flatMap(({ subnet, subnet6 }) => [subnet, subnet6])
       .filter((one) => one !== null)
       .map(parseSubnet);
-    const { modes } = bridgeSettings(row, config);
+    const { modes, gateways } = bridgeSettings(row, config);
     const choice = chooseAddressing(
       {
         id: row.id,
         ipv4: wants(body.EnableIPv4, body.Options?.[ENABLE_IPV4], true),
         ipv6: wants(body.EnableIPv6, body.Options?.[ENABLE_IPV6], false),
         config: body.IPAM?.Config ?? [],
-        isolated: { 4: modes[4] === 'isolated', 6: modes[6] === 'isolated' },
+        isolated: {
+          4: modes[4] === 'isolated' || (!gateways[4] && row.internal),
+          6: modes[6] === 'isolated',
+        },
       },
       config.defaultAddressPools,
       own,
@@ -193,6 +197,15 @@ export class Networks {
     const attributes = { name: row.name, type: row.driver };
     this.#options.graph.events.append({ type: 'network', action, actorId: row.id, attributes });
   }
+}
+
+/** Options that the request does not give are the daemon's; what it says itself is not said a second time. */
+function withDefaults(body: NetworkCreateBody, { defaultNetworkOpts }: DaemonConfig): NetworkCreateBody {
+  const defaults = body.ConfigFrom?.Network ? {} : (defaultNetworkOpts[body.Driver || 'bridge'] ?? {});
+  const options = { ...defaults, ...body.Options };
+  if (typeof body.EnableIPv4 === 'boolean') delete options[ENABLE_IPV4];
+  if (typeof body.EnableIPv6 === 'boolean') delete options[ENABLE_IPV6];
+  return { ...body, Options: options };
 }
 
 function wants(field: boolean | null | undefined, option: string | undefined, absent: boolean): boolean {

@@ -20,6 +20,8 @@ export interface EndpointSettings {
   linkLocalIps: string[];
   /** Name of the device inside; '' for the next. */
   ifname: string;
+  /** `net.ipv4.conf.IFNAME.forwarding` → value: set on the device once it has its addresses. */
+  sysctls: Record<string, string>;
   gwPriority: number;
 }
 
@@ -32,6 +34,7 @@ export const NO_SETTINGS: EndpointSettings = {
   driverOpts: {},
   linkLocalIps: [],
   ifname: '',
+  sysctls: {},
   gwPriority: 0,
 };
 
@@ -47,6 +50,7 @@ export interface EndpointBody {
 
 const LINK_LOCAL = ['169.254.0.0/16', 'fe80::/10'].map(parseSubnet);
 const IFNAME = 'com.docker.network.endpoint.ifname';
+export const SYSCTLS = 'com.docker.network.endpoint.sysctls';
 
 function macAddress(text: string): string {
   const normal = text.toLowerCase().replaceAll('-', ':');
@@ -67,12 +71,29 @@ function linkLocal(text: string): string {
   return normalAddress(text);
 }
 
+/** `net.ipv4.conf.IFNAME.forwarding=1,…`; the docker client writes all of it in lower case. */
+function interfaceSysctls(text: string): Record<string, string> {
+  const pairs = text === '' ? [] : text.split(',');
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const [, name, value] = /^(net\.(?:ipv4|ipv6|mpls)\.[a-z]+\.ifname\.[a-z0-9_]+)=([^\0\n]*)$/i.exec(pair) ?? [];
+      if (name === undefined || value === undefined) {
+        throw new CaissonError(
+          'InvalidParameter',
+          `invalid endpoint settings:\nunrecognised network interface sysctl '${pair}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,
+        );
+      }
+      return [name, value];
+    }),
+  );
+}
+
 /** Reads and checks what does not depend on the network. */
 export function endpointSettings(body: EndpointBody | null | undefined): EndpointSettings {
   const { IPAMConfig: ipam, Links, Aliases, MacAddress, DriverOpts, GwPriority } = body ?? {};
   const driverOpts = DriverOpts ?? {};
   for (const key of Object.keys(driverOpts)) {
-    if (key !== IFNAME) {
+    if (key !== IFNAME && key !== SYSCTLS) {
       throw new CaissonError('NotImplemented', `endpoint option ${key} is not supported by caisson`, {
         code: 'OPTION_NOT_SUPPORTED',
       });
@@ -90,6 +111,7 @@ export function endpointSettings(body: EndpointBody | null | undefined): Endpoin
     driverOpts,
     linkLocalIps: (ipam?.LinkLocalIPs ?? []).map(linkLocal),
     ifname,
+    sysctls: interfaceSysctls(driverOpts[SYSCTLS] ?? ''),
     gwPriority: GwPriority ?? 0,
   };
 }

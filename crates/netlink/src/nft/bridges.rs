@@ -6,7 +6,7 @@ use super::abi::*;
 use super::batch::Table;
 use super::expr::device;
 use super::ruleset::{BridgeRules, GatewayMode};
-use crate::address::{Cidr, Family, octets};
+use crate::address::{Cidr, Family, octets, parse_ip};
 use crate::error::{NetError, Result};
 use crate::link;
 use crate::message::{Attrs, Message};
@@ -26,15 +26,21 @@ pub const ROUTED: &str = "routed";
 pub const PINGABLE: &str = "pingable";
 /// A device of the host beside a bridge that it leads to directly.
 pub const TRUSTED: &str = "trusted";
+/// A bridge and the address of the host that its traffic goes out with.
+pub const SOURCES: &str = "sources";
+pub const SOURCES_V6: &str = "sources_v6";
 /// A network's addresses and its bridge.
 pub const SUBNETS: &str = "subnets";
 pub const SUBNETS_V6: &str = "subnets_v6";
 
+#[derive(Default)]
 struct Element {
     set: &'static str,
     key: Vec<u8>,
     /// The end of an interval.
     end: Option<Vec<u8>>,
+    /// What the key stands for in a map.
+    data: Option<Vec<u8>>,
 }
 
 impl Element {
@@ -47,6 +53,11 @@ impl Element {
             if let Some(end) = &self.end {
                 element.nest(ELEM_KEY_END, |key| {
                     key.attr(DATA_VALUE, end);
+                });
+            }
+            if let Some(data) = &self.data {
+                element.nest(ELEM_DATA, |value| {
+                    value.attr(DATA_VALUE, data);
                 });
             }
         });
@@ -62,7 +73,7 @@ fn elements(rules: &BridgeRules) -> Result<Vec<Element>> {
     let op = "add bridge to firewall";
     link::check_name(op, &rules.bridge)?;
     let name = device(&rules.bridge).to_vec();
-    let plain = |set, key| Element { set, key, end: None };
+    let plain = |set, key| Element { set, key, ..Element::default() };
     let mut elements = vec![plain(BRIDGES, name.clone())];
     if rules.icc {
         elements.push(plain(SIBLINGS, [name.clone(), name.clone()].concat()));
@@ -79,8 +90,10 @@ fn elements(rules: &BridgeRules) -> Result<Vec<Element>> {
         if mode == GatewayMode::NatUnprotected {
             elements.push(plain(UNPROTECTED, beside(family.protocol())));
         }
-        if mode == GatewayMode::Routed {
+        if mode == GatewayMode::Routed || rules.direct {
             elements.push(plain(ROUTED, beside(family.protocol())));
+        }
+        if mode == GatewayMode::Routed {
             let icmp = if family == Family::V4 { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
             elements.push(plain(PINGABLE, beside(icmp as u8)));
         }
@@ -92,7 +105,14 @@ fn elements(rules: &BridgeRules) -> Result<Vec<Element>> {
     for subnet in subnets(op, rules)? {
         let edge = |address| [octets(address), name.clone()].concat();
         let set = if subnet.address.is_ipv4() { SUBNETS } else { SUBNETS_V6 };
-        elements.push(Element { set, key: edge(subnet.first()), end: Some(edge(subnet.last())) });
+        elements.push(Element { set, key: edge(subnet.first()), end: Some(edge(subnet.last())), data: None });
+    }
+    if rules.masquerade && !rules.internal {
+        for text in &rules.sources {
+            let address = parse_ip(op, text)?;
+            let set = if address.is_ipv4() { SOURCES } else { SOURCES_V6 };
+            elements.push(Element { data: Some(octets(address)), ..plain(set, name.clone()) });
+        }
     }
     Ok(elements)
 }

@@ -25,6 +25,7 @@ const CT_STATUS_DNAT: u32 = 1 << 5;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
+const NAT_SNAT: u32 = 0;
 const NAT_DNAT: u32 = 1;
 const IFNAMSIZ: usize = 16;
 
@@ -295,6 +296,13 @@ impl Expressions {
         self.add("nat", |data| {
             data.be32(1, NAT_DNAT).be32(2, u32::from(family.protocol()));
             data.be32(3, REG32_00).be32(5, REG32_00 + family.registers());
+        })
+    }
+
+    /// The device that the packet came by → source address in `map`.
+    pub fn snat_by_device(self, family: Family, map: &str) -> Self {
+        self.family(family).meta(META_IIFNAME, REG32_00).lookup(map, Some(REG32_00)).add("nat", |data| {
+            data.be32(1, NAT_SNAT).be32(2, u32::from(family.protocol())).be32(3, REG32_00);
         })
     }
 

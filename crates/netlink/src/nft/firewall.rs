@@ -180,7 +180,7 @@ impl Firewall {
 /// What no route may lead to but for expected traffic: not what is meant to be reached without translation.
 fn networks(bridges: &[BridgeRules]) -> Result<Vec<Cidr>> {
     let mut closed = Vec::new();
-    for rules in bridges.iter().filter(|rules| rules.trusted.is_empty()) {
+    for rules in bridges.iter().filter(|rules| rules.trusted.is_empty() && !rules.direct) {
         for subnet in bridges::subnets("lock networks", rules)? {
             let family = if subnet.address.is_ipv4() { Family::V4 } else { Family::V6 };
             if matches!(rules.mode(family), GatewayMode::Nat | GatewayMode::Isolated) {

@@ -11,7 +11,7 @@
 //! allow:               marked, for foreign chains that drop; accept
 //! postrouting:         published, back into its own net  → masquerade (hairpin)
 //!                      within its own net                → as it is
-//!                      in from a bridge that asks for it → masquerade
+//!                      in from a bridge that asks for it → the source address that it names, or masquerade
 //! ```
 //! The rules never change: a bridge or a port is an element of sets. The address of a container is closed to everything
 //! that is neither an answer nor translated by a published port, so a neighbour that routes to it directly gets nowhere,
@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::abi::*;
 use super::batch::{Hook, Set, Table};
 use super::bridges::{
-    self, BRIDGES, INTERNAL, MASQUERADED, PINGABLE, ROUTED, SIBLINGS, SUBNETS, SUBNETS_V6, TRUSTED, UNPROTECTED,
+    self, BRIDGES, INTERNAL, MASQUERADED, PINGABLE, ROUTED, SIBLINGS, SOURCES, SOURCES_V6, SUBNETS, SUBNETS_V6,
+    TRUSTED, UNPROTECTED,
 };
 use super::elements::{self, BY_ADDRESS, BY_ADDRESS_V6, BY_PORT, BY_PORT_V6, DIRECT, DIRECT_V6};
 use super::expr::Expressions;
@@ -100,6 +101,12 @@ pub struct BridgeRules {
     /// Devices of the host by which published ports are reached at the containers' own addresses.
     #[serde(default)]
     pub trusted: Vec<String>,
+    /// They are reached there by every device.
+    #[serde(default)]
+    pub direct: bool,
+    /// Addresses of the host that traffic goes out with, of one family each; what is absent is masqueraded.
+    #[serde(default)]
+    pub sources: Vec<String>,
 }
 
 impl BridgeRules {
@@ -135,7 +142,7 @@ pub struct RulesetReport {
     pub legacy_dropped_by: Vec<String>,
 }
 
-const SETS: [Set; 16] = [
+const SETS: [Set; 18] = [
     set(BRIDGES, &[TYPE_IFNAME]),
     set(SIBLINGS, &[TYPE_IFNAME, TYPE_IFNAME]),
     set(INTERNAL, &[TYPE_IFNAME]),
@@ -148,6 +155,8 @@ const SETS: [Set; 16] = [
     set(DIRECT_V6, &[TYPE_IP6ADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE]),
     Set { interval: true, ..set(SUBNETS, &[TYPE_IPADDR, TYPE_IFNAME]) },
     Set { interval: true, ..set(SUBNETS_V6, &[TYPE_IP6ADDR, TYPE_IFNAME]) },
+    map(SOURCES, &[TYPE_IFNAME], &[TYPE_IPADDR]),
+    map(SOURCES_V6, &[TYPE_IFNAME], &[TYPE_IP6ADDR]),
     map(BY_ADDRESS, &[TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IPADDR, TYPE_INET_SERVICE]),
     map(BY_PORT, &[TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IPADDR, TYPE_INET_SERVICE]),
     map(BY_ADDRESS_V6, &[TYPE_IP6ADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE], &[TYPE_IP6ADDR, TYPE_INET_SERVICE]),
@@ -262,6 +271,9 @@ fn postrouting_rules(table: &Table) -> Vec<Message> {
         let hairpin = Expressions::new().published().stays_in(family, subnets).masquerade();
         messages.push(table.append_rule(POSTROUTING, &hairpin));
         messages.push(table.append_rule(POSTROUTING, &Expressions::new().stays_in(family, subnets).accept()));
+    }
+    for (family, sources) in [(Family::V4, SOURCES), (Family::V6, SOURCES_V6)] {
+        messages.push(table.append_rule(POSTROUTING, &Expressions::new().snat_by_device(family, sources)));
     }
     messages.push(table.append_rule(POSTROUTING, &Expressions::new().in_family_of(MASQUERADED).masquerade()));
     messages

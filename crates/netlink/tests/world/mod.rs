@@ -1,5 +1,6 @@
 //! Network namespaces that stand for a host, its neighbours and its containers. Never the machine's own network.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -95,5 +96,6 @@ pub fn endpoint(bridge: &str, number: u8, addresses: &str, gateways: &str) -> En
         addresses: list(addresses),
         gateways: list(gateways),
         mtu: None,
+        sysctls: BTreeMap::new(),
     }
 }

@@ -17,7 +17,9 @@ export function networkRoutes(router: Router, networks: Networks, containers: Co
     body: networkCreateBody,
     handle: (call) => {
       call.status(201);
-      return networks.create(call.body);
+      // a client of before then meant nothing by it
+      const EnableIPv4 = call.atLeast('1.48') ? (call.body.EnableIPv4 ?? null) : null;
+      return networks.create({ ...call.body, EnableIPv4 });
     },
   });
   router.plain({
