@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use super::abi::*;
 use super::batch::{Table, comment_of};
 use super::bridges;
+use super::claim;
 use super::conntrack;
 use super::elements;
 use super::foreign;
@@ -78,6 +79,7 @@ impl Firewall {
             lock::set(&ruleset.table, &[])?;
         }
         self.locked = !self.ownable;
+        claim::claim(&mut self.socket, &table, &elements::elements(&ruleset.ports)?)?;
         self.refresh_foreign(&ruleset.table, ruleset.firewall)
     }
 
@@ -123,6 +125,7 @@ impl Firewall {
             return Ok(());
         }
         let table = Table::inet(table);
+        claim::claim(&mut self.socket, &table, &elements)?;
         match self.socket.batch(elements::add_messages(&table, &elements)) {
             Err(error) if error.is(Errno::EXIST) || error.is(Errno::BUSY) => {
                 Err(self.taken(&table, ports).unwrap_or(error))

@@ -3,6 +3,7 @@
 mod abi;
 mod batch;
 mod bridges;
+mod claim;
 mod conntrack;
 mod elements;
 mod expr;
