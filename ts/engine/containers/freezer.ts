@@ -70,7 +70,13 @@ export class Freezer {
   }
 
   async #freeze({ id, cgroup }: FreezePlan): Promise<{ rows: () => void }> {
-    await this.#ctx.native.cgroupFreeze(cgroup, true);
+    try {
+      await this.#ctx.native.cgroupFreeze(cgroup, true);
+    } catch (error) {
+      if (!isKind(error, 'NotFound')) throw error;
+      // it is just ending
+      throw new CaissonError('Conflict', `Container ${id} is not running`, { cause: error });
+    }
     return { rows: () => this.#write(id, 'running', 'paused') };
   }
 

@@ -94,8 +94,8 @@ export class Committer {
         {
           name: 'freeze',
           medium: 'kernel',
-          do: (plan) => (plan.freeze ? options.native.cgroupFreeze(plan.source.cgroup, true) : undefined),
-          undo: (plan) => this.#thaw(plan),
+          do: (plan) => this.#freeze(plan, true),
+          undo: (plan) => this.#freeze(plan, false),
         },
         {
           name: 'layer',
@@ -103,7 +103,7 @@ export class Committer {
           do: (plan) => this.#layer(plan),
           undo: (plan) => this.#unpacker.discard(plan),
         },
-        { name: 'thaw', medium: 'kernel', do: (plan) => this.#thaw(plan) },
+        { name: 'thaw', medium: 'kernel', do: (plan) => this.#freeze(plan, false) },
       ],
       commitPoint: 2,
       durable: true,
@@ -135,10 +135,10 @@ export class Committer {
   }
 
   /** It may have ended, or been taken away, meanwhile. */
-  async #thaw({ freeze, source }: CommitPlan): Promise<void> {
+  async #freeze({ freeze, source }: CommitPlan, frozen: boolean): Promise<void> {
     if (!freeze) return;
     try {
-      await this.#options.native.cgroupFreeze(source.cgroup, false);
+      await this.#options.native.cgroupFreeze(source.cgroup, frozen);
     } catch (error) {
       if (!isKind(error, 'NotFound')) throw error;
     }
