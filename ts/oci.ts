@@ -52,6 +52,10 @@ export interface Mount {
   source?: string;
   /** Beyond the specification: only this part of a bind's source, looked up below it. */
   subpath?: string;
+  /** Beyond the specification: the source of a bind is what these directories (the top one first) are over each other. */
+  layers?: string[];
+  /** Beyond the specification: a bind's source is a path in the mount namespace of this process. */
+  process?: number;
   options?: string[];
 }
 

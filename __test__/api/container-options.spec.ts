@@ -121,6 +121,8 @@ devices:
       const own = (id: string) => ok('exec', id, 'readlink', '/proc/self/ns/ipc');
       const guest = await start('--ipc', `container:${open}`, 'busybox', 'sleep', '1d');
       expect(await own(guest)).toBe(await own(open));
+      await ok('exec', open, 'sh', '-c', 'echo shared > /dev/shm/file');
+      expect(await ok('exec', guest, 'cat', '/dev/shm/file')).toBe('shared');
       const closed = await start('busybox', 'sleep', '1d');
       const { stderr } = await docker('run', '--ipc', `container:${closed}`, 'busybox', 'true');
       expect(stderr).toContain(`failed to join IPC namespace: container ${closed}: non-shareable IPC`);

@@ -108,10 +108,36 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     expect((await show('part', 'cat', '/x/file')).stdout).toBe('inside\n');
     expect((await show('along', 'cat', '/x/file')).stdout).toBe('inside\n');
     expect((await show('part/file', 'cat', '/x')).stdout).toBe('inside\n');
-    for (const part of ['up', 'up/etc', 'missing']) {
-      expect((await show(part, 'ls', '/x')).stderr, part).toContain('cannot access path');
+    for (const [part, why] of [
+      ['up', 'path concatenation escapes the base directory'],
+      ['up/etc', 'path concatenation escapes the base directory'],
+      ['missing', 'cannot access path'],
+    ] as const) {
+      expect((await show(part, 'ls', '/x')).stderr, part).toContain(why);
     }
     await ok('volume', 'rm', 'parted');
+  });
+
+  it('an image is mounted read-only, whole or in part, and stays for as long as the container does', async () => {
+    await ok('run', '--name', 'maker', 'busybox', 'sh', '-c', 'mkdir /d; echo 1 > /d/file; ln -s / /d/up; rm -r /tmp');
+    await ok('commit', 'maker', 'shown:1');
+    const image = (part: string): string => `type=image,src=shown:1,dst=/x${part && `,image-subpath=${part}`}`;
+    const show = (part: string, ...command: string[]) =>
+      docker('run', '--rm', '--mount', image(part), 'busybox', ...command);
+    const whole = await show('', 'sh', '-c', 'cat /x/d/file; ls -d /x/tmp /x/bin; touch /x/new');
+    expect(whole.stdout).toBe('1\n/x/bin\n');
+    expect(whole.stderr).toMatch(/\/x\/tmp: No such file.*\/x\/new: Read-only file system/s);
+    expect((await show('d', 'cat', '/x/file')).stdout).toBe('1\n');
+    expect((await show('d/file', 'cat', '/x')).stdout).toBe('1\n');
+    expect((await show('d/up', 'ls', '/x')).stderr).toContain('path concatenation escapes the base directory');
+    expect((await show('../d', 'ls', '/x')).stderr).toContain('subpath must be a relative path within the volume');
+    await ok('create', '--name', 'user', '--mount', image(''), 'busybox', 'cat', '/x/d/file');
+    expect((await docker('rmi', 'shown:1')).stderr).toMatch(/container \w{12} is using its referenced image/);
+    await ok('rmi', '-f', 'shown:1');
+    await ok('image', 'prune', '-f');
+    expect(await ok('start', '-a', 'user')).toBe('1');
+    await ok('rm', 'user', 'maker');
+    expect(await ok('image', 'prune', '-f')).toMatch(/deleted: sha256/);
   });
 
   it('--link gives variables and a name on the default bridge', async () => {

@@ -47,6 +47,7 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
   const lookup = {
     dataRoot: '/data',
     directory: (name: string) => `/volumes/${name}/_data`,
+    image: () => ({ id: 'sha256:1', chainId: 'sha256:2' }),
     mountsOf: () => [],
     source: () => undefined,
     driver: () => undefined,
@@ -64,6 +65,8 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
       namespaces: { network: 'private', pid: 'private', ipc: 'private' },
       devices: { devices: [], rules: [] },
       cgroupsPath: `/caisson/${ID}`,
+      ipcOwner: undefined,
+      layersOf: () => ['/layers/top', '/layers/base'],
     },
     here,
   );

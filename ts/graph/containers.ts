@@ -94,7 +94,8 @@ export class ContainerStore {
   readonly #byLink: Statement<[string, string], Stored>;
   readonly #all: Statement<[], Stored>;
   readonly #ids: Statement<[], { id: string }>;
-  readonly #byImage: Statement<[string], { id: string }>;
+  readonly #byImage: Statement<[{ id: string }], { id: string }>;
+  readonly #mountImage: Statement<[string, string, string], never>;
   readonly #updateState: Statement<[Stored], never>;
   readonly #updateDefinition: Statement<[Stored], never>;
   readonly #rename: Statement<[string, string], never>;
@@ -113,7 +114,10 @@ export class ContainerStore {
         (SELECT target_id FROM container_link JOIN container AS owner ON owner.id = owner_id WHERE owner.name = ? AND alias = ?)`);
     this.#all = db.prepare(`SELECT ${COLUMNS} FROM container ORDER BY created DESC, id`);
     this.#ids = db.prepare('SELECT id FROM container ORDER BY created DESC, id');
-    this.#byImage = db.prepare('SELECT id FROM container WHERE image_id = ? ORDER BY id');
+    this.#byImage = db.prepare(`
+      SELECT id FROM container WHERE image_id = @id
+      UNION SELECT container_id FROM image_mount WHERE image_id = @id ORDER BY id`);
+    this.#mountImage = db.prepare('INSERT OR IGNORE INTO image_mount VALUES (?, ?, ?)');
     this.#updateState = db.prepare(`
       UPDATE container SET status = @status, pid = @pid, pid_start = @pidStart, shim_pid = @shimPid,
         shim_start = @shimStart, boot_id = @bootId, exit_code = @exitCode, error = @error, oom_killed = @oomKilled,
@@ -180,9 +184,14 @@ export class ContainerStore {
     return this.#ids.all().map(({ id }) => id);
   }
 
-  /** Ids of the containers made from an image. */
+  /** Ids of the containers made from an image, or that mount it. */
   usingImage(imageId: string): string[] {
-    return this.#byImage.all(imageId).map((row) => row.id);
+    return this.#byImage.all({ id: imageId }).map((row) => row.id);
+  }
+
+  /** The image and its layers are kept for as long as the container is there. */
+  mountImage(id: string, imageId: string, chainId: string): void {
+    this.#mountImage.run(id, imageId, chainId);
   }
 
   /** Changes only the fields given; returns the row as it now is. Kind NotFound when the container has gone. */

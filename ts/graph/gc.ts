@@ -28,6 +28,7 @@ const REACHABLE_LAYERS = `
   WITH RECURSIVE live (id) AS (
     SELECT chain_id FROM image_layer
     UNION SELECT chain_id FROM container WHERE chain_id IS NOT NULL
+    UNION SELECT chain_id FROM image_mount
     UNION SELECT key FROM lease_resource WHERE kind = 'layer'
     UNION SELECT layer.parent FROM live JOIN layer ON layer.chain_id = live.id WHERE layer.parent IS NOT NULL
   )`;

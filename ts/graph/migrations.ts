@@ -9,6 +9,7 @@ import { networks } from './migrations/002-networks.ts';
 import { containerLinks } from './migrations/003-container-links.ts';
 import { ports } from './migrations/004-ports.ts';
 import { imageUse } from './migrations/005-image-use.ts';
+import { imageMounts } from './migrations/006-image-mounts.ts';
 
 export interface Migration {
   version: number;
@@ -16,7 +17,7 @@ export interface Migration {
   sql: string;
 }
 
-export const MIGRATIONS: readonly Migration[] = [initial, networks, containerLinks, ports, imageUse];
+export const MIGRATIONS: readonly Migration[] = [initial, networks, containerLinks, ports, imageUse, imageMounts];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */
 export function migrate(connection: Connection, migrations: readonly Migration[] = MIGRATIONS): void {

@@ -138,7 +138,7 @@ export class Archives {
     const overlay = overlayOf(this.#ctx, record);
     if (isRunning(row)) return { process: { pid: row.pid, startTime: row.pidStart }, overlay };
     const mounts = detail.mountPoints
-      .filter(({ type, filesystem }) => type !== 'tmpfs' && !filesystem)
+      .filter(({ type, filesystem }) => type !== 'tmpfs' && type !== 'image' && !filesystem)
       .map(({ source, destination, subpath = '', writable: rw }) => ({ source, destination, subpath, readOnly: !rw }));
     const files = containerFiles(filesDir(this.#ctx, record));
     for (const [destination, source] of [

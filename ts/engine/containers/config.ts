@@ -56,7 +56,7 @@ export type Propagation = '' | 'private' | 'rprivate' | 'shared' | 'rshared' | '
 
 /** An entry of HostConfig.Mounts (`--mount`). */
 export interface MountRequest {
-  Type: 'bind' | 'volume' | 'tmpfs';
+  Type: 'bind' | 'volume' | 'tmpfs' | 'image';
   Source?: string;
   Target: string;
   ReadOnly?: boolean;
@@ -73,6 +73,7 @@ export interface MountRequest {
     Subpath?: string;
     DriverConfig?: { Name?: string; Options?: Record<string, string> };
   };
+  ImageOptions?: { Subpath?: string };
   TmpfsOptions?: { SizeBytes?: number; Mode?: number; Options?: string[][] };
 }
 
@@ -160,11 +161,11 @@ export interface HostConfig {
 
 /** Where a mount of a container comes from, resolved: what inspect shows as `Mounts` and the spec binds. */
 export interface MountPoint {
-  type: 'bind' | 'volume' | 'tmpfs';
-  /** Volumes only. */
+  type: 'bind' | 'volume' | 'tmpfs' | 'image';
+  /** Of a volume; of an image as the user named it. */
   name?: string;
   driver?: string;
-  /** Host path; empty for tmpfs. */
+  /** Host path; empty for tmpfs and images. */
   source: string;
   destination: string;
   /** The mode part of `-v`, for example `ro,z`. */
@@ -178,7 +179,9 @@ export interface MountPoint {
   tmpfsOptions?: string[];
   /** Volumes with a filesystem of their own: mounted in the container's namespace at its start. */
   filesystem?: { type: string; device: string; options: string[] };
-  /** Volumes only: a directory or file in it, looked up at each start. */
+  /** Images only: its files are there as they were at create, whatever becomes of its name. */
+  image?: { id: string; chainId: string };
+  /** Volumes and images: a directory or file in it, looked up at each start. */
   subpath?: string;
   /** Volumes only: the image's files at the destination are copied into the empty volume before the first start. */
   copyUp?: boolean;

@@ -75,7 +75,7 @@ export class Containers {
   constructor({ engine, runner, registry, bootId, images }: ContainersOptions) {
     const { graph, native, config, log, paths, host } = engine;
     this.devices = new NetworkDevices(graph, native, config, log);
-    this.volumes = new LocalVolumes(graph, native, paths);
+    this.volumes = new LocalVolumes(graph, native, paths, images);
     const ctx: ContainerContext = {
       config,
       paths,

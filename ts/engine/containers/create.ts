@@ -108,7 +108,8 @@ export function makeDirectories({ paths, volumes }: ContainerContext, id: string
 function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints, links }: CreatePlan): void {
   const { graph, events } = ctx;
   graph.containers.insert(definition);
-  for (const { type, name, destination, anonymous = false, made } of mountPoints) {
+  for (const { type, name, destination, anonymous = false, made, image } of mountPoints) {
+    if (image) graph.containers.mountImage(definition.id, image.id, image.chainId);
     if (type !== 'volume' || name === undefined) continue;
     const labels = { ...made?.labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) };
     ctx.volumes.insert(name, { anonymous, labels, options: made?.options ?? {} });
@@ -241,6 +242,7 @@ function plan(
   const mountPoints = collectMountPoints(config, hostConfig, ctx.volumes).map((mount) =>
     shallowReadOnly && mount.type === 'bind' && !mount.writable ? { ...mount, readOnlyNonRecursive: true } : mount,
   );
+  if (mountPoints.some(({ type }) => type === 'image')) warnings.push('Image mount is an experimental feature');
   for (const { name: volume, filesystem } of mountPoints) {
     if (filesystem?.type !== 'tmpfs') continue;
     warnings.push(`The volume ${volume} is a tmpfs, of which each container has its own.`);

@@ -73,7 +73,7 @@ export function withProtocol(port: string): string {
 }
 
 function fillMount(mount: MountBody): MountRequest {
-  const { Type, Source, Target, ReadOnly, BindOptions, VolumeOptions, TmpfsOptions } = mount;
+  const { Type, Source, Target, ReadOnly, BindOptions, VolumeOptions, ImageOptions, TmpfsOptions } = mount;
   return given({
     Type: Type as MountRequest['Type'],
     Source: Source ?? undefined,
@@ -81,6 +81,7 @@ function fillMount(mount: MountBody): MountRequest {
     ReadOnly: ReadOnly || undefined,
     BindOptions: BindOptions ? given(BindOptions) : undefined,
     VolumeOptions: VolumeOptions ? given(VolumeOptions) : undefined,
+    ImageOptions: ImageOptions ? given(ImageOptions) : undefined,
     TmpfsOptions: TmpfsOptions ? given(TmpfsOptions) : undefined,
   }) as MountRequest;
 }

@@ -17,7 +17,7 @@ export function describeMount(mount: MountPoint): object {
   const { type, name, driver, source, destination, mode, writable, propagation } = mount;
   return {
     Type: type,
-    ...(type === 'volume' ? { Name: name } : {}),
+    ...(name === undefined ? {} : { Name: name }),
     Source: source,
     Destination: destination,
     ...(type === 'volume' ? { Driver: driver } : {}),

@@ -24,11 +24,14 @@ export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: stri
 
 export const shimCgroup = (ctx: ContainerContext): string => join(ctx.config.cgroupParent, 'shims');
 
+/** Directories of the layers of a chain ID, the top one first. */
+const layersOf = (ctx: ContainerContext, chainId: string): string[] =>
+  ctx.graph.layers.chain(chainId).map(({ cacheId }) => join(ctx.paths.overlay, cacheId, 'diff'));
+
 export function overlayOf(ctx: ContainerContext, { row, hostConfig }: ContainerRecord): OverlayRootfs {
-  const layers = row.chainId === null ? [] : ctx.graph.layers.chain(row.chainId);
   const own = join(ctx.paths.overlay, row.id);
   return {
-    lower: layers.map(({ cacheId }) => join(ctx.paths.overlay, cacheId, 'diff')),
+    lower: row.chainId === null ? [] : layersOf(ctx, row.chainId),
     upper: join(own, 'upper'),
     work: join(own, 'work'),
     // what vanishes with its end needs no sync; after a crash of the machine nobody mounts it again
@@ -164,6 +167,8 @@ export async function spawnOptions(
       },
       devices,
       cgroupsPath: cgroupOf(ctx, hostConfig, row.id),
+      ipcOwner: hostConfig.IpcMode.startsWith('container:') ? initOf(ctx, hostConfig.IpcMode).pid : undefined,
+      layersOf: (chainId) => layersOf(ctx, chainId),
     },
     ctx.specHost,
   );

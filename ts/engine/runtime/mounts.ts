@@ -30,7 +30,7 @@ const MQUEUE: Mount = {
   options: ['nosuid', 'noexec', 'nodev'],
 };
 
-function defaultMounts(config: HostConfig, writableCgroups: boolean): Mount[] {
+function defaultMounts(config: HostConfig, writableCgroups: boolean, ipcOwner: number | undefined): Mount[] {
   const access = config.Privileged ? 'rw' : 'ro';
   const cgroupAccess = config.Privileged || writableCgroups ? 'rw' : 'ro';
   const hostIpc = config.IpcMode === 'host';
@@ -50,6 +50,9 @@ function defaultMounts(config: HostConfig, writableCgroups: boolean): Mount[] {
   ];
   if (hostIpc) {
     mounts.push({ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'rprivate'] });
+  } else if (ipcOwner !== undefined) {
+    const source = { source: '/dev/shm', process: ipcOwner };
+    mounts.push({ destination: '/dev/shm', type: 'bind', ...source, options: ['rbind', 'rprivate'] });
   } else if (config.IpcMode !== 'none') {
     mounts.push({
       destination: '/dev/shm',
@@ -108,7 +111,7 @@ function bindOptions(mount: MountPoint): string[] {
   return options;
 }
 
-function userMount(mount: MountPoint): Mount {
+function userMount(mount: MountPoint, layersOf: MountInput['layersOf']): Mount {
   if (mount.type === 'tmpfs') {
     return { destination: mount.destination, type: 'tmpfs', source: 'tmpfs', options: mount.tmpfsOptions ?? [] };
   }
@@ -122,6 +125,7 @@ function userMount(mount: MountPoint): Mount {
     type: 'bind',
     source: mount.source,
     options: bindOptions(mount),
+    ...(mount.image ? { layers: layersOf(mount.image.chainId) } : {}),
     ...(mount.subpath ? { subpath: mount.subpath } : {}),
   };
 }
@@ -133,10 +137,15 @@ export interface MountInput {
   mountPoints: MountPoint[];
   files: ContainerFiles | undefined;
   writableCgroups: boolean;
+  /** Init of the container whose IPC namespace is shared, and its /dev/shm with it. */
+  ipcOwner?: number | undefined;
+  /** Directories of the layers of a chain ID, the top one first. */
+  layersOf(chainId: string): string[];
 }
 
-export function buildMounts({ hostConfig: config, mountPoints, files, writableCgroups }: MountInput): Mount[] {
-  const user = mountPoints.map(userMount);
+export function buildMounts(input: MountInput): Mount[] {
+  const { hostConfig: config, mountPoints, files, writableCgroups, ipcOwner, layersOf } = input;
+  const user = mountPoints.map((mount) => userMount(mount, layersOf));
   const fileOptions = ['rbind', config.ReadonlyRootfs ? 'ro' : 'rw', 'rprivate'];
   if (files) {
     for (const [destination, source] of [
@@ -152,7 +161,7 @@ export function buildMounts({ hostConfig: config, mountPoints, files, writableCg
   user.sort((a, b) => depth(a.destination) - depth(b.destination));
   const taken = new Set(user.map((mount) => mount.destination));
   // a user's mount replaces a default one at the same place, and /dev replaces all that Docker puts below it
-  const defaults = defaultMounts(config, writableCgroups).filter(
+  const defaults = defaultMounts(config, writableCgroups, ipcOwner).filter(
     ({ destination }) => !taken.has(destination) && !(taken.has('/dev') && destination.startsWith('/dev/')),
   );
   return [...defaults, ...user];

@@ -55,6 +55,9 @@ export interface SpecInput {
   namespaces: { network: NamespaceChoice; pid: NamespaceChoice; ipc: NamespaceChoice };
   devices: { devices: Device[]; rules: DeviceRule[] };
   cgroupsPath: string;
+  /** See `MountInput`. */
+  ipcOwner: number | undefined;
+  layersOf(chainId: string): string[];
 }
 
 export function capabilitiesOf(hostConfig: HostConfig, bounded: SpecHost['bounded']): string[] {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { MountPoint } from '../containers/config.ts';
+import type { ImageLookup } from '../containers/context.ts';
 import { readRecord } from '../containers/record.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { EnginePaths } from '../engine.ts';
@@ -24,16 +25,19 @@ export class LocalVolumes implements VolumeLookup {
   readonly #native: Pick<Native, 'copyUp' | 'removeTree'>;
   readonly dataRoot: string;
   readonly #root: string;
+  readonly #images: ImageLookup;
 
   constructor(
     graph: Graph,
     native: Pick<Native, 'copyUp' | 'removeTree'>,
     { volumes: root, dataRoot }: Pick<EnginePaths, 'volumes' | 'dataRoot'>,
+    images: ImageLookup,
   ) {
     this.#graph = graph;
     this.dataRoot = dataRoot;
     this.#native = native;
     this.#root = root;
+    this.#images = images;
   }
 
   directory(name: string): string {
@@ -47,6 +51,10 @@ export class LocalVolumes implements VolumeLookup {
   source(name: string): VolumeSource | undefined {
     const row = this.#graph.volumes.get(name);
     return row && volumeSource(JSON.parse(row.options) as Record<string, string>);
+  }
+
+  image(name: string): { id: string; chainId: string | null } {
+    return this.#images.find(name);
   }
 
   mountsOf(container: string): MountPoint[] {

@@ -21,6 +21,8 @@ export interface VolumeLookup {
   driver(name: string): string | undefined;
   /** What its options say; undefined when there is no such volume. */
   source(name: string): VolumeSource | undefined;
+  /** What a mount of an image shows; kind NotFound when there is none of that name. */
+  image(name: string): { id: string; chainId: string | null };
   /** Mounts of a container; kind NotFound when there is none of that name. */
   mountsOf(container: string): MountPoint[];
 }
@@ -191,9 +193,7 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
   checkVolumeOptions(source, made.options);
   const copyUp = !options.NoCopy;
   const { Subpath: subpath = '' } = options;
-  if (subpath.startsWith('/') || subpath.split('/').includes('..') || subpath.includes('\0')) {
-    throw invalid('invalid mount config for type "volume": subpath must be a relative path within the volume');
-  }
+  checkSubpath('volume', subpath);
   const within = subpath === '' ? {} : { subpath };
   const writable = !request.ReadOnly;
   if (source === '') return { ...anonymousVolume(destination, lookup, { writable, copyUp, made }), ...within };
@@ -203,6 +203,33 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
     throw refuse('--mount volume-subpath of a volume with a filesystem of its own');
   }
   return { ...namedVolume(source, destination, access, lookup), ...within };
+}
+
+function checkSubpath(type: string, subpath: string): void {
+  if (!subpath.startsWith('/') && !normalize(subpath).startsWith('..') && !subpath.includes('\0')) return;
+  throw invalid(`invalid mount config for type "${type}": subpath must be a relative path within the volume`);
+}
+
+function imageRequest(request: MountRequest, destination: string, lookup: VolumeLookup): MountPoint {
+  const fail = (why: string): CaissonError => invalid(`invalid mount config for type "image": ${why}`);
+  const { Source: source = '', ImageOptions: { Subpath: subpath = '' } = {} } = request;
+  if (request.BindOptions) throw fail('field BindOptions must not be specified');
+  if (request.VolumeOptions) throw fail('field VolumeOptions must not be specified');
+  if (source === '') throw fail('field Source must not be empty');
+  checkSubpath('image', subpath);
+  const { id, chainId } = lookup.image(source);
+  if (chainId === null) throw fail(`the image ${source} has no files`);
+  return {
+    type: 'image',
+    name: source,
+    source: '',
+    destination,
+    mode: '',
+    writable: false,
+    propagation: 'rprivate',
+    image: { id, chainId },
+    ...(subpath === '' ? {} : { subpath }),
+  };
 }
 
 function tmpfsRequest(request: MountRequest, destination: string): MountPoint {
@@ -218,8 +245,8 @@ function tmpfsRequest(request: MountRequest, destination: string): MountPoint {
 /** One `--mount` entry. */
 export function parseMount(request: MountRequest, lookup: VolumeLookup): MountPoint {
   const { Type: type, Target: target } = request;
-  if (type !== 'bind' && type !== 'volume' && type !== 'tmpfs') {
-    const known = ['image', 'cluster', 'npipe'].includes(type);
+  if (type !== 'bind' && type !== 'volume' && type !== 'tmpfs' && type !== 'image') {
+    const known = ['cluster', 'npipe'].includes(type);
     throw known
       ? new CaissonError('NotImplemented', `--mount type=${type} is not supported by caisson`)
       : invalid(`invalid mount config for type "${type ?? ''}": mount type unknown`);
@@ -231,6 +258,7 @@ export function parseMount(request: MountRequest, lookup: VolumeLookup): MountPo
   if (destination === '/') throw fail(`invalid specification: destination can't be '/'`);
   if (type === 'bind') return bindRequest(request, destination, lookup);
   if (type === 'volume') return volumeRequest(request, destination, lookup);
+  if (type === 'image') return imageRequest(request, destination, lookup);
   return tmpfsRequest(request, destination);
 }
 

@@ -81,6 +81,10 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
                 }
                 attach_bind(root.as_fd(), mount, &options, &source, false)?;
             }
+            Some(Bind::Layers) => {
+                let source = overlay::view(&mount.layers, &mount.subpath)?;
+                attach_bind(root.as_fd(), mount, &options, &source, in_user_namespace)?;
+            }
             None if mount.kind == "cgroup" || mount.kind == "cgroup2" => {
                 cgroups::mount(root.as_fd(), mount, &options, entry.cgroup)?;
             }

@@ -1,7 +1,9 @@
 //! The overlay of a container, made as a detached mount.
 
+use super::sources::{bind_source, open_part};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::Overlay;
+use crate::sys::mount::clone_tree;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -26,14 +28,41 @@ pub fn make(overlay: &Overlay) -> Result<OwnedFd> {
     }
 }
 
+/// `layers` over each other, read-only, or what `subpath` is in it. In the caller's own (private) mount namespace.
+pub fn view(layers: &[String], subpath: &str) -> Result<OwnedFd> {
+    // an overlay without a writable layer wants two
+    if let [layer] = layers {
+        return bind_source(layer, subpath, false);
+    }
+    let lower = layers.to_vec();
+    let whole = make(&Overlay { lower, upper: String::new(), work: String::new(), volatile: false })?;
+    if subpath.is_empty() {
+        return Ok(whole);
+    }
+    // before 6.15 only of what is attached a part can be taken: any directory does as the place for that moment
+    let place = place_of(layers);
+    let target = openat(CWD, place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", place)?;
+    super::attach(whole.as_fd(), target.as_fd()).context("mount at", place)?;
+    let part = open_part(whole.as_fd(), "/", subpath)
+        .and_then(|part| clone_tree(Some(part.as_fd()), c"", false).context("open_tree", subpath));
+    unmount(place, UnmountFlags::DETACH).context("umount", place)?;
+    part
+}
+
+fn place_of(layers: &[String]) -> &str {
+    layers.first().map_or("/", String::as_str)
+}
+
 fn with_mount_api(overlay: &Overlay) -> Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen", "overlay")?;
     let fd = context.as_fd();
     for lower in &overlay.lower {
         fsconfig_set_string(fd, "lowerdir+", lower.as_str()).context("fsconfig lowerdir+", lower)?;
     }
-    fsconfig_set_string(fd, "upperdir", overlay.upper.as_str()).context("fsconfig upperdir", &overlay.upper)?;
-    fsconfig_set_string(fd, "workdir", overlay.work.as_str()).context("fsconfig workdir", &overlay.work)?;
+    if !overlay.upper.is_empty() {
+        fsconfig_set_string(fd, "upperdir", overlay.upper.as_str()).context("fsconfig upperdir", &overlay.upper)?;
+        fsconfig_set_string(fd, "workdir", overlay.work.as_str()).context("fsconfig workdir", &overlay.work)?;
+    }
     if overlay.volatile {
         fsconfig_set_flag(fd, "volatile").context("fsconfig volatile", "")?;
     }
@@ -49,8 +78,10 @@ fn with_mount(overlay: &Overlay) -> Result<OwnedFd> {
     let here = openat(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", ".")?;
     rustix::process::chdir(&*base).context("chdir", &base)?;
     let lower: Vec<String> = overlay.lower.iter().map(|path| short(path)).collect();
-    let mut data =
-        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), short(&overlay.upper), short(&overlay.work));
+    let mut data = format!("lowerdir={}", lower.join(":"));
+    if !overlay.upper.is_empty() {
+        data.push_str(&format!(",upperdir={},workdir={}", short(&overlay.upper), short(&overlay.work)));
+    }
     if overlay.volatile {
         data.push_str(",volatile");
     }
@@ -64,17 +95,15 @@ fn with_mount(overlay: &Overlay) -> Result<OwnedFd> {
             ),
         ));
     }
-    let target = overlay.upper.as_str();
+    let target = if overlay.upper.is_empty() { place_of(&overlay.lower) } else { &overlay.upper };
     let data = std::ffi::CString::new(data).context("mount overlay", target)?;
     let made = match mount("overlay", target, "overlay", MountFlags::empty(), data.as_c_str()) {
-        Ok(()) => {
-            crate::sys::mount::clone_tree(None, &std::ffi::CString::new(target).context("open_tree", target)?, false)
-                .context("open_tree", target)
-                .and_then(|fd| {
-                    unmount(target, UnmountFlags::DETACH).context("umount", target)?;
-                    Ok(fd)
-                })
-        }
+        Ok(()) => clone_tree(None, &std::ffi::CString::new(target).context("open_tree", target)?, false)
+            .context("open_tree", target)
+            .and_then(|fd| {
+                unmount(target, UnmountFlags::DETACH).context("umount", target)?;
+                Ok(fd)
+            }),
         Err(Errno::NODEV) => {
             Err(Failure::new(Kind::Unsupported, "mount overlay", "this kernel has no overlay filesystem"))
         }
@@ -85,7 +114,7 @@ fn with_mount(overlay: &Overlay) -> Result<OwnedFd> {
 }
 
 fn common_parent(overlay: &Overlay) -> String {
-    let mut paths = overlay.lower.iter().chain([&overlay.upper, &overlay.work]);
+    let mut paths = overlay.lower.iter().chain([&overlay.upper, &overlay.work]).filter(|path| !path.is_empty());
     let mut base = paths.next().cloned().unwrap_or_default();
     for path in paths {
         let same = base.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();

@@ -8,6 +8,9 @@ use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
 use crate::sys::mount::{IDMAP, MountAttr, clone_tree, mount_setattr};
 use crate::user_namespace;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+use rustix::process::{chroot, fchdir};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -26,6 +29,8 @@ pub enum Bind {
         recursive: bool,
         ids: Option<(OwnedFd, IdMap)>,
     },
+    /// Layers over each other: init makes them, as it makes the root.
+    Layers,
 }
 
 impl Sources {
@@ -68,7 +73,13 @@ fn bind(spec: &Spec, at: usize, mount: &Mount, root: Option<&str>) -> Result<Opt
     {
         return Ok(Some(Bind::Inside { path: path.to_owned(), recursive: options.recursive, ids }));
     }
-    let tree = bind_source(&mount.source, &mount.subpath, options.recursive)?;
+    if !mount.layers.is_empty() {
+        return Ok(Some(Bind::Layers));
+    }
+    let tree = match mount.process {
+        Some(process) => source_of_another(process, &mount.source, options.recursive)?,
+        None => bind_source(&mount.source, &mount.subpath, options.recursive)?,
+    };
     if let Some(ids) = &ids {
         map_ids(tree.as_fd(), ids).context("map the ids of", &mount.source)?;
     }
@@ -95,10 +106,39 @@ pub fn bind_source(path: &str, subpath: &str, recursive: bool) -> Result<OwnedFd
     }
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let whole = openat(CWD, &*source, flags, Mode::empty()).context("open bind source", path)?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let part = openat2(&whole, subpath, flags, Mode::empty(), resolve)
-        .context("cannot access path", format!("{path}/{subpath}"))?;
+    let part = open_part(whole.as_fd(), path, subpath)?;
     clone_tree(Some(part.as_fd()), c"", recursive).context("open bind source", format!("{path}/{subpath}"))
+}
+
+/// `path` is what `whole` is called.
+pub fn open_part(whole: BorrowedFd, path: &str, subpath: &str) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    match openat2(whole, subpath, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Err(Errno::XDEV) => {
+            let message = format!("path concatenation escapes the base directory, base: {path}, subpath: {subpath}");
+            Err(Failure::invalid("bind", message))
+        }
+        other => other.context("cannot access path", format!("{path}/{subpath}")),
+    }
+}
+
+/// `path` as the process sees it, in its own mount namespace: the kernel copies only trees of the caller's. For a program of
+/// one thread, which is there only for that moment.
+fn source_of_another(process: i32, path: &str, recursive: bool) -> Result<OwnedFd> {
+    let open = |path: &str, flags| openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).context("open", path);
+    let theirs = open(&format!("/proc/{process}/ns/mnt"), OFlags::RDONLY)?;
+    let ours = open("/proc/self/ns/mnt", OFlags::RDONLY)?;
+    let (root, here) = (open("/", OFlags::PATH)?, open(".", OFlags::PATH)?);
+    let source = CString::new(path).context("bind source", path)?;
+    let enter = |namespace: &OwnedFd| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount));
+    enter(&theirs).context("enter the mount namespace of", process.to_string())?;
+    let tree = clone_tree(None, &source, recursive).context("open bind source", path);
+    enter(&ours)
+        .and_then(|()| fchdir(&root))
+        .and_then(|()| chroot("."))
+        .and_then(|()| fchdir(&here))
+        .context("return to", "/")?;
+    tree
 }
 
 /// With the mount's own maps, or the container's.

@@ -165,6 +165,12 @@ pub struct Mount {
     /// Beyond the specification: only this part of a bind's source.
     #[serde(default)]
     pub subpath: String,
+    /// Beyond the specification: the source of a bind is what these directories (the top one first) are over each other.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    /// Beyond the specification: the source of a bind is a path of this process's mount namespace.
+    #[serde(default)]
+    pub process: Option<i32>,
     #[serde(default)]
     pub options: Vec<String>,
     #[serde(rename = "uidMappings", default)]
