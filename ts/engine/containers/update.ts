@@ -11,7 +11,6 @@ import type { ContainerContext } from './context.ts';
 import type { Publisher } from './publisher.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { cgroupOf } from './spawn.ts';
-import { refuseUnsupportedUpdate } from './unsupported.ts';
 import { checkRestartPolicy } from './validate.ts';
 
 export interface UpdatePlan {
@@ -79,7 +78,6 @@ export class Updater {
   async update(idOrName: string, body: UpdateBody): Promise<{ warnings: string[] }> {
     const { graph, runner, host, specHost } = this.#ctx;
     const record = readRecord(graph.containers.resolve(idOrName));
-    refuseUnsupportedUpdate(body);
     const changes = readChanges(body);
     checkConflicts(record, changes);
     const next = { ...record.hostConfig, ...changes };

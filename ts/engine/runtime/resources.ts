@@ -109,6 +109,13 @@ export function checkResources(config: HostConfig, host: ResourceHost): string[]
     throw invalid(`Invalid value ${config.OomScoreAdj}, range for oom score adj is [-1000, 1000]`);
   }
   if (config.ShmSize < 0) throw invalid('SHM size can not be less than 0');
+  for (const [value, what] of [
+    [config.IOMaximumIOps, 'IOPs'],
+    [config.IOMaximumBandwidth, 'bandwidth'],
+  ] as const) {
+    if (value !== 0) throw invalid(`invalid option: QoS maximum ${what} configuration is not supported on linux`);
+  }
+  if (config.CpuPercent > 0) warnings.push('linux does not support CPU percent. Percent discarded.');
   const missing: [boolean, string][] = [
     [config.Memory > 0 && !host.memoryLimit, '-m/--memory: the memory controller'],
     [(config.PidsLimit ?? 0) > 0 && !host.pidsLimit, '--pids-limit: the pids controller'],
