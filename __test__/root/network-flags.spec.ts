@@ -52,6 +52,13 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip', 'nft'))('fla
     );
     await daemon.dockerOk('network', 'create', 'own');
     expect(await run('--network', 'own', 'busybox', 'sh', '-c', 'cd /sys/class/net; echo *')).toBe('eth0 lo');
+    const tables = (): string[] => inside(HOST, 'nft list tables').split('\n');
+    expect(tables()).toEqual([expect.stringMatching(/^table inet caisson_none_[0-9a-f]{8}$/)]);
+    // the next one has a bridge, and leaves no table of the one before
+    await daemon.kill('SIGTERM');
+    await daemon.start({}, ['--bridge', daemon.bridge]);
+    expect(tables()).toEqual([`table inet caisson_${daemon.bridge}`]);
+    expect(await run('busybox', 'sh', '-c', 'cd /sys/class/net; echo *')).toBe('eth0 lo');
   });
 
   test('addresses of the default bridge', async () => {

@@ -100,7 +100,7 @@ describe('addresses', () => {
     expect(nextAddress(parseSubnet('fd00::/64'), (one) => one === 'fd00::1', undefined)).toBe('fd00::2');
   });
 
-  it('goes on behind the last address, wraps around and ends with an error', () => {
+  it('is the first that is free behind the last one, wraps around and ends with an error', () => {
     const subnet = parseSubnet('10.0.0.0/29');
     const taken = new Set(['10.0.0.1', '10.0.0.2']);
     expect(nextAddress(subnet, (one) => taken.has(one), undefined)).toBe('10.0.0.3');

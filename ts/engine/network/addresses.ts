@@ -95,10 +95,7 @@ function isReserved(subnet: Subnet, offset: bigint): boolean {
   return offset === 0n || (subnet.family === 4 && offset === sizeOf(subnet) - 1n);
 }
 
-/**
- * The next free address of `range` (a part of `subnet`) behind the one given out last, so that an address is not reused
- * while a neighbour may still have it in its ARP cache.
- */
+/** The first free address of `range` (a part of `subnet`) behind `last`; from the beginning without it, and at the end. */
 export function nextAddress(
   subnet: Subnet,
   isTaken: (address: string) => boolean,

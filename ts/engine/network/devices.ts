@@ -2,7 +2,7 @@
  * Networks in the kernel: the predefined rows and the default bridge at the daemon's start, the bridge of each further
  * network with its place in the firewall. Rows are the truth; what the kernel has is made to match them.
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
@@ -25,6 +25,8 @@ import { Firewall } from './firewall.ts';
 import { freeSubnet } from './pools.ts';
 
 const DEFAULT_BRIDGE = 'caisson0';
+/** Key of the graph's single values. */
+const TABLE = 'firewall-table';
 const PREDEFINED = ['bridge', 'host', 'none'];
 
 export const isPredefined = (name: string): boolean => PREDEFINED.includes(name);
@@ -37,6 +39,13 @@ export function routedSubnets(routes: readonly RouteInfo[], exceptDevice?: strin
   return routes
     .filter(({ destination, device }) => device !== exceptDevice && !destination.endsWith('/0'))
     .map(({ destination }) => parseSubnet(destination));
+}
+
+/** One for each daemon of a host: by its bridge, and where it has none by its data. */
+function tableOf(bridge: string, dataRoot: string): string {
+  if (bridge === DEFAULT_BRIDGE) return 'caisson';
+  if (bridge !== 'none') return `caisson_${bridge}`;
+  return `caisson_none_${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`;
 }
 
 const subnetsOf = ({ subnet, subnet6 }: Pick<NetworkRow, 'subnet' | 'subnet6'>): string[] =>
@@ -57,8 +66,7 @@ export class NetworkDevices {
     this.#native = native;
     this.#config = config;
     this.#log = log;
-    const named = this.device === DEFAULT_BRIDGE || !this.enabled;
-    this.firewall = new Firewall(native, config, log, named ? 'caisson' : `caisson_${this.device}`);
+    this.firewall = new Firewall(native, config, log, tableOf(this.device, config.dataRoot));
   }
 
   /** Name of the default bridge's device. */
@@ -86,7 +94,17 @@ export class NetworkDevices {
       rules.push(this.#rules(row));
       this.#present.set(row.id, Promise.resolve());
     }
+    await this.#leaveFormerTable();
     await this.firewall.open(rules, ports);
+  }
+
+  /** That of a start with another `--bridge` would decide about our networks too. */
+  async #leaveFormerTable(): Promise<void> {
+    const { meta } = this.#graph;
+    const former = meta.get(TABLE);
+    if (former === this.firewall.table) return;
+    if (former !== undefined) await this.#native.deleteRuleset(former);
+    meta.set(TABLE, this.firewall.table);
   }
 
   #rules(row: NetworkRow): BridgeRules {

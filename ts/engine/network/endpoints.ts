@@ -47,7 +47,7 @@ export class Endpoints {
   readonly #native: Native;
   readonly #config: DaemonConfig;
   readonly #devices: NetworkDevices;
-  /** Address given out last in each network and family: the next search starts behind it. */
+  /** Highest address given out in each network and family: the search starts behind it while all below are taken. */
   readonly #last = new Map<string, bigint>();
 
   constructor(graph: Graph, native: Native, config: DaemonConfig, devices: NetworkDevices) {
@@ -240,8 +240,12 @@ export class Endpoints {
     const key = `${network.id} ${subnet.family}`;
     const isTaken = (one: string): boolean => taken.has(one) || reserved.has(one);
     const range = rangeText === null ? subnet : parseSubnet(rangeText);
-    const address = nextAddress(subnet, isTaken, this.#last.get(key), range);
-    this.#last.set(key, parseAddress(address));
+    const last = this.#last.get(key);
+    const own = [...taken].filter((one) => one.includes(':') === (subnet.family === 6)).length;
+    const isDense = last !== undefined && BigInt(own + reserved.size) >= last - range.base;
+    const address = nextAddress(subnet, isTaken, isDense ? last : undefined, range);
+    const number = parseAddress(address);
+    this.#last.set(key, last !== undefined && last > number ? last : number);
     return { address, prefix: subnet.prefix };
   }
 
