@@ -24,7 +24,7 @@ export default defineConfig({
       {
         test: {
           name: 'root',
-          include: ['__test__/root/**/*.spec.ts', '__test__/api/**/*.spec.ts'],
+          include: ['__test__/root/**/*.spec.ts', '__test__/api/**/*.spec.ts', '__test__/density/**/*.spec.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
           fileParallelism: false,
