@@ -106,6 +106,12 @@ describe.skipIf(missing('root', 'build', 'docker'))('daemon', () => {
     process.kill(other.pid, 'SIGHUP');
     await logged(other, '"configuration reloaded"');
     expect(await debug()).toBe(true);
+    const { body } = await other.http('GET', `/events?since=1&until=${Math.ceil(Date.now() / 1000)}`);
+    const reloads = body
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { Type: string; Action: string; Actor: { Attributes: object } });
+    expect(reloads).toMatchObject([{ Type: 'daemon', Action: 'reload', Actor: { Attributes: { debug: 'true' } } }]);
   });
 
   it('answers info and version with what dockerd has, and truly', async () => {

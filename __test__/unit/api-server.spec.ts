@@ -24,6 +24,7 @@ const native = {
     child(fd);
     return -1;
   },
+  socketPair: (): [number, number] => [-1, -1],
 };
 
 const dir = mkdtempSync(join(tmpdir(), 'caisson-api-'));

@@ -118,20 +118,24 @@ describe('config file', () => {
     );
   });
 
-  it('reloads what may change, and nothing else', () => {
+  it('reloads what may change, and nothing else', async () => {
     const path = file({ debug: false, mtu: 1300 });
     const config = loadConfig(['--config-file', path]);
     writeFileSync(path, JSON.stringify({ debug: true, mtu: 1200, 'registry-mirrors': ['http://n'] }));
-    expect(reloadConfig(config).sort()).toEqual(['debug', 'registry-mirrors']);
+    expect((await reloadConfig(config)).sort()).toEqual(['debug', 'registry-mirrors']);
     expect(config).toMatchObject({ debug: true, mtu: 1300, registryMirrors: ['http://n/'] });
   });
 
-  it('keeps all settings when the new file is wrong', () => {
+  it.each([
+    [{ debug: true, nope: 1 }, 'unknown key'],
+    [{ debug: true, 'registry-mirrors': ['nope'] }, 'invalid registry mirror'],
+    [{ debug: true, labels: ['b=2'] }, 'the setting labels is given both by a flag and in'],
+  ])('keeps all settings when the new file is wrong: %j', async (wrong, why) => {
     const path = file({ debug: false });
-    const config = loadConfig(['--config-file', path]);
-    writeFileSync(path, JSON.stringify({ debug: true, nope: 1 }));
-    expect(() => reloadConfig(config)).toThrow('unknown key');
-    expect(config.debug).toBe(false);
+    const config = loadConfig(['--config-file', path, '--label', 'a=1']);
+    writeFileSync(path, JSON.stringify(wrong));
+    await expect(reloadConfig(config)).rejects.toThrow(why);
+    expect(config).toMatchObject({ debug: false, labels: ['a=1'] });
   });
 });
 

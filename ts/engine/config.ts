@@ -24,14 +24,23 @@ import {
 import { checkTables, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
 import { flag, list, number, type Setting, text } from './settings.ts';
+import { TLS_SETTINGS, type TlsOptions } from './tlsSettings.ts';
 
 export interface DaemonConfig {
-  /** `unix:///path` or `tcp://127.0.0.1:port`; empty: the default sockets. */
+  /** `unix:///path` or `tcp://address:port`; empty: the default sockets. */
   hosts: string[];
+  /** Tell clients so: some show more of their commands then. */
+  experimental: boolean;
+  /** Of TCP listeners. */
+  tls: TlsOptions;
+  /** All of them must agree to a request and to its answer. */
+  authorizationPlugins: string[];
   dataRoot: string;
   execRoot: string;
   pidfile: string;
   configFile: string;
+  /** Keys of the settings that flags have set: the file may not have them, nor at a reload. */
+  flags: ReadonlySet<string>;
   /** Say whether the settings are right, and end. */
   validateOnly: boolean;
   debug: boolean;
@@ -145,10 +154,17 @@ const SETTINGS: Setting[] = [
   text('storage-driver', (_, v) => void oneOf('storage-driver', v, ['overlay2']), { short: 's' }),
   list('exec-opt', 'exec-opts', (_, v) => v.forEach(execOption)),
   flag('live-restore', (_, v) => alwaysOn('live-restore', v), { reloadable: true }),
+  flag('experimental', (c, v) => (c.experimental = v)),
+  ...TLS_SETTINGS,
+  list('authorization-plugin', 'authorization-plugins', (c, v) => (c.authorizationPlugins = v), { reloadable: true }),
 ];
 
 const defaults = (): DaemonConfig => ({
   hosts: [],
+  experimental: false,
+  tls: {},
+  flags: new Set(),
+  authorizationPlugins: [],
   dataRoot: '/var/lib/caisson',
   execRoot: '/run/caisson',
   pidfile: '',
@@ -216,13 +232,13 @@ export function loadConfig(argv: string[]): DaemonConfig {
     const key = setting.key ?? setting.flag;
     const byFlag = given.get(setting.flag);
     const byFile = fromFile.get(key);
-    if (byFlag !== undefined && byFile !== undefined)
-      throw invalid(`the setting ${key} is given both by a flag and in ${config.configFile}`);
+    if (byFlag !== undefined && byFile !== undefined) throw givenTwice(key, config);
     const value = byFlag ?? byFile;
     if (value !== undefined) setting.set(config, value as never);
   }
   applyObjects(config, given, fromFile);
   checkTables(config);
+  config.flags = new Set(SETTINGS.flatMap((setting) => (given.has(setting.flag) ? [setting.key ?? setting.flag] : [])));
   if (config.debug && !given.has('log-level')) config.logLevel = 'debug';
   if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;
   for (const name of ['dataRoot', 'execRoot', 'pidfile'] as const)
@@ -231,17 +247,31 @@ export function loadConfig(argv: string[]): DaemonConfig {
   return config;
 }
 
-/** SIGHUP: takes over the reloadable settings of the file; returns their keys. */
-export function reloadConfig(config: DaemonConfig): string[] {
+const givenTwice = (key: string, { configFile }: DaemonConfig): CaissonError =>
+  invalid(`the setting ${key} is given both by a flag and in ${configFile}`);
+
+/**
+ * SIGHUP: takes over the reloadable settings of the file, all or none of them; returns their keys. `check` sees the
+ * settings before they hold.
+ */
+export async function reloadConfig(
+  config: DaemonConfig,
+  check: (next: DaemonConfig) => Promise<void> = async () => undefined,
+): Promise<string[]> {
   const fromFile = readConfigFile(config.configFile, false);
+  const twice = [...fromFile.keys()].find((key) => config.flags.has(key));
+  if (twice !== undefined) throw givenTwice(twice, config);
+  const next = { ...config };
   const changed: string[] = [];
   for (const setting of SETTINGS) {
     const key = setting.key ?? setting.flag;
     const value = fromFile.get(key);
     if (value === undefined || setting.reloadable !== true) continue;
-    setting.set(config, value as never);
+    setting.set(next, value as never);
     changed.push(key);
   }
+  await check(next);
+  Object.assign(config, next);
   return changed;
 }
 

@@ -5,6 +5,7 @@
  * daemon takes them over (dockerd would stop them unless live-restore is set).
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { Server } from 'node:http';
 import { dirname, join } from 'node:path';
 import { asCaissonError, CaissonError } from '../errdefs.ts';
 import { ContentStore } from '../graph/content-store.ts';
@@ -16,10 +17,11 @@ import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { nativeFile } from '../nativeFiles.ts';
 import { RegistryClient } from '../registry/client/client.ts';
+import { Authorizer } from './api/authorization.ts';
 import { isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
-import { type DaemonConfig, loadConfig, reloadConfig } from './config.ts';
+import { type DaemonConfig, loadConfig } from './config.ts';
 import { Containers } from './containers/containers.ts';
 import { type Engine, EnginePaths } from './engine.ts';
 import { Images } from './images/images.ts';
@@ -30,6 +32,9 @@ import { startLocalRegistry } from './localRegistry.ts';
 import { lockRoot } from './lock.ts';
 import { loadNative, type Native } from './native/index.ts';
 import { Networks } from './network/networks.ts';
+import { Plugins } from './plugins/plugins.ts';
+import { reload } from './reload.ts';
+import { tlsSettings } from './tlsSettings.ts';
 import { ENGINE_VERSION } from './version.ts';
 import { Volumes } from './volumes/volumes.ts';
 
@@ -65,11 +70,13 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   const ending = new AbortController();
   const engine = await construct(config, paths, native, log);
   await recover(engine);
-  const api = createApiServer({ log, native, ending: ending.signal });
+  const authorizer = new Authorizer(new Plugins());
+  await authorizer.use(config.authorizationPlugins);
+  const api = createApiServer({ log, native, ending: ending.signal, authorizer, experimental: config.experimental });
   registerRoutes(api.router, engine);
   await api.ready();
 
-  const end = stopSignal(engine);
+  const end = stopSignal(engine, authorizer);
   const registry = await startLocalRegistry(config, log);
   const listeners = await openListeners(api, config, log);
   log.info({ version: ENGINE_VERSION, listeners, ...(registry && { registry: registry.address }) }, 'API is served');
@@ -196,8 +203,13 @@ function writePidfile(path: string): void {
 }
 
 async function openListeners(api: ApiServer, config: DaemonConfig, log: Logger): Promise<string[]> {
+  const tls = tlsSettings(config);
+  const secure = tls && {
+    before: (server: Server) => api.secure(server, tls),
+    verify: tls.verify,
+  };
   if (config.hosts.length > 0)
-    return Promise.all(config.hosts.map((host) => listen(api.newServer(), host, config.group)));
+    return Promise.all(config.hosts.map((host) => listen(api.newServer(), host, config.group, secure)));
   const listeners = [await listen(api.newServer(), `unix://${join(config.execRoot, 'caisson.sock')}`, config.group)];
   const docker = '/var/run/docker.sock';
   if (await isFree(docker)) listeners.push(await listen(api.newServer(), `unix://${docker}`, config.group));
@@ -206,15 +218,11 @@ async function openListeners(api: ApiServer, config: DaemonConfig, log: Logger):
 }
 
 /** Resolves with the first signal that ends the daemon; SIGHUP reloads the settings that may change while it runs. */
-function stopSignal(engine: Engine): Promise<string> {
+function stopSignal(engine: Engine, authorizer: Authorizer): Promise<string> {
   process.on('SIGHUP', () => {
-    try {
-      const keys = reloadConfig(engine.config);
-      engine.log.level = engine.config.debug ? 'debug' : engine.config.logLevel;
-      engine.log.info({ keys }, 'configuration reloaded');
-    } catch (error) {
+    reload(engine, authorizer).catch((error: unknown) => {
       engine.log.error({ err: error }, 'configuration not reloaded');
-    }
+    });
   });
   return new Promise((resolve) => {
     process.once('SIGTERM', () => resolve('SIGTERM'));

@@ -6,13 +6,14 @@ import type { Logger } from '../../log.ts';
 import type { Native } from '../native/index.ts';
 import { errorBody } from './errors.ts';
 import { frontOf } from './front.ts';
+import type { HeldResponse } from './heldResponse.ts';
 import { type HijackedConnection, takeConnection } from './hijack.ts';
 import { compareVersions } from './normalise.ts';
 import { Query } from './query.ts';
 
 /** What a call needs of the daemon. */
 export interface CallContext {
-  native: Pick<Native, 'dupFd'>;
+  native: Pick<Native, 'dupFd' | 'socketPair'>;
   log: Logger;
   /** Aborted when the daemon is about to end. */
   ending: AbortSignal;
@@ -92,6 +93,7 @@ export class Call<Body = unknown> {
     this.#taken = true;
     const connection = takeConnection(this.request.raw, this.#context.native);
     this.reply.hijack();
+    (this.reply.raw as HeldResponse).givenAway();
     return connection;
   }
 

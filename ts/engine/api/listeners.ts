@@ -3,17 +3,27 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, unlinkSync } 
 import type { Server } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import type { Server as TlsServer } from 'node:tls';
 import { CaissonError } from '../../errdefs.ts';
 
 /** Members of it may use the unix sockets. */
 export const DEFAULT_GROUP = 'docker';
 
+/** For listeners on TCP: what stands before a server, and whether it knows its clients. */
+export interface Secure {
+  before(server: Server): TlsServer;
+  verify: boolean;
+}
+
 /** Resolves with the address when the server accepts connections there. */
-export async function listen(server: Server, host: string, group: string): Promise<string> {
+export async function listen(server: Server, host: string, group: string, secure?: Secure): Promise<string> {
   const unix = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
   if (unix !== undefined) return listenUnix(server, unix, group);
-  const tcp = /^tcp:\/\/(.+):(\d{1,5})$/.exec(host);
-  if (tcp?.[1] !== undefined) return listenTcp(server, tcp[1], Number(tcp[2]), host);
+  const tcp = /^tcp:\/\/(.*?)(?::(\d{1,5}))?\/?$/.exec(host);
+  if (tcp !== null) {
+    const port = tcp[2] === undefined ? (secure ? DEFAULT_TLS_PORT : DEFAULT_PORT) : Number(tcp[2]);
+    return listenTcp(server, tcp[1] || '127.0.0.1', port, secure);
+  }
   throw new CaissonError(
     'InvalidParameter',
     `invalid host ${JSON.stringify(host)}: unix:///path or tcp://address:port`,
@@ -47,18 +57,29 @@ async function listenUnix(server: Server, path: string, group: string): Promise<
   return `unix://${path}`;
 }
 
+/** As Docker's, without TLS and with it. */
+const DEFAULT_PORT = 2375;
+const DEFAULT_TLS_PORT = 2376;
+
 /**
- * Who reaches a TCP port of this API is root on the host, so an address that other machines can reach would need
- * client certificates, which this daemon does not offer.
+ * Who reaches a TCP port of this API is root on the host, so an address that other machines can reach needs client
+ * certificates. dockerd 28 warns of it, waits and goes on.
  */
-async function listenTcp(server: Server, address: string, port: number, host: string): Promise<string> {
+async function listenTcp(server: Server, address: string, port: number, secure: Secure | undefined): Promise<string> {
   const bare = address.replace(/^\[(.*)\]$/, '$1');
-  if (bare !== 'localhost' && bare !== '::1' && !/^127(\.\d{1,3}){3}$/.test(bare))
-    throw new CaissonError('NotImplemented', `${host}: only loopback addresses can be listened on without TLS`, {
-      hint: 'reach the unix socket through ssh: DOCKER_HOST=ssh://user@host',
-    });
+  const host = `tcp://${address}:${port}`;
+  if (!secure?.verify && bare !== 'localhost' && bare !== '::1' && !/^127(\.\d{1,3}){3}$/.test(bare))
+    throw new CaissonError(
+      'InvalidParameter',
+      `${host}: only loopback addresses can be listened on without --tlsverify: whoever reaches this port is root here`,
+      {
+        code: 'TLS_REQUIRED',
+        hint: 'give --tlsverify with --tlscacert, --tlscert and --tlskey, or reach the unix socket through ssh: DOCKER_HOST=ssh://user@host',
+      },
+    );
+  const listener = secure ? secure.before(server) : server;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject).listen({ host: bare, port }, resolve);
+    listener.once('error', reject).listen({ host: bare, port }, resolve);
   });
   return host;
 }

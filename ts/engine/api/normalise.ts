@@ -70,13 +70,14 @@ export function checkHeaders(rawHeaders: string[]): void {
   if (hosts > 1) throw invalid('invalid request: more than one Host header');
 }
 
-/**
- * For TCP listeners only: a browser on the same machine can reach a loopback port (DNS rebinding shows as a foreign
- * Host, any page's script as an Origin), and neither is a Docker client.
- */
-export function checkBrowser(host: string | undefined, origin: string | undefined): void {
-  if (origin !== undefined)
-    throw new CaissonError('Forbidden', `request from the web page origin ${JSON.stringify(origin)} is forbidden`);
+/** A browser can reach a TCP port, and has its user's certificates; what a page's script sends has an Origin, and no Docker client has. */
+export function checkOrigin(origin: string | undefined): void {
+  if (origin === undefined) return;
+  throw new CaissonError('Forbidden', `request from the web page origin ${JSON.stringify(origin)} is forbidden`);
+}
+
+/** For TCP without TLS, on loopback: DNS rebinding shows as a foreign Host. */
+export function checkHost(host: string | undefined): void {
   const name = (host ?? '').replace(/:\d+$/, '').toLowerCase();
   const local = name === 'localhost' || name === '[::1]' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(name);
   if (!local) throw new CaissonError('Forbidden', `request for the host ${JSON.stringify(name)} is forbidden`);

@@ -2,23 +2,30 @@
  * The HTTP side of the API: a node:http server for each listener, and one fastify behind them for the routes. Each
  * request passes the front first (headers, normalised path, version), whether it comes by `request` or by `upgrade`.
  */
-import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { type Duplex, Readable } from 'node:stream';
+import type { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyInstance } from 'fastify';
 import { closeServer } from '../../async.ts';
 import { asCaissonError, CaissonError, httpStatus } from '../../errdefs.ts';
 import type { Logger } from '../../log.ts';
 import { API_VERSION, ENGINE_VERSION } from '../version.ts';
+import { type Authorizer, isShown } from './authorization.ts';
 import type { CallContext } from './call.ts';
 import { errorBody, sendError } from './errors.ts';
 import { type Front, setFront } from './front.ts';
-import { checkBrowser, checkHeaders, normaliseUrl } from './normalise.ts';
+import { HeldResponse } from './heldResponse.ts';
+import { readBody } from './json.ts';
+import { checkHeaders, checkHost, checkOrigin, normaliseUrl } from './normalise.ts';
 import { pageNotFound, Router, sendJson } from './router.ts';
+import { closeFront, isSecured, peerOf, type TlsSettings, tlsServer } from './tls.ts';
 
 export interface ApiServer {
   router: Router;
   /** A server for one more listener. */
   newServer(): Server;
+  /** TLS in front of one, which does not listen itself then. */
+  secure(server: Server, settings: TlsSettings): TlsServer;
   /** Builds the routes; after this no route can be added. */
   ready(): Promise<void>;
   /** Stops listening, ends idle connections, gives requests under way that time, then cuts them. */
@@ -27,7 +34,6 @@ export interface ApiServer {
 
 const HEADERS: Record<string, string> = {
   'Api-Version': API_VERSION,
-  'Docker-Experimental': 'false',
   Ostype: 'linux',
   Server: `Caisson/${ENGINE_VERSION} (linux)`,
 };
@@ -41,71 +47,105 @@ const PING: Record<string, string> = {
   'Content-Type': 'text/plain; charset=utf-8',
 };
 
-export function createApiServer(options: CallContext): ApiServer {
+export interface ApiOptions extends CallContext {
+  /** Absent: nobody has to agree. */
+  authorizer?: Authorizer;
+  experimental?: boolean;
+}
+
+export function createApiServer(options: ApiOptions): ApiServer {
   const app = createApp(options.log);
   const servers: Server[] = [];
+  const fronts: { front: TlsServer; server: Server }[] = [];
   return {
     router: new Router(app, options),
     newServer: () => {
-      const server = createHttpServer(app);
+      const server = createHttpServer(app, options);
       servers.push(server);
       return server;
+    },
+    secure: (server, settings) => {
+      const front = tlsServer(server, settings, options.native);
+      fronts.push({ front, server });
+      return front;
     },
     ready: async () => {
       await app.ready();
     },
     close: async (graceMs) => {
-      await Promise.all(servers.map((server) => closeServer(server, graceMs)));
+      await Promise.all([
+        ...servers.map((server) => closeServer(server, graceMs)),
+        ...fronts.map(({ front, server }) => closeFront(front, server, graceMs)),
+      ]);
       await app.close();
     },
   };
 }
 
-function createHttpServer(app: FastifyInstance): Server {
-  const server = createServer({ insecureHTTPParser: false });
+function createHttpServer(app: FastifyInstance, options: ApiOptions): Server {
+  const server = createServer({ insecureHTTPParser: false, ServerResponse: HeldResponse });
   // A `docker load` may take hours to send its body; headers still have to come within a minute.
   server.requestTimeout = 0;
   server.headersTimeout = 60_000;
   server.keepAliveTimeout = 120_000;
-  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    accept(app, request, response, undefined);
+  server.on('request', (request: IncomingMessage, response: HeldResponse) => {
+    void accept(app, request, response, undefined, options);
   });
   server.on('upgrade', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
-    const response = new ServerResponse(request);
+    const response = new HeldResponse(request);
     // Nothing more is parsed on this connection: an answer that is not a hijack ends it.
     response.shouldKeepAlive = false;
     response.assignSocket(request.socket);
     response.once('finish', () => request.socket.end());
     request.socket.on('error', () => request.socket.destroy());
-    accept(app, request, response, { stream, head });
+    void accept(app, request, response, { stream, head }, options);
   });
   return server;
 }
 
-function accept(
+async function accept(
   app: FastifyInstance,
   request: IncomingMessage,
-  response: ServerResponse,
+  response: HeldResponse,
   upgrade: Front['upgrade'],
-): void {
+  { authorizer, experimental = false }: ApiOptions,
+): Promise<void> {
   for (const name in HEADERS) response.setHeader(name, HEADERS[name] as string);
+  response.setHeader('Docker-Experimental', String(experimental));
   try {
     checkHeaders(request.rawHeaders);
-    if (request.socket.remoteAddress !== undefined) checkBrowser(request.headers.host, request.headers.origin);
+    const { remoteAddress } = request.socket;
+    if (remoteAddress !== undefined || isSecured(request.socket)) checkOrigin(request.headers.origin);
+    if (remoteAddress !== undefined) checkHost(request.headers.host);
     const { url, version } = normaliseUrl(request.url ?? '');
+    const legacyBody = upgrade && legacyUpgradeBody(request, upgrade);
+    const shown = authorizer?.active ? await authorize(authorizer, request, response, legacyBody) : undefined;
     if (url === '/_ping' && (request.method === 'GET' || request.method === 'HEAD')) {
       const body = request.method === 'GET' ? 'OK' : '';
       response.writeHead(200, { ...PING, 'Content-Length': body.length }).end(body);
       return;
     }
     request.url = url;
-    const body = upgrade && legacyUpgradeBody(request, upgrade);
+    const body = shown ?? legacyBody;
     setFront(request, { version, ...(upgrade && { upgrade }), ...(body && { body }) });
   } catch (error) {
     sendError(response, error);
     return;
   }
   app.routing(request, response);
+}
+
+/** Returns the body again, when it was read to be shown. */
+async function authorize(
+  authorizer: Authorizer,
+  request: IncomingMessage,
+  response: HeldResponse,
+  body: Readable | undefined,
+): Promise<Readable | undefined> {
+  const uri = request.url ?? '';
+  const shown = isShown(uri, request.headers['content-type']) ? await readBody(body ?? request) : undefined;
+  response.hold(await authorizer.request(request, uri, peerOf(request.socket), shown));
+  return shown && Readable.from([shown]);
 }
 
 /**

@@ -9,7 +9,7 @@ import { API_VERSION, ENGINE_VERSION, MIN_API_VERSION } from '../version.ts';
 
 const GO_ARCHITECTURE = { x86_64: 'amd64', aarch64: 'arm64' } as const;
 
-export function versionInfo({ host }: Pick<Engine, 'host'>): object {
+export function versionInfo({ host, config }: Pick<Engine, 'host' | 'config'>): object {
   const arch = GO_ARCHITECTURE[host.architecture];
   // Clients expect the name of the language's version in this field, whatever the language.
   const language = `node${process.versions.node}`;
@@ -23,7 +23,7 @@ export function versionInfo({ host }: Pick<Engine, 'host'>): object {
           ApiVersion: API_VERSION,
           Arch: arch,
           BuildTime: '',
-          Experimental: 'false',
+          Experimental: String(config.experimental),
           GitCommit: '',
           GoVersion: language,
           KernelVersion: host.kernelVersion,
@@ -42,6 +42,7 @@ export function versionInfo({ host }: Pick<Engine, 'host'>): object {
     Arch: arch,
     KernelVersion: host.kernelVersion,
     BuildTime: '',
+    ...(config.experimental ? { Experimental: true } : {}),
   };
 }
 
@@ -83,7 +84,7 @@ export function systemInfo(engine: Engine): object {
     Plugins: {
       Volume: ['local'],
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
-      Authorization: null,
+      Authorization: listOrNull(config.authorizationPlugins),
       Log: LOG_DRIVERS,
     },
     MemoryLimit: host.memoryLimit,
@@ -119,7 +120,7 @@ export function systemInfo(engine: Engine): object {
     NoProxy: proxies.no,
     Name: hostname(),
     Labels: config.labels,
-    ExperimentalBuild: false,
+    ExperimentalBuild: config.experimental,
     ServerVersion: ENGINE_VERSION,
     Runtimes: { caisson: { path: 'caisson-shim' } },
     DefaultRuntime: 'caisson',
@@ -154,7 +155,7 @@ function discoveredDevices({ devices }: CdiDevices): object {
 }
 
 /** A UUID made with the data-root. */
-function engineId({ graph }: Engine): string {
+export function engineId({ graph }: Engine): string {
   const known = graph.meta.get('engine-id');
   if (known !== undefined) return known;
   const id = crypto.randomUUID();

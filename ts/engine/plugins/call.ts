@@ -1,0 +1,68 @@
+/** One call of a plugin: a POST of JSON, answered with JSON. */
+import { request as plainRequest, type RequestOptions } from 'node:http';
+import { request as secureRequest } from 'node:https';
+import type { SecureContextOptions } from 'node:tls';
+import { CaissonError } from '../../errdefs.ts';
+
+export type PluginAddress =
+  | { socketPath: string }
+  | { host: string; port: number; tls?: SecureContextOptions & { rejectUnauthorized?: boolean } };
+
+const MEDIA_TYPE = 'application/vnd.docker.plugins.v1.2+json';
+const TIMEOUT_MS = 30_000;
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+
+/** Kind System, with the method's name, for whatever goes wrong, also an `Err` in the answer. */
+export async function callPlugin(
+  address: PluginAddress,
+  method: string,
+  body: object,
+): Promise<Record<string, unknown>> {
+  const failed = (why: string, cause?: unknown): CaissonError =>
+    new CaissonError('System', `${method}: ${why}`, { code: 'PLUGIN_FAILED', cause });
+  const { status, text } = await post(address, method, JSON.stringify(body)).catch((error: Error) => {
+    throw failed(error.message, error);
+  });
+  const answer = parse(text);
+  const said = answer?.['Err'];
+  if (typeof said === 'string' && said !== '') throw failed(said);
+  if (status !== 200) throw failed(text.trim() || `status ${status}`);
+  if (answer === undefined) throw failed(`the answer is not a JSON object: ${JSON.stringify(text.slice(0, 200))}`);
+  return answer;
+}
+
+function parse(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function post(address: PluginAddress, method: string, body: string): Promise<{ status: number; text: string }> {
+  const tls = 'tls' in address ? address.tls : undefined;
+  const options: RequestOptions = {
+    ...('socketPath' in address ? address : { host: address.host, port: address.port }),
+    ...tls,
+    method: 'POST',
+    path: `/${method}`,
+    headers: { Accept: MEDIA_TYPE, 'Content-Type': MEDIA_TYPE, 'Content-Length': Buffer.byteLength(body) },
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  };
+  return new Promise((resolve, reject) => {
+    const sent = (tls ? secureRequest : plainRequest)(options, (response) => {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > MAX_ANSWER_BYTES) response.destroy(new Error(`the answer has more than ${MAX_ANSWER_BYTES} bytes`));
+        else chunks.push(chunk);
+      });
+      response.on('error', reject);
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }));
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}

@@ -1,0 +1,95 @@
+/**
+ * Plugins of Docker's first protocol: HTTP servers that announce themselves in a directory,
+ *
+ *   /run/docker/plugins/NAME.sock (or NAME/NAME.sock)        the socket itself
+ *   /etc/docker/plugins, /usr/lib/docker/plugins/NAME.spec   a text: unix:///path or tcp://host:port
+ *                                               /NAME.json   Name, Addr and TLSConfig
+ *
+ * and answer `POST /Plugin.Activate` with what they implement. Found at their first use and then kept.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { CaissonError } from '../../errdefs.ts';
+import { callPlugin, type PluginAddress } from './call.ts';
+
+export interface Plugin {
+  name: string;
+  /** `method` is for example `AuthZPlugin.AuthZReq`; kind System, with the method's name, when it fails. */
+  call(method: string, body: object): Promise<Record<string, unknown>>;
+}
+
+const SOCKETS = '/run/docker/plugins';
+const SPECIFICATIONS = ['/etc/docker/plugins', '/usr/lib/docker/plugins'];
+
+export class Plugins {
+  readonly #found = new Map<string, { plugin: Plugin; implemented: string[] }>();
+
+  /** Kind NotFound when there is none of that name, or when it is of another sort. */
+  async get(name: string, implemented: string): Promise<Plugin> {
+    const known = this.#found.get(name) ?? (await activate(name));
+    if (!known.implemented.includes(implemented))
+      throw new CaissonError('NotFound', `plugin "${name}" does not implement "${implemented}"`);
+    this.#found.set(name, known);
+    return known.plugin;
+  }
+}
+
+async function activate(name: string): Promise<{ plugin: Plugin; implemented: string[] }> {
+  const address = find(name);
+  if (address === undefined)
+    throw new CaissonError('NotFound', `plugin "${name}" not found`, {
+      code: 'PLUGIN_NOT_FOUND',
+      hint: `it is looked for as ${SOCKETS}/${name}.sock and as ${name}.spec or ${name}.json in ${SPECIFICATIONS.join(' and ')}`,
+    });
+  const plugin: Plugin = { name, call: (method, body) => callPlugin(address, method, body) };
+  const { Implements: implemented } = await plugin.call('Plugin.Activate', {});
+  if (!Array.isArray(implemented)) throw new CaissonError('System', `plugin "${name}" does not say what it implements`);
+  return { plugin, implemented: implemented.map(String) };
+}
+
+function find(name: string): PluginAddress | undefined {
+  // it becomes a part of paths
+  if (!/^[\w.:-]+$/.test(name) || name.startsWith('.')) return undefined;
+  const places = (dir: string, ending: string): string[] => [
+    join(dir, `${name}${ending}`),
+    join(dir, name, `${name}${ending}`),
+  ];
+  const socket = places(SOCKETS, '.sock').find((path) => statSync(path, { throwIfNoEntry: false })?.isSocket());
+  if (socket !== undefined) return { socketPath: socket };
+  for (const path of SPECIFICATIONS.flatMap((dir) => [...places(dir, '.spec'), ...places(dir, '.json')])) {
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) continue;
+    const text = readFileSync(path, 'utf8');
+    return path.endsWith('.spec') ? parseAddress(path, text.trim()) : parseSpecification(path, text);
+  }
+  return undefined;
+}
+
+function parseAddress(path: string, address: string): PluginAddress {
+  const socketPath = /^unix:\/\/(\/.+)$/.exec(address)?.[1];
+  if (socketPath !== undefined) return { socketPath };
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url === undefined || !['tcp:', 'http:', 'https:'].includes(url.protocol) || url.hostname === '')
+    throw new CaissonError('InvalidParameter', `${path}: invalid address ${JSON.stringify(address)} of a plugin`);
+  return { host: url.hostname, port: Number(url.port || 80), ...(url.protocol === 'https:' ? { tls: {} } : {}) };
+}
+
+interface Specification {
+  Addr?: string;
+  TLSConfig?: { InsecureSkipVerify?: boolean; CAFile?: string; CertFile?: string; KeyFile?: string };
+}
+
+function parseSpecification(path: string, text: string): PluginAddress {
+  let specification: Specification;
+  try {
+    specification = JSON.parse(text) as Specification;
+  } catch (cause) {
+    throw new CaissonError('InvalidParameter', `${path}: ${(cause as Error).message}`, { cause });
+  }
+  const address = parseAddress(path, String(specification.Addr ?? ''));
+  const { TLSConfig: tls } = specification;
+  if (!tls || 'socketPath' in address) return address;
+  const read = (file: string | undefined): { value?: Buffer } => (file ? { value: readFileSync(file) } : {});
+  const [{ value: ca }, { value: cert }, { value: key }] = [read(tls.CAFile), read(tls.CertFile), read(tls.KeyFile)];
+  const options = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
+  return { ...address, tls: { ...options, rejectUnauthorized: tls.InsecureSkipVerify !== true } };
+}

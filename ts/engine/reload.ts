@@ -1,0 +1,35 @@
+/** SIGHUP: what may change while the daemon runs is read again. */
+import { hostname } from 'node:os';
+import type { Authorizer } from './api/authorization.ts';
+import { reloadConfig } from './config.ts';
+import type { Engine } from './engine.ts';
+import { engineId } from './system/info.ts';
+
+/** All or nothing; kind InvalidParameter when the file is wrong. */
+export async function reload(engine: Engine, authorizer: Authorizer): Promise<void> {
+  const { config, graph, log } = engine;
+  const keys = await reloadConfig(config, (next) => authorizer.use(next.authorizationPlugins));
+  log.level = config.debug ? 'debug' : config.logLevel;
+  log.info({ keys }, 'configuration reloaded');
+  graph.events.append({ type: 'daemon', action: 'reload', actorId: engineId(engine), attributes: attributes(engine) });
+}
+
+/** The settings as they are now, with Docker's names. */
+function attributes({ config, host }: Engine): Record<string, string> {
+  return {
+    'authorization-plugins': JSON.stringify(config.authorizationPlugins),
+    debug: String(config.debug),
+    'default-cgroupns-mode': config.defaultCgroupnsMode || (host.cgroupVersion === 2 ? 'private' : 'host'),
+    'default-ipc-mode': config.defaultIpcMode,
+    'default-runtime': 'caisson',
+    'default-shm-size': String(config.defaultShmSizeBytes),
+    'insecure-registries': JSON.stringify(config.insecureRegistries),
+    labels: JSON.stringify(config.labels),
+    'live-restore': 'true',
+    'max-concurrent-downloads': String(config.maxConcurrentDownloads),
+    'max-concurrent-uploads': String(config.maxConcurrentUploads),
+    name: hostname(),
+    'registry-mirrors': JSON.stringify(config.registryMirrors),
+    'shutdown-timeout': String(config.shutdownTimeoutS),
+  };
+}
