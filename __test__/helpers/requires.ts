@@ -7,11 +7,13 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../ts/packageRoot.ts';
 
-/** What `docker compose` runs; scripts/setup brings it. */
-export const COMPOSE = join(packageRoot, '.cache/peers/root/usr/libexec/docker/cli-plugins/docker-compose');
+/** Where scripts/setup unpacks what Debian sid has and the machine has not. */
+export const peersRoot = join(packageRoot, '.cache/peers/root');
 
-/** A program of Debian sid that scripts/setup unpacks. */
-export const sidProgram = (name: string): string => join(packageRoot, '.cache/peers/root/usr/bin', name);
+/** What `docker compose` runs. */
+export const COMPOSE = join(peersRoot, 'usr/libexec/docker/cli-plugins/docker-compose');
+
+export const sidProgram = (name: string): string => join(peersRoot, 'usr/bin', name);
 
 const NEEDS = {
   root: () => process.getuid?.() === 0,
@@ -25,6 +27,7 @@ const NEEDS = {
   ip: () => has('ip'),
   runc: () => has('runc'),
   podman: () => has('podman'),
+  dockerd: () => existsSync(join(peersRoot, 'usr/sbin/dockerd')) && existsSync(sidProgram('containerd')),
   containerd: () => has('containerd') && has('ctr'),
   buildah: () => has('buildah'),
   umoci: () => has('umoci'),
