@@ -1,6 +1,7 @@
 /** What `-p` and `-P` can say, with the real docker client, over a daemon in a network namespace of its own. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run, TestDaemon } from '../helpers/daemon.ts';
 import { oracle } from '../helpers/oracle.ts';
@@ -88,6 +89,25 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('por
       '82/tcp -> 0.0.0.0:7102',
     ]);
     await daemon.dockerOk('rm', '-f', 'one', 'two', 'pairs');
+  });
+
+  test('a range of more ports than a process usually has descriptors', async () => {
+    const id = await start('many', '-p', '20000-21199:80-1279');
+    for (const address of ['127.0.0.1', '::1', '192.0.2.1']) expect(await get(address, 20000)).toBe(id.slice(0, 12));
+    expect(await ports('many')).toHaveLength(2 * 1200);
+    expect(await refused('-p', '21199:80')).toContain('Bind for 0.0.0.0:21199 failed: port is already allocated');
+    await daemon.dockerOk('rm', '-f', 'many');
+  });
+
+  test('sctp is published where the kernel has it, and refused by name where not', async ({ skip }) => {
+    if (!existsSync('/proc/net/sctp')) {
+      expect(await refused('-p', '7250:80/sctp')).toContain('this kernel has no sctp over IPv4');
+      skip('this kernel has no SCTP');
+    }
+    await start('sctp', '-p', '7250:80/sctp');
+    expect(await ports('sctp')).toEqual(['80/sctp -> 0.0.0.0:7250', '80/sctp -> [::]:7250']);
+    expect(await refused('-p', '7250:80/sctp')).toContain('port is already allocated');
+    await daemon.dockerOk('rm', '-f', 'sctp');
   });
 
   test('each host address has its own', async () => {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::address::{self, Cidr, parse_ip, parse_mac};
-use crate::error::Result;
+use crate::error::{NetError, Result};
 use crate::link::{
     self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
     IFLA_NET_NS_FD,
@@ -63,11 +64,25 @@ pub fn create_endpoint(options: &EndpointOptions, netns: BorrowedFd<'_>) -> Resu
     };
     let mut host = Socket::route()?;
     let bridge = link::index_of(&mut host, &options.bridge)?;
-    host.run(vec![pair_message(&plan, bridge, netns)])?;
+    host.run(vec![pair_message(&plan, bridge, netns)]).map_err(|error| explain(error, &options.bridge))?;
     configure(&plan, &mut host, netns).inspect_err(|_| {
         // The failure that counts is the first; deleting one end deletes the other.
         let _ = link::delete_link(&options.host_name);
     })
+}
+
+/// BR_MAX_PORTS of the kernel, less the number 0.
+const BRIDGE_PORTS: u32 = 1023;
+
+fn explain(error: NetError, bridge: &str) -> NetError {
+    if !error.is(Errno::XFULL) {
+        return error;
+    }
+    let reason = format!(
+        "the bridge '{bridge}' has {BRIDGE_PORTS} containers, the most that Linux allows on one: connect further ones to \
+         another network"
+    );
+    NetError::Conflict { op: "create endpoint", object: bridge.into(), errno: Errno::XFULL, reason }
 }
 
 /// One message makes both ends where they belong. Moving an end into its namespace afterwards would wait for an RCU grace

@@ -151,3 +151,16 @@ fn a_child_of_a_device_is_a_neighbour_of_the_host() {
         Err(error) => assert_eq!(error.to_string(), "create endpoint 'lana': this kernel has no ipvlan"),
     }
 }
+
+#[test]
+fn a_full_bridge_says_so() {
+    let (host, node) = (Node::new(), Node::new());
+    host.run(|| ensure_bridge(&bridge("br0", "172.30.0.1/16"))).unwrap();
+    let fill = "seq 1023 | sed 's/.*/link add p& master br0 type veth peer name q&/' | ip -batch -";
+    host.shell(fill);
+    let one = endpoint("br0", 1, "172.30.0.2/16", "172.30.0.1");
+    let error = host.run(|| create_endpoint(&one, node.0.as_fd())).unwrap_err();
+    assert_eq!(error.kind(), "conflict");
+    assert!(error.to_string().contains("the bridge 'br0' has 1023 containers, the most that Linux allows"), "{error}");
+    assert!(!host.shell("ip -o link").contains(&one.host_name), "nothing is left of it");
+}

@@ -59,6 +59,7 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     let config: ContainerConfig = serde_json::from_slice(&text)
         .map_err(|error| Failure::invalid("config", format!("{}: {error}", path.display())))?;
     drop(text);
+    limit_descriptors(config.ports.len() as u64);
     join_own_cgroup(&config.shim_cgroup)?;
     let netns =
         config.netns_fd.map(inherit::take).transpose().context("fcntl", "descriptor of the network namespace")?;
@@ -93,15 +94,19 @@ fn name(container: &Container) -> Result<SpawnedContainer> {
     Ok(SpawnedContainer { shim_pid, shim_start_time: start_time(shim_pid)?, init_pid, init_start_time })
 }
 
+/// `ports`: sockets that it holds beside its own work.
+fn limit_descriptors(ports: u64) {
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(NOFILE.1).min(NOFILE.1);
+    let limit = Rlimit { current: Some((NOFILE.0 + ports).min(hard)), maximum: Some(hard) };
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+}
+
 /// Node ignores signals, raises limits and may be given any umask; a container must see none of it. What this process may
 /// not set is left as it is: only what a user asked for is worth a failure.
 fn reset_process() {
     signal::reset();
     signalfd::ignore_sigpipe();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(NOFILE.1).min(NOFILE.1);
-    let limit = Rlimit { current: Some(NOFILE.0.min(hard)), maximum: Some(hard) };
-    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // exec by descriptor leaves its number as the name.

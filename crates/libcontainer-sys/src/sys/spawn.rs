@@ -10,7 +10,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// First descriptor that `Program::fds` get in the child.
 pub const FIRST_FD: RawFd = 3;
 const STACK: usize = 64 * 1024;
-const MAX_FDS: usize = 1100;
 
 pub struct Program<'a> {
     /// Any descriptor of the binary; executed itself, so nothing can be put in its place.
@@ -40,9 +39,6 @@ struct ChildPlan {
 /// The child is in a session of its own with an empty environment and blocked signals; it resets what else it inherits.
 pub fn spawn(program: &Program) -> io::Result<Spawned> {
     let count = program.fds.len() + FIRST_FD as usize;
-    if count > MAX_FDS {
-        return Err(io::Error::from_raw_os_error(libc::EMFILE));
-    }
     let wanted = [program.null, program.null, program.stderr];
     let wanted = wanted.iter().chain(program.fds);
     let sources: Vec<OwnedFd> =
