@@ -43,6 +43,8 @@ export class TestDaemon implements AsyncDisposable {
   readonly bridge: string;
   /** Programs in front of the daemon's own, which must become it: `nsenter`. */
   launcher: string[] = [];
+  /** Another daemon with dockerd's flags in our place; it has a bridge of its own choice. */
+  peer: string | undefined;
   #flags: string[];
   #child: ChildProcess | undefined;
 
@@ -71,12 +73,13 @@ export class TestDaemon implements AsyncDisposable {
   /** `flags`: of this start alone, beside those of the constructor. */
   async start(env: Record<string, string> = {}, flags: string[] = []): Promise<this> {
     const log = openSync(join(this.dir, 'daemon.log'), 'a');
-    const [program = '', ...prefix] = [...this.launcher, join(packageRoot, 'bin/caisson')];
+    const own = [join(packageRoot, 'bin/caisson'), 'daemon', '--bridge', this.bridge];
+    const command = this.peer === undefined ? own : [this.peer, '--config-file', '/dev/null', '--live-restore'];
+    const [program = '', ...prefix] = [...this.launcher, ...command];
     const child = spawn(
       program,
       [
         ...prefix,
-        'daemon',
         '-H',
         `unix://${this.socket}`,
         '--data-root',
@@ -87,8 +90,6 @@ export class TestDaemon implements AsyncDisposable {
         join(this.dir, 'daemon.pid'),
         '--cgroup-parent',
         this.cgroupParent,
-        '--bridge',
-        this.bridge,
         ...this.#flags,
         ...flags,
       ],
