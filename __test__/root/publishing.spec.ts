@@ -2,6 +2,8 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as rest } from 'node:timers/promises';
+import SqliteConnection from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageRoot } from '../../ts/packageRoot.ts';
 import { type CommandResult, run, TestDaemon } from '../helpers/daemon.ts';
@@ -43,11 +45,15 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('publishing', () 
     return String((await told)[0]) === 'line\n';
   }
   const closed = async (port: number): Promise<boolean> => typeof (await open(port)) === 'string';
+  /** In the end: a container that has just been started may not listen yet. */
   const answers = async (port: number): Promise<boolean> => {
-    const socket = await open(port);
-    if (typeof socket === 'string') return false;
-    socket.destroy();
-    return true;
+    for (const deadline = Date.now() + 20_000; Date.now() < deadline; await rest(20)) {
+      const socket = await open(port);
+      if (typeof socket === 'string') continue;
+      socket.destroy();
+      return true;
+    }
+    return false;
   };
 
   test('they lead to the network that leads out, and are closed while there is none', async () => {
@@ -97,6 +103,36 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('publishing', () 
     other.destroy();
     const unknown = await caisson('update', '--publish-rm', `127.0.0.1:${added}:81`, 'web');
     expect(unknown.stderr).toContain(`it does not publish 127.0.0.1:${added}->81/tcp`);
+  });
+
+  test('a daemon that comes after one killed in the middle of a change opens and closes what the rows say', async () => {
+    await daemon.dockerOk(
+      ...[
+        'run',
+        '-d',
+        '--name',
+        'half',
+        '-p',
+        `127.0.0.1:${PORT + 3}:80`,
+        'busybox',
+        'nc',
+        '-ll',
+        '-p',
+        '80',
+        '-e',
+        'cat',
+      ],
+    );
+    expect(await answers(PORT + 3)).toBe(true);
+    await daemon.kill('SIGKILL');
+    const graph = new SqliteConnection(join(daemon.dataRoot, 'graph.db'));
+    expect(graph.prepare('UPDATE port SET host_port = ? WHERE host_port = ?').run(PORT + 4, PORT + 3).changes).toBe(1);
+    graph.close();
+    await daemon.start();
+    expect(await closed(PORT + 3)).toBe(true);
+    expect(await answers(PORT + 4)).toBe(true);
+    await daemon.dockerOk('rm', '-f', 'half');
+    expect(await closed(PORT + 4)).toBe(true);
   });
 
   test('of one that does not run they are there with its next start', async () => {

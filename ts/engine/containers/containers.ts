@@ -113,7 +113,7 @@ export class Containers {
     this.#attachments = new Attachments(ctx, publisher);
     this.#remover = new Remover(ctx);
     this.#monitor = new Monitor(ctx, this.#starter, this.#remover, this.execs, new HealthMonitor(ctx, this.execs));
-    this.#reconciler = new Reconciler(ctx, this.#monitor);
+    this.#reconciler = new Reconciler(ctx, this.#monitor, publisher);
     const [connecting, disconnecting] = this.#attachments.kinds;
     registry.register(connecting);
     registry.register(disconnecting);

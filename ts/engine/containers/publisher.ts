@@ -4,7 +4,7 @@
  */
 import { CaissonError } from '../../errdefs.ts';
 import type { PortRow } from '../../graph/networks.ts';
-import { portRequests, publishedPorts, type ReservedPorts, reservePorts } from '../network/ports.ts';
+import { portRequests, publishedPorts, type ReservedPorts, rebindPorts, reservePorts } from '../network/ports.ts';
 import type { HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { readRecord } from './record.ts';
@@ -58,6 +58,25 @@ export class Publisher {
       await this.publish(id);
     } catch (error) {
       this.#ctx.log.warn({ err: error, container: id }, 'published ports of a container could not follow its networks');
+    }
+  }
+
+  /** After a daemon that was killed in the middle of a change: the shim holds what the rows say. */
+  async restore(id: string): Promise<void> {
+    const { graph, native, log } = this.#ctx;
+    const rows = graph.networks.portsOf(id).filter(({ hostPort }) => hostPort !== 0);
+    try {
+      const missing = await native.keepPorts(
+        id,
+        rows.map((row) => ({ ...row, fd: -1 })),
+      );
+      const lost = missing.flatMap((place) => rows[place] ?? []);
+      for (const socket of await rebindPorts(native, lost)) await native.changePort(id, socket);
+    } catch (error) {
+      log.warn(
+        { err: error, container: id },
+        'published ports of a container could not be brought to what is recorded',
+      );
     }
   }
 

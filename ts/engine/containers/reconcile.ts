@@ -13,6 +13,7 @@ import { difference } from '../jobs/orphans.ts';
 import { publishedPorts } from '../network/ports.ts';
 import type { ContainerContext } from './context.ts';
 import type { Monitor } from './monitor.ts';
+import type { Publisher } from './publisher.ts';
 import { isRunning, readRecord } from './record.ts';
 import { startsWithDaemon } from './restartPolicy.ts';
 import { nowRfc3339 } from './time.ts';
@@ -25,14 +26,16 @@ const ADOPTION_BUDGET_MS = 1500;
 export class Reconciler {
   readonly #ctx: ContainerContext;
   readonly #monitor: Monitor;
+  readonly #publisher: Publisher;
   /** Were running when the former daemon or the machine went, and have ended since. */
   readonly #interrupted = new Set<string>();
   /** Of those, what the machine took down with it. */
   readonly #fallen = new Set<string>();
 
-  constructor(ctx: ContainerContext, monitor: Monitor) {
+  constructor(ctx: ContainerContext, monitor: Monitor, publisher: Publisher) {
     this.#ctx = ctx;
     this.#monitor = monitor;
+    this.#publisher = publisher;
   }
 
   /**
@@ -51,12 +54,11 @@ export class Reconciler {
   async settle(): Promise<void> {
     const { devices, graph } = this.#ctx;
     await devices.prepare(publishedPorts(graph.networks.ports()));
-    await this.#ctx.resolvers.adopt(
-      this.#ctx.graph.containers
-        .all()
-        .filter(isRunning)
-        .map(({ id }) => id),
-    );
+    const running = graph.containers
+      .all()
+      .filter(isRunning)
+      .map(({ id }) => id);
+    await Promise.all([this.#ctx.resolvers.adopt(running), ...running.map((id) => this.#publisher.restore(id))]);
     await this.#sweep();
     this.#applyPolicies();
   }

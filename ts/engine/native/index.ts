@@ -461,6 +461,9 @@ export interface Native {
   /** A port that a running container's shim holds: a new one with `fd` of at least 0, which is consumed; with -1 where the
    * one of this protocol, address and port leads from now on, or without `containerIp`, that it is given back. */
   changePort(id: string, port: PortSocket): Promise<void>;
+  /** The shim holds these published ports from now on, and gives others back; resolves with the places in the list of those
+   * that it does not hold. */
+  keepPorts(id: string, ports: PortSocket[]): Promise<number[]>;
   /** The network namespace of a running container. */
   containerNetns(id: string): Promise<number>;
 

@@ -149,6 +149,13 @@ export async function reservePorts(
   return describe([...kept, ...bound, ...routed(requests, target)], target);
 }
 
+/** Sockets of ports that a container has by its rows. Kind `Conflict` when somebody else has one of them. */
+export async function rebindPorts(native: PortNative, rows: readonly PortRow[]): Promise<PortSocket[]> {
+  if (rows.length === 0) return [];
+  const sockets = await native.reservePorts([...rows]);
+  return sockets.map(({ fd }, index) => ({ ...(rows[index] as PortRow), fd }));
+}
+
 /** What is held for a request, less what another request has taken of it. */
 function reuse(request: PortRequest, addresses: string[], held: readonly PortRow[], kept: Binding[]): Binding[] {
   const [from, to] = request.hostPorts;

@@ -221,6 +221,17 @@ pub fn change_port<'env>(env: &'env Env, id: String, port: Object<'env>) -> napi
     Ok(promise)
 }
 
+#[napi(ts_return_type = "Promise<object>")]
+pub fn keep_ports<'env>(env: &'env Env, id: String, ports: Object<'env>) -> napi::Result<Object<'env>> {
+    let body = stringify(env, ports)?;
+    let (settle, promise) = promise(env)?;
+    match hub() {
+        Ok(hub) => hub.request(&id, "keepPorts", body, &[], Box::new(move |result| settle.with(result))),
+        Err(failure) => settle.with::<Value>(Err(failure)),
+    }
+    Ok(promise)
+}
+
 /// A duplicate of a socket that the container's shim holds, found by its `proto`.
 #[napi(ts_return_type = "Promise<object>")]
 pub fn held_socket(env: &Env, id: String, state_dir: String, proto: String) -> napi::Result<Object<'_>> {

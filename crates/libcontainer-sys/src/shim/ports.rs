@@ -135,6 +135,32 @@ impl Ports {
         Ok(())
     }
 
+    /// The published ports are these from now on, where they lead to: others are given back. What is not held here is told
+    /// by its place in the list. After a daemon that was killed in the middle of a change.
+    pub fn keep(&mut self, wanted: &[PortSocket]) -> Result<Vec<usize>> {
+        let targets = wanted.iter().map(target_of).collect::<Result<Vec<_>>>()?;
+        let names: Vec<_> = wanted.iter().map(name_of).collect();
+        let mut held = vec![false; wanted.len()];
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            if matches!(port.socket, Socket::Closed) || port.name.0.starts_with("resolver-") {
+                continue;
+            }
+            match names.iter().position(|name| *name == port.name) {
+                Some(place) if port.target == targets[place] => held[place] = true,
+                Some(place) => {
+                    held[place] = true;
+                    port.target = targets[place];
+                    self.flows.retain(|flow| flow.port != index);
+                }
+                None => {
+                    port.socket = Socket::Closed;
+                    self.flows.retain(|flow| flow.port != index);
+                }
+            }
+        }
+        Ok((0..wanted.len()).filter(|place| !held[*place]).collect())
+    }
+
     pub fn interests<'a>(&'a self, mut add: impl FnMut(BorrowedFd<'a>, PollFlags, PortPart)) {
         for (index, port) in self.ports.iter().enumerate() {
             match &port.socket {

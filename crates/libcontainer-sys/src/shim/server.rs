@@ -308,6 +308,9 @@ impl Server {
             "resize" => parse(op, body).and_then(|target| self.resize(&target)),
             "port" => parse::<PortSocket>(op, body)
                 .and_then(|port| self.ports.change(&port, fds.into_iter().next()).map(|()| Value::Null)),
+            "keepPorts" => parse::<Vec<PortSocket>>(op, body)
+                .and_then(|wanted| self.ports.keep(&wanted))
+                .map(|missing| json!(missing)),
             "state" => Ok(self.state()),
             "ack" => parse::<AckConfig>(op, body).map(|target| {
                 self.acknowledge(target.exec_id.as_deref());
