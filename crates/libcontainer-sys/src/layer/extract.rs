@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use super::chunks::is_gone;
 use super::dirs::{Dirs, MAX_DEPTH, Missing, is_whiteout, open_beneath, open_dir, replace_whiteout, set_opaque};
 use super::error::{LayerError, Result, corrupt, system};
+use super::recipe::Recorder;
 use super::remove::remove_at;
 use super::tar::{Entry, Kind, Reader, TarError, Time};
 use super::xattr;
@@ -31,6 +33,8 @@ const MAX_PATH: usize = 4096;
 pub(super) struct Totals {
     pub(super) bytes: u64,
     pub(super) entries: u64,
+    /// Whether there is a recipe of the archive.
+    pub(super) recipe: bool,
 }
 
 /// What a directory gets at the end.
@@ -49,6 +53,9 @@ impl Attributes {
     }
 }
 
+/// An archive that is written down while it is read.
+type Archive<R> = Reader<Recorder<R>>;
+
 struct Extractor {
     /// Where entries go, and where hard links point: two walks, each with its own cached way.
     dirs: Dirs,
@@ -56,21 +63,30 @@ struct Extractor {
     deferred: BTreeMap<Vec<u8>, Attributes>,
     deferred_bytes: usize,
     totals: Totals,
+    /// Something of the archive was replaced by something that came later in it.
+    replaced: bool,
     layer: String,
 }
 
-/// The stage: all of `input` into the directory `root`.
-pub(super) fn run(input: impl BufRead, root: OwnedFd, layer: &str, cancelled: &AtomicBool) -> Result<Totals> {
+/// The stage: all of `input` into the directory `root`, and its recipe to a new file.
+pub(super) fn run(
+    input: impl BufRead,
+    root: OwnedFd,
+    layer: &str,
+    cancelled: &AtomicBool,
+    recipe: Option<&Path>,
+) -> Result<Totals> {
     let root = Rc::new(root);
     let mut extractor = Extractor {
         dirs: Dirs::new(root.clone()),
         targets: Dirs::new(root),
         deferred: BTreeMap::from([(Vec::new(), Attributes::implied())]),
         deferred_bytes: 0,
-        totals: Totals { bytes: 0, entries: 0 },
+        totals: Totals { bytes: 0, entries: 0, recipe: false },
+        replaced: false,
         layer: layer.into(),
     };
-    let mut reader = Reader::new(input);
+    let mut reader = Reader::new(Recorder::create(input, recipe)?);
     let archive = |error| failure(error, layer.as_bytes(), layer);
     while let Some(entry) = reader.next().map_err(archive)? {
         extractor.totals.entries += 1;
@@ -80,8 +96,12 @@ pub(super) fn run(input: impl BufRead, root: OwnedFd, layer: &str, cancelled: &A
         // Also here: a hostile archive has many slow entries in one chunk.
         stop_if(cancelled, layer)?;
         extractor.entry(entry, &mut reader)?;
+        if std::mem::take(&mut extractor.replaced) {
+            reader.input_mut().give_up();
+        }
     }
     reader.drain().map_err(archive)?;
+    extractor.totals.recipe = reader.into_input().finish()?;
     extractor.finish(cancelled)?;
     Ok(extractor.totals)
 }
@@ -122,7 +142,7 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
 }
 
 impl Extractor {
-    fn entry<R: BufRead>(&mut self, entry: Entry, reader: &mut Reader<R>) -> Result<()> {
+    fn entry<R: BufRead>(&mut self, entry: Entry, reader: &mut Archive<R>) -> Result<()> {
         let components = components(&entry.path)?;
         let Some((&name, parents)) = components.split_last() else {
             if entry.kind != Kind::Directory {
@@ -178,6 +198,7 @@ impl Extractor {
     }
 
     fn clear(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<()> {
+        self.replaced = true;
         let path = self.dirs.path_of(name);
         match unlinkat(parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
@@ -243,14 +264,19 @@ impl Extractor {
         parent: &OwnedFd,
         name: &[u8],
         entry: &Entry,
-        reader: &mut Reader<R>,
+        reader: &mut Archive<R>,
     ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
             self.create(parent, name, entry, "create", || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
         match &entry.sparse {
-            None => self.fill(&file, None, entry, reader)?,
+            None => {
+                reader.input_mut().file_begins(|| self.dirs.path_of(name));
+                self.fill(&file, None, entry, reader)?;
+                reader.input_mut().file_ends();
+            }
             Some(regions) => {
+                reader.input_mut().give_up();
                 for region in regions {
                     self.fill(&file, Some((region.offset, region.len)), entry, reader)?;
                 }
@@ -274,7 +300,7 @@ impl Extractor {
         file: &OwnedFd,
         region: Option<(u64, u64)>,
         entry: &Entry,
-        reader: &mut Reader<R>,
+        reader: &mut Archive<R>,
     ) -> Result<()> {
         let (mut offset, mut left) = region.unwrap_or((0, u64::MAX));
         while left > 0 {

@@ -58,9 +58,12 @@ impl Write for Counted {
 
 impl Keeper {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let made = File::options().write(true).create_new(true).mode(0o600).open(path);
-        let file = made.map_err(failed("create", path))?;
-        Ok(Self { path: path.into(), head: Vec::new(), form: Form::Unknown(file) })
+        Ok(Self { path: path.into(), head: Vec::new(), form: Form::Unknown(made(path)?) })
+    }
+
+    /// What will come is not compressed, whatever it looks like.
+    pub(super) fn compressing(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.into(), head: Vec::new(), form: compressing(made(path)?) })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -85,11 +88,7 @@ impl Keeper {
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 Form::AsItCame { file, compression: "zstd" }
             }
-            _ => {
-                let out = Counted { file, hasher: Hasher::new(), size_bytes: 0 };
-                // Neither name nor time in the header: the same layer always gives the same blob.
-                Form::Compressing(Box::new(GzBuilder::new().write(out, Compression::new(LEVEL))))
-            }
+            _ => compressing(file),
         };
         self.write(&head)
     }
@@ -112,6 +111,16 @@ impl Keeper {
         file.sync_all().map_err(failed("sync", &self.path))?;
         blob.ok_or_else(|| LayerError::Stopped { path: self.path.display().to_string() })
     }
+}
+
+fn made(path: &Path) -> Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed("create", path))
+}
+
+fn compressing(file: File) -> Form {
+    let out = Counted { file, hasher: Hasher::new(), size_bytes: 0 };
+    // Neither name nor time in the header: the same layer always gives the same blob.
+    Form::Compressing(Box::new(GzBuilder::new().write(out, Compression::new(LEVEL))))
 }
 
 fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayerError {

@@ -8,6 +8,8 @@
 //!
 //! *Pack* is the way back: a container's own layer as an archive, through the same threads into a layer of its own.
 //!
+//! *Recreate* is the way back of an applied layer: its directory and its recipe (`recipe`) give the archive to the byte.
+//!
 //! Every layer goes to a directory of its own, so all layers of an image can be applied at once. Whiteouts are written
 //! in overlay's form: character device 0:0, and `trusted.overlay.opaque=y` on a directory.
 //!
@@ -33,6 +35,7 @@ mod kept;
 mod member;
 mod pack;
 mod pipeline;
+mod recipe;
 mod remove;
 mod size;
 mod spread;
@@ -47,6 +50,7 @@ pub use error::LayerError;
 pub use kept::KeptBlob;
 pub use pack::{PackOptions, export, pack};
 pub use pipeline::{AppliedLayer, Layer, LayerOptions};
+pub use recipe::{RecreateOptions, recreate};
 pub use remove::remove_tree;
 pub use size::tree_size;
 pub use spread::spread_trees;

@@ -25,6 +25,8 @@ pub struct LayerOptions {
     pub target_dir: PathBuf,
     /// Keeps the compressed layer in a new file: as it comes, or compressed here when it comes uncompressed.
     pub blob_path: Option<PathBuf>,
+    /// Writes the layer's recipe to a new file, if it has one (`recipe`).
+    pub recipe_path: Option<PathBuf>,
     pub expected_digest: Option<String>,
     pub expected_size: Option<u64>,
     pub expected_diff_id: Option<String>,
@@ -40,6 +42,8 @@ pub struct AppliedLayer {
     pub entries: u64,
     /// What `blob_path` holds.
     pub blob: Option<KeptBlob>,
+    /// Whether `recipe_path` holds what makes the archive again.
+    pub recipe: bool,
 }
 
 type OnEnd = Box<dyn FnOnce(Result<AppliedLayer>) + Send>;
@@ -158,19 +162,19 @@ fn thread_error(error: &std::io::Error, target: &Path) -> LayerError {
 fn supervise(shared: &Shared, options: &LayerOptions) -> Result<AppliedLayer> {
     let target = options.target_dir.as_path();
     let root = make_target(target)?;
-    let blob = make_blob(options).inspect_err(|_| undo(target, None))?;
+    let blob = make_blob(options).inspect_err(|_| undo(target, &[]))?;
     apply(shared, options, root, blob).map_err(|error| {
-        undo(target, options.blob_path.as_deref());
+        undo(target, &[&options.blob_path, &options.recipe_path]);
         explain(error, options)
     })
 }
 
 /// The reason of a failure counts, not that of an unfinished clean-up; the engine removes what is left below its own
 /// directories at its next start.
-fn undo(target: &Path, blob: Option<&Path>) {
+fn undo(target: &Path, files: &[&Option<PathBuf>]) {
     let _ = remove_tree(target);
-    if let Some(blob) = blob {
-        let _ = std::fs::remove_file(blob);
+    for file in files.iter().copied().flatten() {
+        let _ = std::fs::remove_file(file);
     }
 }
 
@@ -233,7 +237,7 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Ke
                 shared.input.close(error.clone());
                 error
             })?;
-        let extracted = extract::run(tar_out, root, layer, &shared.cancelled);
+        let extracted = extract::run(tar_out, root, layer, &shared.cancelled, options.recipe_path.as_deref());
         // A failure here leaves the others waiting for input; one further up has already reached this thread.
         if let Err(error) = &extracted
             && !matches!(error, LayerError::Stopped { .. })
@@ -261,7 +265,8 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Ke
     // One sync for all files instead of one for each; the engine's rename into place comes after it.
     syncfs(&sync_fd).map_err(system("sync", target.as_os_str().as_bytes()))?;
     let Received { digest, size_bytes, blob } = received;
-    Ok(AppliedLayer { digest, size_bytes, diff_id, unpacked_bytes: totals.bytes, entries: totals.entries, blob })
+    let extract::Totals { bytes: unpacked_bytes, entries, recipe } = totals;
+    Ok(AppliedLayer { digest, size_bytes, diff_id, unpacked_bytes, entries, blob, recipe })
 }
 
 fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>, target: &Path) -> Result<T> {

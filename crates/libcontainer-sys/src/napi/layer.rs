@@ -17,6 +17,7 @@ use crate::sys::inherit;
 pub struct LayerOptions {
     pub target_dir: String,
     pub blob_path: Option<String>,
+    pub recipe_path: Option<String>,
     pub expected_digest: Option<String>,
     pub expected_size: Option<i64>,
     pub expected_diff_id: Option<String>,
@@ -27,6 +28,7 @@ impl From<LayerOptions> for layer::LayerOptions {
         Self {
             target_dir: options.target_dir.into(),
             blob_path: options.blob_path.map(PathBuf::from),
+            recipe_path: options.recipe_path.map(PathBuf::from),
             expected_digest: options.expected_digest,
             // A negative size is none that anything can have.
             expected_size: options.expected_size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
@@ -42,12 +44,13 @@ fn applied(layer: &AppliedLayer) -> Value {
         "diffId": layer.diff_id,
         "unpackedBytes": layer.unpacked_bytes,
         "entries": layer.entries,
-        "blob": layer.blob.as_ref().map(|blob| json!({
-            "digest": blob.digest,
-            "sizeBytes": blob.size_bytes,
-            "compression": blob.compression,
-        })),
+        "blob": layer.blob.as_ref().map(kept),
+        "recipe": layer.recipe,
     })
+}
+
+fn kept(blob: &layer::KeptBlob) -> Value {
+    json!({ "digest": blob.digest, "sizeBytes": blob.size_bytes, "compression": blob.compression })
 }
 
 #[napi]
@@ -84,6 +87,25 @@ impl LayerSink {
 #[napi]
 pub fn open_layer(options: LayerOptions) -> LayerSink {
     LayerSink(Layer::open(options.into()))
+}
+
+#[napi(object)]
+pub struct RecreateOptions {
+    pub directory: String,
+    pub recipe: String,
+    pub blob_path: String,
+    pub expected_diff_id: String,
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn recreate_layer(env: &Env, options: RecreateOptions) -> napi::Result<Object<'_>> {
+    let options = layer::RecreateOptions {
+        directory: options.directory.into(),
+        recipe: options.recipe.into(),
+        blob_path: options.blob_path.into(),
+        expected_diff_id: options.expected_diff_id,
+    };
+    on_thread(env, "recreate-layer", move || Ok(kept(&layer::recreate(&options)?)))
 }
 
 #[napi(object)]

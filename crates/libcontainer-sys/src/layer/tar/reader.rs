@@ -34,6 +34,15 @@ impl<R: BufRead> Reader<R> {
         Self { input, global: Records::default(), remaining: 0, padding: 0 }
     }
 
+    /// What it reads from: at the current entry's data, behind all that it has told of.
+    pub(in super::super) fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    pub(in super::super) fn into_input(self) -> R {
+        self.input
+    }
+
     /// The next entry; skips what is left of the one before. `None` at the end of the archive, after which the stream
     /// may still have bytes (`drain`).
     pub(in super::super) fn next(&mut self) -> TarResult<Option<Entry>> {
