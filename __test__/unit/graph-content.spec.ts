@@ -128,6 +128,7 @@ async function layer(chainId: string, parent: string | null = null, blobDigest: 
     blobSizeBytes: null,
     blobMediaType: null,
     createdMs: 1,
+    keepsBlob: 1,
   });
   return cacheId;
 }

@@ -46,6 +46,7 @@ const layer = (chainId: string, parent: string | null = null): LayerRow => ({
   blobSizeBytes: null,
   blobMediaType: null,
   createdMs: 1,
+  keepsBlob: 1,
 });
 
 const network: NetworkRow = {

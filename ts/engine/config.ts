@@ -92,6 +92,8 @@ export interface DaemonConfig {
   /** Of layers and blobs; 0: no limit. */
   storageBudgetBytes: number;
   storagePins: string[];
+  /** Also of pulled images, whose layers can be fetched again. */
+  keepLayerBlobs: boolean;
   /** Directory with one directory a registry: its CAs and client certificates. */
   registryCertsDir: string;
   /** What is absent is taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). */
@@ -134,6 +136,7 @@ const SETTINGS: Setting[] = [
   number('max-concurrent-uploads', (c, v) => (c.maxConcurrentUploads = Math.max(1, v))),
   text('storage-budget', (c, v) => (c.storageBudgetBytes = byteSize('storage-budget', v))),
   list('storage-pin', 'storage-pins', (c, v) => (c.storagePins = v)),
+  flag('keep-layer-blobs', (c, v) => (c.keepLayerBlobs = v)),
   text('http-proxy', (c, v) => (c.proxies.httpProxy = v)),
   text('https-proxy', (c, v) => (c.proxies.httpsProxy = v)),
   text('no-proxy', (c, v) => (c.proxies.noProxy = v)),
@@ -202,6 +205,7 @@ const defaults = (): DaemonConfig => ({
   maxConcurrentUploads: 5,
   storageBudgetBytes: 0,
   storagePins: [],
+  keepLayerBlobs: false,
   registryCertsDir: '/etc/docker/certs.d',
   proxies: {},
   logDriver: 'json-file',

@@ -134,6 +134,7 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
     maxConcurrentUploads: config.maxConcurrentUploads,
     storageBudgetBytes: config.storageBudgetBytes,
     storagePins: config.storagePins,
+    keepLayerBlobs: config.keepLayerBlobs,
     remote,
   });
   const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });

@@ -1,6 +1,6 @@
 /**
  * The garbage collector. Roots are images, containers (their lower layers, also when the image has gone) and leases; a
- * layer keeps the layers below it and the blob that it came from; an image keeps its manifest, index and config.
+ * layer keeps the layers below it and, where its row says so, the blob that it came from; an image keeps its manifest, index and config.
  *
  * A pull that finds a layer or blob present and an image row that will refer to it are moments apart, and a collection may
  * fall in between. So an operation takes a lease, names there what it is going to use, and only then looks whether it is
@@ -53,7 +53,7 @@ export class GarbageCollector {
     this.#deadBlobs = graph.db.prepare(`
       SELECT digest, size_bytes AS sizeBytes, media_type AS mediaType, created_ms AS createdMs FROM blob
       WHERE NOT EXISTS (SELECT 1 FROM image_blob WHERE image_blob.digest = blob.digest)
-        AND NOT EXISTS (SELECT 1 FROM layer WHERE layer.blob_digest = blob.digest)
+        AND NOT EXISTS (SELECT 1 FROM layer WHERE layer.blob_digest = blob.digest AND keeps_blob = 1)
         AND NOT EXISTS (SELECT 1 FROM lease_resource WHERE kind = 'blob' AND key = blob.digest)
       ORDER BY digest`);
   }

@@ -12,16 +12,19 @@ export interface LayerRow {
   cacheId: string;
   /** Sum of the regular files' sizes of this layer alone. */
   sizeBytes: number;
-  /** The compressed blob that it was unpacked from, for push; null for a layer that was never a blob. */
+  /** The compressed blob that it was unpacked from, for push; null for a layer that was never a blob. Only with `keepsBlob`
+   * does the layer keep it. */
   blobDigest: string | null;
   blobSizeBytes: number | null;
   blobMediaType: string | null;
   createdMs: number;
+  keepsBlob: 0 | 1;
 }
 
 const COLUMNS =
   'chain_id AS chainId, diff_id AS diffId, parent, cache_id AS cacheId, size_bytes AS sizeBytes, ' +
-  'blob_digest AS blobDigest, blob_size_bytes AS blobSizeBytes, blob_media_type AS blobMediaType, created_ms AS createdMs';
+  'blob_digest AS blobDigest, blob_size_bytes AS blobSizeBytes, blob_media_type AS blobMediaType, ' +
+  'created_ms AS createdMs, keeps_blob AS keepsBlob';
 
 export class LayerStore {
   readonly #insert: Statement<[LayerRow], never>;
@@ -31,11 +34,13 @@ export class LayerStore {
   readonly #chain: Statement<[string], LayerRow>;
   readonly #move: Statement<[string, string], never>;
   readonly #delete: Statement<[string], never>;
+  readonly #cameFrom: Statement<[string, string, string], never>;
+  readonly #sources: Statement<[string], { repository: string }>;
 
   constructor(db: Database) {
     this.#insert = db.prepare(
       `INSERT INTO layer VALUES (@chainId, @diffId, @parent, @cacheId, @sizeBytes, @blobDigest, @blobSizeBytes,
-       @blobMediaType, @createdMs) ON CONFLICT (chain_id) DO NOTHING`,
+       @blobMediaType, @createdMs, @keepsBlob) ON CONFLICT (chain_id) DO NOTHING`,
     );
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM layer WHERE chain_id = ?`);
     this.#all = db.prepare(`SELECT ${COLUMNS} FROM layer ORDER BY chain_id`);
@@ -50,6 +55,8 @@ export class LayerStore {
       SELECT ${COLUMNS} FROM chain JOIN layer ON layer.chain_id = chain.id ORDER BY depth`);
     this.#move = db.prepare('UPDATE layer SET cache_id = ? WHERE chain_id = ?');
     this.#delete = db.prepare('DELETE FROM layer WHERE chain_id = ?');
+    this.#cameFrom = db.prepare('INSERT INTO layer_source VALUES (?, ?, ?) ON CONFLICT DO NOTHING');
+    this.#sources = db.prepare('SELECT DISTINCT repository FROM layer_source WHERE digest = ? ORDER BY repository');
   }
 
   /**
@@ -81,6 +88,16 @@ export class LayerStore {
   /** It was unpacked anew: its directory is another one from now on. */
   move(chainId: string, cacheId: string): void {
     this.#move.run(cacheId, chainId);
+  }
+
+  /** A repository has a blob that unpacks to this layer. */
+  cameFrom(chainId: string, digest: string, repository: string): void {
+    this.#cameFrom.run(chainId, digest, repository);
+  }
+
+  /** Repositories that had the blob of a layer here. */
+  sources(digest: string): string[] {
+    return this.#sources.all(digest).map((row) => row.repository);
   }
 
   /** Fails while an image, a container or a layer above refers to it. */

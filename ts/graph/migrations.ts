@@ -10,6 +10,7 @@ import { containerLinks } from './migrations/003-container-links.ts';
 import { ports } from './migrations/004-ports.ts';
 import { imageUse } from './migrations/005-image-use.ts';
 import { imageMounts } from './migrations/006-image-mounts.ts';
+import { layerSources } from './migrations/007-layer-sources.ts';
 
 export interface Migration {
   version: number;
@@ -17,7 +18,15 @@ export interface Migration {
   sql: string;
 }
 
-export const MIGRATIONS: readonly Migration[] = [initial, networks, containerLinks, ports, imageUse, imageMounts];
+export const MIGRATIONS: readonly Migration[] = [
+  initial,
+  networks,
+  containerLinks,
+  ports,
+  imageUse,
+  imageMounts,
+  layerSources,
+];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */
 export function migrate(connection: Connection, migrations: readonly Migration[] = MIGRATIONS): void {

@@ -3,6 +3,7 @@
  *
  *   <data>/overlay/
  *     <cacheId>/diff                 a committed layer: its own files only, never changed
+ *     <cacheId>/recipe               what makes its archive again out of them; not of every layer
  *     tmp-<cacheId>/diff             a layer being unpacked; renamed when it is complete
  *     <containerId>/upper, work      a container's own layer
  *
@@ -83,6 +84,16 @@ export class Snapshotter {
 
   layerDirectory(cacheId: string): string {
     return join(this.#directory(cacheId), 'diff');
+  }
+
+  /** Beside a committed layer, if it has one. */
+  recipe(cacheId: string): string {
+    return join(this.#directory(cacheId), 'recipe');
+  }
+
+  /** Where it is before commitLayer. */
+  temporaryRecipe(cacheId: string): string {
+    return join(this.#temporary(cacheId), 'recipe');
   }
 
   /** Paths of a container's own layer, there or not. */

@@ -1,12 +1,15 @@
 /**
  * `caisson system check`: is what the store holds what its rows promise? Blobs are hashed again; a layer is unpacked again
- * from its blob and compared with its directory, so that a file that was changed or lost there is found.
+ * from its blob and compared with its directory, so that a file that was changed or lost there is found. Where the blob is
+ * not kept, the directory must give the layer's archive again, and that unpacked must be as the directory is.
  *
  * With `repair` a damaged blob is fetched by its digest from where its images came from, or given up, so that the next
- * pull brings it; a damaged layer is replaced by the one just unpacked, unless a container runs on it.
+ * pull brings it; a damaged layer is unpacked again from its blob, which may be fetched for that, unless a container runs
+ * on it.
  */
-import { lstat } from 'node:fs/promises';
-import { asCaissonError, CaissonError } from '../../errdefs.ts';
+import { createReadStream } from 'node:fs';
+import { lstat, rm } from 'node:fs/promises';
+import { asCaissonError, CaissonError, isKind } from '../../errdefs.ts';
 import type { BlobRow } from '../../graph/blobs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
@@ -18,6 +21,7 @@ import type { Repository } from '../../registry/client/repository.ts';
 import type { StoreCheckLine, StoreProblem } from '../api/schemas/storeCheck.ts';
 import { firstDifference } from './compareTrees.ts';
 import type { Installer } from './install.ts';
+import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
 import { familiarRow } from './names.ts';
 import type { LayerUnpacker, Unpacked } from './unpack.ts';
 
@@ -32,6 +36,7 @@ interface Parts {
   content: ContentStore;
   snapshotter: Snapshotter;
   remote: RegistryClient;
+  blobs: LayerBlobs;
 }
 
 /** What was found; `outcome` when it was to be repaired. */
@@ -94,7 +99,7 @@ export class StoreChecker {
       graph.leases.add(lease, 'layer', row.chainId);
       if (graph.layers.get(row.chainId)?.cacheId !== row.cacheId) continue;
       const images = this.#imagesOf(row.blobDigest === null ? [] : graph.images.withBlob(row.blobDigest));
-      const verdict = await this.#layer(row, repair, signal);
+      const verdict = await this.#layer(row, repair, lease, signal);
       if (verdict !== undefined) tell({ object: 'layer', id: row.chainId, images, ...verdict });
     }
     emit({ checked: { blobs: blobs.length, layers: layers.length }, ...counts });
@@ -146,14 +151,15 @@ export class StoreChecker {
   #sources(digest: string): Repository[] {
     const { graph, remote } = this.#parts;
     const rows = graph.images.withBlob(digest).flatMap((id) => graph.images.referencesOf(id));
-    const repositories = new Set(rows.filter((row) => row.digest !== null).map((row) => row.repository));
+    const known = rows.filter((row) => row.digest !== null).map((row) => row.repository);
+    const repositories = new Set([...graph.layers.sources(digest), ...known]);
     return [...repositories].map((repository) => {
       const [domain = '', ...path] = repository.split('/');
       return remote.repository({ domain, path: path.join('/') });
     });
   }
 
-  async #layer(row: LayerRow, repair: boolean, signal: AbortSignal): Promise<Verdict | undefined> {
+  async #layer(row: LayerRow, repair: boolean, lease: string, signal: AbortSignal): Promise<Verdict | undefined> {
     const { graph, content, snapshotter } = this.#parts;
     const directory = snapshotter.layerDirectory(row.cacheId);
     const missing = await lstat(directory).then(
@@ -162,14 +168,11 @@ export class StoreChecker {
     );
     const { blobDigest: digest } = row;
     const blob = digest === null ? undefined : graph.blobs.get(digest);
-    // Without its blob there is nothing to compare it with.
-    if (blob === undefined || (await content.examine(blob)) !== undefined)
-      return missing === undefined
-        ? undefined
-        : {
-            problem: missing,
-            ...(repair && { repaired: false, outcome: 'its blob is not there: pull or load again' }),
-          };
+    if (blob === undefined || (await content.examine(blob)) !== undefined) {
+      const problem = missing ?? (await this.#byRecipe(row, directory, signal));
+      if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
+      return { problem, ...(await this.#refetch(row, lease, signal)) };
+    }
     const fresh = await this.#unpacker.unpack(content.stream(blob.digest), { diffId: row.diffId }, signal);
     try {
       const problem = missing ?? (await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal));
@@ -180,6 +183,48 @@ export class StoreChecker {
       throw new CaissonError('System', `checking layer ${row.chainId}: ${asCaissonError(error).message}`, {
         cause: error,
       });
+    } finally {
+      await this.#unpacker.discard(fresh);
+    }
+  }
+
+  /** What is wrong with a layer whose blob is not kept. */
+  async #byRecipe(row: LayerRow, directory: string, signal: AbortSignal): Promise<string | undefined> {
+    const { blobs, snapshotter } = this.#parts;
+    let path: string;
+    try {
+      ({ path } = await blobs.compress(row));
+    } catch (error) {
+      if (error instanceof CaissonError && error.code === 'LAYER_NOT_KEPT') return undefined;
+      if (isKind(error, 'DataLoss')) return asCaissonError(error).message;
+      throw error;
+    }
+    try {
+      const fresh = await this.#unpacker.unpack(createReadStream(path), { diffId: row.diffId }, signal);
+      try {
+        return await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal);
+      } finally {
+        await this.#unpacker.discard(fresh);
+      }
+    } finally {
+      await rm(path, { force: true });
+    }
+  }
+
+  /** A damaged layer unpacked again from its blob, which is fetched for that. */
+  async #refetch(row: LayerRow, lease: string, signal: AbortSignal): Promise<Omit<Verdict, 'problem'>> {
+    const { blobs, content } = this.#parts;
+    const { blobDigest: digest, blobSizeBytes: size, blobMediaType: mediaType } = row;
+    if (digest === null || size === null || mediaType === null || !blobs.isKnown(digest)) return NO_BLOB;
+    try {
+      await blobs.fetch({ digest, size, mediaType }, lease, signal);
+    } catch (error) {
+      if (!isLayerAway(error)) throw error;
+      return { repaired: false, outcome: error.message };
+    }
+    const fresh = await this.#unpacker.unpack(content.stream(digest), { diffId: row.diffId }, signal);
+    try {
+      return await this.#replace(row, fresh);
     } finally {
       await this.#unpacker.discard(fresh);
     }
@@ -215,4 +260,5 @@ export class StoreChecker {
   }
 }
 
+const NO_BLOB = { repaired: false, outcome: 'its blob is not there: pull or load again' };
 const NO_REPAIR = { repaired: false, outcome: 'not repaired: restore the data root from a backup, or pull anew' };

@@ -16,6 +16,7 @@ import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { parseConfig } from './config.ts';
 import { type ImportRequest, importImage } from './import.ts';
 import { Installer } from './install.ts';
+import { LayerBlobs } from './layerBlobs.ts';
 import { type ListOptions, listImages } from './list.ts';
 import { ImageLoader } from './load.ts';
 import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names.ts';
@@ -37,10 +38,11 @@ export interface ImagesOptions extends BudgetOptions {
   runner: JobRunner;
   registry: KindRegistry;
   bootId: string;
-  native: Pick<Native, 'openLayer' | 'packLayer' | 'cgroupFreeze'>;
+  native: Pick<Native, 'openLayer' | 'packLayer' | 'recreateLayer' | 'cgroupFreeze'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
+  keepLayerBlobs: boolean;
   remote: RegistryClient;
 }
 
@@ -49,6 +51,7 @@ export class Images {
   readonly #names: ImageNames;
   readonly #installer: Installer;
   readonly #unpacker: LayerUnpacker;
+  readonly #blobs: LayerBlobs;
   readonly #loader: ImageLoader;
   readonly #puller: ImagePuller;
   readonly #committer: Committer;
@@ -63,7 +66,9 @@ export class Images {
     const { graph, content, native, gc, host, remote } = options;
     this.#names = new ImageNames(graph);
     const installer = new Installer(options, ['pull', 'layers'], { durable: true });
-    const unpacker = new LayerUnpacker(options, native, options.maxConcurrentDownloads);
+    const unpacker = new LayerUnpacker(options, native, options);
+    const blobs = new LayerBlobs(options);
+    this.#blobs = blobs;
     this.#installer = installer;
     this.#unpacker = unpacker;
     this.#loader = new ImageLoader(options, installer, unpacker);
@@ -76,14 +81,19 @@ export class Images {
         unpacker,
         registry: remote,
         hostPlatform: hostPlatform(host),
+        keepLayerBlobs: options.keepLayerBlobs,
       });
     this.#committer = new Committer({ ...options, platform: hostPlatform(host) }, unpacker);
     this.#remover = new ImageRemover(graph, this.#names, gc, options.partials);
-    this.#saver = new ImageSaver(options, this.#names, new Installer(options, ['save', 'send'], { durable: false }));
+    this.#saver = new ImageSaver(
+      { ...options, blobs },
+      this.#names,
+      new Installer(options, ['save', 'send'], { durable: false }),
+    );
     const pushJob = new Installer(options, ['push', 'send'], { durable: true });
-    this.#pusher = new ImagePusher(options, this.#names, pushJob, options.maxConcurrentUploads);
+    this.#pusher = new ImagePusher({ ...options, blobs }, this.#names, pushJob, options.maxConcurrentUploads);
     const checkJob = new Installer(options, ['check', 'compare'], { durable: false });
-    this.#checker = new StoreChecker(options, unpacker, checkJob);
+    this.#checker = new StoreChecker({ ...options, blobs }, unpacker, checkJob);
     this.#budget = new StorageBudget(options, this.#remover, options);
   }
 
@@ -149,17 +159,17 @@ export class Images {
   }
 
   push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    return this.#pusher.push(request, emit, signal);
+    return this.#pusher.push(request, emit, signal).finally(() => this.#blobs.tidy());
   }
 
   /** An archive of the images; see save.ts. */
   save(names: readonly string[], platform: Platform | undefined, sink: Sink, signal: AbortSignal): Promise<void> {
-    return this.#saver.save(names, platform, sink, signal);
+    return this.#saver.save(names, platform, sink, signal).finally(() => this.#blobs.tidy());
   }
 
   /** Compares the store with its rows; see check.ts. */
   check(options: CheckOptions): Promise<void> {
-    return this.#checker.check(options);
+    return this.#checker.check(options).finally(() => this.#blobs.tidy());
   }
 
   /** What images are made for when nothing else is said. */

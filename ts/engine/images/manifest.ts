@@ -6,28 +6,38 @@ import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow } from '../../graph/images.ts';
 import { type Descriptor, type ImageManifest, MEDIA_TYPES } from '../../oci.ts';
-import { shortId } from './progress.ts';
+import type { LayerBlobs } from './layerBlobs.ts';
 
 export interface StoredManifest {
   descriptor: Descriptor;
   bytes: Buffer;
   /** In the config's exact bytes. */
   config: { descriptor: Descriptor; bytes: Buffer };
-  /** Each is in the content store; the base layer first. */
+  /** Each is in the content store or can be fetched (layerBlobs.ts); the base layer first. */
   layers: Descriptor[];
   /** Of the uncompressed layers, in the same order. */
   diffIds: string[];
 }
 
+export interface ManifestParts {
+  graph: Graph;
+  content: ContentStore;
+  blobs: LayerBlobs;
+}
+
 /**
- * The same bytes each time for the same image. All that it names is put under the lease before it is looked for. Kind
- * DataLoss when a layer's blob is not kept.
+ * The same bytes each time for the same image. All that it names is put under the lease before it is looked for. With
+ * `anew` it names only what is in the content store, layers compressed anew among it. Kind DataLoss when a layer's blob
+ * is nowhere.
  */
 export async function storedManifest(
-  { graph, content }: { graph: Graph; content: ContentStore },
+  parts: ManifestParts,
   image: ImageRow,
   lease: string,
+  { anew } = { anew: false },
 ): Promise<StoredManifest> {
+  const { graph, content, blobs } = parts;
+  const isThere = (digest: string): boolean => (anew ? content.has(digest) : blobs.isKnown(digest));
   const rows = graph.images.layers(image.id).map((chainId) => {
     graph.leases.add(lease, 'layer', chainId);
     const row = graph.layers.get(chainId);
@@ -36,7 +46,7 @@ export async function storedManifest(
   });
   const diffIds = rows.map((row) => row.diffId);
   const config = Buffer.from(image.config);
-  const came = await cameWith(graph, content, image, lease);
+  const came = await cameWith(parts, image, lease, isThere);
   if (came !== undefined)
     return {
       ...came,
@@ -44,15 +54,14 @@ export async function storedManifest(
       layers: came.manifest.layers,
       diffIds,
     };
-  const layers = rows.map(({ diffId, blobDigest, blobSizeBytes, blobMediaType }): Descriptor => {
+  const layers: Descriptor[] = [];
+  for (const row of rows) {
+    const { blobDigest, blobSizeBytes, blobMediaType } = row;
     if (blobDigest !== null) graph.leases.add(lease, 'blob', blobDigest);
-    if (blobDigest === null || blobSizeBytes === null || blobMediaType === null || !content.has(blobDigest))
-      throw new CaissonError('DataLoss', `the blob of layer ${diffId} of image ${shortId(image.id)} is not kept`, {
-        code: 'LAYER_NOT_KEPT',
-        hint: 'pull or load the image again',
-      });
-    return { mediaType: ociType(blobMediaType), digest: blobDigest, size: blobSizeBytes };
-  });
+    if (blobDigest === null || blobSizeBytes === null || blobMediaType === null || !isThere(blobDigest))
+      layers.push(await blobs.recreate(row, lease));
+    else layers.push({ mediaType: ociType(blobMediaType), digest: blobDigest, size: blobSizeBytes });
+  }
   const configDescriptor = { mediaType: MEDIA_TYPES.ociConfig, digest: image.id, size: config.length };
   const manifest: ImageManifest = {
     schemaVersion: 2,
@@ -65,12 +74,12 @@ export async function storedManifest(
   return { descriptor, bytes, config: { descriptor: configDescriptor, bytes: config }, layers, diffIds };
 }
 
-/** The manifest that was pulled or loaded, if it and all that it names are kept. */
+/** The manifest that was pulled or loaded, if it is kept and all that it names is there. */
 async function cameWith(
-  graph: Graph,
-  content: ContentStore,
+  { graph, content }: ManifestParts,
   { manifestDigest }: ImageRow,
   lease: string,
+  isThere: (digest: string) => boolean,
 ): Promise<{ descriptor: Descriptor; bytes: Buffer; manifest: ImageManifest } | undefined> {
   if (manifestDigest === null) return undefined;
   graph.leases.add(lease, 'blob', manifestDigest);
@@ -79,7 +88,7 @@ async function cameWith(
   const bytes = await content.read(manifestDigest);
   const manifest = JSON.parse(bytes.toString()) as ImageManifest;
   for (const { digest } of manifest.layers) graph.leases.add(lease, 'blob', digest);
-  if (!manifest.layers.every(({ digest }) => content.has(digest))) return undefined;
+  if (!manifest.layers.every(({ digest }) => isThere(digest))) return undefined;
   return { descriptor: { mediaType: row.mediaType, digest: manifestDigest, size: bytes.length }, bytes, manifest };
 }
 

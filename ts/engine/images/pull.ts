@@ -35,6 +35,7 @@ export class ImagePuller {
   readonly #unpacker: LayerUnpacker;
   readonly #registry: RegistryClient;
   readonly #hostPlatform: Platform;
+  readonly #keepLayerBlobs: boolean;
 
   constructor(options: {
     graph: Graph;
@@ -43,6 +44,7 @@ export class ImagePuller {
     unpacker: LayerUnpacker;
     registry: RegistryClient;
     hostPlatform: Platform;
+    keepLayerBlobs: boolean;
   }) {
     this.#graph = options.graph;
     this.#content = options.content;
@@ -50,6 +52,7 @@ export class ImagePuller {
     this.#unpacker = options.unpacker;
     this.#registry = options.registry;
     this.#hostPlatform = options.hostPlatform;
+    this.#keepLayerBlobs = options.keepLayerBlobs;
   }
 
   async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
@@ -143,8 +146,9 @@ export class ImagePuller {
       onReceived: () => received(progress),
     };
     const arrival = await this.#unpacker.ensure(wanted, fetch, below, lease, signal);
+    this.#graph.layers.cameFrom(wanted.chainId, descriptor.digest, repositoryOf(source.reference));
     // The same layer may have come compressed otherwise: the manifest names this blob, and a push will want it.
-    if (!this.#content.has(descriptor.digest))
+    if (this.#keepLayerBlobs && !this.#content.has(descriptor.digest))
       await this.#content.ingest(source.fetchBlob(descriptor, { signal, verify: false }), {
         mediaType: descriptor.mediaType,
         digest: descriptor.digest,
@@ -169,7 +173,7 @@ export class ImagePuller {
     else yield* source.fetchBlob(descriptor, { signal, offset, verify: false });
   }
 
-  /** Manifest, index, config and the layers' blobs stay, so that a push sends the same bytes. */
+  /** Manifest, index and config stay, so that a push sends the same bytes; the layers' blobs when they are to be kept. */
   async #keepDocuments({ resolved, checked }: Remote, lease: string, signal: AbortSignal): Promise<string[]> {
     const kept: string[] = [];
     const config = {
@@ -183,7 +187,7 @@ export class ImagePuller {
         await this.#content.ingest(bytes, { mediaType, digest, sizeBytes: bytes.length, signal });
       kept.push(digest);
     }
-    for (const { digest } of resolved.manifest.layers) kept.push(digest);
+    if (this.#keepLayerBlobs) for (const { digest } of resolved.manifest.layers) kept.push(digest);
     return kept;
   }
 

@@ -1,4 +1,7 @@
-/** `docker push`: the layers all at once, then the config, then the manifest, so that a tag never names what is not there. */
+/**
+ * `docker push`: the layers all at once, then the config, then the manifest, so that a tag never names what is not there.
+ * A layer blob that is not kept is fetched again when the registry lacks it; see layerBlobs.ts.
+ */
 import { Semaphore } from '../../async.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
@@ -11,7 +14,8 @@ import type { RegistryClient } from '../../registry/client/client.ts';
 import type { PushTarget } from '../../registry/client/upload.ts';
 import { parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
-import { type StoredManifest, storedManifest } from './manifest.ts';
+import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
+import { type ManifestParts, type StoredManifest, storedManifest } from './manifest.ts';
 import { familiarRow, type ImageNames, referenceRow } from './names.ts';
 import { requirePlatform } from './platform.ts';
 import { type Emit, shortId, TransferProgress } from './progress.ts';
@@ -27,6 +31,8 @@ export interface PushRequest {
 interface Pushing {
   target: PushTarget;
   reference: Reference;
+  credentials: Credentials | undefined;
+  lease: string;
   emit: Emit;
   signal: AbortSignal;
 }
@@ -38,18 +44,20 @@ export class ImagePusher {
   readonly #graph: Graph;
   readonly #content: ContentStore;
   readonly #names: ImageNames;
+  readonly #blobs: LayerBlobs;
   readonly #job: Installer;
   readonly #remote: RegistryClient;
   readonly #uploads: Semaphore;
 
   constructor(
-    { graph, content, remote }: { graph: Graph; content: ContentStore; remote: RegistryClient },
+    { graph, content, blobs, remote }: ManifestParts & { remote: RegistryClient },
     names: ImageNames,
     job: Installer,
     concurrency: number,
   ) {
     this.#graph = graph;
     this.#content = content;
+    this.#blobs = blobs;
     this.#names = names;
     this.#job = job;
     this.#remote = remote;
@@ -73,10 +81,19 @@ export class ImagePusher {
           subject: familiarRow(row),
           prepare: async (lease, aborted) => {
             const { image } = this.#names.resolve(row.imageId);
-            stored = await storedManifest({ graph: this.#graph, content: this.#content }, image, lease);
-            await this.#pushImage(stored, row, { target, reference, emit, signal: aborted });
-            const { digest } = stored.descriptor;
-            return () => this.#write(row, digest);
+            const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
+            const pushing = { target, reference, credentials, lease, emit, signal: aborted };
+            try {
+              stored = await storedManifest(parts, image, lease);
+              await this.#pushImage(stored, row, pushing);
+            } catch (error) {
+              if (!isLayerAway(error)) throw error;
+              emit({ status: `${error.message}: layers are compressed anew, and the image's digest will be another` });
+              stored = await storedManifest(parts, image, lease, { anew: true });
+              await this.#pushImage(stored, row, pushing);
+            }
+            const pushed = stored;
+            return () => this.#write(row, pushed);
           },
         },
         signal,
@@ -143,12 +160,14 @@ export class ImagePusher {
   async #pushLayer(
     layer: Descriptor,
     progress: TransferProgress,
-    { target, reference, signal }: Pushing,
+    { target, reference, credentials, lease, signal }: Pushing,
   ): Promise<void> {
     signal.throwIfAborted();
+    const login = { domain: reference.domain, credentials };
     const arrival = await target.push(
       {
         descriptor: layer,
+        prepare: () => this.#blobs.fetch(layer, lease, signal, login),
         open: (offset) => this.#content.stream(layer.digest, offset),
         onProgress: (bytes) => progress.reached(bytes),
         mountFrom: this.#elsewhere(layer.digest, reference),
@@ -165,18 +184,21 @@ export class ImagePusher {
     const found = new Set<string>();
     const { images } = this.#graph;
     const rows = images.withBlob(digest).flatMap((id) => images.referencesOf(id));
-    for (const row of rows) {
-      const other = row.repository.slice(domain.length + 1);
-      // A digest is known from the registry; a tag may never have been there.
-      if (row.digest !== null && row.repository === `${domain}/${other}` && other !== path) found.add(other);
+    // A digest is known from the registry; a tag may never have been there.
+    const went = rows.filter((row) => row.digest !== null).map((row) => row.repository);
+    for (const repository of [...this.#graph.layers.sources(digest), ...went]) {
+      const other = repository.slice(domain.length + 1);
+      if (repository === `${domain}/${other}` && other !== path) found.add(other);
       if (found.size === MAX_MOUNTS) break;
     }
     return [...found];
   }
 
-  #write(row: ReferenceRow, digest: string): void {
-    const { images, events } = this.#graph;
+  #write(row: ReferenceRow, { descriptor: { digest }, layers: blobs }: StoredManifest): void {
+    const { images, layers, events } = this.#graph;
     if (images.get(row.imageId) === undefined) return;
+    for (const [i, chainId] of images.layers(row.imageId).entries())
+      layers.cameFrom(chainId, blobs[i]?.digest ?? '', row.repository);
     const [domain = '', ...path] = row.repository.split('/');
     images.setReference(referenceRow({ domain, path: path.join('/'), digest }, row.imageId), Date.now());
     const name = familiarRow(row);

@@ -1,7 +1,8 @@
 /**
  * `docker save`: an archive that is an OCI layout and has Docker's manifest.json beside it, as Docker writes it since 25.
  *
- *   blobs/sha256/<hex>   manifests, configs and layers, each once; layers compressed, as they were pulled
+ *   blobs/sha256/<hex>   manifests, configs and layers, each once; layers compressed, as they were pulled (or anew, in a
+ *                        manifest of their own, where the registry is away: layerBlobs.ts)
  *   index.json           one descriptor a name, or one for an image asked for by its id
  *   manifest.json        for `docker load`
  *   oci-layout, repositories
@@ -15,7 +16,8 @@ import { type Descriptor, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { parseReference, repositoryOf } from '../../reference.ts';
 import { parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
-import { type StoredManifest, storedManifest } from './manifest.ts';
+import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
+import { type ManifestParts, type StoredManifest, storedManifest } from './manifest.ts';
 import { familiarRow, type ImageNames } from './names.ts';
 import { requirePlatform } from './platform.ts';
 
@@ -36,12 +38,14 @@ interface Entry {
 export class ImageSaver {
   readonly #graph: Graph;
   readonly #content: ContentStore;
+  readonly #blobs: LayerBlobs;
   readonly #names: ImageNames;
   readonly #job: Installer;
 
-  constructor({ graph, content }: { graph: Graph; content: ContentStore }, names: ImageNames, job: Installer) {
+  constructor({ graph, content, blobs }: ManifestParts, names: ImageNames, job: Installer) {
     this.#graph = graph;
     this.#content = content;
+    this.#blobs = blobs;
     this.#names = names;
     this.#job = job;
   }
@@ -55,7 +59,7 @@ export class ImageSaver {
         prepare: async (lease, aborted) => {
           const images = this.#choose(names, platform);
           const stored = new Map<string, StoredManifest>();
-          for (const { image } of images) stored.set(image.id, await storedManifest(this.#stores, image, lease));
+          for (const { image } of images) stored.set(image.id, await this.#stored(image, lease, aborted));
           for (const entry of this.#entries(images, stored)) {
             aborted.throwIfAborted();
             await writeEntry(entry, sink, aborted);
@@ -68,8 +72,17 @@ export class ImageSaver {
     );
   }
 
-  get #stores(): { graph: Graph; content: ContentStore } {
-    return { graph: this.#graph, content: this.#content };
+  /** With all that it names in the content store. */
+  async #stored(image: ImageRow, lease: string, signal: AbortSignal): Promise<StoredManifest> {
+    const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
+    const stored = await storedManifest(parts, image, lease);
+    try {
+      for (const layer of stored.layers) await this.#blobs.fetch(layer, lease, signal);
+      return stored;
+    } catch (error) {
+      if (!isLayerAway(error)) throw error;
+      return storedManifest(parts, image, lease, { anew: true });
+    }
   }
 
   /** A name without a tag stands for all tags of the repository; an id for the image without its names. */

@@ -2,8 +2,9 @@
  * Makes layers of the graph out of archives: each on threads of the addon, all of an image at once. Operations that need
  * the same layer at the same time share one unpacking; when that fails, each who waited tries for itself.
  *
- * The compressed blob is kept beside the unpacked layer, so that push and save give the bytes that came. A layer that came
- * uncompressed is compressed on the way.
+ * Of a layer that is loaded, imported or committed the compressed blob is kept beside it; one that came uncompressed is
+ * compressed on the way. A pulled layer's is not (layerBlobs.ts tells what stands for it), unless its archive cannot be
+ * made again out of its directory, or the user wants all to be kept.
  */
 import { rm } from 'node:fs/promises';
 import { abortable, Semaphore } from '../../async.ts';
@@ -66,8 +67,9 @@ export class LayerUnpacker {
   readonly #native: Pick<Native, 'openLayer' | 'packLayer'>;
   readonly #underWay = new Map<string, Promise<void>>();
   readonly #downloads: Semaphore;
+  readonly #keepBlobs: boolean;
 
-  /** `concurrency`: downloads at a time, of all operations together. */
+  /** `maxConcurrentDownloads`: of all operations together. `keepLayerBlobs`: also those of pulled layers. */
   constructor(
     {
       graph,
@@ -76,14 +78,15 @@ export class LayerUnpacker {
       partials,
     }: { graph: Graph; snapshotter: Snapshotter; content: ContentStore; partials: Partials },
     native: Pick<Native, 'openLayer' | 'packLayer'>,
-    concurrency: number,
+    { maxConcurrentDownloads, keepLayerBlobs }: { maxConcurrentDownloads: number; keepLayerBlobs: boolean },
   ) {
     this.#graph = graph;
     this.#snapshotter = snapshotter;
     this.#content = content;
     this.#partials = partials;
     this.#native = native;
-    this.#downloads = new Semaphore(concurrency);
+    this.#downloads = new Semaphore(maxConcurrentDownloads);
+    this.#keepBlobs = keepLayerBlobs;
   }
 
   /**
@@ -132,6 +135,7 @@ export class LayerUnpacker {
     const sink = this.#native.openLayer({
       targetDir,
       blobPath,
+      recipePath: this.#snapshotter.temporaryRecipe(cacheId),
       ...(digest === undefined ? {} : { expectedDigest: digest }),
       ...(sizeBytes === undefined ? {} : { expectedSize: sizeBytes }),
       ...(diffId === undefined ? {} : { expectedDiffId: diffId }),
@@ -180,10 +184,11 @@ export class LayerUnpacker {
     unpacked: Unpacked,
     layer: { chainId: string; parent: string | null; mediaType?: string },
     lease: string,
+    keepsBlob = true,
   ): Promise<void> {
     const { cacheId, blobPath, applied } = unpacked;
     const { blob } = applied;
-    await this.commitBlob(unpacked, lease, layer.mediaType);
+    if (keepsBlob) await this.commitBlob(unpacked, lease, layer.mediaType);
     await rm(blobPath, { force: true });
     await this.#snapshotter.commitLayer(cacheId);
     const inserted = this.#graph.db.transaction(() =>
@@ -197,6 +202,7 @@ export class LayerUnpacker {
         blobSizeBytes: blob?.sizeBytes ?? null,
         blobMediaType: blob === null ? null : (layer.mediaType ?? LAYER_TYPES[blob.compression]),
         createdMs: Date.now(),
+        keepsBlob: keepsBlob ? 1 : 0,
       }),
     );
     if (!inserted) await this.#snapshotter.discardLayer(cacheId);
@@ -223,7 +229,7 @@ export class LayerUnpacker {
       await this.discard(unpacked);
       throw error;
     }
-    await this.commit(unpacked, layer, lease);
+    await this.commit(unpacked, layer, lease, this.#keepBlobs || !unpacked.applied.recipe);
     await this.#partials.drop(layer.digest);
   }
 

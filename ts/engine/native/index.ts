@@ -274,6 +274,14 @@ export interface LayerOptions {
   expectedDigest?: string;
   expectedSize?: number;
   expectedDiffId?: string;
+  /** When given, what makes the archive again (`recreateLayer`) is written to this new file, unless `recipe` is false. */
+  recipePath?: string;
+}
+
+export interface KeptBlob {
+  digest: string;
+  sizeBytes: number;
+  compression: 'gzip' | 'zstd';
 }
 
 export interface AppliedLayer {
@@ -284,7 +292,9 @@ export interface AppliedLayer {
   unpackedBytes: number;
   entries: number;
   /** What `blobPath` holds. */
-  blob: { digest: string; sizeBytes: number; compression: 'gzip' | 'zstd' } | null;
+  blob: KeptBlob | null;
+  /** Whether `recipePath` was given and written: not of an archive whose files are not all in the directory afterwards. */
+  recipe: boolean;
 }
 
 export interface PackOptions {
@@ -510,6 +520,14 @@ export interface Native {
   openLayer(options: LayerOptions): LayerSink;
   /** A layer of what a container changed: archived with whiteouts, hashed, compressed and unpacked in one pass. */
   packLayer(options: PackOptions): Promise<AppliedLayer>;
+  /** A layer's archive, made again out of its directory and recipe and compressed to a new file. Kind `corrupt` when the
+   * directory is not what the layer came with, naming the file; `notFound` when the layer has no recipe. */
+  recreateLayer(options: {
+    directory: string;
+    recipe: string;
+    blobPath: string;
+    expectedDiffId: string;
+  }): Promise<KeptBlob>;
   /** Sends layers (the top one first), seen over each other, to a client as a tar: the head, then a chunked body. Resolves
    * when the client has it all or has left. Consumes `fd`. */
   exportTree(options: { layers: string[]; fd: number; head: string }): Promise<void>;

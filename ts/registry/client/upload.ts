@@ -25,6 +25,8 @@ const PROGRESS_BYTES = 64 * 1024;
 
 export interface Upload {
   descriptor: Descriptor;
+  /** The blob is neither there nor to be mounted: its bytes will be asked for. What fails here ends the push. */
+  prepare?(): Promise<void>;
   /** The blob's bytes from an offset on. */
   open(offset: number): AsyncIterable<Uint8Array>;
   /** Bytes sent so far; less than before when it starts anew. */
@@ -64,6 +66,7 @@ export class PushTarget {
       if (answer === 'mounted') return { mountedFrom: from };
       begun = answer;
     }
+    await upload.prepare?.();
     await this.#send(upload, begun, signal);
     return 'sent';
   }
