@@ -32,13 +32,16 @@ const CHUNK_BYTES = 256 * 1024;
 
 export class ContentStore {
   readonly #blobs: BlobStore;
+  /** All of it, with beginnings of downloads (partials.ts). */
+  readonly directory: string;
   readonly #root: string;
   readonly #ingest: string;
 
   constructor(dataRoot: string, blobs: BlobStore) {
     this.#blobs = blobs;
-    this.#root = join(dataRoot, 'content', 'blobs');
-    this.#ingest = join(dataRoot, 'content', 'ingest');
+    this.directory = join(dataRoot, 'content');
+    this.#root = join(this.directory, 'blobs');
+    this.#ingest = join(this.directory, 'ingest');
     for (const algorithm of ['sha256', 'sha512']) {
       mkdirSync(join(this.#root, algorithm), { recursive: true, mode: 0o700 });
     }

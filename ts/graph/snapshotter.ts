@@ -82,6 +82,11 @@ export class Snapshotter {
     return chain.map((layer) => this.layerDirectory(layer.cacheId));
   }
 
+  /** A committed layer with what stands beside its files. */
+  layer(cacheId: string): string {
+    return this.#directory(cacheId);
+  }
+
   layerDirectory(cacheId: string): string {
     return join(this.#directory(cacheId), 'diff');
   }

@@ -27,6 +27,7 @@ import { ImagePusher, type PushRequest } from './push.ts';
 import { ImageRemover, parseTag, type Removed } from './remove.ts';
 import { ImageSaver, type Sink } from './save.ts';
 import { LayerUnpacker } from './unpack.ts';
+import { StoreUsage } from './usage.ts';
 import { type HistoryItem, history, type ImageSummary, inspect } from './views.ts';
 
 export interface ImagesOptions extends BudgetOptions {
@@ -38,7 +39,7 @@ export interface ImagesOptions extends BudgetOptions {
   runner: JobRunner;
   registry: KindRegistry;
   bootId: string;
-  native: Pick<Native, 'openLayer' | 'packLayer' | 'recreateLayer' | 'cgroupFreeze'>;
+  native: Pick<Native, 'openLayer' | 'packLayer' | 'recreateLayer' | 'treeSize' | 'cgroupFreeze'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
@@ -60,6 +61,7 @@ export class Images {
   readonly #pusher: ImagePusher;
   readonly #checker: StoreChecker;
   readonly #budget: StorageBudget;
+  readonly #usage: StoreUsage;
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -94,6 +96,7 @@ export class Images {
     this.#pusher = new ImagePusher({ ...options, blobs }, this.#names, pushJob, options.maxConcurrentUploads);
     const checkJob = new Installer(options, ['check', 'compare'], { durable: false });
     this.#checker = new StoreChecker({ ...options, blobs }, unpacker, checkJob);
+    this.#usage = new StoreUsage(options);
     this.#budget = new StorageBudget(options, this.#remover, options);
   }
 
@@ -180,6 +183,11 @@ export class Images {
   async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
     await this.#puller.pull(request, emit, signal);
     for (const name of await this.keepBudget()) emit({ status: `Removed for the storage budget: ${name}` });
+  }
+
+  /** Bytes that all images take on the disk; see usage.ts. */
+  diskUsage(): Promise<number> {
+    return this.#usage.bytes();
   }
 
   /** Removes what the storage budget has no room for; see budget.ts. */

@@ -6,7 +6,7 @@ const TYPES = ['container', 'image', 'volume', 'build-cache'];
 
 /** `types`: what is asked for; none: all. */
 export async function diskUsage(
-  { graph, images, containers, volumes }: Pick<Engine, 'graph' | 'images' | 'containers' | 'volumes'>,
+  { images, containers, volumes }: Pick<Engine, 'images' | 'containers' | 'volumes'>,
   types: readonly string[],
 ): Promise<object> {
   const unknown = types.find((type) => !TYPES.includes(type));
@@ -17,10 +17,7 @@ export async function diskUsage(
   const wants = (type: string): boolean => types.length === 0 || types.includes(type);
   const filters = new Map();
   return {
-    // Layers are kept unpacked and as the blobs that they came in.
-    LayersSize: wants('image')
-      ? [...graph.layers.all(), ...graph.blobs.all()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-      : 0,
+    LayersSize: wants('image') ? await images.diskUsage() : 0,
     Images: wants('image') ? images.list({ all: false, filters, sharedSize: true }) : null,
     Containers: wants('container')
       ? await containers.list({ all: true, limit: 0, size: true, annotations: true, filters })
