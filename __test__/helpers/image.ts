@@ -59,7 +59,11 @@ export async function busyboxTar(files: Record<string, string> = {}): Promise<Bu
   }
 }
 
-export function buildImage(layers: Buffer[], config: ImageConfig['config'] = {}): BuiltImage {
+export function buildImage(
+  layers: Buffer[],
+  config: ImageConfig['config'] = {},
+  created = '2023-11-14T22:13:20Z',
+): BuiltImage {
   const blobs = new Map<string, Buffer>();
   const put = (data: Buffer, mediaType: string): Descriptor => {
     const digest = sha256(data);
@@ -68,12 +72,12 @@ export function buildImage(layers: Buffer[], config: ImageConfig['config'] = {})
   };
   const descriptors = layers.map((tar) => put(gzipSync(tar), 'application/vnd.oci.image.layer.v1.tar+gzip'));
   const imageConfig: ImageConfig = {
-    created: '2023-11-14T22:13:20Z',
+    created,
     architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
     os: 'linux',
     config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'], Cmd: ['sh'], ...config },
     rootfs: { type: 'layers', diff_ids: layers.map(sha256) },
-    history: layers.map((_, i) => ({ created: '2023-11-14T22:13:20Z', created_by: `layer ${i}` })),
+    history: layers.map((_, i) => ({ created, created_by: `layer ${i}` })),
   };
   const configDescriptor = put(Buffer.from(JSON.stringify(imageConfig)), MEDIA_TYPES.ociConfig);
   const manifest: ImageManifest = {

@@ -1,27 +1,40 @@
-/** Filters that the `prune` routes share. */
+/** Filters that the `prune` routes share; what they mean in a table: `__test__/api/prune.spec.ts`. */
 import { CaissonError } from '../../errdefs.ts';
-import type { Filters } from './query.ts';
+import { type Filters, labelsMatch } from './query.ts';
+import { createdNs, parseTimestamp } from './timestamps.ts';
 
-/** `until`: only what was made before; seconds, a duration before now (`10m`), or RFC 3339. */
-export function pruneUntil(filters: Filters): number {
-  const text = filters.get('until')?.[0];
-  if (text === undefined) return Number.POSITIVE_INFINITY;
-  const units: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-  if (/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
-    const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
-    return Date.now() - parts.reduce((sum, [, count, unit]) => sum + Number(count) * (units[unit ?? 's'] ?? 0), 0);
+const UNIT_NS: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
+const DURATION = /^[+-]?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/;
+/** A date with as much of its time as is given; local without a zone. */
+const DATE = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(\.\d{1,9})?)?)?)?(Z|[+-]\d\d:\d\d)?$/;
+
+/** Nanoseconds since the epoch of a duration before now (`10m`), a date, or seconds. */
+export function untilNs(text: string): bigint {
+  if (DURATION.test(text)) {
+    let ns = 0;
+    for (const [, amount, , unit = ''] of text.matchAll(/(\d+(\.\d+)?)(ns|us|µs|ms|s|m|h)/g))
+      ns += Number(amount) * (UNIT_NS[unit] ?? 0);
+    return BigInt(Date.now()) * 1_000_000n - BigInt(Math.round(text.startsWith('-') ? -ns : ns));
   }
-  const parsed = Date.parse(text);
-  if (Number.isNaN(parsed)) throw new CaissonError('InvalidParameter', `invalid value for filter until: ${text}`);
-  return parsed;
+  const [, day, hour = '00', minute = '00', second = '00', fraction = '', zone = ''] = DATE.exec(text) ?? [];
+  const ms = Date.parse(`${day}T${hour}:${minute}:${second}${zone}`);
+  if (!Number.isNaN(ms)) return BigInt(ms) * 1_000_000n + BigInt(fraction.slice(1).padEnd(9, '0'));
+  const found = parseTimestamp('until', text);
+  if (found === undefined) throw new CaissonError('InvalidParameter', 'invalid filter until: it is empty');
+  return found;
 }
 
-/** `label` and `label!`. */
-export function labelsAllow(labels: Record<string, string>, filters: Filters): boolean {
-  const has = (wanted: string): boolean => {
-    const at = wanted.indexOf('=');
-    return at < 0 ? Object.hasOwn(labels, wanted) : labels[wanted.slice(0, at)] === wanted.slice(at + 1);
-  };
-  return (filters.get('label') ?? []).every(has) && !(filters.get('label!') ?? []).some(has);
+/** `until` of a prune: whether it takes what was made at that time. */
+export function madeUntil(filters: Filters): (created: string | null | undefined) => boolean {
+  const [text, ...more] = filters.get('until') ?? [];
+  if (more.length > 0) throw new CaissonError('InvalidParameter', 'more than one until filter specified');
+  if (text === undefined) return () => true;
+  const until = untilNs(text);
+  return (created) => createdNs(created) <= until;
+}
+
+/** `label` and `label!`, each of which is met by what has all the labels that it names. */
+export function labelsAllow(labels: Readonly<Record<string, string>>, filters: Filters): boolean {
+  const unwanted = filters.get('label!') ?? [];
+  return labelsMatch(labels, filters.get('label')) && (unwanted.length === 0 || !labelsMatch(labels, unwanted));
 }

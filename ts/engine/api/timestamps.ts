@@ -12,3 +12,10 @@ export function parseTimestamp(name: string, value: string): bigint | undefined 
     throw new CaissonError('InvalidParameter', `invalid value ${JSON.stringify(value)} for ${name}: not a timestamp`);
   return BigInt(ms) * 1_000_000n + BigInt((date[2] ?? '').padEnd(9, '0'));
 }
+
+/** Nanoseconds since the epoch of a date that an image or object was made with; 0 when it has none. */
+export function createdNs(created: string | null | undefined): bigint {
+  const ms = Date.parse(created ?? '');
+  const [, fraction = ''] = /\.(\d{1,9})/.exec(created ?? '') ?? [];
+  return Number.isNaN(ms) ? 0n : BigInt(Math.floor(ms / 1000)) * 1_000_000_000n + BigInt(fraction.padEnd(9, '0'));
+}

@@ -2,7 +2,7 @@
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { HijackedConnection } from '../api/hijack.ts';
-import { labelsAllow, pruneUntil } from '../api/pruneFilters.ts';
+import { labelsAllow, madeUntil } from '../api/pruneFilters.ts';
 import type { Filters } from '../api/query.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import type { Engine } from '../engine.ts';
@@ -41,7 +41,6 @@ import { Starter } from './start.ts';
 import { StatsReader } from './stats.ts';
 import { type StopOptions, Stopper } from './stop.ts';
 import { openStream, type StreamChoice } from './streams.ts';
-import { toMs } from './time.ts';
 import { top } from './top.ts';
 import { Updater } from './update.ts';
 
@@ -322,11 +321,11 @@ export class Containers {
   /** Removes what does not run; returns ids and bytes. */
   async prune(filters: Filters): Promise<{ ids: string[]; bytes: number }> {
     const { graph, native, paths } = this.#ctx;
-    const until = pruneUntil(filters);
+    const isOld = madeUntil(filters);
     const ids: string[] = [];
     let bytes = 0;
     for (const row of graph.containers.all()) {
-      if (isRunning(row) || row.status === 'restarting' || toMs(row.created) > until) continue;
+      if (isRunning(row) || row.status === 'restarting' || !isOld(row.created)) continue;
       if (!labelsAllow(readRecord(row).config.Labels, filters)) continue;
       const size = await native.treeSize(`${paths.overlay}/${row.id}`);
       await this.remove(row.id, { force: false, volumes: false }).catch(ignoreNotRunning);

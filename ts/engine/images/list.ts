@@ -4,11 +4,12 @@ import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow } from '../../graph/images.ts';
 import type { ImageConfig } from '../../oci.ts';
 import { familiarRepository } from '../../reference.ts';
+import { untilNs } from '../api/pruneFilters.ts';
 import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
-import { parseTimestamp } from '../api/timestamps.ts';
+import { createdNs } from '../api/timestamps.ts';
 import { parseConfig } from './config.ts';
 import { familiarRow, type ImageNames } from './names.ts';
-import { createdSeconds, type ImageSummary, sharedSizes, summary } from './views.ts';
+import { type ImageSummary, sharedSizes, summary } from './views.ts';
 
 export const IMAGE_FILTERS = ['before', 'dangling', 'label', 'reference', 'since', 'until'] as const;
 
@@ -40,15 +41,15 @@ type Accepts = (image: ImageRow, config: ImageConfig) => boolean;
 
 function imageFilter(graph: Graph, names: ImageNames, filters: Filters): Accepts {
   const dangling = boolFilter(filters, 'dangling');
-  const bound = (key: string): number[] =>
-    (filters.get(key) ?? []).map((name) => createdSeconds(parseConfig(names.resolve(name).image.config).created));
+  const bound = (key: string): bigint[] =>
+    (filters.get(key) ?? []).map((name) => createdNs(parseConfig(names.resolve(name).image.config).created));
   const before = bound('before');
   const since = bound('since');
-  const until = (filters.get('until') ?? []).map((value) => Number((untilNs(value) ?? 0n) / 1_000_000_000n));
+  const until = (filters.get('until') ?? []).map(untilNs);
   const labels = filters.get('label') ?? [];
   const patterns = filters.get('reference') ?? [];
   return (image, config) => {
-    const created = createdSeconds(config.created);
+    const created = createdNs(config.created);
     const references = graph.images.referencesOf(image.id);
     return (
       (dangling === undefined || dangling === references.every((row) => row.tag === null)) &&
@@ -60,16 +61,6 @@ function imageFilter(graph: Graph, names: ImageNames, filters: Filters): Accepts
         references.some((row) => matchesReference(familiarRow(row), familiarRepository(row.repository), patterns)))
     );
   };
-}
-
-/** A timestamp, or a duration before now such as `24h` or `10m30s`. */
-export function untilNs(value: string): bigint | undefined {
-  if (!/^(\d+(\.\d+)?(h|m|s|ms))+$/.test(value)) return parseTimestamp('until', value);
-  const unit = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
-  let ms = 0;
-  for (const [, amount, , name] of value.matchAll(/(\d+(\.\d+)?)(h|ms|m|s)/g))
-    ms += Number(amount) * unit[name as keyof typeof unit];
-  return BigInt(Math.floor(Date.now() - ms)) * 1_000_000n;
 }
 
 /** With a reference filter only the names that match are shown. */

@@ -4,13 +4,12 @@ import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
 import type { Partials } from '../../graph/partials.ts';
-import { parseReference } from '../../reference.ts';
-import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
+import { familiarRepository, parseReference, repositoryOf } from '../../reference.ts';
+import { labelsAllow, madeUntil } from '../api/pruneFilters.ts';
+import { boolFilter, type Filters } from '../api/query.ts';
 import { parseConfig } from './config.ts';
-import { untilNs } from './list.ts';
 import { familiarRow, type ImageNames } from './names.ts';
 import { shortId } from './progress.ts';
-import { createdSeconds } from './views.ts';
 
 export type Removed = { Untagged: string } | { Deleted: string };
 
@@ -46,12 +45,15 @@ export class ImageRemover {
 
   async prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
     const danglingOnly = boolFilter(filters, 'dangling') ?? true;
+    const isOld = madeUntil(filters);
     const removed: Removed[] = [];
     const garbage = this.#graph.db.transaction(() => {
       for (const image of this.#graph.images.all()) {
         const references = this.#graph.images.referencesOf(image.id);
         if (danglingOnly && references.some((row) => row.tag !== null)) continue;
-        if (this.#graph.containers.usingImage(image.id).length > 0 || !prunable(image, filters)) continue;
+        if (this.#graph.containers.usingImage(image.id).length > 0) continue;
+        const { created, config } = parseConfig(image.config);
+        if (!isOld(created) || !labelsAllow(config?.Labels ?? {}, filters)) continue;
         if (this.#graph.images.children(image.id).length > 0) continue;
         for (const row of references) this.#untag(row, removed);
         this.#delete(image, removed);
@@ -159,21 +161,12 @@ export class ImageRemover {
   }
 }
 
-function prunable(image: ImageRow, filters: Filters): boolean {
-  const config = parseConfig(image.config);
-  const labels = config.config?.Labels ?? {};
-  const created = BigInt(createdSeconds(config.created)) * 1_000_000_000n;
-  const unwanted = filters.get('label!') ?? [];
-  return (
-    labelsMatch(labels, filters.get('label')) &&
-    !unwanted.some((label) => labelsMatch(labels, [label])) &&
-    (filters.get('until') ?? []).every((value) => created < (untilNs(value) ?? 0n))
-  );
-}
-
 /** The name of a new tag: neither digest nor id. */
 export function parseTag(repository: string, tag: string): ReturnType<typeof parseReference> {
   const reference = parseReference(tag === '' ? repository : `${repository}:${tag}`);
+  // What stands before a colon could be either.
+  if (familiarRepository(repositoryOf(reference)) === 'sha256')
+    throw new CaissonError('InvalidParameter', 'refusing to create an ambiguous tag using digest algorithm as name');
   if (reference.digest !== undefined)
     throw new CaissonError('InvalidParameter', 'refusing to create a tag with a digest reference');
   return reference;

@@ -1,11 +1,11 @@
 /** Networks that users make: created, listed, removed. Attaching containers is the containers' business. */
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { NetworkRow } from '../../graph/networks.ts';
-import { labelsAllow, pruneUntil } from '../api/pruneFilters.ts';
+import { labelsAllow, madeUntil } from '../api/pruneFilters.ts';
 import type { Filters } from '../api/query.ts';
 import type { NetworkCreateBody } from '../api/schemas/networks.ts';
 import type { DaemonConfig } from '../config.ts';
-import { nowRfc3339, toMs } from '../containers/time.ts';
+import { nowRfc3339 } from '../containers/time.ts';
 import { exclusive, type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native, RouteInfo } from '../native/index.ts';
@@ -79,10 +79,10 @@ export class Networks {
 
   /** Removes what no container runs on; gives the names. */
   async prune(filters: Filters): Promise<string[]> {
-    const until = pruneUntil(filters);
+    const isOld = madeUntil(filters);
     const removed: string[] = [];
     for (const row of this.#options.graph.networks.all()) {
-      if (isPredefined(row.name) || toMs(row.created) > until) continue;
+      if (isPredefined(row.name) || !isOld(row.created)) continue;
       if (networkDetail(row).configOnly) continue;
       if (!labelsAllow(JSON.parse(row.labels) as Record<string, string>, filters)) continue;
       if (Object.keys(attached(this.#options, row)).length > 0) continue;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { VolumeRow } from '../../graph/volumes.ts';
+import { labelsAllow } from '../api/pruneFilters.ts';
 import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
 import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/volumes.ts';
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
@@ -131,13 +132,11 @@ export class Volumes {
   /** Only anonymous ones, unless the filter `all` is set, which it always was before 1.42. */
   async prune(filters: Filters, anonymousOnly = true): Promise<VolumesPruned> {
     const all = boolFilter(filters, 'all') ?? !anonymousOnly;
-    const unwanted = filters.get('label!') ?? [];
     const pruned: VolumesPruned = { VolumesDeleted: [], SpaceReclaimed: 0 };
     for (const row of this.#graph.volumes.unused()) {
       const labels = labelsOf(row);
       if (!all && !row.anonymous) continue;
-      if (!labelsMatch(labels, filters.get('label')) || unwanted.some((label) => labelsMatch(labels, [label])))
-        continue;
+      if (!labelsAllow(labels, filters)) continue;
       const size = await this.#native.treeSize(row.mountpoint);
       await this.#runner.run(this.#removal, { name: row.name });
       pruned.VolumesDeleted.push(row.name);
