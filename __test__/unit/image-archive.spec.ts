@@ -183,6 +183,14 @@ describe('an index', () => {
     expect(readBundles(documents, PLATFORM)).toMatchObject([{ manifest: { digest: digest(manifest) } }]);
   });
 
+  it('of Docker may leave out what Go leaves out', () => {
+    const bare = JSON.stringify({ ...image, schemaVersion: undefined });
+    const documents = layout(indexOf(describes(bare)), [bare, config]);
+    documents.set('manifest.json', Buffer.from('[{"Config":"c.json","RepoTags":null,"Layers":null}]'));
+    documents.set('c.json', Buffer.from(config));
+    expect(readBundles(documents, PLATFORM)).toMatchObject([{ names: [], layerPaths: [], manifest: undefined }]);
+  });
+
   it('that names itself is refused: no digest can', () => {
     const self = describes('x', MEDIA_TYPES.ociIndex, amd64);
     const documents = layout(indexOf(self), ['x']);

@@ -128,15 +128,20 @@ describe('changes', () => {
 });
 
 describe('platforms', () => {
+  const host = { os: 'linux', architecture: 'amd64' };
   it.each([
     ['linux/amd64', { os: 'linux', architecture: 'amd64' }],
     ['linux/arm64/v8', { os: 'linux', architecture: 'arm64', variant: 'v8' }],
     ['arm64', { os: 'linux', architecture: 'arm64' }],
+    ['aarch64', { os: 'linux', architecture: 'arm64' }],
+    ['LINUX', host],
+    ['macos', { ...host, os: 'darwin' }],
+    ['macos/ARM64', { os: 'darwin', architecture: 'arm64' }],
     ['linux/aarch64', { os: 'linux', architecture: 'arm64' }],
     ['linux/armhf', { os: 'linux', architecture: 'arm', variant: 'v7' }],
     ['{"os":"linux","architecture":"arm64"}', { os: 'linux', architecture: 'arm64' }],
   ])('%s', (text, platform) => {
-    expect(parsePlatform(text)).toEqual(platform);
+    expect(parsePlatform(text, host)).toEqual(platform);
   });
 
   it.each([
@@ -150,7 +155,7 @@ describe('platforms', () => {
     ['linux/arm64', 'linux/amd64', false],
     ['windows/amd64', 'linux/amd64', false],
   ])('an image of %s runs on %s: %s', (image, wanted, runs) => {
-    const [own, asked] = [parsePlatform(image), parsePlatform(wanted)];
+    const [own, asked] = [parsePlatform(image, host), parsePlatform(wanted, host)];
     if (!own || !asked) throw new Error('not reached');
     const message = `image with reference x was found but its platform (${image}) does not match the specified platform (${wanted})`;
     const required = expect(() => requirePlatform('x', own, asked));
@@ -158,8 +163,17 @@ describe('platforms', () => {
     else required.toThrow(message);
   });
 
-  it.each(['a/b/c/d', 'linux/', '/x', '{"os":1}', '{', 'linux/a b'])('refuses %s', (text) => {
-    expect(() => parsePlatform(text)).toThrow('invalid platform');
+  it.each([
+    ['a/b/c/d', 'not os/architecture[/variant]'],
+    ['linux/', '"" is an invalid component'],
+    ['/x', '"" is an invalid OS component'],
+    ['   ', '"   " is an invalid OS component'],
+    ['linux/a b', '"a b" is an invalid component'],
+    ['nintendo64', 'unknown operating system or architecture'],
+    ['{"os":1}', 'no os or architecture'],
+    ['{', 'no JSON'],
+  ])('refuses %s', (text, reason) => {
+    expect(() => parsePlatform(text, host)).toThrow(`invalid platform ${JSON.stringify(text)}: ${reason}`);
   });
 });
 

@@ -189,9 +189,9 @@ export interface Created {
 
 /** Returns a warning for an image that is not made for this machine, and that nobody has asked for by its platform. */
 function checkPlatform(ctx: ContainerContext, name: string, config: ImageConfig, asked: string): string[] {
-  const wanted = parsePlatform(asked);
-  if (wanted !== undefined) requirePlatform(name, config, wanted);
   const host = hostPlatform(ctx.host);
+  const wanted = parsePlatform(asked, host);
+  if (wanted !== undefined) requirePlatform(name, config, wanted);
   if (wanted !== undefined || runsOn(config, host)) return [];
   return [
     `The requested image's platform (${formatPlatform(config)}) does not match the detected host platform (${formatPlatform(host)}) and no specific platform was requested`,

@@ -33,7 +33,7 @@ function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>)
   const described = manifestsByConfig(documents);
   return list.map((item: unknown) => {
     const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
-    if (typeof Config !== 'string' || !isStrings(Layers) || !(RepoTags == null || isStrings(RepoTags)))
+    if (typeof Config !== 'string' || !isStringsOrNull(Layers) || !isStringsOrNull(RepoTags))
       throw invalid('an entry of manifest.json needs Config, RepoTags and Layers');
     const config = documents.get(Config);
     if (config === undefined) throw invalid(`${Config} is missing`);
@@ -41,8 +41,8 @@ function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>)
     return {
       names: RepoTags ?? [],
       config,
-      layerPaths: Layers,
-      manifest: found?.layers.length === Layers.length ? found : undefined,
+      layerPaths: Layers ?? [],
+      manifest: found?.layers.length === Layers?.length ? found : undefined,
     };
   });
 }
@@ -119,6 +119,9 @@ function readDocument(descriptor: Descriptor, bytes: Buffer): Decoded {
 
 /** Undefined for what is no image: signatures and other artifacts may stand beside one. */
 function readImage(descriptor: Descriptor, bytes: Buffer): Decoded | undefined {
+  const { schemaVersion = 0 } = within(descriptor.digest, () => parseDocument(bytes, invalid));
+  // Left out by its writer, and no registry would take it: manifest.json says what the image is.
+  if (schemaVersion === 0) return undefined;
   try {
     return readDocument(descriptor, bytes);
   } catch (error) {
@@ -151,5 +154,6 @@ function within<T>(name: string, read: () => T): T {
   }
 }
 
-const isStrings = (value: unknown): value is string[] =>
-  Array.isArray(value) && value.every((item) => typeof item === 'string');
+/** Go writes null for an empty list. */
+const isStringsOrNull = (value: unknown): value is string[] | null | undefined =>
+  value == null || (Array.isArray(value) && value.every((item) => typeof item === 'string'));

@@ -1,5 +1,6 @@
 /** `docker import`: the tar of a root file system becomes an image of one layer. */
 import { sha256Of } from '../../digest.ts';
+import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageConfig, Platform } from '../../oci.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
@@ -24,6 +25,8 @@ export async function importImage(
   request: ImportRequest,
   signal: AbortSignal,
 ): Promise<string> {
+  if (request.platform.os !== 'linux')
+    throw new CaissonError('InvalidParameter', `${request.platform.os}: operating system is not supported`);
   const run = applyChanges({}, request.changes);
   let id = '';
   await installer.run(

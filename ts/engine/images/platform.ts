@@ -20,17 +20,52 @@ const ALIASES: Record<string, [string, string?]> = {
   armel: ['arm', 'v6'],
 };
 
-/** `linux/arm64/v8`, or the JSON of a platform; undefined for ''. */
-export function parsePlatform(text: string): Platform | undefined {
+/** Operating systems and architectures that Go knows: one of them may stand alone for a platform. */
+const SYSTEMS = new Set(
+  'aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos'.split(
+    ' ',
+  ),
+);
+const ARCHITECTURES = new Set(
+  '386 amd64 amd64p32 arm arm64 arm64be armbe loong64 mips mips64 mips64le mips64p32 mips64p32le mipsle ppc ppc64 ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm'.split(
+    ' ',
+  ),
+);
+
+/** `linux/arm64/v8`, one of its parts alone, or the JSON of a platform; undefined for ''. `host` fills in what is left out. */
+export function parsePlatform(text: string, host: Platform): Platform | undefined {
   if (text === '') return undefined;
-  const invalid = (): CaissonError =>
-    new CaissonError('InvalidParameter', `invalid platform ${JSON.stringify(text)}: not os/architecture[/variant]`);
-  const parts = text.startsWith('{') ? fromJson(text, invalid) : text.toLowerCase().split('/');
-  if (parts.length > 3 || !parts.every((part) => /^[a-z0-9_.-]+$/.test(part))) throw invalid();
-  const [os = '', given = '', variant] = parts.length === 1 ? ['linux', parts[0]] : parts;
-  const [architecture, implied] = ALIASES[given] ?? [given];
+  if (text.startsWith('{')) return ofParts(fromJson(text), text);
+  const parts = text.toLowerCase().split('/');
+  if (parts.length > 1 || !COMPONENT.test(text)) return ofParts(parts, text);
+  const [name = ''] = parts;
+  const os = systemOf(name);
+  if (SYSTEMS.has(os)) return { ...host, os };
+  const alone = architectureOf(name);
+  if (!ARCHITECTURES.has(alone.architecture)) throw invalid(text, 'unknown operating system or architecture');
+  return { os: host.os, ...alone };
+}
+
+const COMPONENT = /^[a-z0-9_.-]+$/i;
+
+function ofParts(parts: readonly string[], text: string): Platform {
+  if (parts.length > 3) throw invalid(text, 'not os/architecture[/variant]');
+  for (const [i, part] of parts.entries())
+    if (!COMPONENT.test(part))
+      throw invalid(text, `${JSON.stringify(part)} is an invalid ${i === 0 ? 'OS ' : ''}component`);
+  const [os = '', architecture = '', variant] = parts;
+  return { os: systemOf(os), ...architectureOf(architecture, variant) };
+}
+
+const invalid = (text: string, reason: string): CaissonError =>
+  new CaissonError('InvalidParameter', `invalid platform ${JSON.stringify(text)}: ${reason}`);
+
+const systemOf = (name: string): string => (name === 'macos' ? 'darwin' : name);
+
+function architectureOf(name: string, variant?: string): Pick<Platform, 'architecture' | 'variant'> {
+  const [architecture, implied] = ALIASES[name] ?? [name];
   const found = variant ?? implied;
-  return { os, architecture, ...(found === undefined ? {} : { variant: found }) };
+  return { architecture, ...(found === undefined ? {} : { variant: found }) };
 }
 
 export const formatPlatform = ({ os, architecture, variant }: Platform): string =>
@@ -38,9 +73,10 @@ export const formatPlatform = ({ os, architecture, variant }: Platform): string 
 
 /** Of requests that name an image's platform: JSON, as clients write it. */
 export function parsePlatformJson(text: string): Platform | undefined {
-  if (text !== '' && !text.startsWith('{'))
+  if (text === '') return undefined;
+  if (!text.startsWith('{'))
     throw new CaissonError('InvalidParameter', `failed to parse platform: ${JSON.stringify(text)} is no JSON object`);
-  return parsePlatform(text);
+  return ofParts(fromJson(text), text);
 }
 
 /** Whether what an image is made for runs on the platform: what a pull for it would have chosen. */
@@ -59,12 +95,14 @@ export function requirePlatform(name: string, image: Platform, wanted: Platform)
   );
 }
 
-function fromJson(text: string, invalid: () => CaissonError): string[] {
+function fromJson(text: string): string[] {
+  let parsed: unknown;
   try {
-    const { os, architecture, variant } = JSON.parse(text) as Record<string, unknown>;
-    if (typeof os !== 'string' || typeof architecture !== 'string') throw invalid();
-    return [os, architecture, ...(typeof variant === 'string' && variant !== '' ? [variant] : [])];
+    parsed = JSON.parse(text);
   } catch {
-    throw invalid();
+    throw invalid(text, 'no JSON');
   }
+  const { os, architecture, variant } = parsed as Record<string, unknown>;
+  if (typeof os !== 'string' || typeof architecture !== 'string') throw invalid(text, 'no os or architecture');
+  return [os, architecture, ...(typeof variant === 'string' && variant !== '' ? [variant] : [])];
 }

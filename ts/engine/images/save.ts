@@ -20,6 +20,7 @@ import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
 import { type ManifestParts, type StoredManifest, storedManifest } from './manifest.ts';
 import { familiarRow, type ImageNames } from './names.ts';
 import { requirePlatform } from './platform.ts';
+import { createdSeconds } from './views.ts';
 
 /** Takes the archive; resolves when there is room for more. */
 export type Sink = (bytes: Uint8Array) => Promise<void> | void;
@@ -32,6 +33,8 @@ interface Chosen {
 interface Entry {
   path: string;
   size: number;
+  /** Absent: the epoch. */
+  mtime?: Date;
   bytes(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
 
@@ -117,12 +120,14 @@ export class ImageSaver {
   *#entries(images: readonly Chosen[], stored: ReadonlyMap<string, StoredManifest>): Generator<Entry> {
     const written = new Set<string>();
     const blobs: Entry[] = [];
-    const add = ({ digest, size }: Descriptor, bytes: Entry['bytes']): void => {
-      if (written.has(digest)) return;
-      written.add(digest);
-      blobs.push({ path: blobPath(digest), size, bytes });
-    };
     for (const { descriptor, bytes, config, layers } of stored.values()) {
+      // As Docker has it: what belongs to an image is as old as the image.
+      const mtime = new Date(1000 * Math.max(0, createdSeconds(parseConfig(config.bytes.toString()).created)));
+      const add = ({ digest, size }: Descriptor, content: Entry['bytes']): void => {
+        if (written.has(digest)) return;
+        written.add(digest);
+        blobs.push({ path: blobPath(digest), size, mtime, bytes: content });
+      };
       for (const layer of layers) add(layer, () => this.#content.stream(layer.digest));
       add(config.descriptor, () => [config.bytes]);
       add(descriptor, () => [bytes]);
@@ -176,9 +181,13 @@ function json(path: string, value: unknown): Entry {
 
 const BLOCK = 512;
 
-async function writeEntry({ path, size, bytes }: Entry, sink: Sink, signal: AbortSignal): Promise<void> {
+async function writeEntry(
+  { path, size, mtime = new Date(0), bytes }: Entry,
+  sink: Sink,
+  signal: AbortSignal,
+): Promise<void> {
   // The same images always give the same archive.
-  const header = new Header({ path, mode: 0o644, uid: 0, gid: 0, size, mtime: new Date(0), type: 'File' });
+  const header = new Header({ path, mode: 0o644, uid: 0, gid: 0, size, mtime, type: 'File' });
   const block = Buffer.alloc(BLOCK);
   if (header.encode(block)) throw new CaissonError('System', `the tar entry ${path} of ${size} bytes is too large`);
   await sink(block);

@@ -88,20 +88,22 @@ function requirePlatforms(call: Call, key: string, images: Images, name: string)
 
 async function save(call: Call<undefined>, images: Images, names: readonly string[]): Promise<undefined> {
   const body = call.bytes('application/x-tar');
-  await images.save(names, onePlatform(call), (bytes) => body.write(bytes), call.signal);
+  await images.save(names, onePlatform(call, images), (bytes) => body.write(bytes), call.signal);
   body.end();
 }
 
-function onePlatform(call: Call<undefined>): Platform | undefined {
+function onePlatform(call: Call<undefined>, images: Images): Platform | undefined {
   const platforms = call.query.all('platform');
   if (platforms.length > 1)
-    throw new CaissonError('NotImplemented', 'platform: an image here has one platform; give at most one');
-  return parsePlatform(platforms[0] ?? '');
+    throw new CaissonError('InvalidParameter', 'multiple platform parameters not supported', {
+      hint: 'an image here has one platform',
+    });
+  return parsePlatform(platforms[0] ?? '', images.hostPlatform);
 }
 
 async function load(call: Call<undefined>, images: Images): Promise<undefined> {
   const quiet = call.query.bool('quiet');
-  const platform = onePlatform(call);
+  const platform = onePlatform(call, images);
   await streamed(call, (emit) =>
     images.load(
       call.chunks,
@@ -118,7 +120,7 @@ async function load(call: Call<undefined>, images: Images): Promise<undefined> {
 async function create(call: Call<undefined>, images: Images): Promise<undefined> {
   const { query } = call;
   const source = query.string('fromSrc');
-  const platform = parsePlatform(query.string('platform'));
+  const platform = parsePlatform(query.string('platform'), images.hostPlatform);
   if (source === '') {
     const reference = pullReference(query.string('fromImage'), query.string('tag'));
     const credentials = parseCredentials(call.header('x-registry-auth'));
