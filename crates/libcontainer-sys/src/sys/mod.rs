@@ -16,3 +16,5 @@ pub mod socket;
 #[cfg(feature = "napi")]
 pub mod spawn;
 pub mod title;
+#[cfg(all(panic = "abort", target_env = "musl"))]
+mod unwind;
