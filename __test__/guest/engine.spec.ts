@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
@@ -53,6 +53,15 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup2', 'apparm
       expect(await inside('mkdir /sys/fs/cgroup/x && echo yes', '--security-opt', 'writable-cgroups=true')).toBe(
         'yes\n0',
       );
+    });
+
+    it('takes an exec beside init where the container has handed its controllers to groups below', async () => {
+      const group = '/sys/fs/cgroup';
+      const split = `mkdir ${group}/below; echo 1 > ${group}/below/cgroup.procs; echo $$ > ${group}/below/cgroup.procs`;
+      const line = `${split}; echo +memory > ${group}/cgroup.subtree_control && touch /ready; exec sleep 1000`;
+      await ok('run', '-d', '--name', 'nested', '--security-opt', 'writable-cgroups=true', 'busybox', 'sh', '-c', line);
+      await vi.waitFor(() => ok('exec', 'nested', 'test', '-e', '/ready'), 60_000);
+      expect(await ok('exec', 'nested', 'cat', '/proc/self/cgroup')).toBe('0::/below');
     });
 
     it('lets in listed devices alone', async () => {

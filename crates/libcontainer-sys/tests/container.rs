@@ -243,6 +243,7 @@ fn exec_case(name: &str) {
         stdio: Stdio::Descriptors([null.as_fd(), writer.as_fd(), writer.as_fd()]),
         privileged: false,
         cgroup: cgroup.as_ref(),
+        beside_init: true,
         identity: &Identity::default(),
         preserved_fds: 0,
         notes: Notes::UNHEARD,

@@ -12,10 +12,18 @@ mod values;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::Resources;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// One hierarchy of version 2, and none of version 1.
+fn is_unified() -> Result<bool> {
+    values::exists(Path::new(ROOT), "cgroup.controllers")
+}
 
 pub trait Cgroup {
     fn create(&self) -> Result<()>;
@@ -67,11 +75,10 @@ pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
             format!("{path:?}: a cgroup path is absolute, without .. and not the root"),
         ));
     }
-    let mountpoint = Path::new("/sys/fs/cgroup");
-    if mountpoint.join("cgroup.controllers").exists() {
-        return Ok(Box::new(v2::V2::new(mountpoint, path)));
-    }
-    Ok(Box::new(v1::V1::new(path)))
+    Ok(match is_unified()? {
+        true => Box::new(v2::V2::new(Path::new(ROOT), path)),
+        false => Box::new(v1::V1::new(path)?),
+    })
 }
 
 /// Freezes or thaws the cgroup at `path`; kind `NotFound` when it is removed meanwhile: its files are away, or answer ENODEV.
@@ -84,8 +91,7 @@ pub fn freeze(path: &str, frozen: bool) -> Result<()> {
 
 /// A cgroup that the container has made below its own; on v1 for some hierarchies only (named by controllers).
 pub fn open_below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Box<dyn Cgroup>> {
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    if !unified {
+    if !is_unified()? {
         return v1::V1::below(path, below).map(|group| Box::new(group) as Box<dyn Cgroup>);
     }
     match below {
@@ -96,6 +102,17 @@ pub fn open_below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Box<dyn 
         }
         _ => Err(Failure::invalid("cgroup", "cgroup v2 has one path and no controllers beside it")),
     }
+}
+
+/// The directory of the cgroup2 that a process is in now.
+pub fn birthplace_of(pid: i32) -> Result<OwnedFd> {
+    let list = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&list).context("read", &list)?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = path.ok_or_else(|| Failure::new(Kind::System, "cgroup", format!("{list}: names no cgroup2")))?;
+    let dir = Path::new(ROOT).join(if is_unified()? { "" } else { "unified" }).join(path);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, &dir, flags, Mode::empty()).context("open", dir.display())
 }
 
 /// A group to be joined, not made.

@@ -6,8 +6,8 @@
 //! ```
 
 use super::v1_stats::stats;
-use super::values::{pids_below, read, read_map, read_u64, remove_directory, write};
-use super::{Cgroup, Stats, devices};
+use super::values::{exists, pids_below, read, read_map, read_u64, remove_directory, write};
+use super::{Cgroup, ROOT, Stats, devices};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
 use rustix::event::{EventfdFlags, eventfd};
@@ -17,8 +17,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-const ROOT: &str = "/sys/fs/cgroup";
 
 /// Names under which v1 hierarchies are mounted; a host need not have them all.
 const HIERARCHIES: [&str; 16] = [
@@ -48,25 +46,25 @@ pub struct V1 {
 }
 
 impl V1 {
-    pub fn new(path: &str) -> Self {
-        let mounted = |name: &&str| Path::new(ROOT).join(name).join("tasks").exists();
+    pub fn new(path: &str) -> Result<Self> {
         let mut hierarchies: Vec<&'static str> = Vec::new();
-        for name in HIERARCHIES.into_iter().filter(mounted) {
+        for name in HIERARCHIES {
             // `cpu` is a link to `cpu,cpuacct` where both are one hierarchy
-            if !hierarchies.iter().any(|other| other.split(',').any(|part| part == name)) {
+            let known = hierarchies.iter().any(|other| other.split(',').any(|part| part == name));
+            if !known && exists(&Path::new(ROOT).join(name), "tasks")? {
                 hierarchies.push(name);
             }
         }
         let place = |name: &str| Path::new(ROOT).join(name).join(path.trim_start_matches('/'));
-        let hybrid = Path::new(ROOT).join("unified/cgroup.controllers").exists();
-        Self {
+        let hybrid = exists(&Path::new(ROOT).join("unified"), "cgroup.controllers")?;
+        Ok(Self {
             hierarchies: hierarchies.into_iter().map(|name| (name, place(name))).collect(),
             unified: hybrid.then(|| place("unified")),
-        }
+        })
     }
 
     pub fn below(path: &str, below: &[(Option<&str>, &str)]) -> Result<Self> {
-        let mut group = Self::new(path);
+        let mut group = Self::new(path)?;
         for (controllers, sub) in below {
             let wanted = |name: &str| {
                 controllers.is_none_or(|list| list.split(',').any(|one| name.split(',').any(|part| part == one)))
@@ -281,10 +279,11 @@ impl V1 {
             return Ok(());
         }
         let dir = self.need("memory", "memory limit")?;
+        let counted = exists(dir, SWAP)?;
         // no limit of memory alone would stay below that of memory and swap
-        let swap = swap.or(limit.filter(|limit| *limit == -1 && dir.join(SWAP).exists()));
+        let swap = swap.or(limit.filter(|limit| *limit == -1 && counted));
         if let Some(swap) = swap
-            && !dir.join(SWAP).exists()
+            && !counted
         {
             // without swap accounting -1 and twice the limit mean what the kernel does anyway
             let accounted = swap == -1 || limit.is_some_and(|limit| swap == limit * 2);

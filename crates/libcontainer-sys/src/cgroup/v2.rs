@@ -4,7 +4,7 @@
 //! /sys/fs/cgroup/<parent>/<id>/     controllers are switched on in every group above (cgroup.subtree_control)
 //! ```
 
-use super::values::{parse, pids_below, read, read_map, read_u64, remove_directory, write};
+use super::values::{exists, parse, pids_below, read, read_map, read_u64, remove_directory, write};
 use super::{BlkioEntry, Cgroup, CpuStats, MemoryStats, PidsStats, Stats, devices, v2_devices};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
@@ -32,7 +32,7 @@ impl V2 {
 
     /// Writes a limit that was asked for; without its file the controller is missing, which is an error, never silence.
     fn limit(&self, file: &str, value: impl std::fmt::Display, asked: &str) -> Result<()> {
-        if !self.dir.join(file).exists() {
+        if !exists(&self.dir, file)? {
             let controller = file.split('.').next().unwrap_or(file);
             let message = format!("{asked}: this host has no {controller} cgroup controller with {file}");
             return Err(Failure::new(Kind::Unsupported, "cgroup", message));
@@ -65,9 +65,7 @@ impl V2 {
         }
         match (limit, memory.swap.filter(|v| *v != 0)) {
             // no limit of memory is none of memory and swap
-            (Some(-1), None) if self.dir.join("memory.swap.max").exists() => {
-                write(&self.dir, "memory.swap.max", "max")?
-            }
+            (Some(-1), None) if exists(&self.dir, "memory.swap.max")? => write(&self.dir, "memory.swap.max", "max")?,
             (_, None) => {}
             (_, Some(-1)) => self.limit("memory.swap.max", "max", "memory+swap limit")?,
             // without a limit of memory there is nothing to take off

@@ -17,6 +17,12 @@ pub fn write(dir: &Path, file: &str, value: impl Display) -> Result<()> {
         .map(drop)
 }
 
+/// Not `Path::exists`: a hierarchy that could not be looked at is not one that is missing, a container would be without its limits.
+pub fn exists(dir: &Path, file: &str) -> Result<bool> {
+    let path = dir.join(file);
+    path.try_exists().context("stat", path.display())
+}
+
 pub fn read(dir: &Path, file: &str) -> Result<String> {
     let path = dir.join(file);
     fs::read_to_string(&path).context("read", path.display())

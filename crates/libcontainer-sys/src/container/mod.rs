@@ -12,7 +12,7 @@ mod joining;
 pub(crate) mod namespaces;
 mod notes;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::init::{InitPlan, JoinPlan, run_container_init, run_joining_process};
 use crate::rootfs::Sources;
@@ -74,6 +74,8 @@ pub struct ExecOptions<'a> {
     /// No seccomp filter (`exec --privileged`).
     pub privileged: bool,
     pub cgroup: &'a dyn Cgroup,
+    /// Where `cgroup` takes no process, that of init does.
+    pub beside_init: bool,
     pub identity: &'a Identity,
     /// As `Manner::preserved_fds`.
     pub preserved_fds: u32,
@@ -202,12 +204,29 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let child = if between { await_birth(&ours, &pidfd, options.notes)? } else { (pid, pidfd) };
-            let agent = Agent::of(filter.as_ref(), options.identity);
-            let agent = agent.map(|agent| Agent { pid: child.0, container: child.0, ..agent });
-            await_ready(ours, child, agent, options.notes, Some((options, &sources)))
+            let child = if between { await_birth(&ours, &pidfd, options.notes) } else { Ok((pid, pidfd)) };
+            child
+                .and_then(|child| {
+                    let agent = Agent::of(filter.as_ref(), options.identity);
+                    let agent = agent.map(|agent| Agent { pid: child.0, container: child.0, ..agent });
+                    await_ready(ours, child, agent, options.notes, Some((options, &sources)))
+                })
+                .map_err(|failure| told_with_oom(failure, options))
         }
     }
+}
+
+/// A limit under which not even init fits is the cause of whatever else went wrong.
+fn told_with_oom(failure: Failure, options: &CreateOptions) -> Failure {
+    if options.cgroup.oom_kills() == 0 {
+        return failure;
+    }
+    let limit = match options.spec.linux.resources.memory.limit {
+        Some(limit) => format!("the limit is {limit} bytes"),
+        None => "it has no limit of its own, a cgroup above has".to_owned(),
+    };
+    let message = format!("container init was OOM-killed (memory limit too low?): {limit}");
+    Failure { message, ..failure }
 }
 
 /// Clones a process into a running container and waits until it is parked before its program.
@@ -225,7 +244,14 @@ pub fn join(options: &ExecOptions) -> Result<Joining> {
     let (joins, birthplace) = membership(options.cgroup)?;
     let (ours, theirs) = Control::pair()?;
     let container = pid_of(options.pidfd);
-    match clone3(0, birthplace.as_ref().map(AsFd::as_fd)).context("clone3", "exec")? {
+    let cloned = match clone3(0, birthplace.as_ref().map(AsFd::as_fd)) {
+        // the container has handed its controllers to groups below: on v2 no process may be beside them
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) && options.beside_init => {
+            clone3(0, Some(cgroup::birthplace_of(container)?.as_fd()))
+        }
+        cloned => cloned,
+    };
+    match cloned.context("clone3", "exec")? {
         Cloned::Child => {
             drop(ours);
             let plan = JoinPlan {

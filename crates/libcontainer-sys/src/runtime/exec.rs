@@ -70,6 +70,7 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
         },
         privileged: false,
         cgroup: group.as_ref(),
+        beside_init: args.value("cgroup").is_none(),
         identity: &state.identity(),
         preserved_fds: create::preserved_fds(&args)?,
         notes: log::notes(),

@@ -159,6 +159,7 @@ impl Container {
             stdio: Pipes::stdio(pipes.as_ref()),
             privileged: config.privileged,
             cgroup: self.cgroup.as_ref(),
+            beside_init: true,
             identity: &self.identity,
             preserved_fds: 0,
             notes: Notes::UNHEARD,

@@ -54,6 +54,7 @@ fn a_field_that_makes_no_sense_is_named() {
         ("/linux/namespaces/1/path", json!("/no/such/ns"), "/no/such/ns: no such file"),
         ("/linux/resources/memory", json!({"limit": "much"}), "/linux/resources/memory/limit"),
         ("/linux/resources/memory", json!({"limit": -5}), memory_limit),
+        ("/linux/resources/memory", json!({"limit": 1}), "(memory limit too low?): the limit is 1 bytes"),
         ("/linux/resources/cpu", json!({"shares": -1}), "/linux/resources/cpu/shares"),
         ("/linux/resources/cpu", json!({"quota": 1, "period": 1}), cpu_quota),
         ("/linux/resources/cpu", json!({"cpus": "4000"}), "cpuset.cpus"),

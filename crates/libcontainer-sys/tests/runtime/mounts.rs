@@ -144,3 +144,34 @@ fn without_a_mount_namespace_of_its_own_a_container_is_in_its_root_all_the_same(
     assert!(bundle.call(&["delete", "--force", &bundle.id]).status.success());
     bundle.assert_nothing_left();
 }
+
+/// As runc has it: the list is carried out in its order, and what comes later covers what came before.
+#[test]
+fn of_two_mounts_at_one_place_the_later_is_seen() {
+    if !able() {
+        return;
+    }
+    let bind = |source: &str| json!({"destination": "/m", "type": "bind", "source": source, "options": ["bind"]});
+    let tmpfs = |place: &str| json!({"destination": place, "type": "tmpfs", "source": "tmpfs"});
+    let mut bundle = Bundle::new("twice");
+    let sources = ["one", "two"].map(|name| bundle.dir.join(name));
+    for source in &sources {
+        fs::create_dir_all(source).unwrap();
+        fs::write(source.join(source.file_name().unwrap()), "").unwrap();
+    }
+    let [one, two] = sources.each_ref().map(|source| source.to_str().unwrap());
+    let mounts = bundle.config["mounts"].clone();
+    for (first, second, seen) in [
+        (bind(one), bind(two), "two\n"),
+        (bind(one), tmpfs("/m"), ""),
+        (tmpfs("/m/"), bind(two), "two\n"),
+        (tmpfs("/m"), tmpfs("/m"), ""),
+        (bind(one), bind(one), "one\n"),
+    ] {
+        bundle.config["process"]["args"] = json!(["sh", "-c", "ls /m; grep -c ' /m ' /proc/self/mountinfo"]);
+        bundle.config["mounts"] = mounts.clone();
+        bundle.add_mount(first);
+        bundle.add_mount(second);
+        assert_eq!(bundle.output(), format!("{seen}2\n"));
+    }
+}
