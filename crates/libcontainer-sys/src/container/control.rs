@@ -4,6 +4,7 @@ use super::notes::Level;
 use crate::failure::{Context, Failure, Fix, Kind, Result};
 use crate::sys::clone::{Cloned, clone3_sibling, exit_now};
 use crate::sys::exec::place_fd;
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, accept_with, connect, recvmsg, sendmsg, socket_with, socketpair,
@@ -76,16 +77,30 @@ impl Control {
         if let (true, Message::Failed(failure)) = (bytes.len() > MAX_BYTES, message) {
             bytes = serde_json::to_vec(&Message::Failed(shortened(failure))).unwrap_or_default();
         }
-        let fds: &[BorrowedFd] = match &fd {
-            Some(fd) => std::slice::from_ref(fd),
-            None => &[],
-        };
+        match self.send_bytes(&bytes, fd) {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+            // whoever waits for it would wait for ever
+            Err(error) => {
+                let failure = Failure::io("send a message to", "the creator", error);
+                let _ = self.send_bytes(&serde_json::to_vec(&Message::Failed(failure)).unwrap_or_default(), None);
+                exit_now(125)
+            }
+        }
+    }
+
+    fn send_bytes(&self, bytes: &[u8], fd: Option<BorrowedFd>) -> rustix::io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        if let Some(fd) = &fd {
+            ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
         }
-        let _ = sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL);
+        match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
+            // the container's seccomp filter may stand already and forbid the call
+            Err(error) if fd.is_none() && !matches!(error, Errno::PIPE | Errno::CONNRESET) => {
+                rustix::io::write(&self.0, bytes).map(drop)
+            }
+            sent => sent.map(drop),
+        }
     }
 
     pub(crate) fn warn(&self, text: &str) {
@@ -114,8 +129,8 @@ impl Control {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(None),
                 result => break result.context("receive from", "init")?,
             }
         };
@@ -178,7 +193,7 @@ impl Control {
         let mut byte = [0];
         loop {
             match rustix::io::read(&self.0, &mut byte) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 result => return matches!(result, Ok(1)),
             }
         }

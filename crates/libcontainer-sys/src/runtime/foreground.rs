@@ -29,19 +29,12 @@ pub fn start_and_wait(
     let started = match pending.start() {
         Ok(started) => started,
         Err(failure) => {
-            let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                rustix::process::WaitIdOptions::EXITED,
-            );
+            end(&pidfd);
             return Err(failure);
         }
     };
     if let Err(failure) = after_start() {
-        let _ = rustix::process::pidfd_send_signal(&started.pidfd, rustix::process::Signal::KILL);
-        let _ = rustix::process::waitid(
-            rustix::process::WaitId::PidFd(started.pidfd.as_fd()),
-            rustix::process::WaitIdOptions::EXITED,
-        );
+        end(&pidfd);
         return Err(failure);
     }
     if detach {
@@ -56,6 +49,13 @@ pub fn start_and_wait(
         }
         _ => Ok(wait(&started, None)),
     }
+}
+
+/// Also one whose program runs although we could not hear of it.
+fn end(pidfd: &OwnedFd) {
+    let _ = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+    let _ =
+        rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
 }
 
 fn wait(started: &Started, master: Option<&OwnedFd>) -> i32 {

@@ -66,9 +66,14 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
 /// Reaps one child: its pid and wait status, or None when none has ended.
 pub fn reap_any() -> Option<(i32, i32)> {
     let mut status = 0;
-    // SAFETY: status is a valid place.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-    (pid > 0).then_some((pid, status))
+    loop {
+        // SAFETY: status is a valid place.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        // the signal that told of the child has been taken: nobody would ask again
+        if pid >= 0 || io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD) {
+            return (pid > 0).then_some((pid, status));
+        }
+    }
 }
 
 /// The exit code that a shell would show for a wait status: 128 + n for a signal.

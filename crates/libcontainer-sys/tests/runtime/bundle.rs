@@ -149,16 +149,21 @@ impl Bundle {
         state["status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// No state, no cgroup in any hierarchy, no mount on the host.
     pub fn assert_nothing_left(&self) {
-        assert!(!self.state_root().join(&self.id).exists(), "state of {}", self.id);
+        assert_eq!(self.what_is_left(), None);
+    }
+
+    /// State, a cgroup in any hierarchy, a mount on the host.
+    pub fn what_is_left(&self) -> Option<String> {
+        let state = self.state_root().join(&self.id);
         let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
-        for hierarchy in hierarchies.chain(["/sys/fs/cgroup".into()]) {
-            let group = hierarchy.join(CGROUP_PARENT).join(&self.id);
-            assert!(!group.exists(), "{} is left", group.display());
-        }
+        let groups = hierarchies.chain(["/sys/fs/cgroup".into()]);
+        let places = groups.map(|hierarchy| hierarchy.join(CGROUP_PARENT).join(&self.id)).chain([state]);
+        let left: Vec<_> = places.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(&self.id), "{mounts}");
+        let mounts = mounts.lines().filter(|line| line.contains(&self.id)).map(str::to_owned);
+        let left: Vec<String> = left.into_iter().chain(mounts).collect();
+        (!left.is_empty()).then(|| format!("left: {}", left.join(", ")))
     }
 }
 

@@ -5,10 +5,14 @@ mod bad_config;
 mod bundle;
 #[path = "../config/mod.rs"]
 mod config;
+#[cfg(target_arch = "x86_64")]
+mod faults;
 mod hooks;
 mod joiner;
 mod lifecycle;
 mod mounts;
 mod process;
 mod seccomp;
+#[cfg(target_arch = "x86_64")]
+mod tracer;
 mod user_namespace;

@@ -21,17 +21,22 @@ fn flags_are_taken_and_unknown_ones_refused() {
     assert!(message.contains("/linux/seccomp/flags/0"), "{message}");
 }
 
-/// A profile from before Linux 5.8 has no faccessat2.
+/// A profile from before Linux 5.8 has no faccessat2, and a program may do without sockets.
 #[test]
-fn a_program_is_found_under_a_filter_that_does_not_know_faccessat2() {
+fn a_program_starts_under_a_filter_that_forbids_what_its_start_would_use() {
     if !able() {
         return;
     }
     let mut bundle = Bundle::new("seccomp-old");
     bundle.config["process"]["args"] = json!(["echo", "found"]);
-    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["faccessat2"], "action": "SCMP_ACT_ERRNO"}]});
-    assert_eq!(bundle.output(), "found\n");
+    for no_new_privileges in [false, true] {
+        bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        for call in ["faccessat2", "sendmsg", "recvmsg"] {
+            bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": [call], "action": "SCMP_ACT_ERRNO"}]});
+            assert_eq!(bundle.output(), "found\n", "{call}");
+        }
+    }
 }
 
 /// The agent gets a descriptor and is told of which container it is. (That a call waits for its answer is the kernel's.)
