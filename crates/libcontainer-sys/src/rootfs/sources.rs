@@ -141,16 +141,20 @@ fn source_of_another(process: i32, path: &str, recursive: bool) -> Result<OwnedF
     tree
 }
 
-/// With the mount's own maps, or the container's.
+/// With the mount's own maps, or the container's, who may have joined the namespace of others.
 fn id_namespace(spec: &Spec, at: usize, mount: &Mount) -> Result<OwnedFd> {
-    let own = !mount.uid_mappings.is_empty();
-    if !own && !spec.has_new(NamespaceKind::User) {
-        let message = format!("/mounts/{at}/options: idmap needs uidMappings, here or in a user namespace");
-        return Err(Failure::invalid("mount", message));
+    if !mount.uid_mappings.is_empty() {
+        return user_namespace::holding(&mount.uid_mappings, &mount.gid_mappings);
     }
-    let (uids, gids) = match own {
-        true => (&mount.uid_mappings, &mount.gid_mappings),
-        false => (&spec.linux.uid_mappings, &spec.linux.gid_mappings),
-    };
-    user_namespace::holding(uids, gids)
+    match spec.namespace(NamespaceKind::User) {
+        Some(namespace) if namespace.path.is_empty() => {
+            user_namespace::holding(&spec.linux.uid_mappings, &spec.linux.gid_mappings)
+        }
+        Some(joined) => openat(CWD, joined.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context("open namespace", &joined.path),
+        None => {
+            let message = format!("/mounts/{at}/options: idmap needs uidMappings, here or in a user namespace");
+            Err(Failure::invalid("mount", message))
+        }
+    }
 }

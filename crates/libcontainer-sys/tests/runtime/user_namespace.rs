@@ -61,14 +61,17 @@ fn an_exec_joins_it_and_a_second_container_too() {
     let link = fs::read_link(path("user")).unwrap();
     assert!(text(&exec.stdout).contains(link.to_str().unwrap()), "{}{}", text(&exec.stdout), text(&exec.stderr));
 
-    let mut second =
-        Bundle::shell("userns-second", "stat -c %N /proc/self/ns/user; stat -c %N /proc/self/ns/pid; id -u; echo $$");
+    let script =
+        "stat -c 'mapped %u' /mapped; stat -c %N /proc/self/ns/user; stat -c %N /proc/self/ns/pid; id -u; echo $$";
+    let mut second = Bundle::shell("userns-second", script);
     for file in super::bundle::tree_paths(&second.rootfs("")) {
         chown(&file, Some(FIRST), Some(FIRST)).unwrap();
     }
     second.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"},
         {"type": "user", "path": path("user")}, {"type": "pid", "path": path("pid")}]);
+    second.add_mount(json!({"destination": "/mapped", "type": "bind", "source": "/etc", "options": ["bind", "idmap"]}));
     let output = second.output();
+    assert!(output.starts_with("mapped 0\n"), "the map of the namespace that was joined: {output}");
     assert!(output.contains(link.to_str().unwrap()), "{output}");
     assert!(output.contains(fs::read_link(path("pid")).unwrap().to_str().unwrap()), "{output}");
     assert!(!output.ends_with("\n1\n"), "a process among others: {output}");
