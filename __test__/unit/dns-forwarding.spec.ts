@@ -58,6 +58,27 @@ describe.skipIf(process.getuid?.() !== 0)('asking', () => {
     expect(only && decode(only)).toMatchObject({ id: 7, rcode: 'SERVFAIL' });
   });
 
+  test('many questions share a few ports, each with its own answer, and a question has ports to hide among', async () => {
+    const ports = new Set<number>();
+    const socket = createSocket('udp4', (asked, from) => {
+      ports.add(from.port);
+      const name = decode(asked).questions?.[0]?.name ?? '';
+      const records: Answer[] = [
+        { type: 'A', name, ttl: 60, data: `198.18.${name.replace(/\..*/, '').replace('-', '.')}` },
+      ];
+      socket.send(response(asked, records), from.port, from.address);
+    });
+    open.push(socket);
+    socket.bind(PORT, '127.88.54.5');
+    await once(socket, 'listening');
+    const names = Array.from({ length: 500 }, (_, at) => `${at >> 8}-${at & 255}`);
+    // the same id for all: it is another one that goes out
+    const heard = await Promise.all(names.map((name) => askUpstream(query(`${name}.example`), ['127.88.54.5'])));
+    expect(heard.map(answers)).toEqual(names.map((name) => [`198.18.${name.replace('-', '.')}`]));
+    expect(ports.size).toBeGreaterThanOrEqual(16);
+    expect(ports.size).toBeLessThan(32);
+  });
+
   test('what does not fit into a datagram is had over TCP, and so is what datagrams do not reach', async () => {
     const many = Array.from({ length: 100 }, (_, at) => record(`192.0.2.${at}`));
     const address = await udp('127.88.54.4', (asked) => response(asked, [], TRUNCATED));

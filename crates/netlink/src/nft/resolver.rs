@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use super::abi::*;
 use super::batch::{Hook, Table};
@@ -18,6 +19,9 @@ const PORT: u16 = 53;
 const TABLE: &str = "caisson_dns";
 const CHAIN: &str = "output";
 const ROOM: usize = 64 * 1024;
+/// Questions wait here while the daemon is busy or gone: the usual room is full after some 250 of them. Only what waits takes
+/// memory.
+const WAITING: usize = 4 * 1024 * 1024;
 
 pub struct ResolverSockets {
     pub udp: OwnedFd,
@@ -31,6 +35,8 @@ pub fn create_resolver_sockets(netns: BorrowedFd<'_>) -> Result<ResolverSockets>
         |error: std::io::Error| system("bind", "127.0.0.11")(Errno::from_io_error(&error).unwrap_or(Errno::IO));
     in_netns(netns, || {
         let udp = UdpSocket::bind((SERVER, 0)).map_err(failed)?;
+        // More than the host's limit; what may not have it keeps the usual.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&udp, WAITING);
         let tcp = TcpListener::bind((SERVER, 0)).map_err(failed)?;
         let ports = (udp.local_addr().map_err(failed)?.port(), tcp.local_addr().map_err(failed)?.port());
         redirect(ports.0, ports.1)?;

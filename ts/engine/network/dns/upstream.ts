@@ -1,7 +1,7 @@
 /** Questions passed on: to all servers at once, so that one that is dead costs nobody a timeout. */
 import { randomInt } from 'node:crypto';
-import { createSocket } from 'node:dgram';
-import { connect, isIPv6 } from 'node:net';
+import { connect } from 'node:net';
+import { askByDatagram } from './datagrams.ts';
 
 const PORT = 53;
 const TIMEOUT_MS = 5000;
@@ -72,15 +72,11 @@ function withId(answer: Buffer, query: Buffer): Buffer {
   return own;
 }
 
-/**
- * A socket for each question, on a port that nobody can guess; connected, so that a refusal is heard at once. What gets no
- * answer is asked once more, over TCP as well: datagrams may be lost, or not be let through at all.
- */
+/** What gets no answer is asked once more, over TCP as well: datagrams may be lost, or not be let through at all. */
 function askUdp(query: Buffer, server: string, over: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const socket = createSocket(isIPv6(server) ? 'udp6' : 'udp4');
     const again = (): void => {
-      if (isConnected) socket.send(query);
+      asked.again();
       askTcp(query, server, over).then((answer) => end(() => resolve(answer)), ignore);
     };
     const timers = [
@@ -88,26 +84,20 @@ function askUdp(query: Buffer, server: string, over: AbortSignal): Promise<Buffe
       setTimeout(() => end(() => reject(new Error(`${server} does not answer`))), TIMEOUT_MS),
     ];
     let ended = false;
-    let isConnected = false;
     const end = (settle: () => void): void => {
       if (ended) return;
       ended = true;
       for (const timer of timers) clearTimeout(timer);
-      socket.close();
+      asked.end();
       settle();
     };
+    const asked = askByDatagram(query, server, {
+      heard: (answer) => {
+        if (answers(answer, query)) end(() => resolve(answer));
+      },
+      failed: (error) => end(() => reject(error)),
+    });
     over.addEventListener('abort', () => end(() => reject(new Error('answered by another'))), { once: true });
-    socket.on('error', (error) => end(() => reject(error)));
-    socket.on('message', (answer) => {
-      if (answers(answer, query)) end(() => resolve(answer));
-    });
-    socket.connect(PORT, server, (error?: Error) => {
-      if (ended) return;
-      // no route to it: said here, and not by the event
-      if (error) return end(() => reject(error));
-      isConnected = true;
-      socket.send(query);
-    });
   });
 }
 
