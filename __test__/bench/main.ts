@@ -27,6 +27,7 @@ import { removalRows } from './rows/removal.ts';
 import { requestRows } from './rows/requests.ts';
 import { runtimeRows } from './rows/runtime.ts';
 import { streamRows } from './rows/streams.ts';
+import { trafficRows } from './rows/traffic.ts';
 import { table } from './table.ts';
 
 const { values: options } = parseArgs({
@@ -66,6 +67,7 @@ async function daemonRows(): Promise<void> {
     await removalRows(bench, subjects);
     await requestRows(bench, subjects);
     await networkRows(bench, subjects);
+    await trafficRows(bench, subjects, compiled('traffic'));
     await composeRow(bench, subjects);
     await healthRow(bench, subjects);
     await streamRows(bench, subjects);
