@@ -105,6 +105,7 @@ describe('timestamps', () => {
   it.each<[string, bigint | undefined]>([
     ['', undefined],
     ['7', 7_000_000_000n],
+    ['-1', -1_000_000_000n],
     ['7.5', 7_500_000_000n],
     ['1795540885.662514379', 1795540885662514379n],
     ['1970-01-01T00:00:01Z', 1_000_000_000n],
@@ -113,7 +114,7 @@ describe('timestamps', () => {
     expect(parseTimestamp('since', text)).toBe(expected);
   });
 
-  it.each(['x', '10m', '-1', '1970', '1.2.3'])('refuses %s or takes it for seconds', (text) => {
+  it.each(['x', '10m', '1970', '1.2.3'])('refuses %s or takes it for seconds', (text) => {
     if (text === '1970') expect(parseTimestamp('since', text)).toBe(1970_000_000_000n);
     else expect(() => parseTimestamp('since', text)).toThrow('not a timestamp');
   });

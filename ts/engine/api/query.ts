@@ -45,7 +45,7 @@ export class Query {
    * `filters={"label":{"a=b":true}}`, or the older `{"label":["a=b"]}`. A key that `accepted` does not name is refused:
    * a filter that is ignored would make `prune` remove more than was asked for.
    */
-  filters(accepted: readonly string[]): Filters {
+  filters(accepted: readonly string[], unknown: 'refused' | 'ignored' = 'refused'): Filters {
     const text = this.string('filters');
     const found = new Map<string, string[]>();
     if (text === '') return found;
@@ -56,9 +56,10 @@ export class Query {
     } catch {
       throw bad();
     }
-    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw bad();
-    for (const [key, values] of Object.entries(parsed)) {
-      if (!accepted.includes(key)) throw new CaissonError('InvalidParameter', `invalid filter '${key}'`);
+    if (typeof parsed !== 'object' || Array.isArray(parsed)) throw bad();
+    for (const [key, values] of Object.entries(parsed ?? {})) {
+      if (!accepted.includes(key) && unknown === 'refused')
+        throw new CaissonError('InvalidParameter', `invalid filter '${key}'`);
       if (typeof values !== 'object' || values === null) throw bad();
       const list = Array.isArray(values) ? values : Object.keys(values).filter((value) => Reflect.get(values, value));
       if (!list.every((value) => typeof value === 'string')) throw bad();

@@ -139,5 +139,6 @@ async function jsonBody(request: FastifyRequest, optional: boolean): Promise<unk
     );
   const bytes = await readBody(bodyOf(request));
   if (optional && bytes.length === 0) return {};
-  return parseJson(bytes);
+  // Go reads null as an object without fields
+  return parseJson(bytes) ?? {};
 }

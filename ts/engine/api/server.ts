@@ -193,7 +193,7 @@ function createApp(log: Logger): FastifyInstance {
     // Never listens: the front calls app.routing.
     serverFactory: () => createServer(),
     logger: false,
-    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
+    routerOptions: { maxParamLength: 1024 },
     exposeHeadRoutes: false,
   });
   // Bodies are read by the router, which knows what each route takes.

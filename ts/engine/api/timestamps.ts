@@ -4,7 +4,7 @@ import { CaissonError } from '../../errdefs.ts';
 /** Nanoseconds since the epoch; undefined for an absent value. */
 export function parseTimestamp(name: string, value: string): bigint | undefined {
   if (value === '') return undefined;
-  const unix = /^(\d{1,12})(?:\.(\d{1,9})\d*)?$/.exec(value);
+  const unix = /^(-?\d{1,12})(?:\.(\d{1,9})\d*)?$/.exec(value);
   if (unix) return BigInt(unix[1] as string) * 1_000_000_000n + BigInt((unix[2] ?? '').padEnd(9, '0'));
   const date = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/.exec(value);
   const ms = date ? Date.parse(`${date[1]}${date[3]}`) : Number.NaN;

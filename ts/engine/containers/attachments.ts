@@ -121,7 +121,7 @@ export class Attachments {
     await runner.run(this.kinds[0], { containerId: record.row.id, row });
   }
 
-  /** `force`: also when the container has gone. */
+  /** `force`: for Docker, what a container that has gone left as well; here there is no such thing. */
   async disconnect(network: string, container: string, force: boolean): Promise<void> {
     const { graph, runner } = this.#ctx;
     const found = graph.networks.resolve(network);
@@ -129,8 +129,8 @@ export class Attachments {
     try {
       record = readRecord(graph.containers.resolve(container));
     } catch (error) {
-      if (force && isKind(error, 'NotFound')) return;
-      throw error;
+      if (!force || !isKind(error, 'NotFound')) throw error;
+      throw new CaissonError('NotFound', `endpoint ${container} not found`, { cause: error });
     }
     if (found.name === 'host') {
       throw new CaissonError(

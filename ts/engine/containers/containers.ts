@@ -301,7 +301,8 @@ export class Containers {
   async resize(idOrName: string, width: number, height: number): Promise<void> {
     const row = this.find(idOrName);
     if (!isRunning(row)) throw new CaissonError('Conflict', `container ${row.id} is not running`);
-    await this.#ctx.native.resize(row.id, { width, height });
+    // as Docker: without a terminal nothing happens
+    if (readRecord(row).config.Tty) await this.#ctx.native.resize(row.id, { width, height });
   }
 
   /** Serves the log on a connection taken from a client; ends with the container when it follows. */

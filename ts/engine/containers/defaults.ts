@@ -3,7 +3,7 @@ import { normalize } from 'node:path/posix';
 import type { ImageRunConfig } from '../../oci.ts';
 import type { CreateBody, HostConfigBody, MountBody } from '../api/schemas/containers.ts';
 import { normalizeCapability } from '../runtime/capabilities.ts';
-import { DEFAULT_MASKED_PATHS, DEFAULT_PATH, DEFAULT_READONLY_PATHS } from '../runtime/spec.ts';
+import { DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS } from '../runtime/spec.ts';
 import type { ContainerConfig, HostConfig, MountRequest, RestartPolicy } from './config.ts';
 import { mergeHealthcheck } from './healthcheck.ts';
 
@@ -23,8 +23,7 @@ const given = <T extends object>(value: T): T =>
 /** The image's variables, then the user's over them; a bare name of the user removes one. */
 function mergeEnv(image: string[], user: string[]): string[] {
   const names = new Set(user.map((entry) => entry.split('=', 1)[0]));
-  const own = image.some((entry) => entry.startsWith('PATH=')) ? image : [DEFAULT_PATH, ...image];
-  return [...user, ...own.filter((entry) => !names.has(entry.split('=', 1)[0]))];
+  return [...user, ...image.filter((entry) => !names.has(entry.split('=', 1)[0]))];
 }
 
 export function fillConfig(body: CreateBody, image: ImageRunConfig, id: string, imageName: string): ContainerConfig {
@@ -60,7 +59,7 @@ export function fillConfig(body: CreateBody, image: ImageRunConfig, id: string, 
     ...given({
       StopSignal: body.StopSignal || image.StopSignal || undefined,
       StopTimeout: body.StopTimeout ?? undefined,
-      Shell: body.Shell ?? image.Shell ?? undefined,
+      Shell: asList(body.Shell) ?? image.Shell ?? undefined,
       Healthcheck: mergeHealthcheck(body.Healthcheck, image.Healthcheck),
     } as Pick<ContainerConfig, 'StopSignal' | 'StopTimeout' | 'Shell' | 'Healthcheck'>),
   };

@@ -127,8 +127,8 @@ export class Execs {
   create(idOrName: string, body: ExecBody): string {
     const { graph, events } = this.#ctx;
     const record = readRecord(graph.containers.resolve(idOrName));
-    requireRunning(record, idOrName);
     const config = readConfig(body);
+    requireRunning(record, idOrName);
     const id = randomBytes(32).toString('hex');
     const exec: ExecRow = {
       id,
@@ -332,8 +332,10 @@ export class Execs {
 
   async resize(execId: string, width: number, height: number): Promise<void> {
     const exec = this.#ctx.graph.execs.resolve(execId);
+    if (exec.status === 'exited') throw new CaissonError('NotFound', `exec ${execId} has ended`);
     if (exec.status !== 'running') throw new CaissonError('Conflict', `exec ${execId} is not running`);
-    await this.#ctx.native.resize(exec.containerId, { execId, width, height });
+    const { tty } = JSON.parse(exec.config) as ExecConfig;
+    if (tty) await this.#ctx.native.resize(exec.containerId, { execId, width, height });
   }
 
   inspect(execId: string): object {

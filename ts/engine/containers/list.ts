@@ -167,11 +167,17 @@ function checkFilters(filters: Filters): void {
 type Test = (entry: Entry) => boolean;
 
 /** A port filter: `80`, `80/udp`, `8000-8010/tcp`. */
-function portMatches(filter: string, port: number, proto: string): boolean {
+/** `port`, `from-to`, each with a protocol if it is not tcp. */
+function parsePorts(filter: string): { from: number; to: number; proto: string } {
   const match = /^(\d+)(?:-(\d+))?(?:\/(\w+))?$/.exec(filter);
   if (!match) throw new CaissonError('InvalidParameter', `invalid port specification: "${filter}"`);
   const from = Number(match[1]);
-  return proto === (match[3] ?? 'tcp') && port >= from && port <= Number(match[2] ?? from);
+  return { from, to: Number(match[2] ?? from), proto: match[3] ?? 'tcp' };
+}
+
+function portMatches(filter: string, port: number, proto: string): boolean {
+  const wanted = parsePorts(filter);
+  return proto === wanted.proto && port >= wanted.from && port <= wanted.to;
 }
 
 function nameMatches(name: string, filter: string): boolean {
@@ -219,6 +225,7 @@ function tests(ctx: ContainerContext, filters: Filters, names: NamesOf): Test[] 
     (values) => (r) =>
       r.mountPoints.some(({ name, destination }) => values.some((value) => value === name || value === destination)),
   );
+  for (const port of [...(filters.get('expose') ?? []), ...(filters.get('publish') ?? [])]) parsePorts(port);
   add(
     'expose',
     (values) => (r) =>
@@ -293,8 +300,11 @@ export class ContainerList {
     return Promise.all(found.map(async (entry) => ({ ...show(entry), ...(await this.#sizes(entry.row.id)) })));
   }
 
+  /** As Docker: a list has no sizes of 0. */
   async #sizes(id: string): Promise<object> {
     const row = this.#ctx.graph.containers.get(id);
-    return row ? sizes(this.#ctx, readRecord(row)) : {};
+    if (!row) return {};
+    const { SizeRw, SizeRootFs } = await sizes(this.#ctx, readRecord(row));
+    return { ...(SizeRw > 0 ? { SizeRw } : {}), ...(SizeRootFs > 0 ? { SizeRootFs } : {}) };
   }
 }

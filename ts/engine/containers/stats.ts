@@ -136,7 +136,7 @@ export class StatsReader {
       cpu_stats: sample.cpu,
       precpu_stats: before.cpu,
       memory_stats: memoryStats(stats, host.totalMemoryBytes),
-      ...(networks ? { networks } : {}),
+      ...(networks && Object.keys(networks).length > 0 ? { networks } : {}),
     };
   }
 

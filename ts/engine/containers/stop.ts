@@ -78,6 +78,7 @@ export class Stopper {
 
   async #stop(idOrName: string, options: StopOptions, restart: boolean): Promise<void> {
     const { row, config, hostConfig } = readRecord(this.#ctx.graph.containers.resolve(idOrName));
+    if (row.status !== 'restarting' && !isRunning(row)) throw notRunning(row.id);
     const signal = parseSignal(options.signal || config.StopSignal || String(SIGTERM));
     const timeoutS = options.timeoutS ?? config.StopTimeout ?? DEFAULT_TIMEOUT_S;
     if (row.status === 'restarting') {
@@ -100,7 +101,7 @@ export class Stopper {
   #begin(plan: StopPlan): StopPlan {
     const { graph } = this.#ctx;
     const row = graph.containers.resolve(plan.id);
-    if (!isRunning(row)) throw new CaissonError('NotModified', `container ${row.id} is not running`);
+    if (!isRunning(row)) throw notRunning(row.id);
     graph.containers.updateState(row.id, { manuallyStopped: true });
     return { ...plan, pid: row.pid, startTime: row.pidStart };
   }
@@ -150,6 +151,8 @@ export class Stopper {
     }
   }
 }
+
+const notRunning = (id: string): CaissonError => new CaissonError('NotModified', `container ${id} is not running`);
 
 /** It ended by itself before the signal came, or did not run at all. */
 function ignoreEnded(error: unknown): void {

@@ -79,10 +79,10 @@ export class Updater {
     const { graph, runner, host, specHost } = this.#ctx;
     const record = readRecord(graph.containers.resolve(idOrName));
     const changes = readChanges(body);
-    checkConflicts(record, changes);
     const next = { ...record.hostConfig, ...changes };
     const warnings = checkResources(onlyChanged(next, changes), { ...host, ...specHost });
     checkRestartPolicy(next);
+    checkConflicts(record, changes);
     const ports = { add: portBindings(body.PublishAdd), remove: portBindings(body.PublishRemove) };
     const plan = { id: record.row.id, cgroup: '', changes, after: {}, before: {}, ports };
     const publishes = [ports.add, ports.remove].some((bindings) => Object.keys(bindings).length > 0);
@@ -237,10 +237,10 @@ const conflict = (id: string, why: string): CaissonError =>
 function checkConflicts({ row, hostConfig: now }: ContainerRecord, changes: Partial<HostConfig>): void {
   const { NanoCpus: nano, CpuPeriod: period, CpuQuota: quota, Memory: memory, MemorySwap: swap } = changes;
   const clashes: [boolean, string][] = [
-    [Boolean(nano && now.CpuPeriod > 0), 'Nano CPUs cannot be updated as CPU Period has already been set'],
-    [Boolean(nano && now.CpuQuota > 0), 'Nano CPUs cannot be updated as CPU Quota has already been set'],
-    [Boolean(period && now.NanoCpus > 0), 'CPU Period cannot be updated as NanoCPUs has already been set'],
-    [Boolean(quota && now.NanoCpus > 0), 'CPU Quota cannot be updated as NanoCPUs has already been set'],
+    [Number(nano) > 0 && now.CpuPeriod > 0, 'Nano CPUs cannot be updated as CPU Period has already been set'],
+    [Number(nano) > 0 && now.CpuQuota > 0, 'Nano CPUs cannot be updated as CPU Quota has already been set'],
+    [Number(period) > 0 && now.NanoCpus > 0, 'CPU Period cannot be updated as NanoCPUs has already been set'],
+    [Number(quota) > 0 && now.NanoCpus > 0, 'CPU Quota cannot be updated as NanoCPUs has already been set'],
   ];
   for (const [hit, text] of clashes) if (hit) throw conflict(row.id, `Conflicting options: ${text}`);
   if (memory && !swap && now.MemorySwap !== -1 && memory > now.MemorySwap) {

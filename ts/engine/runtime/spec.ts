@@ -12,7 +12,7 @@ import { buildMounts, type ContainerFiles } from './mounts.ts';
 import { type ResourceHost, toResources } from './resources.ts';
 import type { SecurityOptions } from './security.ts';
 
-export const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export const DEFAULT_MASKED_PATHS = [
   '/proc/asound',

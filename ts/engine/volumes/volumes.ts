@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { VolumeRow } from '../../graph/volumes.ts';
+import { NOT_A_SWARM_MANAGER } from '../api/messages.ts';
 import { labelsAllow } from '../api/pruneFilters.ts';
 import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
 import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/volumes.ts';
@@ -199,8 +200,7 @@ function checkRequest(name: string, request: VolumeCreateRequest): void {
       'NotFound',
       `create ${name}: error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`,
     );
-  if (request.ClusterVolumeSpec != null)
-    throw new CaissonError('NotImplemented', `create ${name}: cluster volumes are not supported by caisson`);
+  if (request.ClusterVolumeSpec != null) throw new CaissonError('Unavailable', NOT_A_SWARM_MANAGER);
   checkVolumeOptions(name, request.DriverOpts ?? {});
 }
 

@@ -77,6 +77,9 @@ export function containerRoutes(router: Router, containers: Containers): void {
 async function containerStats(containers: Containers, call: Call): Promise<object | undefined> {
   const { id } = containers.find(call.param('id'));
   const reader = containers.stats();
+  if (call.query.bool('stream', true) && call.query.bool('one-shot')) {
+    throw new CaissonError('InvalidParameter', 'cannot have stream=true and one-shot=true');
+  }
   if (!call.query.bool('stream', true)) {
     return call.query.bool('one-shot') ? reader.read(id) : reader.readTwice(id, call.signal);
   }
@@ -124,6 +127,13 @@ function lifecycleRoutes(router: Router, containers: Containers): void {
 }
 
 async function startContainer(containers: Containers, id: string, call: Call): Promise<void> {
+  const { 'content-length': length, 'transfer-encoding': encoding } = call.request.headers;
+  // clients before 1.24 sent a HostConfig; `null` or an empty object is none
+  if (Number(length ?? 0) > 7 || encoding !== undefined) {
+    const message =
+      'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24';
+    throw new CaissonError('InvalidParameter', message);
+  }
   if (call.query.string('checkpoint')) throw notImplemented('start --checkpoint', 'restoring a checkpoint');
   await containers.start(id);
 }

@@ -41,6 +41,16 @@ export function imageRoutes(router: Router, images: Images): void {
     handle: (call) => {
       const { name, operation } = split(call);
       if (operation === 'json' || operation === 'history') {
+        if (
+          call.query.bool('manifests') &&
+          call.query.string('platform') !== '' &&
+          operation === 'json' &&
+          call.atLeast('1.48')
+        )
+          throw new CaissonError(
+            'InvalidParameter',
+            'conflicting options: manifests and platform options cannot both be set',
+          );
         requirePlatforms(call, 'platform', images, name);
         return operation === 'json' ? images.inspect(name) : images.history(name);
       }

@@ -1,4 +1,5 @@
 /** `/networks` */
+import { CaissonError } from '../../../errdefs.ts';
 import type { Containers } from '../../containers/containers.ts';
 import { NETWORK_FILTERS } from '../../network/describe.ts';
 import type { Networks } from '../../network/networks.ts';
@@ -6,11 +7,10 @@ import type { Router } from '../router.ts';
 import { connectBody, disconnectBody, networkCreateBody } from '../schemas/networks.ts';
 
 export function networkRoutes(router: Router, networks: Networks, containers: Containers): void {
-  router.plain({
-    method: 'GET',
-    path: '/networks',
-    handle: ({ query }) => networks.list(query.filters(NETWORK_FILTERS)),
-  });
+  // the only path of the API that may end with a slash
+  for (const path of ['/networks', '/networks/']) {
+    router.plain({ method: 'GET', path, handle: ({ query }) => networks.list(query.filters(NETWORK_FILTERS)) });
+  }
   router.json({
     method: 'POST',
     path: '/networks/create',
@@ -30,7 +30,14 @@ export function networkRoutes(router: Router, networks: Networks, containers: Co
       return { NetworksDeleted: removed.length > 0 ? removed : null };
     },
   });
-  router.plain({ method: 'GET', path: '/networks/:id', handle: (call) => networks.inspect(call.param('id')) });
+  router.plain({
+    method: 'GET',
+    path: '/networks/:id',
+    handle: (call) => {
+      checkBoolean('verbose', call.query.string('verbose'));
+      return networks.inspect(call.param('id'));
+    },
+  });
   router.plain({ method: 'DELETE', path: '/networks/:id', handle: (call) => networks.remove(call.param('id')) });
   router.json({
     method: 'POST',
@@ -50,4 +57,10 @@ export function networkRoutes(router: Router, networks: Networks, containers: Co
       call.status(200);
     },
   });
+}
+
+/** One of the few that Docker reads as strictly as Go does. */
+function checkBoolean(name: string, value: string): void {
+  if (/^(1|t|T|TRUE|true|True|0|f|F|FALSE|false|False)?$/.test(value)) return;
+  throw new CaissonError('InvalidParameter', `invalid value for ${name}: ${value}: not a boolean`);
 }

@@ -1,4 +1,5 @@
 /** Version, info, events. `/_ping` is answered by the front (server.ts). */
+import { CaissonError } from '../../../errdefs.ts';
 import type { Engine } from '../../engine.ts';
 import { diskUsage } from '../../system/diskUsage.ts';
 import { EVENT_FILTERS, eventLine, followEvents } from '../../system/eventStream.ts';
@@ -13,7 +14,8 @@ export function systemRoutes(router: Router, engine: Engine): void {
   router.plain({
     method: 'GET',
     path: '/system/df',
-    handle: ({ query }) => diskUsage(engine, query.all('type')),
+    // clients before 1.42 ask for all
+    handle: (call) => diskUsage(engine, call.atLeast('1.42') ? call.query.all('type') : []),
   });
   router.plain({ method: 'POST', path: '/system/check', handle: (call) => check(call, engine) });
   router.plain({ method: 'GET', path: '/events', handle: (call) => events(call, engine) });
@@ -40,11 +42,17 @@ const infoOf = (call: Call<undefined>, engine: Engine): object => ({
 });
 
 async function events(call: Call<undefined>, engine: Engine): Promise<undefined> {
+  const until = parseTimestamp('until', call.query.string('until'));
   const query = {
     since: parseTimestamp('since', call.query.string('since')),
-    until: parseTimestamp('until', call.query.string('until')),
-    filters: call.query.filters(EVENT_FILTERS),
+    // as Docker: before the epoch is never
+    until: until !== undefined && until < 0n ? undefined : until,
+    filters: call.query.filters(EVENT_FILTERS, 'ignored'),
   };
+  if (query.since !== undefined && query.until !== undefined && query.since > query.until) {
+    const [from, to] = [call.query.string('since'), call.query.string('until')];
+    throw new CaissonError('InvalidParameter', `\`since\` time (${from}) cannot be after \`until\` time (${to})`);
+  }
   const { signal } = call;
   const lines = call.lines();
   lines.start();

@@ -30,7 +30,14 @@ export function unsupportedRoutes(router: Router): void {
     path: '/build/prune',
     handle: () => ({ CachesDeleted: null, SpaceReclaimed: 0 }),
   });
-  router.plain({ method: 'GET', path: '/plugins', handle: () => [] });
+  router.plain({
+    method: 'GET',
+    path: '/plugins',
+    handle: ({ query }) => {
+      query.filters(['capability', 'enabled']);
+      return [];
+    },
+  });
   // There is none of them: whatever is to be done with one ends here.
   for (const method of ['GET', 'POST', 'DELETE'])
     router.plain({

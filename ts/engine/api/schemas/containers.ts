@@ -181,7 +181,7 @@ export const createBody = Type.Object({
   Labels: stringMap(),
   StopSignal: string(),
   StopTimeout: integer(),
-  Shell: strings(),
+  Shell: command(),
   /** Where old clients put it; HostConfig's own goes first. */
   Runtime: string(),
   HostConfig: optional(hostConfig),
@@ -226,7 +226,7 @@ export const execBody = Type.Object({
   DetachKeys: string(),
   Env: strings(),
   WorkingDir: string(),
-  Cmd: command(),
+  Cmd: strings(),
 });
 
 export type ExecBody = Static<typeof execBody>;

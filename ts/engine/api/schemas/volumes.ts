@@ -4,11 +4,11 @@ import Type, { type Static } from 'typebox';
 const map = Type.Optional(Type.Union([Type.Record(Type.String(), Type.String()), Type.Null()]));
 
 export const VolumeCreateRequest = Type.Object({
-  Name: Type.Optional(Type.String()),
-  Driver: Type.Optional(Type.String()),
+  Name: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  Driver: Type.Optional(Type.Union([Type.String(), Type.Null()])),
   DriverOpts: map,
   Labels: map,
-  ClusterVolumeSpec: Type.Optional(Type.Unknown()),
+  ClusterVolumeSpec: Type.Optional(Type.Union([Type.Object({}), Type.Null()])),
 });
 export type VolumeCreateRequest = Static<typeof VolumeCreateRequest>;
 
