@@ -1,7 +1,7 @@
 /** Layers of pulled images are kept once, unpacked; what push and save send is fetched or made again. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -116,5 +116,27 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the 
     await away();
     expect((await save()).digests).toEqual([image.manifestDigest]);
     expect((await elsewhere()).output).toContain(`1: digest: ${image.manifestDigest}`);
+  });
+
+  it('that are damaged where they are kept are not handed on, and a pull brings them again', async () => {
+    await daemon[Symbol.asyncDispose]();
+    await start('--keep-layer-blobs');
+    const { layers } = JSON.parse(image.manifest.toString()) as { layers: { digest: string }[] };
+    const digest = layers[0]?.digest ?? '';
+    const path = join(daemon.dataRoot, 'content/blobs/sha256', digest.slice(7));
+    const bytes = readFileSync(path);
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+    const saved = await daemon.docker(['save', '-o', join(dir, 'damaged.tar'), name]);
+    expect(saved.code).toBe(1);
+    expect(daemon.logs).toContain(`blob ${digest} is damaged`);
+    await daemon.dockerOk('tag', name, `${registries[1]?.host}/test/other:1`);
+    const pushed = await daemon.docker(['push', `${registries[1]?.host}/test/other:1`]);
+    expect(pushed.code).toBe(1);
+    expect(pushed.stdout + pushed.stderr).toContain(`blob ${digest} is damaged`);
+    await daemon.dockerOk('rmi', '-f', id);
+    await daemon.dockerOk('pull', '-q', name);
+    expect((await save()).digests).toEqual([image.manifestDigest]);
+    expect(readFileSync(path).equals(image.blobs.get(digest) as Buffer)).toBe(true);
   });
 });

@@ -97,6 +97,17 @@ export class ContentStore {
     return createReadStream(this.path(digest), { start: offset, highWaterMark: CHUNK_BYTES });
   }
 
+  /** As `stream`, and ends with kind DataLoss when the bytes were not the blob's. */
+  async *verified(digest: string): AsyncGenerator<Buffer> {
+    const hash = createHash(checkDigest(digest).split(':')[0] ?? '');
+    for await (const chunk of this.stream(digest) as AsyncIterable<Buffer>) {
+      hash.update(chunk);
+      yield chunk;
+    }
+    const found = `${digest.split(':')[0]}:${hash.digest('hex')}`;
+    if (found !== digest) throw damaged(digest, found);
+  }
+
   /** The whole blob, up to 8 MiB. Kind NotFound; kind DataLoss when the file is not what the row promises. */
   async read(digest: string): Promise<Buffer> {
     const row = this.#blobs.get(checkDigest(digest));
@@ -118,7 +129,7 @@ export class ContentStore {
       });
     }
     const found = digestOf(digest, bytes);
-    if (found !== digest) throw new CaissonError('DataLoss', `blob ${digest} is damaged: its bytes have ${found}`);
+    if (found !== digest) throw damaged(digest, found);
     return bytes;
   }
 
@@ -209,6 +220,12 @@ async function write(
   await file.datasync();
   return { digest: found, sizeBytes: written };
 }
+
+const damaged = (digest: string, found: string): CaissonError =>
+  new CaissonError('DataLoss', `blob ${digest} is damaged: its bytes have ${found}`, {
+    code: 'BLOB_DAMAGED',
+    hint: 'caisson system check --repair fetches it again, or pull or load its images again',
+  });
 
 function digestOf(digest: string, bytes: Uint8Array): string {
   const [algorithm = ''] = digest.split(':');

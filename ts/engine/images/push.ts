@@ -168,7 +168,9 @@ export class ImagePusher {
       {
         descriptor: layer,
         prepare: () => this.#blobs.fetch(layer, lease, signal, login),
-        open: (offset) => this.#content.stream(layer.digest, offset),
+        // What goes on in the middle is checked by the registry alone.
+        open: (offset) =>
+          offset === 0 ? this.#content.verified(layer.digest) : this.#content.stream(layer.digest, offset),
         onProgress: (bytes) => progress.reached(bytes),
         mountFrom: this.#elsewhere(layer.digest, reference),
       },

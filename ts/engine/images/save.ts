@@ -128,7 +128,7 @@ export class ImageSaver {
         written.add(digest);
         blobs.push({ path: blobPath(digest), size, mtime, bytes: content });
       };
-      for (const layer of layers) add(layer, () => this.#content.stream(layer.digest));
+      for (const layer of layers) add(layer, () => this.#content.verified(layer.digest));
       add(config.descriptor, () => [config.bytes]);
       add(descriptor, () => [bytes]);
     }

@@ -1,0 +1,55 @@
+/** How long the client waits before it asks again; the waits are recorded, not waited for. */
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { parseReference } from '../../ts/reference.ts';
+import { answerError, TransientError } from '../../ts/registry/client/errors.ts';
+import { MAX_ATTEMPTS, retrying } from '../../ts/registry/client/retry.ts';
+
+const waits = vi.hoisted((): number[] => []);
+vi.mock('node:timers/promises', () => ({
+  setTimeout: (ms: number) => {
+    waits.push(ms);
+    return Promise.resolve();
+  },
+}));
+
+const NOW = Date.parse('2026-11-28T10:00:00Z');
+const MAX_MS = 60_000;
+const { signal } = new AbortController();
+
+/** The waits of a request that a registry refuses each time. */
+async function waitsAfter(headers: Record<string, string>, status = 429): Promise<number[]> {
+  waits.length = 0;
+  const answer = { status, headers, url: new URL('http://r/v2/') };
+  const refused = answerError(answer, '', parseReference('r/app'), MAX_MS);
+  const asked = retrying({ backoffMs: 1000 }, signal, () => Promise.reject(refused));
+  await expect(asked).rejects.toBe(refused);
+  expect(refused).toBeInstanceOf(TransientError);
+  return [...waits];
+}
+
+describe('before the next attempt', () => {
+  afterEach(() => vi.useRealTimers());
+
+  it.each([
+    ['7', 7000],
+    ['0', 0],
+    ['Sat, 28 Nov 2026 10:00:42 GMT', 42_000],
+    ['Sat, 28 Nov 2026 09:00:00 GMT', 0],
+    ['3600', MAX_MS],
+  ])('Retry-After: %s is waited for exactly', async (value, ms) => {
+    vi.useFakeTimers({ now: NOW, toFake: ['Date'] });
+    expect(await waitsAfter({ 'retry-after': value })).toEqual(Array(MAX_ATTEMPTS - 1).fill(ms));
+  });
+
+  it.each([{}, { 'retry-after': 'soon' }])(
+    'without one (%j) the waits double, half of each by chance',
+    async (headers) => {
+      const found = await waitsAfter(headers, 503);
+      expect(found).toHaveLength(MAX_ATTEMPTS - 1);
+      for (const [at, ms] of found.entries()) {
+        expect(ms).toBeGreaterThanOrEqual(500 * 2 ** at);
+        expect(ms).toBeLessThanOrEqual(1000 * 2 ** at);
+      }
+    },
+  );
+});
