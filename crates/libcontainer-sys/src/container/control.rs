@@ -158,7 +158,7 @@ impl Control {
 
     pub(crate) fn ask_with(&self, message: &Message, fd: Option<BorrowedFd>) -> Result<()> {
         self.send(message, fd);
-        match self.wait_for_go() {
+        match self.wait_for_go()? {
             true => Ok(()),
             false => Err(Failure::new(Kind::Gone, "init", "the creator has gone")),
         }
@@ -188,13 +188,15 @@ impl Control {
         place_fd(next.as_fd(), self.0.as_raw_fd(), false).context("dup", "control socket")
     }
 
-    /// Plain read: recvmsg may already be forbidden by the container's seccomp filter.
-    pub(crate) fn wait_for_go(&self) -> bool {
+    /// False: the creator has gone. Plain read: recvmsg may already be forbidden by the container's seccomp filter.
+    pub(crate) fn wait_for_go(&self) -> Result<bool> {
         let mut byte = [0];
         loop {
             match rustix::io::read(&self.0, &mut byte) {
                 Err(Errno::INTR) => {}
-                result => return matches!(result, Ok(1)),
+                Err(Errno::CONNRESET) => return Ok(false),
+                // an end without a word would count as the program's
+                result => return result.map(|count| count == 1).context("hear from", "the creator"),
             }
         }
     }

@@ -328,7 +328,7 @@ fn prepare<'a>(
         signal::end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]).context("sigaction", "")?;
         control.hand_over(listener)?;
     }
-    if !control.wait_for_go() {
+    if !control.wait_for_go()? {
         exit_now(125); // the creator has gone or wants no more
     }
     Ok(Prepared {
