@@ -134,7 +134,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('fault
   });
 
   test('a frozen cgroup holds up what needs it, and nothing else of that container', async () => {
-    const id = await run(IMAGE, 'sleep', '1000');
+    const id = await run('-t', IMAGE, 'sleep', '1000');
     const freezer = join(cgroup('freezer', id), 'freezer.state');
     writeFileSync(freezer, 'FROZEN');
     const held = daemon.docker(['exec', id, 'echo', 'through']);
@@ -144,7 +144,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('fault
         .split('\n').length;
     while (tasks() < 2);
     const resize = await daemon.http('POST', `/containers/${id}/resize?h=10&w=10`);
-    expect(resize.body, 'the shim answers').toContain('no terminal');
+    expect(resize, 'the shim answers').toMatchObject({ status: 200 });
     writeFileSync(freezer, 'THAWED');
     expect(await held).toMatchObject({ code: 0, stdout: 'through\n' });
     writeFileSync(freezer, 'FROZEN');

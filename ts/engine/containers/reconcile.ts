@@ -29,7 +29,9 @@ export class Reconciler {
   readonly #publisher: Publisher;
   /** Were running when the former daemon or the machine went, and have ended since. */
   readonly #interrupted = new Set<string>();
-  /** Of those, what the machine took down with it. */
+  /** Their shims have answered. */
+  readonly #answering = new Set<string>();
+  /** Of the interrupted, what the machine took down with it. */
   readonly #fallen = new Set<string>();
 
   constructor(ctx: ContainerContext, monitor: Monitor, publisher: Publisher) {
@@ -58,7 +60,10 @@ export class Reconciler {
       .all()
       .filter(isRunning)
       .map(({ id }) => id);
-    await Promise.all([this.#ctx.resolvers.adopt(running), ...running.map((id) => this.#publisher.restore(id))]);
+    // who has not answered yet is not waited for here either
+    const restored = running.map((id) => [id, this.#publisher.restore(id)] as const);
+    const answering = restored.filter(([id]) => this.#answering.has(id)).map(([, done]) => done);
+    await Promise.all([this.#ctx.resolvers.adopt(running), ...answering]);
     await this.#sweep();
     this.#applyPolicies();
   }
@@ -72,7 +77,10 @@ export class Reconciler {
     }
     const now = this.#ctx.graph.containers.get(row.id);
     if (now && !isRunning(now)) this.#interrupted.add(row.id);
-    else if (now) this.#monitor.adopted(row.id);
+    else if (now) {
+      this.#answering.add(row.id);
+      this.#monitor.adopted(row.id);
+    }
   }
 
   /** Containers that do not run and should; what `adopt` found ended has been judged by its policy already. */
