@@ -61,7 +61,7 @@ describe.skipIf(missing('root', 'build', 'ip', 'nft'))('the network in the addon
     const seen = apart<{ report: object; forwarding: boolean[]; lists: string[]; taken: object }>(`
       ${BRIDGE}
       shell('echo 0 > /proc/sys/net/ipv4/ip_forward'); // a new namespace has the value of the machine's
-      const forwarding = [await native.enableForwarding(false), await native.enableForwarding(false)];
+      const forwarding = [await native.enableForwarding(false, true), await native.enableForwarding(false, true)];
       const report = await native.applyRuleset(${RULES});
       const lists = [];
       await native.addPorts('caisson_spec', [${PORT}]);

@@ -221,10 +221,9 @@ function changedPorts(
 /** A config in which only what is changed is set: an old value that today would be refused must not stop an update. */
 function onlyChanged(next: HostConfig, changes: Partial<HostConfig>): HostConfig {
   const touched = new Set(Object.keys(changes));
-  const memory = touched.has('Memory') || touched.has('MemorySwap');
   const unset: Partial<HostConfig> = {};
   for (const name of LIMITS) {
-    if (touched.has(name) || (memory && name.startsWith('Memory'))) continue;
+    if (touched.has(name) || (name === 'Memory' && touched.has('MemorySwap'))) continue;
     Object.assign(unset, { [name]: typeof next[name] === 'string' ? '' : name === 'PidsLimit' ? null : 0 });
   }
   return { ...next, ...unset };
