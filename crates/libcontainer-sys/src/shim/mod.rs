@@ -15,6 +15,7 @@
 pub mod bootstrap;
 mod client;
 pub mod config;
+mod connection;
 mod container;
 mod exec;
 pub mod exit;

@@ -3,15 +3,15 @@
 //!
 //! Everything is bounded: connections, flows, and one piece of data under way in each direction.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::config::PortSocket;
+use super::connection::{Connection, End};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::sys::inherit;
 
@@ -63,25 +63,6 @@ fn target_of(config: &PortSocket) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, config.container_port))
 }
 
-/// One direction of a connection.
-#[derive(Default)]
-struct Half {
-    pending: Vec<u8>,
-    /// Its source has ended.
-    eof: bool,
-    /// Its sink knows.
-    shut: bool,
-}
-
-struct Connection {
-    client: TcpStream,
-    server: TcpStream,
-    connecting: bool,
-    up: Half,
-    down: Half,
-    broken: bool,
-}
-
 struct Flow {
     port: usize,
     peer: SocketAddr,
@@ -99,8 +80,7 @@ pub struct Ports {
 #[derive(Clone, Copy, Debug)]
 pub enum PortPart {
     Port(usize),
-    Client(usize),
-    Server(usize),
+    Connection(usize, End),
     Flow(usize),
 }
 
@@ -145,17 +125,14 @@ impl Ports {
             if matches!(port.socket, Socket::Closed) || port.name.0.starts_with("resolver-") {
                 continue;
             }
-            match names.iter().position(|name| *name == port.name) {
-                Some(place) if port.target == targets[place] => held[place] = true,
-                Some(place) => {
-                    held[place] = true;
-                    port.target = targets[place];
-                    self.flows.retain(|flow| flow.port != index);
-                }
-                None => {
-                    port.socket = Socket::Closed;
-                    self.flows.retain(|flow| flow.port != index);
-                }
+            let place = names.iter().position(|name| *name == port.name);
+            let stays = place.is_some_and(|place| port.target == targets[place]);
+            match place {
+                Some(place) => (held[place], port.target) = (true, targets[place]),
+                None => port.socket = Socket::Closed,
+            }
+            if !stays {
+                self.flows.retain(|flow| flow.port != index);
             }
         }
         Ok((0..wanted.len()).filter(|place| !held[*place]).collect())
@@ -172,18 +149,7 @@ impl Ports {
             }
         }
         for (index, connection) in self.connections.iter().enumerate() {
-            if connection.connecting {
-                add(connection.server.as_fd(), PollFlags::OUT, PortPart::Server(index));
-                continue;
-            }
-            let Connection { client, server, up, down, .. } = connection;
-            // Where both directions are over, poll would report a hang-up again and again.
-            if !(up.eof && down.shut) {
-                add(client.as_fd(), events(up, down), PortPart::Client(index));
-            }
-            if !(down.eof && up.shut) {
-                add(server.as_fd(), events(down, up), PortPart::Server(index));
-            }
+            connection.interests(|fd, events, end| add(fd, events, PortPart::Connection(index, end)));
         }
         for (index, flow) in self.flows.iter().enumerate() {
             add(flow.socket.as_fd(), PollFlags::IN, PortPart::Flow(index));
@@ -199,14 +165,9 @@ impl Ports {
                 Some(Socket::Udp(_)) => self.receive(index, buffer),
                 Some(Socket::Held(_) | Socket::Closed) | None => {}
             },
-            PortPart::Client(index) => {
+            PortPart::Connection(index, end) => {
                 if let Some(connection) = self.connections.get_mut(index) {
-                    connection.carry(true, events, buffer);
-                }
-            }
-            PortPart::Server(index) => {
-                if let Some(connection) = self.connections.get_mut(index) {
-                    connection.carry(false, events, buffer);
+                    connection.carry(end, events, buffer);
                 }
             }
             PortPart::Flow(index) => self.answer(index, buffer),
@@ -215,7 +176,7 @@ impl Ports {
 
     /// Forgets what is over. Between two rounds of poll: a `PortPart` holds an index.
     pub fn sweep(&mut self) {
-        self.connections.retain(|connection| !(connection.broken || connection.up.shut && connection.down.shut));
+        self.connections.retain(|connection| !connection.is_over());
         self.flows.retain(|flow| flow.used.elapsed() < FLOW_TIME);
     }
 
@@ -223,16 +184,9 @@ impl Ports {
         let Port { socket: Socket::Tcp(listener), target, .. } = &self.ports[index] else { return };
         let Ok((client, _)) = listener.accept() else { return };
         // Without a container that answers, the client sees its connection closed.
-        let Ok((server, connecting)) = connect(target) else { return };
-        if client.set_nonblocking(true).is_err() {
-            return;
+        if let Ok(connection) = Connection::open(client, target) {
+            self.connections.push(connection);
         }
-        for stream in [&client, &server] {
-            // Whether to wait for more is for the two ends to say.
-            let _ = stream.set_nodelay(true);
-        }
-        let (up, down) = (Half::default(), Half::default());
-        self.connections.push(Connection { client, server, connecting, up, down, broken: false });
     }
 
     fn receive(&mut self, port: usize, buffer: &mut [u8]) {
@@ -268,96 +222,6 @@ impl Ports {
     }
 }
 
-/// What a socket is polled for: it is the source of one direction and the sink of the other.
-fn events(source_of: &Half, sink_of: &Half) -> PollFlags {
-    let mut events = PollFlags::empty();
-    events.set(PollFlags::IN, !source_of.eof && source_of.pending.is_empty());
-    events.set(PollFlags::OUT, !sink_of.pending.is_empty());
-    events
-}
-
-impl Connection {
-    fn carry(&mut self, is_client: bool, events: PollFlags, buffer: &mut [u8]) {
-        if self.connecting {
-            if matches!(self.server.take_error(), Ok(None)) {
-                self.connecting = false;
-            } else {
-                self.broken = true;
-            }
-            return;
-        }
-        let Self { client, server, up, down, .. } = self;
-        let (socket, other, source_of, sink_of) =
-            if is_client { (client, server, up, down) } else { (server, client, down, up) };
-        let mut result = Ok(());
-        if events.contains(PollFlags::OUT) {
-            result = sink_of.flush(socket);
-        }
-        if result.is_ok() && events.intersects(PollFlags::IN | PollFlags::HUP) && source_of.pending.is_empty() {
-            result = source_of.pump(socket, other, buffer);
-        }
-        if result.is_err() || events.contains(PollFlags::ERR) {
-            self.broken = true;
-        }
-    }
-}
-
-impl Half {
-    fn pump(&mut self, source: &mut TcpStream, sink: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
-        if self.eof {
-            return Ok(());
-        }
-        match source.read(buffer) {
-            Ok(0) => {
-                self.eof = true;
-                self.flush(sink)
-            }
-            Ok(length) => {
-                let written = written(sink.write(&buffer[..length]))?;
-                self.pending.extend_from_slice(&buffer[written..length]);
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn flush(&mut self, sink: &mut TcpStream) -> io::Result<()> {
-        while !self.pending.is_empty() {
-            match written(sink.write(&self.pending))? {
-                0 => return Ok(()),
-                length => drop(self.pending.drain(..length)),
-            }
-        }
-        self.pending.shrink_to(0);
-        if self.eof && !self.shut {
-            self.shut = true;
-            // One that has closed already needs no telling.
-            let _ = sink.shutdown(Shutdown::Write);
-        }
-        Ok(())
-    }
-}
-
-fn written(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        result => result,
-    }
-}
-
-/// A connection under way; true while it is not made yet.
-fn connect(target: &SocketAddr) -> io::Result<(TcpStream, bool)> {
-    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&socket, target) {
-        Ok(()) => Ok((socket.into(), false)),
-        Err(rustix::io::Errno::INPROGRESS) => Ok((socket.into(), true)),
-        Err(error) => Err(error.into()),
-    }
-}
-
 fn connect_udp(target: &SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
@@ -370,6 +234,8 @@ fn connect_udp(target: &SocketAddr) -> io::Result<UdpSocket> {
 mod tests {
     use super::*;
     use rustix::event::{PollFd, Timespec, poll};
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{Shutdown, TcpStream};
     use std::os::fd::IntoRawFd;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, mpsc};
