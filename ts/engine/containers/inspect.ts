@@ -69,8 +69,12 @@ export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: s
   };
 }
 
-/** By network name; empty for a container that shares another's. */
-export function describeNetworks(ctx: ContainerContext, record: ContainerRecord): Record<string, object> {
+/** By network name; empty for a container that shares another's. `endpoints`: its own. */
+export function describeNetworks(
+  ctx: ContainerContext,
+  record: ContainerRecord,
+  endpoints: readonly EndpointRow[],
+): Record<string, object> {
   const mode = record.hostConfig.NetworkMode;
   if (mode.startsWith('container:')) return {};
   // as Docker: the network's id is known from the first start on
@@ -79,16 +83,14 @@ export function describeNetworks(ctx: ContainerContext, record: ContainerRecord)
     const network = ctx.graph.networks.byName(mode);
     return { [mode]: describeEndpoint(undefined, joined ? (network?.id ?? '') : '') };
   }
-  const endpoints = ctx.graph.networks.endpointsOf(record.row.id);
   return Object.fromEntries(
     endpoints.map((one) => [one.networkName, describeEndpoint(one, joined ? one.networkId : '')]),
   );
 }
 
-function networkSettings(ctx: ContainerContext, record: ContainerRecord): object {
-  const { networks } = ctx.graph;
+function networkSettings(ctx: ContainerContext, record: ContainerRecord, endpoints: readonly EndpointRow[]): object {
   // the fields beside `Networks` are those of the default bridge alone
-  const endpoint = networks.endpointsOf(record.row.id).find(({ networkName }) => networkName === 'bridge');
+  const endpoint = endpoints.find(({ networkName }) => networkName === 'bridge');
   const running = isRunning(record.row);
   return {
     Bridge: '',
@@ -96,8 +98,8 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord): object
     // the namespace has no name on the host: it is held by the shim and seen through its processes
     SandboxKey: running ? `/proc/${record.row.pid}/ns/net` : '',
     Ports:
-      running && networks.endpointsOf(record.row.id).some(({ leadsOut }) => leadsOut)
-        ? describePorts(record, networks.portsOf(record.row.id))
+      running && endpoints.some(({ leadsOut }) => leadsOut)
+        ? describePorts(record, ctx.graph.networks.portsOf(record.row.id))
         : {},
     HairpinMode: false,
     LinkLocalIPv6Address: '',
@@ -112,7 +114,7 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord): object
     IPPrefixLen: endpoint?.prefixLength ?? 0,
     IPv6Gateway: endpoint?.gateway6 ?? '',
     MacAddress: endpoint?.mac ?? '',
-    Networks: describeNetworks(ctx, record),
+    Networks: describeNetworks(ctx, record, endpoints),
   };
 }
 
@@ -153,9 +155,8 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
   const { row, config, hostConfig, detail } = record;
   const [path = '', ...args] = programOf(config);
   const dir = ctx.paths.containerDir(row.id);
-  const own = ctx.graph.networks
-    .endpointsOf(row.id)
-    .find(({ networkName, networkId }) => [networkName, networkId].includes(hostConfig.NetworkMode));
+  const endpoints = ctx.graph.networks.endpointsOf(row.id);
+  const own = endpoints.find(({ networkName, networkId }) => [networkName, networkId].includes(hostConfig.NetworkMode));
   const mac = own ? settingsOf(own).mac : '';
   const execs = ctx.graph.execs.of(row.id).filter(({ status }) => status !== 'exited');
   return {
@@ -190,7 +191,7 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
       .filter(({ type, destination }) => type !== 'tmpfs' || !Object.hasOwn(hostConfig.Tmpfs ?? {}, destination))
       .map(describeMount),
     Config: { ...config, ...(mac === '' ? {} : { MacAddress: mac }) },
-    NetworkSettings: networkSettings(ctx, record),
+    NetworkSettings: networkSettings(ctx, record, endpoints),
   };
 }
 

@@ -112,7 +112,7 @@ function readEntry(ctx: ContainerContext, id: string): Entry | undefined {
   const { config: _config, hostConfig: _hostConfig, detail: _detail, ...row } = found;
   const published = networks.portsOf(id);
   const endpoints = networks.endpointsOf(id);
-  const described = describeNetworks(ctx, record);
+  const described = describeNetworks(ctx, record, endpoints);
   return {
     row,
     summary: {
