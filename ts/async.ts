@@ -1,6 +1,7 @@
 /** Small helpers for promises that Node does not have. */
 import type { Server } from 'node:http';
 import type { Server as SecureServer } from 'node:https';
+import type { Server as NetServer } from 'node:net';
 
 /** At most `limit` at a time; the rest wait in the order in which they came. */
 export class Semaphore {
@@ -50,12 +51,15 @@ export class Shared<T> {
   }
 }
 
-/** Takes no more connections and ends the idle ones; those still busy after `graceMs` are cut. */
-export function closeServer(server: Server | SecureServer, graceMs: number): Promise<void> {
-  if (!server.listening) return Promise.resolve();
+/**
+ * Takes no more connections and ends the idle ones; those still busy after `graceMs` are cut. `front`: what listens for
+ * the server.
+ */
+export function closeServer(server: Server | SecureServer, graceMs: number, front: NetServer = server): Promise<void> {
+  if (!front.listening) return Promise.resolve();
   return new Promise((resolve) => {
     const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-    server.close(() => {
+    front.close(() => {
       clearTimeout(cut);
       resolve();
     });

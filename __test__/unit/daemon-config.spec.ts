@@ -2,8 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadConfig, reloadConfig } from '../../ts/engine/config.ts';
+import { levelOf, loadConfig, reloadConfig } from '../../ts/engine/config.ts';
 import { byteSize } from '../../ts/engine/configValues.ts';
+import { helpText } from '../../ts/engine/help.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'caisson-config-'));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -49,12 +50,12 @@ describe('flags', () => {
     expect(config).toMatchObject({
       hosts: ['unix:///a', 'unix:///b'],
       debug: true,
-      logLevel: 'debug',
       bridge: 'br9',
       icc: false,
       bip: '10.0.0.1/24',
       dns: ['1.1.1.1'],
     });
+    expect(levelOf(config)).toBe('debug');
   });
 
   it.each([
@@ -85,6 +86,26 @@ describe('flags', () => {
   });
 });
 
+describe('help', () => {
+  it('names every flag that is taken, and none that is refused', () => {
+    const named = [...helpText().matchAll(/^ {2}.{4}--([a-z0-9-]+)/gm)].map(([, name]) => name);
+    expect(named).toEqual(expect.arrayContaining(['bip', 'config-file', 'host', 'log-opt', 'registry', 'tlsverify']));
+    for (const name of named) {
+      const value = name === 'validate' ? [] : ['never-a-value'];
+      const message = (() => {
+        try {
+          loadConfig([`--${name}`, ...value, '--config-file', file({})]);
+        } catch (error) {
+          return (error as Error).message;
+        }
+        return '';
+      })();
+      expect(message, name).not.toMatch(/Unknown option|is not supported by caisson: it has no/);
+    }
+    expect(named).not.toContain('node-generic-resource');
+  });
+});
+
 describe('config file', () => {
   it("takes dockerd's keys", () => {
     const path = file({
@@ -93,12 +114,13 @@ describe('config file', () => {
       'log-opts': { 'max-size': '1m' },
       debug: true,
     });
-    expect(loadConfig(['--config-file', path])).toMatchObject({
+    const config = loadConfig(['--config-file', path]);
+    expect(config).toMatchObject({
       hosts: ['unix:///x'],
       registryMirrors: ['http://m/'],
       logOpts: { 'max-size': '1m' },
-      logLevel: 'debug',
     });
+    expect(levelOf(config)).toBe('debug');
   });
 
   it.each([
@@ -124,6 +146,15 @@ describe('config file', () => {
     writeFileSync(path, JSON.stringify({ debug: true, mtu: 1200, 'registry-mirrors': ['http://n'] }));
     expect((await reloadConfig(config)).sort()).toEqual(['debug', 'registry-mirrors']);
     expect(config).toMatchObject({ debug: true, mtu: 1300, registryMirrors: ['http://n/'] });
+  });
+
+  it('brings back the level of a daemon that was started to debug', async () => {
+    const path = file({ debug: true, 'log-level': 'warn' });
+    const config = loadConfig(['--config-file', path]);
+    expect(levelOf(config)).toBe('debug');
+    writeFileSync(path, JSON.stringify({ debug: false, 'log-level': 'warn' }));
+    await reloadConfig(config);
+    expect(levelOf(config)).toBe('warn');
   });
 
   it.each([

@@ -4,7 +4,6 @@
  * its owner believes.
  */
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
 import {
@@ -19,8 +18,8 @@ import {
   loopbackPort,
   mirror,
   oneOf,
-  wholeNumber,
 } from './configValues.ts';
+import { parseFlags } from './flags.ts';
 import { checkTables, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
 import { flag, list, number, type Setting, text } from './settings.ts';
@@ -120,7 +119,7 @@ export interface DaemonConfig {
   group: string;
 }
 
-const SETTINGS: Setting[] = [
+export const SETTINGS: Setting[] = [
   list('host', 'hosts', (c, v) => (c.hosts = v.map(hostAddress)), { short: 'H' }),
   text('data-root', (c, v) => (c.dataRoot = v)),
   text('exec-root', (c, v) => (c.execRoot = v)),
@@ -226,7 +225,7 @@ const defaults = (): DaemonConfig => ({
 
 /** Flags of `caisson daemon`, without the command's name. */
 export function loadConfig(argv: string[]): DaemonConfig {
-  const given = parseFlags(argv);
+  const given = parseFlags(argv, SETTINGS);
   const config = defaults();
   const file = given.get('config-file');
   if (typeof file === 'string') config.configFile = file;
@@ -243,7 +242,6 @@ export function loadConfig(argv: string[]): DaemonConfig {
   applyObjects(config, given, fromFile);
   checkTables(config);
   config.flags = new Set(SETTINGS.flatMap((setting) => (given.has(setting.flag) ? [setting.key ?? setting.flag] : [])));
-  if (config.debug && !given.has('log-level')) config.logLevel = 'debug';
   if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;
   for (const name of ['dataRoot', 'execRoot', 'pidfile'] as const)
     if (!config[name].startsWith('/'))
@@ -253,6 +251,10 @@ export function loadConfig(argv: string[]): DaemonConfig {
 
 const givenTwice = (key: string, { configFile }: DaemonConfig): CaissonError =>
   invalid(`the setting ${key} is given both by a flag and in ${configFile}`);
+
+/** What is logged: `debug` counts for more than a level. */
+export const levelOf = ({ debug, logLevel: level }: Pick<DaemonConfig, 'debug' | 'logLevel'>): LogLevel =>
+  debug ? 'debug' : level;
 
 /**
  * SIGHUP: takes over the reloadable settings of the file, all or none of them; returns their keys. `check` sees the
@@ -277,46 +279,6 @@ export async function reloadConfig(
   await check(next);
   Object.assign(config, next);
   return changed;
-}
-
-function parseFlags(argv: string[]): Map<string, unknown> {
-  const options: Record<string, { type: 'string' | 'boolean'; short?: string; multiple?: boolean }> = {
-    'config-file': { type: 'string' },
-    validate: { type: 'boolean' },
-    feature: { type: 'string', multiple: true },
-    'log-opt': { type: 'string', multiple: true },
-    'default-network-opt': { type: 'string', multiple: true },
-    'default-ulimit': { type: 'string', multiple: true },
-  };
-  for (const setting of SETTINGS)
-    options[setting.flag] = {
-      type: setting.kind === 'boolean' ? 'boolean' : 'string',
-      multiple: setting.kind === 'strings',
-      ...(setting.short === undefined ? {} : { short: setting.short }),
-    };
-  let values: Record<string, unknown>;
-  try {
-    values = parseArgs({
-      args: argv.map(booleanValue),
-      options,
-      strict: true,
-      allowPositionals: false,
-      allowNegative: true,
-    }).values;
-  } catch (error) {
-    throw invalid(error instanceof Error ? error.message : String(error));
-  }
-  for (const setting of SETTINGS)
-    if (setting.kind === 'number' && values[setting.flag] !== undefined)
-      values[setting.flag] = wholeNumber(setting.flag, String(values[setting.flag]));
-  return new Map(Object.entries(values));
-}
-
-/** `--icc=false`, as Go's flags take it, in the form that parseArgs takes. */
-function booleanValue(argument: string): string {
-  const match = /^--([a-z0-9-]+)=(true|false)$/.exec(argument);
-  if (match?.[1] === undefined || !SETTINGS.some((s) => s.flag === match[1] && s.kind === 'boolean')) return argument;
-  return match[2] === 'true' ? `--${match[1]}` : `--no-${match[1]}`;
 }
 
 function readConfigFile(path: string, required: boolean): Map<string, unknown> {

@@ -21,9 +21,10 @@ import { Authorizer } from './api/authorization.ts';
 import { isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
-import { type DaemonConfig, loadConfig } from './config.ts';
+import { type DaemonConfig, levelOf, loadConfig } from './config.ts';
 import { Containers } from './containers/containers.ts';
 import { type Engine, EnginePaths } from './engine.ts';
+import { helpText } from './help.ts';
 import { Images } from './images/images.ts';
 import { Faults } from './jobs/faults.ts';
 import { KindRegistry } from './jobs/kinds.ts';
@@ -40,6 +41,10 @@ import { Volumes } from './volumes/volumes.ts';
 
 /** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended and nothing is left to wait for. */
 export async function main(argv: string[]): Promise<number> {
+  if (argv.includes('--help') || argv.includes('-h')) {
+    process.stdout.write(helpText());
+    return 0;
+  }
   try {
     const config = loadConfig(argv);
     if (config.validateOnly) {
@@ -58,7 +63,7 @@ export async function main(argv: string[]): Promise<number> {
 
 /** Runs until a signal ends it. */
 export async function runDaemon(config: DaemonConfig, native: Native): Promise<number> {
-  const log = createLogger(config.logLevel);
+  const log = createLogger(levelOf(config));
   const paths = new EnginePaths(config.dataRoot, config.execRoot);
   mkdirSync(paths.dataRoot, { recursive: true, mode: 0o710 });
   mkdirSync(paths.execRoot, { recursive: true, mode: 0o711 });

@@ -1,7 +1,7 @@
 /** SIGHUP: what may change while the daemon runs is read again. */
 import { hostname } from 'node:os';
 import type { Authorizer } from './api/authorization.ts';
-import { reloadConfig } from './config.ts';
+import { levelOf, reloadConfig } from './config.ts';
 import type { Engine } from './engine.ts';
 import { engineId } from './system/info.ts';
 
@@ -9,7 +9,7 @@ import { engineId } from './system/info.ts';
 export async function reload(engine: Engine, authorizer: Authorizer): Promise<void> {
   const { config, graph, log } = engine;
   const keys = await reloadConfig(config, (next) => authorizer.use(next.authorizationPlugins));
-  log.level = config.debug ? 'debug' : config.logLevel;
+  log.level = levelOf(config);
   log.info({ keys }, 'configuration reloaded');
   graph.events.append({ type: 'daemon', action: 'reload', actorId: engineId(engine), attributes: attributes(engine) });
 }

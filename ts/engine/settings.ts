@@ -12,6 +12,8 @@ export interface Setting {
   set: (config: DaemonConfig, value: never) => void;
   /** May change by SIGHUP. */
   reloadable?: true;
+  /** Known by its name alone, to say why it is not there. */
+  refused?: true;
 }
 
 export const text = (

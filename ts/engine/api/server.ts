@@ -18,7 +18,7 @@ import { HeldResponse } from './heldResponse.ts';
 import { readBody } from './json.ts';
 import { checkHeaders, checkHost, checkOrigin, normaliseUrl } from './normalise.ts';
 import { pageNotFound, Router, sendJson } from './router.ts';
-import { closeFront, isSecured, peerOf, type TlsSettings, tlsServer } from './tls.ts';
+import { isSecured, peerOf, type TlsSettings, tlsServer } from './tls.ts';
 
 export interface ApiServer {
   router: Router;
@@ -75,7 +75,7 @@ export function createApiServer(options: ApiOptions): ApiServer {
     close: async (graceMs) => {
       await Promise.all([
         ...servers.map((server) => closeServer(server, graceMs)),
-        ...fronts.map(({ front, server }) => closeFront(front, server, graceMs)),
+        ...fronts.map(({ front, server }) => closeServer(server, graceMs, front)),
       ]);
       await app.close();
     },

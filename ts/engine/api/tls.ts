@@ -34,18 +34,6 @@ const secured = new WeakSet<Socket>();
 
 export const isSecured = (socket: Socket): boolean => secured.has(socket);
 
-/** As `closeServer`: takes no more connections, ends the idle ones, cuts the others after that time. */
-export function closeFront(front: TlsServer, server: Server, graceMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-    front.close(() => {
-      clearTimeout(cut);
-      resolve();
-    });
-    server.closeIdleConnections();
-  });
-}
-
 /** Listens where `server` would have. */
 export function tlsServer(server: Server, settings: TlsSettings, native: Pick<Native, 'socketPair'>): TlsServer {
   const read = (what: string, path: string): Buffer => {

@@ -6,11 +6,12 @@ import { flag, list, number, type Setting, text } from '../settings.ts';
 import { familyOf } from './addresses.ts';
 
 function refused(name: string, why: string): Setting {
-  return text(name, () => {
+  const refuse = (): never => {
     throw new CaissonError('NotImplemented', `${name} is not supported by caisson: ${why}`, {
       code: 'OPTION_NOT_SUPPORTED',
     });
-  });
+  };
+  return text(name, refuse, { refused: true });
 }
 
 function gateway(name: string, family: 4 | 6, value: string): string {
