@@ -108,6 +108,8 @@ export function networkMatches(view: NetworkView, row: NetworkRow, filters: Filt
       throw new CaissonError('InvalidParameter', `invalid filter: 'type'='${value}'`);
     }
   }
+  if ((filters.get('dangling') ?? []).length > 1)
+    throw new CaissonError('InvalidParameter', 'got more than one value for filter key "dangling"');
   // the predefined networks are never dangling
   const dangling = type === 'custom' && Object.keys(attached(view, row)).length === 0;
   return (

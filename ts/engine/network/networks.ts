@@ -54,7 +54,10 @@ export class Networks {
     return rows.map((row) => describeNetwork(this.#options, row, false));
   }
 
-  inspect(idOrName: string): object {
+  /** `scope`: of which it must be, '' for any; all of ours are local. */
+  inspect(idOrName: string, scope: string): object {
+    if (scope !== '' && scope !== 'local')
+      throw new CaissonError('NotFound', `network ${idOrName} not found`, { code: 'NETWORK_NOT_FOUND' });
     return describeNetwork(this.#options, this.#options.graph.networks.resolve(idOrName), true);
   }
 

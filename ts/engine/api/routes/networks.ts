@@ -35,7 +35,7 @@ export function networkRoutes(router: Router, networks: Networks, containers: Co
     path: '/networks/:id',
     handle: (call) => {
       checkBoolean('verbose', call.query.string('verbose'));
-      return networks.inspect(call.param('id'));
+      return networks.inspect(call.param('id'), call.query.string('scope'));
     },
   });
   router.plain({ method: 'DELETE', path: '/networks/:id', handle: (call) => networks.remove(call.param('id')) });

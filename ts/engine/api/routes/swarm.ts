@@ -2,7 +2,7 @@
 import type { HTTPMethods } from 'fastify';
 import { CaissonError } from '../../../errdefs.ts';
 import { NOT_A_SWARM_MANAGER } from '../messages.ts';
-import type { Router } from '../router.ts';
+import { pageNotFound, type Router } from '../router.ts';
 import { notImplemented } from './unsupported.ts';
 
 const ROUTES: [HTTPMethods, string][] = [
@@ -44,7 +44,9 @@ export function swarmRoutes(router: Router): void {
       method,
       path,
       body: 'stream',
-      handle: () => {
+      handle: (call) => {
+        // Docker's routes of these want an id
+        if (path.includes(':id') && call.param('id') === '') throw pageNotFound();
         if (path === '/swarm/leave') {
           throw new CaissonError('Unavailable', 'This node is not part of a swarm', { code: 'NOT_IN_A_SWARM' });
         }
