@@ -119,7 +119,10 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('docker logs', ()
       await daemon.dockerOk('wait', id);
       const numbers = (await daemon.dockerOk('logs', id)).split('\n').map(Number);
       expect(numbers.length).toBeGreaterThan(100);
-      expect(numbers).toEqual(numbers.map((_, index) => (numbers[0] ?? 0) + index));
+      // the kill may have cut the last one
+      const whole = numbers.slice(0, -1);
+      const gap = whole.findIndex((number, index) => index > 0 && number !== (whole[index - 1] as number) + 1);
+      expect(gap < 0 ? [] : whole.slice(Math.max(0, gap - 2), gap + 2), files(id).join()).toEqual([]);
       expect(new Set(files(id).map((name) => name.replace('.gz', ''))).size).toBeLessThanOrEqual(4);
     }
   });
