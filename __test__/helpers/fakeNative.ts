@@ -199,6 +199,7 @@ export class FakeNative {
   }
   endLog(): void {}
   async copyUp(): Promise<void> {}
+  async finishCopyUp(): Promise<void> {}
   async removeTree(path: string): Promise<void> {
     rmSync(path, { recursive: true, force: true });
   }

@@ -85,6 +85,9 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
           }
           return { rows: () => writeRows(ctx, plan) };
         },
+        async undo({ mountPoints }) {
+          for (const mount of mountPoints) await ctx.volumes.settleCopyUp(mount);
+        },
       },
     ],
   };

@@ -3,7 +3,7 @@
  *
  *   <data>/volumes/<name>/_data
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
@@ -22,14 +22,14 @@ export const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 export class LocalVolumes implements VolumeLookup {
   readonly #graph: Graph;
-  readonly #native: Pick<Native, 'copyUp' | 'removeTree'>;
+  readonly #native: Pick<Native, 'copyUp' | 'finishCopyUp' | 'removeTree'>;
   readonly dataRoot: string;
   readonly #root: string;
   readonly #images: ImageLookup;
 
   constructor(
     graph: Graph,
-    native: Pick<Native, 'copyUp' | 'removeTree'>,
+    native: Pick<Native, 'copyUp' | 'finishCopyUp' | 'removeTree'>,
     { volumes: root, dataRoot }: Pick<EnginePaths, 'volumes' | 'dataRoot'>,
     images: ImageLookup,
   ) {
@@ -107,5 +107,11 @@ export class LocalVolumes implements VolumeLookup {
       if (error instanceof CaissonError && error.kind === 'NotFound') return;
       throw error;
     }
+  }
+
+  /** After a copy that failed or was cut off: nobody finds a part of the image's files in the volume. */
+  async settleCopyUp(mount: MountPoint): Promise<void> {
+    if (!mount.copyUp || mount.subpath || !existsSync(mount.source)) return;
+    await this.#native.finishCopyUp(mount.source);
   }
 }

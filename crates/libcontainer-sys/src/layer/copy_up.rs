@@ -42,15 +42,8 @@ const COMPLETE: &[u8] = b".copied";
 /// anew or brought to its end.
 pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
     let path = options.target.as_os_str().as_bytes();
-    let target = Rc::new(open_directory(&options.target)?);
-    let beside = Rc::new(open_directory(options.target.parent().unwrap_or(Path::new("/")))?);
-    // Two containers may be created over the same volume at once.
-    flock(&*beside, FlockOperation::LockExclusive).map_err(system("lock", path))?;
-    remove_at(&beside, UNDER_WAY, UNDER_WAY)?;
-    if statat(&*beside, COMPLETE, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        return move_in(&beside, &target, path);
-    }
-    if !entries(&target, path)?.is_empty() {
+    let (beside, target, finished) = settle(&options.target)?;
+    if finished || !entries(&target, path)?.is_empty() {
         return Ok(());
     }
     let layers: Vec<PathBuf> = options.upper.iter().chain(&options.lower).cloned().collect();
@@ -73,6 +66,26 @@ pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
         .and_then(|()| renameat(&*beside, UNDER_WAY, &*beside, COMPLETE).map_err(system("rename", path)))
         .or_else(|error| remove_at(&beside, UNDER_WAY, UNDER_WAY).and(Err(error)))?;
     move_in(&beside, &target, path)
+}
+
+/// Brings a copy that was cut off to its end where it had begun to show in the volume; forgets it otherwise.
+pub fn finish_copy_up(target: &Path) -> Result<()> {
+    settle(target).map(|_| ())
+}
+
+/// The directory beside the volume, locked until it is dropped: two containers may be created over the same volume at
+/// once. Then the volume, and whether an earlier copy was brought to its end now.
+fn settle(target: &Path) -> Result<(Rc<OwnedFd>, Rc<OwnedFd>, bool)> {
+    let path = target.as_os_str().as_bytes();
+    let volume = Rc::new(open_directory(target)?);
+    let beside = Rc::new(open_directory(target.parent().unwrap_or(Path::new("/")))?);
+    flock(&*beside, FlockOperation::LockExclusive).map_err(system("lock", path))?;
+    remove_at(&beside, UNDER_WAY, UNDER_WAY)?;
+    let complete = statat(&*beside, COMPLETE, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    if complete {
+        move_in(&beside, &volume, path)?;
+    }
+    Ok((beside, volume, complete))
 }
 
 /// Synced: a power cut must not leave the name of a complete copy without its data.

@@ -45,7 +45,7 @@ mod testing;
 mod view;
 mod xattr;
 
-pub use copy_up::{CopyUpOptions, copy_up};
+pub use copy_up::{CopyUpOptions, copy_up, finish_copy_up};
 pub use error::LayerError;
 pub use kept::KeptBlob;
 pub use pack::{PackOptions, export, pack};

@@ -162,6 +162,11 @@ pub fn copy_up(env: &Env, options: CopyUpOptions) -> napi::Result<Object<'_>> {
 }
 
 #[napi(ts_return_type = "Promise<object>")]
+pub fn finish_copy_up(env: &Env, target: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "copy-up", move || Ok(layer::finish_copy_up(target.as_ref())?))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
 pub fn remove_tree(env: &Env, path: String) -> napi::Result<Object<'_>> {
     on_thread(env, "remove-tree", move || Ok(layer::remove_tree(path.as_ref())?))
 }
