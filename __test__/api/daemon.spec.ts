@@ -1,7 +1,7 @@
 /** The daemon as a process: its roots, its sockets, its signals, and what it says about itself. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -51,6 +51,7 @@ describe.skipIf(missing('root', 'build', 'docker'))('daemon', () => {
     );
     expect(second.code).toBe(1);
     expect(second.stderr).toContain(`cannot listen on ${daemon.socket}`);
+    expect(readdirSync(join(daemon.dir, 'd2')), 'nothing was begun').toEqual(['lock.db']);
     expect((await daemon.http('GET', '/_ping')).status).toBe(200);
   });
 

@@ -216,6 +216,7 @@ export class TestDaemon implements AsyncDisposable {
     try {
       const ids = JSON.parse((await this.http('GET', '/containers/json?all=1')).body) as { Id: string }[];
       for (const { Id } of ids) await this.http('DELETE', `/containers/${Id}?force=1&v=1`);
+      await this.http('POST', '/networks/prune');
     } catch {
       // the daemon does not run: the caller ended it on purpose
     }

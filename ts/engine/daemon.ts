@@ -18,7 +18,7 @@ import { createLogger, type Logger } from '../log.ts';
 import { nativeFile } from '../nativeFiles.ts';
 import { RegistryClient } from '../registry/client/client.ts';
 import { Authorizer } from './api/authorization.ts';
-import { isFree, listen } from './api/listeners.ts';
+import { checkHost, isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
 import { type DaemonConfig, levelOf, loadConfig } from './config.ts';
@@ -69,6 +69,8 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   mkdirSync(paths.execRoot, { recursive: true, mode: 0o711 });
   avoidOomKiller();
   const locks = [lockRoot(paths.dataRoot), lockRoot(paths.execRoot)];
+  // a daemon that nobody could reach starts no containers
+  for (const host of config.hosts) await checkHost(host, tlsSettings(config));
   await prepareRoots(paths, native);
   writePidfile(config.pidfile);
 

@@ -15,14 +15,32 @@ export interface Secure {
   verify: boolean;
 }
 
+type Address = { path: string } | { host: string; port: number };
+
+/** Refuses what `listen` would refuse, before anything of the host is touched. */
+export async function checkHost(host: string, secure?: Pick<Secure, 'verify'>): Promise<void> {
+  const address = parseHost(host, secure);
+  if ('path' in address) await assertFree(address.path);
+}
+
 /** Resolves with the address when the server accepts connections there. */
 export async function listen(server: Server, host: string, group: string, secure?: Secure): Promise<string> {
-  const unix = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
-  if (unix !== undefined) return listenUnix(server, unix, group);
+  const address = parseHost(host, secure);
+  if ('path' in address) return listenUnix(server, address.path, group);
+  const listener = secure ? secure.before(server) : server;
+  await new Promise<void>((resolve, reject) => {
+    listener.once('error', reject).listen(address, resolve);
+  });
+  return `tcp://${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}`;
+}
+
+function parseHost(host: string, secure?: Pick<Secure, 'verify'>): Address {
+  const path = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
+  if (path !== undefined) return { path };
   const tcp = /^tcp:\/\/(.*?)(?::(\d{1,5}))?\/?$/.exec(host);
   if (tcp !== null) {
     const port = tcp[2] === undefined ? (secure ? DEFAULT_TLS_PORT : DEFAULT_PORT) : Number(tcp[2]);
-    return listenTcp(server, tcp[1] || '127.0.0.1', port, secure);
+    return tcpAddress(tcp[1] || '127.0.0.1', port, secure);
   }
   throw new CaissonError(
     'InvalidParameter',
@@ -37,11 +55,15 @@ export async function isFree(path: string): Promise<boolean> {
   return stat.isSocket() && !(await answers(path));
 }
 
+async function assertFree(path: string): Promise<void> {
+  if (await isFree(path)) return;
+  throw new CaissonError('Conflict', `cannot listen on ${path}: another process serves it, or it is not a socket`, {
+    code: 'SOCKET_IN_USE',
+  });
+}
+
 async function listenUnix(server: Server, path: string, group: string): Promise<string> {
-  if (!(await isFree(path)))
-    throw new CaissonError('Conflict', `cannot listen on ${path}: another process serves it, or it is not a socket`, {
-      code: 'SOCKET_IN_USE',
-    });
+  await assertFree(path);
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) unlinkSync(path);
   // listen() binds before it returns; the socket is never open to others, not even for a moment.
@@ -65,23 +87,18 @@ const DEFAULT_TLS_PORT = 2376;
  * Who reaches a TCP port of this API is root on the host, so an address that other machines can reach needs client
  * certificates. dockerd 28 warns of it, waits and goes on.
  */
-async function listenTcp(server: Server, address: string, port: number, secure: Secure | undefined): Promise<string> {
+function tcpAddress(address: string, port: number, secure?: Pick<Secure, 'verify'>): Address {
   const bare = address.replace(/^\[(.*)\]$/, '$1');
-  const host = `tcp://${address}:${port}`;
   if (!secure?.verify && bare !== 'localhost' && bare !== '::1' && !/^127(\.\d{1,3}){3}$/.test(bare))
     throw new CaissonError(
       'InvalidParameter',
-      `${host}: only loopback addresses can be listened on without --tlsverify: whoever reaches this port is root here`,
+      `tcp://${address}:${port}: only loopback addresses can be listened on without --tlsverify: whoever reaches this port is root here`,
       {
         code: 'TLS_REQUIRED',
         hint: 'give --tlsverify with --tlscacert, --tlscert and --tlskey, or reach the unix socket through ssh: DOCKER_HOST=ssh://user@host',
       },
     );
-  const listener = secure ? secure.before(server) : server;
-  await new Promise<void>((resolve, reject) => {
-    listener.once('error', reject).listen({ host: bare, port }, resolve);
-  });
-  return host;
+  return { host: bare, port };
 }
 
 function answers(path: string): Promise<boolean> {
