@@ -53,7 +53,7 @@ const STARTS: [fault: string, body: object, told: { message: RegExp; hint: RegEx
     'no interpreter',
     { Cmd: ['/bad/script'] },
     {
-      message: /exec: "\/bad\/script": .*interpreter "\/bin\/nope" does not exist/,
+      message: /exec \/bad\/script: no such file or directory: .*interpreter "\/bin\/nope" does not exist/,
       hint: /first line of \/bad\/script/,
       code: 'INTERPRETER_MISSING',
       path: '/bad/script',

@@ -53,10 +53,16 @@ impl Program {
         let path = self.path.to_string_lossy();
         match explain(&path, errno) {
             Some(Fault { code, why, fix }) => {
-                exec_failure(&self.name, errno, &format!("{}: {why}", reason(&error))).with_fix(code, fix)
+                self.refused(errno, &format!("{}: {why}", reason(&error))).with_fix(code, fix)
             }
-            None => exec_failure(&self.name, errno, &reason(&error)),
+            None => self.refused(errno, &reason(&error)),
         }
+    }
+
+    /// In runc's words what the kernel refuses has no quotes, unlike what is not found.
+    fn refused(&self, errno: i32, why: &str) -> Failure {
+        let message = format!("exec {}: {why}", self.path.to_string_lossy());
+        Failure { message, ..exec_failure(&self.name, errno, why) }
     }
 }
 

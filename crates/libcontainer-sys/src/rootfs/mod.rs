@@ -22,7 +22,10 @@ use crate::failure::{Context, Failure, Result};
 use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
 use crate::sys::mount::{MountAttr, RDONLY, mount_setattr};
 use options::MountOptions;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, makedev, openat, openat2,
+    statx,
+};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
@@ -245,6 +248,7 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, la
     let writable = MountAttr { set: options.attr.set & !RDONLY, ..options.attr };
     let first = MountOptions { attr: if below.is_some() { writable } else { options.attr }, ..options.clone() };
     let made = make_filesystem(&mount.kind, &mount.source, &first)?;
+    refuse_again(&made, &target, mount)?;
     attach(made.as_fd(), target.as_fd()).context("mount", &mount.destination)?;
     if let Some(below) = below {
         copy_up::copy(below.as_fd(), made.as_fd()).context("copy what lies below", &mount.destination)?;
@@ -256,6 +260,20 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, la
     if let Some((propagation, recursive)) = options.propagation {
         mount_setattr(made.as_fd(), recursive, &MountAttr { propagation, ..MountAttr::default() })
             .context("set propagation of", &mount.destination)?;
+    }
+    Ok(())
+}
+
+/// One filesystem (sysfs and mqueue are one for each namespace) twice at one place: mount(2) refuses it, move_mount does not.
+fn refuse_again(made: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
+    let there = statx(target, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).context("stat", &mount.destination)?;
+    let same = fstat(made).context("stat", &mount.kind)?.st_dev == makedev(there.stx_dev_major, there.stx_dev_minor);
+    if same && there.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        let (kind, place) = (&mount.kind, &mount.destination);
+        return Err(Failure::invalid(
+            "mount",
+            format!("{place:?}: this {kind} is mounted there already: device or resource busy"),
+        ));
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use super::bundle::{Bundle, able, rounds, text};
 use super::tracer::{Call, Ended, Injected, trace};
 use nix::errno::Errno;
 use serde_json::json;
+use std::fs;
+use std::process::Stdio;
 
 const ERRORS: [Errno; 5] = [Errno::ENOSPC, Errno::EMFILE, Errno::ENOMEM, Errno::EIO, Errno::EINTR];
 
@@ -93,7 +95,11 @@ impl Sweep<'_> {
     /// The command on a new container.
     fn try_one(&self, bundle: &Bundle, fault: Option<Injected>) -> Ended {
         for command in self.before {
-            assert!(bundle.call_quiet(&words(bundle, command)), "{command:?}");
+            // not to a pipe, which the container would hold open
+            let told = bundle.dir.join("told");
+            let stderr = fs::File::create(&told).unwrap();
+            let done = bundle.command(&words(bundle, command)).stdout(Stdio::null()).stderr(stderr).status().unwrap();
+            assert!(done.success(), "{command:?} after {fault:?}: {}", fs::read_to_string(&told).unwrap());
         }
         let ended = trace(bundle.command(&words(bundle, self.command)), fault);
         if fault.is_none() {

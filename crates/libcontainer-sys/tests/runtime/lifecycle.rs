@@ -261,7 +261,10 @@ fn programs_that_cannot_be_executed_are_named_as_runc_names_them() {
         ("/foo", "exec: \"/foo\": stat /foo: no such file or directory"),
         ("/etc", "is a directory"),
         ("/bin/plain", "permission denied"),
-        ("/bin/loader", "interpreter \"/no/such/interpreter\" does not exist"),
+        (
+            "/bin/loader",
+            "exec /bin/loader: no such file or directory: the script's interpreter \"/no/such/interpreter\"",
+        ),
     ] {
         bundle.config["process"]["args"] = json!([program]);
         let message = bundle.refusal();

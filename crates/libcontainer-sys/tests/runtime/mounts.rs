@@ -175,3 +175,28 @@ fn of_two_mounts_at_one_place_the_later_is_seen() {
         assert_eq!(bundle.output(), format!("{seen}2\n"));
     }
 }
+
+/// There is one sysfs for a network namespace and one mqueue for an IPC namespace: elsewhere it may be seen again.
+#[test]
+fn one_filesystem_is_not_mounted_twice_at_one_place() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::shell("again", "grep -c ' /again ' /proc/self/mountinfo");
+    let mounts = bundle.config["mounts"].clone();
+    for kind in ["sysfs", "mqueue"] {
+        let mount = |place: &str| json!({"destination": place, "type": kind, "source": kind});
+        for (second, refused) in [("/once", true), ("/again", false)] {
+            bundle.config["mounts"] = mounts.clone();
+            bundle.add_mount(mount("/once"));
+            bundle.add_mount(mount(second));
+            if refused {
+                let message = bundle.refusal();
+                let told = format!("\"/once\": this {kind} is mounted there already: device or resource busy");
+                assert!(message.contains(&told), "{message}");
+            } else {
+                assert_eq!(bundle.output(), "1\n", "{kind}");
+            }
+        }
+    }
+}
