@@ -41,33 +41,28 @@ export class Remover {
   }
 
   async remove(idOrName: string, options: RemoveOptions): Promise<void> {
-    const { graph, live, paths, runner } = this.#ctx;
+    const { graph, live, paths } = this.#ctx;
     const row = graph.containers.resolve(idOrName);
     const state = live.of(row.id);
     const { hostConfig } = readRecord(row);
-    if (isRunning(row)) {
-      if (!options.kill) throw inUse(row.name, row.status);
-      state.removing = true;
-      try {
-        await options.kill(row.id);
-      } catch (error) {
-        state.removing = false;
-        throw error;
-      }
-    } else if (row.status === 'restarting' && !options.kill) throw inUse(row.name, row.status);
+    if ((isRunning(row) || row.status === 'restarting') && !options.kill) throw inUse(row.name, row.status);
+    const automatic = options.automatic ?? false;
+    const plan = {
+      id: row.id,
+      stateDir: paths.stateDir(row.id),
+      cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
+      volumes: options.volumes,
+      automatic,
+      removeVolumes: [],
+    };
+    // from here on nothing starts it, but what had begun to
     state.removing = true;
     state.callOffRestart();
     try {
-      await state.cleanup;
-      const automatic = options.automatic ?? false;
-      await runner.run(automatic ? this.#automatic : this.#byUser, {
-        id: row.id,
-        stateDir: paths.stateDir(row.id),
-        cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
-        volumes: options.volumes,
-        automatic,
-        removeVolumes: [],
-      });
+      do {
+        if (isRunning(graph.containers.resolve(row.id))) await options.kill?.(row.id);
+        await state.cleanup;
+      } while (!(await this.#removed(automatic ? this.#automatic : this.#byUser, plan, options)));
     } catch (error) {
       state.removing = false;
       // with its row the container has gone; what is left of it is the job's to remove when it is tried again
@@ -75,6 +70,17 @@ export class Remover {
       throw error;
     }
     this.#gone(row, state);
+  }
+
+  /** False when a start that was under way came before, and its container can be ended. */
+  async #removed(kind: JobKind<RemovePlan>, plan: RemovePlan, { kill }: RemoveOptions): Promise<boolean> {
+    try {
+      await this.#ctx.runner.run(kind, plan);
+      return true;
+    } catch (error) {
+      if (kill && error instanceof CaissonError && error.code === 'CONTAINER_RUNNING') return false;
+      throw error;
+    }
   }
 
   /** Who waits for the removal is told. */
