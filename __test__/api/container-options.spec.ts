@@ -24,6 +24,17 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('options of conta
     expect(await oracle(daemon)).toEqual([]);
   });
 
+  it('a root has what every container has, whatever its image lacks', async () => {
+    const script = 'ls /.dockerenv; readlink /etc/mtab; touch /.dockerenv && rm /etc/mtab';
+    expect(await ok('run', '--name', 'init', 'busybox', 'sh', '-c', script)).toBe('/.dockerenv\n/proc/mounts');
+    expect(await ok('diff', 'init')).toBe('C /.dockerenv\nC /etc\nD /etc/mtab');
+    expect(await run('busybox', 'readlink', '/etc/mtab'), 'one container does not change it for others').toBe(
+      '/proc/mounts',
+    );
+    await ok('create', '--name', 'new', 'busybox');
+    expect((await docker('cp', 'new:/etc/hosts', '-')).code, 'before its first start').toBe(0);
+  });
+
   describe('CDI devices', () => {
     beforeAll(() => {
       mkdirSync(cdi, { recursive: true });

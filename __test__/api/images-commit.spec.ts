@@ -152,7 +152,17 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('from containers'
       for (const container of ['ended', 'goes']) {
         const names = await listed(container);
         expect(names).toEqual(
-          expect.arrayContaining(['bin/busybox', 'new', 'opt/kept', 'data/', 'etc/hosts', 'proc/']),
+          expect.arrayContaining([
+            'bin/busybox',
+            'new',
+            'opt/kept',
+            'data/',
+            'etc/hosts',
+            'proc/',
+            '.dockerenv',
+            'dev/console',
+            'etc/mtab',
+          ]),
         );
         expect(names).not.toContain('etc/removed');
         expect(names.filter((name) => /^(data|proc|sys)\/./.test(name))).toEqual([]);

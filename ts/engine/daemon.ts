@@ -23,6 +23,7 @@ import { registerRoutes } from './api/routes.ts';
 import { type ApiServer, createApiServer } from './api/server.ts';
 import { type DaemonConfig, levelOf, loadConfig } from './config.ts';
 import { Containers } from './containers/containers.ts';
+import { makeInitLayer } from './containers/initLayer.ts';
 import { type Engine, EnginePaths } from './engine.ts';
 import { helpText } from './help.ts';
 import { Images } from './images/images.ts';
@@ -193,6 +194,7 @@ async function prepareRoots(paths: EnginePaths, native: Native): Promise<void> {
     [paths.state, 0o700],
   ] as const)
     mkdirSync(path, { recursive: true, mode });
+  makeInitLayer(paths.initLayer);
   for (const path of [paths.overlay, paths.volumes]) await native.spreadTrees(path);
 }
 

@@ -42,6 +42,7 @@ export interface Engine {
  *   graph.db, -wal, -shm         the truth
  *   overlay/<cacheId>/diff       a layer
  *   overlay/<id>/{upper,work}    a container's own
+ *   init/                        the layer below every image
  *   content/blobs/sha256/<hex>   manifests, indexes, configs
  *   containers/<id>/             hostname, hosts, resolv.conf, <id>-json.log
  *   volumes/<name>/_data
@@ -64,6 +65,9 @@ export class EnginePaths {
   }
   get overlay(): string {
     return join(this.dataRoot, 'overlay');
+  }
+  get initLayer(): string {
+    return join(this.dataRoot, 'init');
   }
   get content(): string {
     return join(this.dataRoot, 'content');

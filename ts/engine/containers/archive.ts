@@ -88,14 +88,13 @@ export class Archives {
   committable(idOrName: string): CommitSource {
     const record = readRecord(this.#ctx.graph.containers.resolve(idOrName));
     const { row, config, hostConfig } = record;
-    const { upper, lower } = overlayOf(this.#ctx, record);
+    const { upper } = overlayOf(this.#ctx, record);
     return {
       id: row.id,
       imageId: row.imageId,
       chainId: row.chainId,
       config: runConfig(config),
       upper,
-      lower,
       cgroup: cgroupOf(this.#ctx, hostConfig, row.id),
       running: row.status === 'running',
       attributes: { ...config.Labels, image: row.imageName, name: row.name },

@@ -22,6 +22,7 @@ import { fillConfig, fillHostConfig } from './defaults.ts';
 import { takeLinks } from './links.ts';
 import { checkName, generateName } from './names.ts';
 import { type ContainerDetail, programOf, readRecord } from './record.ts';
+import { layersOf } from './spawn.ts';
 import { nowRfc3339 } from './time.ts';
 import { refuseUnsupported } from './unsupported.ts';
 import { validate } from './validate.ts';
@@ -76,10 +77,8 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
         medium: 'disk',
         async do(plan) {
           const { definition, mountPoints } = plan;
-          if (definition.chainId !== null && mountPoints.some(({ copyUp }) => copyUp)) {
-            const layers = graph.layers
-              .chain(definition.chainId)
-              .map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
+          if (mountPoints.some(({ copyUp }) => copyUp)) {
+            const layers = layersOf(ctx, definition.chainId);
             const upper = join(paths.overlay, definition.id, 'upper');
             for (const mount of mountPoints) await ctx.volumes.copyUp(mount, layers, upper);
           }

@@ -25,13 +25,13 @@ export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: stri
 export const shimCgroup = (ctx: ContainerContext): string => join(ctx.config.cgroupParent, 'shims');
 
 /** Directories of the layers of a chain ID, the top one first. */
-const layersOf = (ctx: ContainerContext, chainId: string): string[] =>
-  ctx.graph.layers.chain(chainId).map(({ cacheId }) => join(ctx.paths.overlay, cacheId, 'diff'));
+export const layersOf = ({ graph, paths }: ContainerContext, chainId: string | null): string[] =>
+  chainId === null ? [] : graph.layers.chain(chainId).map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
 
 export function overlayOf(ctx: ContainerContext, { row, hostConfig }: ContainerRecord): OverlayRootfs {
   const own = join(ctx.paths.overlay, row.id);
   return {
-    lower: row.chainId === null ? [] : layersOf(ctx, row.chainId),
+    lower: [...layersOf(ctx, row.chainId), ctx.paths.initLayer],
     upper: join(own, 'upper'),
     work: join(own, 'work'),
     // what vanishes with its end needs no sync; after a crash of the machine nobody mounts it again

@@ -29,7 +29,6 @@ export interface CommitSource {
   /** What the container runs with. */
   config: ImageRunConfig;
   upper: string;
-  lower: string[];
   cgroup: string;
   /** It runs and is not paused. */
   running: boolean;
@@ -149,7 +148,7 @@ export class Committer {
     const { lease, source } = plan;
     const below = source.chainId === null ? [] : graph.layers.chain(source.chainId).reverse();
     for (const { chainId } of below) graph.leases.add(lease, 'layer', chainId);
-    const packed = await this.#unpacker.pack(source, plan);
+    const packed = await this.#unpacker.pack(source.upper, plan);
     const { diffId } = packed.applied;
     const chain = below.map(({ chainId }) => chainId);
     const diffIds = below.map((layer) => layer.diffId);

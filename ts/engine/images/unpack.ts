@@ -155,13 +155,10 @@ export class LayerUnpacker {
   }
 
   /** A layer of a container's own directory; nothing is left of it when this rejects. */
-  async pack(
-    { upper, lower }: { upper: string; lower: string[] },
-    { cacheId, blobPath }: { cacheId: string; blobPath: string },
-  ): Promise<Unpacked> {
+  async pack(upper: string, { cacheId, blobPath }: { cacheId: string; blobPath: string }): Promise<Unpacked> {
     const targetDir = await this.#snapshotter.prepareLayer(cacheId);
     try {
-      const applied = await this.#native.packLayer({ upper, lower, targetDir, blobPath });
+      const applied = await this.#native.packLayer({ upper, targetDir, blobPath });
       return { cacheId, blobPath, applied };
     } catch (error) {
       await this.discard({ cacheId, blobPath });

@@ -300,8 +300,6 @@ export interface AppliedLayer {
 export interface PackOptions {
   /** The upper directory of a container's overlay. */
   upper: string;
-  /** The image's layers, the top one first: what the engine itself made in the upper directory is told by them. */
-  lower: string[];
   targetDir: string;
   blobPath: string;
 }

@@ -111,7 +111,6 @@ pub fn recreate_layer(env: &Env, options: RecreateOptions) -> napi::Result<Objec
 #[napi(object)]
 pub struct PackOptions {
     pub upper: String,
-    pub lower: Vec<String>,
     pub target_dir: String,
     pub blob_path: String,
 }
@@ -123,8 +122,7 @@ pub fn pack_layer(env: &Env, options: PackOptions) -> napi::Result<Object<'_>> {
         blob_path: Some(options.blob_path.into()),
         ..layer::LayerOptions::default()
     };
-    let lower = options.lower.into_iter().map(PathBuf::from).collect();
-    let options = layer::PackOptions { upper: options.upper.into(), lower, layer };
+    let options = layer::PackOptions { upper: options.upper.into(), layer };
     on_thread(env, "pack-layer", move || Ok(applied(&layer::pack(&options)?)))
 }
 

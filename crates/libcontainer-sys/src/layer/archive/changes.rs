@@ -1,8 +1,7 @@
 //! What a container has changed of its image, told by its writable layer.
 //!
-//! The engine's own mount points (/etc/hosts, /dev, …) are empty things that the start makes in the writable layer; as
-//! Docker, which has a layer of its own for them, they are not told. So a directory counts as changed when its mode or
-//! owner differ or something in it has changed, not for its times alone.
+//! Overlay copies a directory up when something in it is written, so one counts as changed when its mode or owner differ or
+//! something in it has changed, not for its times alone.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -29,21 +28,6 @@ pub struct Change {
     pub kind: ChangeKind,
     pub path: String,
 }
-
-/// Made by every start when the image does not have them.
-pub(in crate::layer) const OWN: [&[u8]; 11] = [
-    b"/dev",
-    b"/dev/console",
-    b"/dev/mqueue",
-    b"/dev/pts",
-    b"/dev/shm",
-    b"/etc",
-    b"/etc/hostname",
-    b"/etc/hosts",
-    b"/etc/resolv.conf",
-    b"/proc",
-    b"/sys",
-];
 
 /// Sorted by path. `lower`: the image's layers, the top one first.
 pub fn changes(upper: &Path, lower: &[PathBuf]) -> Result<Vec<Change>> {
@@ -84,7 +68,6 @@ fn compare(own: &OwnedFd, image: Option<&OwnedFd>, path: &[u8], depth: usize, fo
         }
         if kind(&stat) == FileType::Directory {
             directory(own, image, name, (&stat, original), path, depth, found)?;
-        } else if original.is_none() && is_own(&stat, &path) {
         } else {
             let kind = if original.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
             found.push(Change { kind, path: shown(&path) });
@@ -116,7 +99,6 @@ fn directory(
     let at = found.len();
     let inside = compare(&dir, image.as_ref(), &path, depth + 1, found)?;
     let change = match original {
-        None if !inside && is_own(stat, &path) => return Ok(()),
         None => ChangeKind::Added,
         Some(was) => {
             let same = (was.st_mode, was.st_uid, was.st_gid) == (stat.st_mode, stat.st_uid, stat.st_gid);
@@ -163,13 +145,4 @@ fn kind(stat: &Stat) -> FileType {
 
 fn is_whiteout(stat: &Stat) -> bool {
     kind(stat) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// An empty file or a directory at one of the engine's own places.
-fn is_own(stat: &Stat, path: &[u8]) -> bool {
-    let plain = match kind(stat) {
-        FileType::RegularFile => stat.st_size == 0,
-        other => other == FileType::Directory,
-    };
-    plain && OWN.contains(&path)
 }

@@ -16,7 +16,6 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub(super) use changes::OWN;
 pub use changes::{Change, ChangeKind, changes};
 pub use pack::read;
 pub use stat::{PathStat, stat};

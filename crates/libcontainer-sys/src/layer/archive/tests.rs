@@ -198,10 +198,10 @@ fn a_reading_view_leaves_the_writable_layer_to_its_owner() {
 fn changes_are_those_of_the_container() {
     let scratch = Scratch::new("changes");
     let (upper, lower) = (scratch.path("upper"), scratch.path("lower"));
-    for dir in ["lower/etc", "lower/kept", "lower/gone", "upper/etc", "upper/new", "upper/proc", "upper/kept"] {
+    for dir in ["lower/etc", "lower/kept", "lower/gone", "upper/etc", "upper/new", "upper/kept"] {
         fs::create_dir_all(scratch.path(dir)).unwrap();
     }
-    for file in ["lower/etc/passwd", "upper/etc/passwd", "upper/new/file", "upper/etc/hosts"] {
+    for file in ["lower/etc/passwd", "upper/etc/passwd", "upper/new/file"] {
         fs::write(scratch.path(file), "").unwrap();
     }
     mknodat(CWD, upper.join("gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();

@@ -10,7 +10,6 @@ use std::sync::mpsc::channel;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::archive::OWN;
 use super::dirs::{MAX_DEPTH, OPAQUE, open_beneath};
 use super::error::{LayerError, Result, corrupt, system};
 use super::member::{BUFFER, Links, entry, names, promised, special};
@@ -30,8 +29,6 @@ const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 pub struct PackOptions {
     /// The upper directory of a container's overlay.
     pub upper: PathBuf,
-    /// The image's layers, the top one first.
-    pub lower: Vec<PathBuf>,
     pub layer: LayerOptions,
 }
 
@@ -41,7 +38,7 @@ pub fn pack(options: &PackOptions) -> Result<AppliedLayer> {
     let root = directory(&options.upper)?;
     let layer = Layer::open(options.layer.clone());
     let mut sink = Feed { layer: &layer, failed: false };
-    let mut packing = Packing::new(&mut sink, Some(&options.lower));
+    let mut packing = Packing::new(&mut sink, Source::Upper);
     let packed = packing.tree(root).and_then(|()| packing.finish());
     let failed = sink.failed;
     let (done, wait) = channel();
@@ -64,7 +61,7 @@ pub fn export(layers: &[PathBuf], client: Client) -> Result<()> {
     let root = open_beneath(&root, b".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(system("open", b"/"))?;
     let mut body = Body { client, gone: false };
     body.head().map_err(|error| io_failure(&error, b"/"))?;
-    let mut packing = Packing::new(&mut body, None);
+    let mut packing = Packing::new(&mut body, Source::View);
     let result = packing.tree(root).and_then(|()| packing.finish());
     match result {
         Err(_) if body.gone => Ok(()),
@@ -86,20 +83,24 @@ fn io_failure(error: &io::Error, path: &[u8]) -> LayerError {
     }
 }
 
-struct Packing<'a, W: Write> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// An overlay's upper directory: its marks become an image's.
+    Upper,
+    View,
+}
+
+struct Packing<W: Write> {
     out: Writer<BufWriter<W>>,
-    /// Of an upper directory, the layers below it: overlay's marks become an image's.
-    upper: Option<&'a [PathBuf]>,
-    /// Directories that the engine itself made or touched, to be written when something in them is.
-    pending: Vec<Entry>,
+    source: Source,
     links: Links,
     buffer: Vec<u8>,
 }
 
-impl<'a, W: Write> Packing<'a, W> {
-    fn new(out: W, upper: Option<&'a [PathBuf]>) -> Self {
+impl<W: Write> Packing<W> {
+    fn new(out: W, source: Source) -> Self {
         let out = Writer::new(BufWriter::with_capacity(BUFFER, out));
-        Self { out, upper, pending: Vec::new(), links: Links::default(), buffer: vec![0; BUFFER] }
+        Self { out, source, links: Links::default(), buffer: vec![0; BUFFER] }
     }
 
     fn finish(self) -> Result<()> {
@@ -113,8 +114,6 @@ impl<'a, W: Write> Packing<'a, W> {
         while let Some((below, dir)) = way.last_mut() {
             let Some(name) = below.pop() else {
                 way.pop();
-                let left = path.join(&b'/');
-                self.pending.retain(|entry| entry.path != left);
                 path.pop();
                 continue;
             };
@@ -145,12 +144,12 @@ impl<'a, W: Write> Packing<'a, W> {
             other => other.map_err(system("stat", &full))?,
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if self.upper.is_some() && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+        if self.source == Source::Upper && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             let parents = &full[..full.len() - name.len()];
             self.marker([parents, WHITEOUT, name].concat(), &stat)?;
             return Ok(None);
         }
-        if self.upper.is_some() && name.starts_with(WHITEOUT) {
+        if self.source == Source::Upper && name.starts_with(WHITEOUT) {
             let reason = "names that begin with .wh. mean removed files in an image";
             return Err(LayerError::Unsupported { op: "archive", path: shown(&full), reason: reason.into() });
         }
@@ -170,11 +169,7 @@ impl<'a, W: Write> Packing<'a, W> {
         let xattrs = kept(xattr::of_fd(&below, &full)?);
         self.refuse_redirect(&below, &full)?;
         let found = entry(full.clone(), Kind::Directory, &stat, xattrs);
-        let opaque = self.upper.is_some() && is_opaque(&below);
-        if !opaque && self.is_own(&full) && self.is_as_below(&full, &stat)? {
-            self.pending.push(found);
-            return Ok(Some(below));
-        }
+        let opaque = self.source == Source::Upper && is_opaque(&below);
         self.put(&found)?;
         if opaque {
             self.marker([full.as_slice(), b"/", OPAQUE_MARKER].concat(), &stat)?;
@@ -190,9 +185,6 @@ impl<'a, W: Write> Packing<'a, W> {
         // Of what was opened, not of what the name stood for before.
         let stat = fstat(&file).map_err(system("stat", full))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(());
-        }
-        if stat.st_size == 0 && self.is_own(full) {
             return Ok(());
         }
         let xattrs = kept(xattr::of_fd(&file, full)?);
@@ -228,7 +220,7 @@ impl<'a, W: Write> Packing<'a, W> {
     /// Where overlay has moved a directory, or holds a file's attributes only, the upper directory is not the whole truth.
     fn refuse_redirect(&self, fd: &OwnedFd, full: &[u8]) -> Result<()> {
         for name in ["trusted.overlay.redirect", "trusted.overlay.metacopy"] {
-            if self.upper.is_some() && fgetxattr(fd, name, &mut [0u8; 4096][..]).is_ok() {
+            if self.source == Source::Upper && fgetxattr(fd, name, &mut [0u8; 4096][..]).is_ok() {
                 let reason = format!("it has {name}: turn off redirect_dir and metacopy of the overlay module");
                 return Err(LayerError::Unsupported { op: "archive", path: shown(full), reason });
             }
@@ -236,33 +228,7 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok(())
     }
 
-    /// Every start makes these to mount on, when the image does not have them.
-    fn is_own(&self, full: &[u8]) -> bool {
-        self.upper.is_some() && OWN.iter().any(|own| &own[1..] == full)
-    }
-
-    /// The image has no such directory, or has it with the same mode and owner.
-    fn is_as_below(&self, full: &[u8], stat: &Stat) -> Result<bool> {
-        for layer in self.upper.unwrap_or_default() {
-            let layer = directory(layer)?;
-            // Own paths have no links on their way but where the image has put some: then it is not the engine's.
-            match open_beneath(&layer, full, OFlags::PATH) {
-                Ok(below) => {
-                    let below = fstat(&below).map_err(system("stat", full))?;
-                    let same = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid);
-                    return Ok(same(&below) == same(stat));
-                }
-                Err(Errno::NOENT) => {}
-                Err(_) => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
     fn put(&mut self, entry: &Entry) -> Result<()> {
-        for above in std::mem::take(&mut self.pending) {
-            self.out.entry(&above).map_err(|error| io_failure(&error, &above.path))?;
-        }
         self.out.entry(entry).map_err(|error| io_failure(&error, &entry.path))
     }
 }

@@ -30,10 +30,6 @@ fn upper(scratch: &Scratch) -> PathBuf {
     let upper = scratch.path("upper");
     fs::create_dir_all(upper.join(LONG)).unwrap();
     fs::create_dir_all(upper.join("dir/opaque")).unwrap();
-    for own in ["dev/pts", "etc", "proc"] {
-        fs::create_dir_all(upper.join(own)).unwrap();
-    }
-    fs::write(upper.join("etc/hosts"), "").unwrap();
     fs::write(upper.join("dir/file"), noise(3, 700_000)).unwrap();
     fs::hard_link(upper.join("dir/file"), upper.join("linked")).unwrap();
     fs::write(upper.join("dir/empty"), "").unwrap();
@@ -56,7 +52,7 @@ fn options(scratch: &Scratch, upper: PathBuf) -> PackOptions {
         blob_path: Some(scratch.path("blob")),
         ..LayerOptions::default()
     };
-    PackOptions { upper, lower: Vec::new(), layer }
+    PackOptions { upper, layer }
 }
 
 #[test]
@@ -65,10 +61,6 @@ fn a_layer_is_what_the_container_changed() {
     let upper = upper(&scratch);
     settle(&upper);
     pack(&options(&scratch, upper.clone())).unwrap();
-    for name in ["dev", "etc", "proc"] {
-        assert!(!scratch.path("layer").join(name).exists(), "{name} was made to mount on");
-        fs::remove_dir_all(upper.join(name)).unwrap();
-    }
     // A whiteout's own time says nothing.
     let tree = |root: &Path| -> Vec<String> {
         let shown = |line: String| if line.starts_with("dir/gone ") { line[..20].into() } else { line };
@@ -114,23 +106,6 @@ fn what_an_image_cannot_say_is_refused_and_nothing_is_left() {
 }
 
 #[test]
-fn a_directory_of_the_engine_is_told_with_what_a_container_changed_in_it() {
-    let scratch = Scratch::new("pack");
-    let (upper, lower) = (scratch.path("upper"), scratch.path("lower"));
-    for (layer, name) in [(&upper, "etc/deep"), (&upper, "sys"), (&lower, "etc"), (&lower, "sys"), (&upper, "proc")] {
-        fs::create_dir_all(layer.join(name)).unwrap();
-    }
-    fs::write(upper.join("etc/deep/file"), "mine").unwrap();
-    fs::set_permissions(upper.join("sys"), fs::Permissions::from_mode(0o700)).unwrap();
-    let options = PackOptions { lower: vec![lower], ..options(&scratch, upper) };
-    pack(&options).unwrap();
-    let packed = scratch.path("layer");
-    assert_eq!(fs::read(packed.join("etc/deep/file")).unwrap(), b"mine");
-    assert_eq!(fs::metadata(packed.join("sys")).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(!packed.join("proc").exists());
-}
-
-#[test]
 fn a_socket_is_left_out() {
     let scratch = Scratch::new("pack");
     let upper = scratch.path("upper");
@@ -173,7 +148,7 @@ fn an_export_is_what_a_container_sees() {
     settle(&lower);
     let tar = exported(vec![upper, lower]);
     let listed = names_of(&tar);
-    for name in ["dir/file", "dir/opaque/", "below", ".wh.odd", "dev/pts/", "linked"] {
+    for name in ["dir/file", "dir/opaque/", "below", ".wh.odd", "linked"] {
         assert!(listed.contains(&name.to_string()), "{name} in {listed:?}");
     }
     for name in ["dir/gone", "dir/opaque/hidden", "dir/.wh.gone", "dir/opaque/.wh..wh..opq"] {
