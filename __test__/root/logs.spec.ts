@@ -132,23 +132,27 @@ describe.skipIf(missing('root', 'build', 'busybox'))('logs', () => {
       await lab.destroy(id);
     });
 
-    test('a follower sees each line at once, across rotations', async () => {
-      const log = logIn(`follow-${driver}`, { driver, maxSizeBytes: 200, maxFiles: 3 });
-      const id = await lab.run(['cat'], { openStdin: true, stdinOnce: true }, log);
-      const input = await Connection.open(lab.native, lab.dir);
-      await lab.native.attach(id, input.stream({ stdin: true, stdout: false, stderr: false }));
-      const { client, handle, served } = await serve(log.path, { driver, follow: true });
-      for (let number = 1; number <= 40; number++) {
-        input.socket.write(`line ${number}.\n`);
-        await client.until((received) => received.includes(`line ${number}.\n`));
-      }
-      input.socket.end();
-      await lab.exit(id);
-      lab.native.endLog(handle);
-      await served;
-      const expected = Array.from({ length: 40 }, (_, index) => `line ${index + 1}.\n`).join('');
-      expect(dechunk(await client.rest()).toString()).toBe(expected);
-    });
+    test.each([false, true])(
+      'a follower sees each line at once, across rotations, compressed: %j',
+      async (compress) => {
+        const log = logIn(`follow-${driver}-${compress}`, { driver, maxSizeBytes: 200, maxFiles: 9, compress });
+        const id = await lab.run(['cat'], { openStdin: true, stdinOnce: true }, log);
+        const input = await Connection.open(lab.native, lab.dir);
+        await lab.native.attach(id, input.stream({ stdin: true, stdout: false, stderr: false }));
+        const { client, handle, served } = await serve(log.path, { driver, follow: true });
+        for (let number = 1; number <= 40; number++) {
+          input.socket.write(`line ${number}.\n`);
+          await client.until((received) => received.includes(`line ${number}.\n`));
+          if (compress && number % 10 === 0) await expect.poll(() => existsSync(`${log.path}.1.gz`)).toBe(true);
+        }
+        input.socket.end();
+        await lab.exit(id);
+        lab.native.endLog(handle);
+        await served;
+        const expected = Array.from({ length: 40 }, (_, index) => `line ${index + 1}.\n`).join('');
+        expect(dechunk(await client.rest()).toString()).toBe(expected);
+      },
+    );
 
     test('a full disk costs records, which are counted, and not the container', async () => {
       const log = logIn(`full-${driver}`, { driver });

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::Format;
-use super::source::{Identity, Source, identity_at};
+use super::source::Source;
+use crate::shim::log::Identity;
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
@@ -104,7 +105,7 @@ impl Records {
     fn advance(&mut self) -> io::Result<bool> {
         if self.later.is_empty() {
             let mine = self.current.as_ref().and_then(|current| current.identity);
-            if mine.is_some() && identity_at(&self.path) == mine {
+            if mine.is_some() && Identity::at(&self.path) == mine {
                 return Ok(false);
             }
             let mut files = existing(&self.path, self.format);

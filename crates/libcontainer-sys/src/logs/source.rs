@@ -1,20 +1,16 @@
 //! One file of a log, plain or compressed, as records.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use flate2::bufread::GzDecoder;
 
 use super::format::{Format, Start};
+use crate::shim::log::Identity;
 
 const BLOCK: usize = 128 << 10;
-
-/// Which file it is, however often it was renamed, and compressed or not: number and birth of the inode that was written.
-pub type Identity = (u64, u128);
 
 enum Content {
     Plain(File),
@@ -37,7 +33,7 @@ pub struct Source {
 impl Source {
     pub fn plain(path: &Path, format: Format) -> Option<Self> {
         let file = File::open(path).ok()?;
-        let identity = Some(identity_of(&file)?);
+        let identity = Some(Identity::of(&file)?);
         Some(Self::new(Content::Plain(file), identity, format))
     }
 
@@ -138,23 +134,7 @@ fn read(content: &mut Content, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn identity_of(file: &File) -> Option<Identity> {
-    file.metadata().ok().map(|metadata| identity(&metadata))
-}
-
-/// The same of the file at a path, without opening it.
-pub fn identity_at(path: &Path) -> Option<Identity> {
-    std::fs::metadata(path).ok().map(|metadata| identity(&metadata))
-}
-
-fn identity(metadata: &Metadata) -> Identity {
-    let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    (metadata.ino(), born.map_or(0, |born| born.as_nanos()))
-}
-
 /// The field that the shim puts into the header of a compressed file.
 fn origin(extra: &[u8]) -> Option<Identity> {
-    let rest = extra.strip_prefix(b"cn\x10\0")?;
-    let number = |range| rest.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).map(u64::from_le_bytes);
-    Some((number(0..8)?, u128::from(number(8..16)?)))
+    Identity::from_bytes(extra.strip_prefix(b"cn\x10\0")?.try_into().ok()?)
 }

@@ -4,9 +4,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use miniz_oxide::DataFormat;
 use miniz_oxide::deflate::CompressionLevel;
@@ -17,6 +16,7 @@ use rustix::process::{
 };
 
 use super::file::{numbered, suffixed};
+use super::identity::Identity;
 use crate::sys::clone::{Cloned, clone3, exit_now};
 use crate::sys::exec::close_from;
 
@@ -75,7 +75,7 @@ pub fn compress_all(path: &Path, max_files: u32) {
 fn compress_file(plain: &Path, compressed: &Path) -> io::Result<()> {
     let mut source = File::open(plain)?;
     let mut target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(compressed)?;
-    target.write_all(&header(&source)?)?;
+    target.write_all(&header(&source))?;
     let mut deflate = CompressorOxide::with_format_and_level(DataFormat::Raw, CompressionLevel::DefaultLevel);
     let (mut checksum, mut length) = (!0, 0_u32);
     let mut block = vec![0; BLOCK];
@@ -101,13 +101,10 @@ fn compress_file(plain: &Path, compressed: &Path) -> io::Result<()> {
 }
 
 /// With a field of our own that names the file it was made from, so that a reader who holds that one knows where it is.
-fn header(source: &File) -> io::Result<Vec<u8>> {
-    let metadata = source.metadata()?;
-    let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+fn header(source: &File) -> Vec<u8> {
     let mut header = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 20, 0, b'c', b'n', 16, 0];
-    header.extend_from_slice(&metadata.ino().to_le_bytes());
-    header.extend_from_slice(&born.map_or(0, |born| born.as_nanos() as u64).to_le_bytes());
-    Ok(header)
+    header.extend_from_slice(&Identity::of(source).map_or([0; 16], Identity::to_bytes));
+    header
 }
 
 fn crc32(mut checksum: u32, bytes: &[u8]) -> u32 {

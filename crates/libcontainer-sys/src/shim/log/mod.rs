@@ -9,6 +9,7 @@
 mod compress;
 mod encoder;
 mod file;
+mod identity;
 mod json;
 mod local;
 mod queue;
@@ -20,6 +21,8 @@ use std::os::fd::BorrowedFd;
 use super::config::LogConfig;
 #[cfg(test)]
 pub use compress::compress_all;
+#[cfg(feature = "layer")]
+pub use identity::Identity;
 use queue::Queue;
 pub use writer::LogWriter;
 
