@@ -39,24 +39,7 @@ pub fn probe() -> HostInfo {
     let controllers: Vec<String> = if cgroup_version == 2 {
         fs::read_to_string(unified).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     } else {
-        [
-            "cpu",
-            "cpuacct",
-            "cpuset",
-            "memory",
-            "devices",
-            "freezer",
-            "blkio",
-            "pids",
-            "hugetlb",
-            "net_cls",
-            "net_prio",
-            "perf_event",
-        ]
-        .into_iter()
-        .filter(|name| Path::new("/sys/fs/cgroup").join(name).join("tasks").exists())
-        .map(str::to_owned)
-        .collect()
+        crate::cgroup::v1::controllers()
     };
     let has = |name: &str| controllers.iter().any(|controller| controller == name);
     let v1 = cgroup_version == 1;

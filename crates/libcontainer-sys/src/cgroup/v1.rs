@@ -38,6 +38,12 @@ const HIERARCHIES: [&str; 16] = [
     "systemd",
 ];
 
+/// Controllers that are there; a hierarchy of two has a link for each.
+pub fn controllers() -> Vec<String> {
+    let single = HIERARCHIES.iter().filter(|name| !name.contains(',') && **name != "systemd");
+    single.filter(|name| Path::new(ROOT).join(name).join("tasks").exists()).map(|name| (*name).to_owned()).collect()
+}
+
 pub struct V1 {
     /// (name of the hierarchy, this cgroup's directory in it)
     hierarchies: Vec<(&'static str, PathBuf)>,

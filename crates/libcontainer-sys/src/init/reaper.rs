@@ -11,7 +11,9 @@ const NAME: [&str; 2] = ["/sbin/docker-init", "--"];
 
 /// Comes back only with the program's failure to execute, in the child, where it is reported.
 pub fn run(layout: Option<Layout>, command: &[String], execute: impl FnOnce() -> Failure) -> Failure {
-    signal::block_all();
+    if let Err(error) = signal::block_all() {
+        return Failure::io("block", "signals", error);
+    }
     // the container's seccomp filter stands already, and Docker's answers clone3 with ENOSYS
     match fork() {
         Err(error) => Failure::io("clone", "the program below init", error),

@@ -17,7 +17,7 @@ pub fn start_and_wait(
     after_start: impl FnOnce() -> Result<()>,
 ) -> Result<i32> {
     // before the program can end: its SIGCHLD is to be waited for
-    signal::block_all();
+    signal::block_all().context("block", "signals")?;
     let pidfd = pending.pidfd.try_clone().context("dup", "pidfd")?;
     if let Some(master) = pending.console.as_ref().filter(|_| own_console) {
         // before anything is written: lines are ended by our own terminal alone

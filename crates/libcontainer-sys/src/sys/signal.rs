@@ -36,13 +36,14 @@ pub fn end_on(signals: &[i32]) -> io::Result<()> {
 }
 
 /// Blocks all signals that can be; a signalfd or sigwait takes them from then on.
-pub fn block_all() {
+pub fn block_all() -> io::Result<()> {
     // SAFETY: all-zero is a valid sigset_t, filled right after.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is a valid place.
     unsafe { libc::sigfillset(&raw mut all) };
     // SAFETY: the set is valid; the old one is not asked for.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Waits for the next blocked signal and gives its number.
