@@ -3,7 +3,7 @@
 //! Lifecycle: `create` makes the directories, `set` writes limits, a child joins through `join_files` by itself, `remove`
 //! takes the directories away when the last process has gone.
 
-mod devices;
+pub mod devices;
 pub mod v1;
 mod v1_stats;
 pub mod v2;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// One hierarchy of version 2, and none of version 1.
-fn is_unified() -> Result<bool> {
+pub fn is_unified() -> Result<bool> {
     values::exists(Path::new(ROOT), "cgroup.controllers")
 }
 

@@ -161,7 +161,7 @@ impl V2 {
 }
 
 /// 2…262144 of v1 to 1…10000, as runc and systemd convert.
-fn cpu_weight(shares: u64) -> u64 {
+pub fn cpu_weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 

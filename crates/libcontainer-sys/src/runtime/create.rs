@@ -1,7 +1,9 @@
 //! `create` and `run`.
 
 use super::args::{Args, Known};
+use super::place::Place;
 use super::state::{State, make_directory, now, start_socket};
+use super::systemd::Unit;
 use super::{foreground, lifecycle, log};
 use crate::cgroup::{self, Cgroup};
 use crate::container::{self, CreateOptions, Level, Manner, Pending, Stdio};
@@ -32,15 +34,15 @@ struct Request {
     spec: Spec,
     identity: Identity,
     how: Manner,
-    group: Box<dyn Cgroup>,
+    place: Place,
     args: Args,
 }
 
-pub fn create(root: &Path, words: Vec<String>) -> Result<i32> {
-    let request = read(words)?;
+pub fn create(root: &Path, systemd: bool, words: Vec<String>) -> Result<i32> {
+    let request = read(systemd, words)?;
     let dir = claim(root, &request)?;
     let undo = |failure| {
-        let _ = request.group.remove();
+        let _ = request.place.remove();
         lifecycle::unmount_root(&request.spec, &request.bundle);
         let _ = fs::remove_dir_all(&dir);
         lifecycle::run_poststop(&request.spec, &request.identity);
@@ -72,14 +74,14 @@ fn end(pending: Pending) {
     }
 }
 
-pub fn run(root: &Path, words: Vec<String>) -> Result<i32> {
-    let request = read(words)?;
+pub fn run(root: &Path, systemd: bool, words: Vec<String>) -> Result<i32> {
+    let request = read(systemd, words)?;
     let dir = claim(root, &request)?;
     let outcome = run_in(&dir, &request);
     // a detached container stays, with what `delete` needs
     let stays = outcome.is_ok() && (request.args.has("detach") || request.args.has("keep"));
     if !stays {
-        lifecycle::remove(root, &request.id, request.group.as_ref())?;
+        lifecycle::remove(root, &request.id, &request.place)?;
         lifecycle::unmount_root(&request.spec, &request.bundle);
         lifecycle::run_poststop(&request.spec, &request.identity);
     }
@@ -103,7 +105,7 @@ fn run_in(dir: &Path, request: &Request) -> Result<i32> {
     foreground::start_and_wait(pending, detach, own_console, started)
 }
 
-fn read(words: Vec<String>) -> Result<Request> {
+fn read(systemd: bool, words: Vec<String>) -> Result<Request> {
     let args = Args::parse(words, &OPTIONS)?;
     let id = args.id(false)?.to_owned();
     super::state::check_id(&id)?;
@@ -124,14 +126,18 @@ fn read(words: Vec<String>) -> Result<Request> {
         annotations: spec.annotations.clone(),
     };
     strip_root(&mut spec, &bundle);
-    spec.linux.cgroups_path = cgroup_path(&spec.linux.cgroups_path, &id)?;
+    let unit = systemd.then(|| Unit::parse(&spec.linux.cgroups_path, &id)).transpose()?;
+    spec.linux.cgroups_path = match &unit {
+        Some(unit) => unit.path()?,
+        None => cgroup_path(&spec.linux.cgroups_path, &id)?,
+    };
     let rules = &mut spec.linux.resources.devices;
     if rules.is_empty() {
         // an empty list denies: what a container always may is added by the cgroup
         rules.push(DeviceRule { allow: false, kind: None, major: None, minor: None, access: None });
     }
-    let group = cgroup::open(&spec.linux.cgroups_path)?;
-    Ok(Request { id, bundle, config, spec, identity, how, group, args })
+    let place = Place { group: cgroup::open(&spec.linux.cgroups_path)?, unit };
+    Ok(Request { id, bundle, config, spec, identity, how, place, args })
 }
 
 /// The specification has no more use for them, and documents of before it should still run.
@@ -155,7 +161,7 @@ fn strip_root(spec: &mut Spec, bundle: &Path) {
 /// The id and the cgroup.
 fn claim(root: &Path, request: &Request) -> Result<PathBuf> {
     let dir = make_directory(root, &request.id)?;
-    refuse_taken(request.group.as_ref(), &request.spec.linux.cgroups_path).inspect_err(|_| {
+    refuse_taken(request.place.group.as_ref(), &request.spec.linux.cgroups_path).inspect_err(|_| {
         let _ = fs::remove_dir(&dir);
     })?;
     Ok(dir)
@@ -192,7 +198,10 @@ pub fn preserved_fds(args: &Args) -> Result<u32> {
 /// A relative path lies below `/caisson-runtime`, as does a container without one.
 fn cgroup_path(asked: &str, id: &str) -> Result<String> {
     if asked.contains(':') {
-        return Err(Failure::invalid("cgroup", format!("/linux/cgroupsPath: {asked:?} is for systemd's driver")));
+        return Err(Failure::invalid(
+            "cgroup",
+            format!("/linux/cgroupsPath: {asked:?} is for systemd's driver (--systemd-cgroup)"),
+        ));
     }
     Ok(match asked {
         "" => format!("/caisson-runtime/{id}"),
@@ -202,12 +211,13 @@ fn cgroup_path(asked: &str, id: &str) -> Result<String> {
 }
 
 fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
-    let (spec, group) = (&request.spec, request.group.as_ref());
+    let (spec, group) = (&request.spec, request.place.group.as_ref());
     spec.check()?;
     let path = spec.root_in(&request.bundle).unwrap_or_default();
     let path = path.to_str().ok_or_else(|| Failure::invalid("root", "/root/path is not UTF-8"))?;
-    group.create()?;
-    group.set(&spec.linux.resources)?;
+    // until init is in the cgroup
+    let _keeper = request.place.create(&request.identity)?;
+    request.place.set(&spec.linux.resources)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let options = CreateOptions {
         spec,
@@ -238,6 +248,7 @@ fn record(dir: &Path, request: &Request, pending: &Pending) -> Result<()> {
         bundle: request.bundle.clone(),
         created: now(),
         cgroup: request.spec.linux.cgroups_path.clone(),
+        unit: request.place.unit.clone(),
         config: request.config.clone(),
     };
     state.save(dir)?;

@@ -2,8 +2,8 @@
 
 use super::args::Args;
 use super::log;
+use super::place::Place;
 use super::state::{State, Status, check_id, directory, start_socket};
-use crate::cgroup::Cgroup;
 use crate::container;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::hooks;
@@ -147,14 +147,15 @@ pub fn delete(root: &Path, words: Vec<String>) -> Result<i32> {
         }
         _ => {}
     }
-    remove(root, id, state.group()?.as_ref())?;
+    remove(root, id, &state.place()?)?;
     unmount_root(&state.spec()?, &state.bundle);
     run_poststop(&state.spec()?, &state.identity());
     Ok(0)
 }
 
 /// Ends what still runs, then removes cgroup and state; the state last, so that a failure can be tried again.
-pub fn remove(root: &Path, id: &str, group: &dyn Cgroup) -> Result<()> {
+pub fn remove(root: &Path, id: &str, place: &Place) -> Result<()> {
+    let group = place.group.as_ref();
     if let Ok(state) = State::load(root, id)
         && let Some(pidfd) = state.init()
     {
@@ -169,7 +170,7 @@ pub fn remove(root: &Path, id: &str, group: &dyn Cgroup) -> Result<()> {
     if !group.pids()?.is_empty() {
         group.kill(libc::SIGKILL)?;
     }
-    group.remove()?;
+    place.remove()?;
     let dir = directory(root, id);
     fs::remove_dir_all(&dir).context("remove", dir.display())
 }

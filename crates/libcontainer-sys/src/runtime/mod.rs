@@ -13,18 +13,19 @@ mod foreground;
 mod inspect;
 mod lifecycle;
 mod log;
+mod place;
 mod seal;
 mod state;
+mod systemd;
 mod update;
 
 use crate::failure::{Failure, Kind, Result};
 use args::Args;
-use std::path::Path;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const USAGE: &str = "\
-caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] COMMAND
 
   create  [--bundle DIR] [--pid-file FILE] [--pidfd-socket PATH] [--console-socket PATH] [--preserve-fds N]
           [--no-pivot] [--no-new-keyring] ID
@@ -75,14 +76,11 @@ fn dispatch(global: &mut Args) -> Result<i32> {
         println!("caisson-runtime version {VERSION}\nspec: {}", crate::spec::VERSION);
         return Ok(0);
     }
-    if global.has("systemd-cgroup") {
-        let message = match Path::new("/run/systemd/system").is_dir() {
-            true => "--systemd-cgroup: systemd's driver is not supported by this version of caisson; use cgroupfs",
-            false => "--systemd-cgroup: systemd is not running on this host, cannot use its cgroup driver",
-        };
-        return Err(Failure::new(Kind::Unsupported, "options", message));
-    }
     check_global(global)?;
+    let systemd = global.has("systemd-cgroup") || global.value("cgroup-manager") == Some("systemd");
+    if systemd {
+        systemd::check_running()?;
+    }
     let words = std::mem::take(&mut global.rest);
     let Some((command, words)) = words.split_first() else {
         println!("{USAGE}");
@@ -98,8 +96,8 @@ fn dispatch(global: &mut Args) -> Result<i32> {
         seal::enter_copy(command != "exec")?;
     }
     match command.as_str() {
-        "create" => create::create(&root, words),
-        "run" => create::run(&root, words),
+        "create" => create::create(&root, systemd, words),
+        "run" => create::run(&root, systemd, words),
         "start" => lifecycle::start(&root, words),
         "kill" => lifecycle::kill(&root, words),
         "delete" => lifecycle::delete(&root, words),
@@ -148,7 +146,7 @@ fn check_global(global: &Args) -> Result<()> {
     };
     among("log-format", &["text", "json"])?;
     among("rootless", &["true", "false", "auto"])?;
-    among("cgroup-manager", &["cgroupfs"])
+    among("cgroup-manager", &["cgroupfs", "systemd"])
 }
 
 fn report(failure: &Failure) -> i32 {

@@ -1,5 +1,7 @@
 //! What is known of a container between two calls of the command line.
 
+use super::place::Place;
+use super::systemd::Unit;
 use crate::cgroup::{self, Cgroup};
 use crate::container::start_time;
 use crate::failure::{Context, Failure, Kind, Result};
@@ -23,6 +25,9 @@ pub struct State {
     pub bundle: PathBuf,
     pub created: String,
     pub cgroup: String,
+    /// Of systemd's driver.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// config.json as it was at `create`.
     pub config: Value,
 }
@@ -113,6 +118,10 @@ impl State {
 
     pub fn group(&self) -> Result<Box<dyn Cgroup>> {
         cgroup::open(&self.cgroup)
+    }
+
+    pub fn place(&self) -> Result<Place> {
+        Ok(Place { group: self.group()?, unit: self.unit.clone() })
     }
 
     /// The exact process that was created, not a later one with its number. None: it has ended.

@@ -70,7 +70,7 @@ pub fn update(root: &Path, words: Vec<String>) -> Result<i32> {
         None => spec::read(from_options(&args)?.to_string().as_bytes(), "options")?,
     };
     super::create::warn_of_ignored(&resources.memory);
-    state.group()?.set(&resources)?;
+    state.place()?.set(&resources)?;
     merge(&mut state.config["linux"]["resources"], &changes);
     state.save(&super::state::directory(root, id))?;
     Ok(0)

@@ -13,6 +13,7 @@ mod lifecycle;
 mod mounts;
 mod process;
 mod seccomp;
+mod systemd;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 mod user_namespace;

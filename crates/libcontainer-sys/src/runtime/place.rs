@@ -1,0 +1,32 @@
+//! Where a container's limits are: its cgroup, and the scope that systemd has made for it where its driver was asked for.
+
+use super::systemd::{Keeper, Unit};
+use crate::cgroup::Cgroup;
+use crate::failure::Result;
+use crate::spec::{Identity, Resources};
+
+pub struct Place {
+    pub group: Box<dyn Cgroup>,
+    pub unit: Option<Unit>,
+}
+
+impl Place {
+    /// What is given holds the place until the first process is in it.
+    pub fn create(&self, identity: &Identity) -> Result<Option<Keeper>> {
+        let start = |unit: &Unit| unit.start(&identity.id, &identity.annotations);
+        let keeper = self.unit.as_ref().map(start).transpose()?;
+        self.group.create()?;
+        Ok(keeper)
+    }
+
+    pub fn set(&self, resources: &Resources) -> Result<()> {
+        self.unit.as_ref().map_or(Ok(()), |unit| unit.set(resources))?;
+        self.group.set(resources)
+    }
+
+    /// Idempotent. Fails while processes are inside.
+    pub fn remove(&self) -> Result<()> {
+        self.unit.as_ref().map_or(Ok(()), Unit::stop)?;
+        self.group.remove()
+    }
+}
