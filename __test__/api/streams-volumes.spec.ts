@@ -115,6 +115,11 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     ] as const) {
       expect((await show(part, 'ls', '/x')).stderr, part).toContain(why);
     }
+    // an image's files fill an empty part, and only that
+    await ok('run', '--rm', '-v', 'parted:/v', 'busybox', 'mkdir', '/v/empty');
+    const filled = 'type=volume,src=parted,dst=/etc,volume-subpath=empty';
+    expect(await ok('run', '--rm', '--mount', filled, 'busybox', 'ls', '/etc/passwd')).toBe('/etc/passwd');
+    expect((await ok('run', '--rm', '-v', 'parted:/v', 'busybox', 'ls', '/v')).split('\n')).not.toContain('passwd');
     await ok('volume', 'rm', 'parted');
   });
 

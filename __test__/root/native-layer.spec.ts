@@ -121,12 +121,12 @@ describe.skipIf(missing('root', 'build', 'busybox'))('layers in the addon', () =
     writeFileSync(join(lower, 'data/a'), 'lower');
     writeFileSync(join(lower, 'data/b'), 'lower');
     writeFileSync(join(upper, 'data/b'), 'upper');
-    await native.copyUp({ lower: [lower], upper, source: '/data', target });
+    await native.copyUp({ lower: [lower], upper, source: '/data', target, subpath: '' });
     expect(readdirSync(target).sort()).toEqual(['a', 'b']);
     expect(readFileSync(join(target, 'b'), 'utf8')).toBe('upper');
     rmSync(join(target, 'a'));
-    await native.copyUp({ lower: [lower], upper, source: '/data', target });
+    await native.copyUp({ lower: [lower], upper, source: '/data', target, subpath: '' });
     expect(readdirSync(target)).toEqual(['b']);
-    await native.copyUp({ lower: [lower], source: '/missing', target });
+    await native.copyUp({ lower: [lower], source: '/missing', target, subpath: '' });
   });
 });

@@ -529,10 +529,11 @@ export interface Native {
   /** Sends layers (the top one first), seen over each other, to a client as a tar: the head, then a chunked body. Resolves
    * when the client has it all or has left. Consumes `fd`. */
   exportTree(options: { layers: string[]; fd: number; head: string }): Promise<void>;
-  /** Copies a directory of an image (seen through its overlay) into an empty volume: owners, modes, xattrs, links. */
-  copyUp(options: { lower: string[]; upper?: string; source: string; target: string }): Promise<void>;
+  /** Copies a directory of an image (seen through its overlay) into an empty volume, or into a directory of one (its
+   * `subpath`, '' for none; nothing happens where it is missing): owners, modes, xattrs, links. */
+  copyUp(options: { lower: string[]; upper?: string; source: string; target: string; subpath: string }): Promise<void>;
   /** Brings such a copy to its end if a kill cut it off when files already showed in the volume; removes it otherwise. */
-  finishCopyUp(target: string): Promise<void>;
+  finishCopyUp(target: string, subpath: string): Promise<void>;
   /** Removes a tree below a directory of ours, whatever a container put into it. */
   removeTree(path: string): Promise<void>;
   /** Has the trees directly below a directory put into places of the disk of their own, where the filesystem can. */

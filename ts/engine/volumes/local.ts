@@ -94,14 +94,15 @@ export class LocalVolumes implements VolumeLookup {
 
   /** Docker's rule: an image's files at the mount point fill a volume that is still empty. */
   async copyUp(mount: MountPoint, layers: string[], upper: string): Promise<void> {
-    if (!mount.copyUp || mount.subpath) return;
+    if (!mount.copyUp) return;
     await access(mount.source).catch((error: NodeJS.ErrnoException) => {
       const why = error.code === 'ENOENT' ? 'no such file or directory' : error.message;
       const what = `error while mounting volume '${mount.name}': failed to mount local volume: mount ${mount.source}`;
       throw new CaissonError('System', `${what}: ${why}`, { code: 'VOLUME_UNREACHABLE', cause: error });
     });
     try {
-      await this.#native.copyUp({ lower: layers, upper, source: mount.destination, target: mount.source });
+      const { destination, source, subpath = '' } = mount;
+      await this.#native.copyUp({ lower: layers, upper, source: destination, target: source, subpath });
     } catch (error) {
       // the image has nothing there: the volume stays empty
       if (error instanceof CaissonError && error.kind === 'NotFound') return;
@@ -111,7 +112,7 @@ export class LocalVolumes implements VolumeLookup {
 
   /** After a copy that failed or was cut off: nobody finds a part of the image's files in the volume. */
   async settleCopyUp(mount: MountPoint): Promise<void> {
-    if (!mount.copyUp || mount.subpath || !existsSync(mount.source)) return;
-    await this.#native.finishCopyUp(mount.source);
+    if (!mount.copyUp || !existsSync(mount.source)) return;
+    await this.#native.finishCopyUp(mount.source, mount.subpath ?? '');
   }
 }

@@ -14,6 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::digest::Hasher;
 use super::dirs::{Dirs, MAX_DEPTH, Missing, open_beneath};
 use super::error::{Result, corrupt, system};
 use super::remove::remove_at;
@@ -29,63 +30,86 @@ pub struct CopyUpOptions {
     pub source: PathBuf,
     /// The volume's directory.
     pub target: PathBuf,
+    /// The directory below it that is filled; empty for itself.
+    pub subpath: String,
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
-/// Beside the volume: a copy under way, and a complete one whose entries move into the volume one by one. So what a
-/// kill leaves is never taken for what a container has written.
-const UNDER_WAY: &[u8] = b".copying";
-const COMPLETE: &[u8] = b".copied";
+/// What a copy fills, and where it is made. Locked until it is dropped: two containers may be created over the same
+/// volume at once.
+struct Place {
+    /// The directory that the volume is in.
+    beside: OwnedFd,
+    target: Rc<OwnedFd>,
+    /// In `beside`: a copy under way, and a complete one whose entries move into the target one by one. So what a kill
+    /// leaves is never taken for what a container has written.
+    under_way: String,
+    complete: String,
+}
 
-/// Nothing happens when the image has no such directory or the volume is not empty. A copy that was cut off is begun
-/// anew or brought to its end.
+/// Nothing happens when the image or the volume has no such directory, or the volume's is not empty. A copy that was cut
+/// off is begun anew or brought to its end.
 pub fn copy_up(options: &CopyUpOptions) -> Result<()> {
     let path = options.target.as_os_str().as_bytes();
-    let (beside, target, finished) = settle(&options.target)?;
-    if finished || !entries(&target, path)?.is_empty() {
+    let Some((place, finished)) = settle(&options.target, &options.subpath)? else { return Ok(()) };
+    let Place { beside, target, under_way, complete } = &place;
+    if finished || !entries(target, path)?.is_empty() {
         return Ok(());
     }
     let layers: Vec<PathBuf> = options.upper.iter().chain(&options.lower).cloned().collect();
     let image = view::open(&layers)?;
     let shown = options.source.as_os_str().as_bytes();
-    let source = match open_in_root(&image, &options.source) {
+    let source = match open_resolved(&image, &options.source, ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other.map_err(system("open in the image", shown))?,
     };
     let device = |dir: &OwnedFd| fstat(dir).map(|stat| stat.st_dev).map_err(system("stat", path));
-    if device(&beside)? != device(&target)? {
+    if device(beside)? != device(target)? {
         // An administrator has mounted a filesystem there, into which nothing can be renamed.
         return fill(&source, target.clone(), path).or_else(|error| {
-            entries(&target, path)?.iter().try_for_each(|name| remove_at(&target, name, name)).and(Err(error))
+            entries(target, path)?.iter().try_for_each(|name| remove_at(target, name, name)).and(Err(error))
         });
     }
-    mkdirat(&*beside, UNDER_WAY, Mode::RWXU).map_err(system("mkdir", path))?;
-    let staged = open_beneath(&beside, UNDER_WAY, DIRECTORY).map_err(system("open", path))?;
+    mkdirat(beside, under_way, Mode::RWXU).map_err(system("mkdir", path))?;
+    let staged = open_beneath(beside, under_way.as_bytes(), DIRECTORY).map_err(system("open", path))?;
     fill(&source, Rc::new(staged), path)
-        .and_then(|()| renameat(&*beside, UNDER_WAY, &*beside, COMPLETE).map_err(system("rename", path)))
-        .or_else(|error| remove_at(&beside, UNDER_WAY, UNDER_WAY).and(Err(error)))?;
-    move_in(&beside, &target, path)
+        .and_then(|()| renameat(beside, under_way, beside, complete).map_err(system("rename", path)))
+        .or_else(|error| remove_at(beside, under_way.as_bytes(), under_way.as_bytes()).and(Err(error)))?;
+    move_in(&place, path)
 }
 
 /// Brings a copy that was cut off to its end where it had begun to show in the volume; forgets it otherwise.
-pub fn finish_copy_up(target: &Path) -> Result<()> {
-    settle(target).map(|_| ())
+pub fn finish_copy_up(target: &Path, subpath: &str) -> Result<()> {
+    settle(target, subpath).map(|_| ())
 }
 
-/// The directory beside the volume, locked until it is dropped: two containers may be created over the same volume at
-/// once. Then the volume, and whether an earlier copy was brought to its end now.
-fn settle(target: &Path) -> Result<(Rc<OwnedFd>, Rc<OwnedFd>, bool)> {
-    let path = target.as_os_str().as_bytes();
-    let volume = Rc::new(open_directory(target)?);
-    let beside = Rc::new(open_directory(target.parent().unwrap_or(Path::new("/")))?);
-    flock(&*beside, FlockOperation::LockExclusive).map_err(system("lock", path))?;
-    remove_at(&beside, UNDER_WAY, UNDER_WAY)?;
-    let complete = statat(&*beside, COMPLETE, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    if complete {
-        move_in(&beside, &volume, path)?;
+/// The place, and whether an earlier copy was brought to its end now. `None` when the volume has no such directory.
+fn settle(volume: &Path, subpath: &str) -> Result<Option<(Place, bool)>> {
+    let path = volume.as_os_str().as_bytes();
+    let mut target = open_directory(volume)?;
+    let mut ending = String::new();
+    if !subpath.is_empty() {
+        target = match open_resolved(&target, Path::new(subpath), ResolveFlags::BENEATH) {
+            // a start of the container tells
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => return Ok(None),
+            other => other.map_err(system("open in the volume", subpath.as_bytes()))?,
+        };
+        // a subpath may be longer than a name
+        let mut hasher = Hasher::new();
+        hasher.update(subpath.as_bytes());
+        ending = format!("-{}", hasher.finish());
     }
-    Ok((beside, volume, complete))
+    let beside = open_directory(volume.parent().unwrap_or(Path::new("/")))?;
+    flock(&beside, FlockOperation::LockExclusive).map_err(system("lock", path))?;
+    let (under_way, complete) = (format!(".copying{ending}"), format!(".copied{ending}"));
+    remove_at(&beside, under_way.as_bytes(), under_way.as_bytes())?;
+    let finished = statat(&beside, &complete, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let place = Place { beside, target: Rc::new(target), under_way, complete };
+    if finished {
+        move_in(&place, path)?;
+    }
+    Ok(Some((place, finished)))
 }
 
 /// Synced: a power cut must not leave the name of a complete copy without its data.
@@ -96,8 +120,9 @@ fn fill(source: &OwnedFd, into: Rc<OwnedFd>, path: &[u8]) -> Result<()> {
 }
 
 /// A complete copy becomes what the volume holds.
-fn move_in(beside: &OwnedFd, target: &OwnedFd, path: &[u8]) -> Result<()> {
-    let staged = open_beneath(beside, COMPLETE, DIRECTORY).map_err(system("open", path))?;
+fn move_in(Place { beside, target, complete, .. }: &Place, path: &[u8]) -> Result<()> {
+    let complete = complete.as_bytes();
+    let staged = open_beneath(beside, complete, DIRECTORY).map_err(system("open", path))?;
     let stat = fstat(&staged).map_err(system("stat", path))?;
     for name in entries(&staged, path)? {
         match renameat_with(&staged, &*name, target, &*name, RenameFlags::NOREPLACE) {
@@ -108,11 +133,12 @@ fn move_in(beside: &OwnedFd, target: &OwnedFd, path: &[u8]) -> Result<()> {
     }
     attributes(&staged, target, &stat, path)?;
     fsync(target).map_err(system("sync", path))?;
-    remove_at(beside, COMPLETE, COMPLETE)
+    remove_at(beside, complete, complete)
 }
 
-fn open_in_root(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+/// `within` says what a symlink that leads out of `root` means.
+fn open_resolved(root: &OwnedFd, path: &Path, within: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = within | ResolveFlags::NO_MAGICLINKS;
     // A rename or mount anywhere on the host during a `..` makes the kernel ask for another try (openat2(2), EAGAIN).
     for _ in 0..1000 {
         match openat2(root, path, DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -316,7 +342,13 @@ mod tests {
         fs::write(upper.join("real/data/replaced"), "new").unwrap();
         mknodat(CWD, upper.join("real/data/removed"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
         fs::create_dir(&target).unwrap();
-        CopyUpOptions { lower: vec![lower], upper: Some(upper), source: "/linked/data".into(), target }
+        CopyUpOptions {
+            lower: vec![lower],
+            upper: Some(upper),
+            source: "/linked/data".into(),
+            target,
+            subpath: String::new(),
+        }
     }
 
     #[test]
@@ -350,14 +382,14 @@ mod tests {
     #[test]
     fn what_a_kill_left_is_begun_anew_or_brought_to_its_end() {
         // How far the copy came that was cut off, as its directories tell; and whether a container has written since.
-        for (staged, written) in [(UNDER_WAY, false), (COMPLETE, false), (COMPLETE, true)] {
+        for (staged, written) in [(".copying", false), (".copied", false), (".copied", true)] {
             let scratch = Scratch::new("copy");
             let mut options = image(&scratch);
             copy_up(&options).unwrap();
             let whole = tree(&options.target);
             // The same once more, cut off: half of the entries are still, or only, in the directory beside the volume.
-            let beside = scratch.path(std::str::from_utf8(staged).unwrap());
-            if staged == COMPLETE {
+            let beside = scratch.path(staged);
+            if staged == ".copied" {
                 fs::create_dir(&beside).unwrap();
                 for name in ["file", "sub", "pipe"] {
                     fs::rename(options.target.join(name), beside.join(name)).unwrap();
@@ -389,5 +421,30 @@ mod tests {
         options.source = "/climber".into();
         copy_up(&options).unwrap();
         assert_eq!(fs::read(options.target.join("replaced")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_directory_of_a_volume_is_filled_but_nothing_outside_it() {
+        let scratch = Scratch::new("copy");
+        let outside = scratch.path("outside");
+        fs::create_dir(&outside).unwrap();
+        for (subpath, filled) in
+            [("sub/dir", "sub/dir"), ("within", "sub/other"), ("out", ""), ("missing", ""), ("file", "")]
+        {
+            let of_image = Scratch::new("copy-image");
+            let mut options = image(&of_image);
+            options.target = scratch.path("volume-of").join(subpath);
+            fs::create_dir_all(options.target.join("sub/dir")).unwrap();
+            fs::create_dir(options.target.join("sub/other")).unwrap();
+            symlink("sub/other", options.target.join("within")).unwrap();
+            symlink(&outside, options.target.join("out")).unwrap();
+            fs::write(options.target.join("file"), "").unwrap();
+            options.subpath = subpath.into();
+            copy_up(&options).unwrap();
+            for dir in ["sub/dir", "sub/other"] {
+                assert_eq!(options.target.join(dir).join("replaced").exists(), dir == filled, "{subpath}: {dir}");
+            }
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 }

@@ -146,6 +146,7 @@ pub struct CopyUpOptions {
     pub upper: Option<String>,
     pub source: String,
     pub target: String,
+    pub subpath: String,
 }
 
 #[napi(ts_return_type = "Promise<object>")]
@@ -155,13 +156,14 @@ pub fn copy_up(env: &Env, options: CopyUpOptions) -> napi::Result<Object<'_>> {
         upper: options.upper.map(PathBuf::from),
         source: options.source.into(),
         target: options.target.into(),
+        subpath: options.subpath,
     };
     on_thread(env, "copy-up", move || Ok(layer::copy_up(&options)?))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn finish_copy_up(env: &Env, target: String) -> napi::Result<Object<'_>> {
-    on_thread(env, "copy-up", move || Ok(layer::finish_copy_up(target.as_ref())?))
+pub fn finish_copy_up(env: &Env, target: String, subpath: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "copy-up", move || Ok(layer::finish_copy_up(target.as_ref(), &subpath)?))
 }
 
 #[napi(ts_return_type = "Promise<object>")]
