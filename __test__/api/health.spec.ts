@@ -18,8 +18,8 @@ interface Health {
 const health = async (name: string): Promise<Health> =>
   JSON.parse(await ok('inspect', '-f', '{{json .State.Health}}', name)) as Health;
 
-/** The next changes of health from now on, as the events tell them. */
-function changes(): { next(): Promise<string>; end(): void } {
+/** The events that pass the filters, changes of health by default. */
+function changes(...filters: string[]): { next(): Promise<string>; end(): void } {
   const child = spawn(
     'docker',
     [
@@ -28,8 +28,7 @@ function changes(): { next(): Promise<string>; end(): void } {
       'events',
       '--since',
       '0',
-      '--filter',
-      'event=health_status',
+      ...(filters.length > 0 ? filters : ['event=health_status']).flatMap((filter) => ['--filter', filter]),
       '--format',
       '{{.Action}}',
     ],
@@ -139,5 +138,14 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('health and limit
     await ok('create', '--name', 'box', '--cpus', '1', '--memory', '64m', 'busybox', 'true');
     const answer = await daemon.http('POST', '/containers/box/update', body);
     expect([answer.status, answer.body]).toEqual([status, expect.stringContaining(message)]);
+  });
+
+  it('whoever follows events hears of each check', async () => {
+    const seen = changes('container=sick', 'event=exec_create', 'event=exec_start', 'event=exec_die');
+    const check = ['--health-cmd', 'exit 3', '--health-interval', '50ms'];
+    await ok('run', '-d', '--name', 'sick', ...check, 'busybox', 'sleep', '1000');
+    const actions = [await seen.next(), await seen.next(), await seen.next()];
+    seen.end();
+    expect(actions).toEqual(['exec_create: /bin/sh -c exit 3', 'exec_start: /bin/sh -c exit 3', 'exec_die']);
   });
 });

@@ -83,6 +83,11 @@ export class EventStore {
     return this.#seq;
   }
 
+  /** Whether anybody hears of events as they happen. */
+  get followed(): boolean {
+    return this.#listeners.size > 0;
+  }
+
   /** Every event committed from now on; call what is returned to end it. A listener must not throw. */
   listen(listener: (event: EventRow) => void): () => void {
     this.#listeners.add(listener);

@@ -1,7 +1,8 @@
 /**
  * Health checks of running containers. A probe is a process that the shim runs like an exec, without a row of its own: a
  * hundred containers may be asked every second. The container's row keeps the state whenever its status changes, so that
- * it survives the daemon; the log of the last probes between two changes is this process's own.
+ * it survives the daemon; the log of the last probes between two changes is this process's own. For the same reason a
+ * probe's `exec_*` events are only written while somebody follows events.
  *
  * Timers are node's, which count monotonic time: a jump of the clock makes nobody unhealthy.
  */
@@ -37,6 +38,8 @@ interface Watch {
   startedMs: number;
   timer: NodeJS.Timeout | undefined;
   stopped: boolean;
+  /** Probes whose start an event has told. */
+  told: Set<string>;
 }
 
 const LOG_LENGTH = 5;
@@ -84,7 +87,9 @@ export class HealthMonitor {
   }
 
   /** True when the process that ended was a probe. */
-  probeEnded(execId: string, exitCode: number): boolean {
+  probeEnded(id: string, execId: string, exitCode: number): boolean {
+    const record = this.#watched.get(id)?.told.delete(execId) ? this.#running(id) : undefined;
+    if (record) this.#ctx.events.container(record, 'exec_die', { execID: execId, exitCode: String(exitCode) });
     const settle = this.#probes.get(execId);
     settle?.(exitCode);
     return settle !== undefined;
@@ -100,7 +105,13 @@ export class HealthMonitor {
     const plan = healthPlan(config.Healthcheck, config.Shell);
     if (!plan || this.#watched.has(row.id)) return;
     setState();
-    const watch: Watch = { plan, startedMs: performance.now() - ranMs, timer: undefined, stopped: false };
+    const watch: Watch = {
+      plan,
+      startedMs: performance.now() - ranMs,
+      timer: undefined,
+      stopped: false,
+      told: new Set(),
+    };
     this.#watched.set(row.id, watch);
     this.#schedule(row.id, watch);
   }
@@ -121,7 +132,7 @@ export class HealthMonitor {
       // a frozen container cannot answer, which says nothing about its health
       if (record.row.status === 'running') {
         const elapsedMs = performance.now() - watch.startedMs;
-        const result = await this.#probe(record, watch.plan);
+        const result = await this.#probe(record, watch);
         if (watch.stopped) return;
         this.#judge(id, watch, result, elapsedMs);
       }
@@ -157,8 +168,20 @@ export class HealthMonitor {
     });
   }
 
-  async #probe(record: ContainerRecord, plan: HealthPlan): Promise<ProbeResult> {
+  #tellStart(record: ContainerRecord, execId: string, { plan, told }: Watch): void {
+    const { graph, events } = this.#ctx;
+    if (!graph.events.followed) return;
+    told.add(execId);
+    const command = plan.args.join(' ');
+    graph.db.transaction(() => {
+      for (const action of ['exec_create', 'exec_start'])
+        events.container(record, `${action}: ${command}`, { execID: execId });
+    });
+  }
+
+  async #probe(record: ContainerRecord, watch: Watch): Promise<ProbeResult> {
     const { native } = this.#ctx;
+    const { plan } = watch;
     const execId = randomBytes(32).toString('hex');
     const start = nowRfc3339();
     const [readFd, writeFd] = native.pipe();
@@ -173,6 +196,7 @@ export class HealthMonitor {
     const late = Promise.withResolvers<undefined>();
     const timer = setTimeout(late.resolve, plan.timeoutMs, undefined);
     try {
+      this.#tellStart(record, execId, watch);
       const { pid } = await native.exec(record.row.id, this.#execs.probe(record, execId, plan.args, writeFd));
       const startTime = startTimeOf(pid);
       const exitCode = await Promise.race([ended, late.promise]);
@@ -186,6 +210,7 @@ export class HealthMonitor {
       await output.ended(LAST_WORDS_MS);
       return result(exitCode, output.text());
     } catch (error) {
+      watch.told.delete(execId);
       return result(-1, error instanceof Error ? error.message : String(error));
     } finally {
       clearTimeout(timer);

@@ -211,7 +211,7 @@ export class Monitor {
 
   /** A probe has no row; the shim is to forget it all the same. */
   #execExited(id: string, execId: string, exitCode: number): void {
-    this.#health.probeEnded(execId, exitCode);
+    this.#health.probeEnded(id, execId, exitCode);
     this.#execs.ended(id, execId, exitCode);
   }
 
