@@ -331,7 +331,8 @@ export class Execs {
   }
 
   async resize(execId: string, width: number, height: number): Promise<void> {
-    const exec = this.#ctx.graph.execs.resolve(execId);
+    const { exec, record } = this.#read(execId);
+    requireRunning(record);
     if (exec.status === 'exited') throw new CaissonError('NotFound', `exec ${execId} has ended`);
     if (exec.status !== 'running') throw new CaissonError('Conflict', `exec ${execId} is not running`);
     const { tty } = JSON.parse(exec.config) as ExecConfig;

@@ -81,7 +81,7 @@ export class Updater {
     const changes = readChanges(body);
     const next = { ...record.hostConfig, ...changes };
     const warnings = checkResources(onlyChanged(next, changes), { ...host, ...specHost });
-    checkRestartPolicy(next);
+    checkRestartPolicy(next.RestartPolicy);
     checkConflicts(record, changes);
     const ports = { add: portBindings(body.PublishAdd), remove: portBindings(body.PublishRemove) };
     const plan = { id: record.row.id, cgroup: '', changes, after: {}, before: {}, ports };

@@ -66,8 +66,7 @@ function checkConfig(config: ContainerConfig): void {
   }
 }
 
-export function checkRestartPolicy({ RestartPolicy: policy, AutoRemove }: HostConfig): void {
-  const { Name: name, MaximumRetryCount: retries } = policy;
+export function checkRestartPolicy({ Name: name, MaximumRetryCount: retries }: HostConfig['RestartPolicy']): void {
   if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) {
     throw invalid(
       `invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
@@ -77,7 +76,6 @@ export function checkRestartPolicy({ RestartPolicy: policy, AutoRemove }: HostCo
     throw invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'");
   }
   if (retries < 0) throw invalid('invalid restart policy: maximum retry count cannot be negative');
-  if (AutoRemove && name !== 'no') throw invalid("can't create 'AutoRemove' container with restart policy");
 }
 
 const isContainerMode = (mode: string): boolean => /^container:.+$/.test(mode);
@@ -152,7 +150,10 @@ function checkLog(config: HostConfig): string[] {
 /** Throws on the first mistake; returns warnings for the client. */
 export function validate(config: ContainerConfig, hostConfig: HostConfig, host: ValidationHost): string[] {
   checkConfig(config);
-  checkRestartPolicy(hostConfig);
+  checkRestartPolicy(hostConfig.RestartPolicy);
+  if (hostConfig.AutoRemove && hostConfig.RestartPolicy.Name !== 'no') {
+    throw invalid("can't create 'AutoRemove' container with restart policy");
+  }
   checkModes(hostConfig);
   checkLists(hostConfig);
   const warnings = checkLog(hostConfig);
