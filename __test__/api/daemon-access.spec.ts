@@ -1,13 +1,13 @@
 /** Who may ask the daemon for what: TLS with client certificates, and authorization plugins. */
 import { once } from 'node:events';
-import { cpSync, mkdirSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { cpSync, mkdirSync } from 'node:fs';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAuthority } from '../helpers/certificates.ts';
 import { run, TestDaemon } from '../helpers/daemon.ts';
 import { oracle } from '../helpers/oracle.ts';
+import { TestPlugin } from '../helpers/plugin.ts';
 import { missing } from '../helpers/requires.ts';
 
 interface Shown {
@@ -22,38 +22,16 @@ interface Shown {
 }
 
 /** A plugin that answers with what `judge` says, and keeps what it was shown. */
-class TestPlugin {
-  readonly name = `caisson-test-${process.pid}`;
+class AuthorizationPlugin extends TestPlugin {
   readonly shown: { method: string; about: Shown }[] = [];
   judge: (method: string, about: Shown) => object = () => ({ Allow: true });
-  readonly #server: Server;
-  readonly #path = `/run/docker/plugins/${this.name}.sock`;
 
   constructor() {
-    this.#server = createServer((request: IncomingMessage, response) => {
-      const chunks: Buffer[] = [];
-      request.on('data', (chunk: Buffer) => chunks.push(chunk));
-      request.on('end', () => {
-        const method = (request.url ?? '').slice(1);
-        if (method === 'Plugin.Activate') return response.end(JSON.stringify({ Implements: ['authz'] }));
-        const about = JSON.parse(Buffer.concat(chunks).toString()) as Shown;
-        this.shown.push({ method, about });
-        return response.end(JSON.stringify(this.judge(method, about)));
-      });
+    super('authz', (method, body) => {
+      const about = body as Shown;
+      this.shown.push({ method, about });
+      return this.judge(method, about);
     });
-  }
-
-  async start(): Promise<void> {
-    mkdirSync('/run/docker/plugins', { recursive: true });
-    rmSync(this.#path, { force: true });
-    this.#server.listen(this.#path);
-    await once(this.#server, 'listening');
-  }
-
-  stop(): void {
-    this.#server.close();
-    this.#server.closeAllConnections();
-    rmSync(this.#path, { force: true });
   }
 }
 
@@ -66,7 +44,7 @@ async function freePort(): Promise<number> {
 }
 
 describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'openssl'))('access to the daemon', () => {
-  const plugin = new TestPlugin();
+  const plugin = new AuthorizationPlugin();
   let daemon: TestDaemon;
   let host = '';
 

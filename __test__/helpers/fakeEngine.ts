@@ -7,6 +7,8 @@ import { Containers } from '../../ts/engine/containers/containers.ts';
 import { EnginePaths } from '../../ts/engine/engine.ts';
 import { KindRegistry } from '../../ts/engine/jobs/kinds.ts';
 import { JobRunner } from '../../ts/engine/jobs/runner.ts';
+import { Plugins } from '../../ts/engine/plugins/plugins.ts';
+import { VolumeDrivers } from '../../ts/engine/volumes/drivers.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
 import { Database } from '../../ts/graph/db.ts';
 import { Graph } from '../../ts/graph/graph.ts';
@@ -48,7 +50,8 @@ export class FakeEngine implements AsyncDisposable {
     const runner = new JobRunner({ db: this.db, jobs: this.graph.jobs, registry, bootId, log });
     this.#runner = runner;
     const engine = { graph: this.graph, native: fake.native, config, log, paths, host: await fake.probeHost() };
-    const containers = new Containers({ engine, runner, registry, bootId, images: { find } });
+    const volumeDrivers = new VolumeDrivers(new Plugins());
+    const containers = new Containers({ engine, runner, registry, bootId, images: { find }, volumeDrivers });
     this.containers = containers;
     await fake.startRuntime({ onEvent: (event) => containers.onEvent(event) });
     await containers.adopt();

@@ -38,6 +38,7 @@ import { Plugins } from './plugins/plugins.ts';
 import { reload } from './reload.ts';
 import { tlsSettings } from './tlsSettings.ts';
 import { ENGINE_VERSION } from './version.ts';
+import { VolumeDrivers } from './volumes/drivers.ts';
 import { Volumes } from './volumes/volumes.ts';
 
 /** `caisson daemon`, with its flags. Resolves with the exit code when the daemon has ended and nothing is left to wait for. */
@@ -76,9 +77,10 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   writePidfile(config.pidfile);
 
   const ending = new AbortController();
-  const engine = await construct(config, paths, native, log);
+  const plugins = new Plugins();
+  const engine = await construct(config, paths, native, log, plugins);
   await recover(engine);
-  const authorizer = new Authorizer(new Plugins());
+  const authorizer = new Authorizer(plugins);
   await authorizer.use(config.authorizationPlugins);
   const api = createApiServer({ log, native, ending: ending.signal, authorizer, experimental: config.experimental });
   registerRoutes(api.router, engine);
@@ -103,7 +105,13 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
 }
 
 /** Every part of the engine, each given what it uses. */
-async function construct(config: DaemonConfig, paths: EnginePaths, native: Native, log: Logger): Promise<Engine> {
+async function construct(
+  config: DaemonConfig,
+  paths: EnginePaths,
+  native: Native,
+  log: Logger,
+  plugins: Plugins,
+): Promise<Engine> {
   const host = await native.probeHost();
   const boot = bootId();
   const db = new Database(paths.database);
@@ -145,9 +153,11 @@ async function construct(config: DaemonConfig, paths: EnginePaths, native: Nativ
     keepLayerBlobs: config.keepLayerBlobs,
     remote,
   });
-  const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes });
   const shared = { config, paths, log, native, host, graph };
-  const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images });
+  const volumeDrivers = new VolumeDrivers(plugins);
+  const containers = new Containers({ engine: shared, runner, registry, bootId: boot, images, volumeDrivers });
+  const plugged = containers.pluginVolumes;
+  const volumes = new Volumes({ graph, runner, registry, native, root: paths.volumes, plugins: plugged });
   const networks = new Networks({ graph, config, native, runner, registry, devices: containers.devices });
   await native.startRuntime({ shimPath: nativeFile('caisson-shim'), onEvent: (event) => containers.onEvent(event) });
   return { ...shared, content, partials, snapshotter, gc, runner, remote, images, volumes, containers, networks };

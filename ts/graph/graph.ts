@@ -11,6 +11,7 @@ import { LeaseStore } from './leases.ts';
 import { LinkStore } from './links.ts';
 import { MetaStore } from './meta.ts';
 import { NetworkStore } from './networks.ts';
+import { VolumeMountStore } from './volumeMounts.ts';
 import { VolumeStore } from './volumes.ts';
 
 export class Graph {
@@ -22,6 +23,7 @@ export class Graph {
   readonly links: LinkStore;
   readonly networks: NetworkStore;
   readonly volumes: VolumeStore;
+  readonly volumeMounts: VolumeMountStore;
   readonly execs: ExecStore;
   readonly leases: LeaseStore;
   readonly events: EventStore;
@@ -37,6 +39,7 @@ export class Graph {
     this.links = new LinkStore(db);
     this.networks = new NetworkStore(db);
     this.volumes = new VolumeStore(db);
+    this.volumeMounts = new VolumeMountStore(db);
     this.execs = new ExecStore(db);
     this.leases = new LeaseStore(db);
     this.events = new EventStore(db);

@@ -11,6 +11,7 @@ import { ports } from './migrations/004-ports.ts';
 import { imageUse } from './migrations/005-image-use.ts';
 import { imageMounts } from './migrations/006-image-mounts.ts';
 import { layerSources } from './migrations/007-layer-sources.ts';
+import { volumeMounts } from './migrations/008-volume-mounts.ts';
 
 export interface Migration {
   version: number;
@@ -26,6 +27,7 @@ export const MIGRATIONS: readonly Migration[] = [
   imageUse,
   imageMounts,
   layerSources,
+  volumeMounts,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

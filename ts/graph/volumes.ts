@@ -20,6 +20,9 @@ const COLUMNS = 'name, driver, mountpoint, anonymous, options, labels, created';
 
 const load = (row: Stored): VolumeRow => ({ ...row, anonymous: row.anonymous === 1 });
 
+export const noSuchVolume = (name: string): CaissonError =>
+  new CaissonError('NotFound', `get ${name}: no such volume`, { code: 'VOLUME_NOT_FOUND' });
+
 export class VolumeStore {
   readonly #insert: Statement<[Stored], never>;
   readonly #get: Statement<[string], Stored>;
@@ -62,9 +65,7 @@ export class VolumeStore {
   /** Kind NotFound with Docker's text. */
   resolve(name: string): VolumeRow {
     const volume = this.get(name);
-    if (volume === undefined) {
-      throw new CaissonError('NotFound', `get ${name}: no such volume`, { code: 'VOLUME_NOT_FOUND' });
-    }
+    if (volume === undefined) throw noSuchVolume(name);
     return volume;
   }
 
@@ -79,13 +80,18 @@ export class VolumeStore {
 
   /** Kind Conflict, with Docker's text, while a container (running or not) mounts it. */
   delete(name: string): void {
+    this.checkUnused(name);
+    this.#delete.run(name);
+  }
+
+  /** The same, and nothing else. */
+  checkUnused(name: string): void {
     const users = this.users(name);
     if (users.length > 0) {
       throw new CaissonError('Conflict', `remove ${name}: volume is in use - [${users.join(', ')}]`, {
         code: 'VOLUME_IN_USE',
       });
     }
-    this.#delete.run(name);
   }
 
   attach(containerId: string, destination: string, volumeName: string): void {

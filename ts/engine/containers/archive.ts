@@ -121,15 +121,21 @@ export class Archives {
     }
     // mount points are made by the first start: until then they have to be made here
     const writable = write || row.startedAt === NEVER;
-    if (!writable) return use(this.#view(readRecord(row), false)).catch(rephrase(path, idOrName));
+    if (!writable) return this.#stopped(readRecord(row), false, use).catch(rephrase(path, idOrName));
     const held = await runner.lock([`container:${id}`]);
     try {
       const now = graph.containers.resolve(id);
       await live.of(id).cleanup;
-      return await use(this.#view(readRecord(now), true)).catch(rephrase(path, idOrName));
+      return await this.#stopped(readRecord(now), true, use).catch(rephrase(path, idOrName));
     } finally {
       held.release();
     }
+  }
+
+  #stopped<T>(record: ContainerRecord, writable: boolean, use: (view: ArchiveView) => Promise<T>): Promise<T> {
+    return this.#ctx.pluginVolumes.mounts.during(record.detail.mountPoints, (mountPoints) =>
+      use(this.#view({ ...record, detail: { ...record.detail, mountPoints } }, writable)),
+    );
   }
 
   #view(record: ContainerRecord, writable: boolean): ArchiveView {

@@ -15,7 +15,10 @@ import { Resolvers } from '../network/dns/resolvers.ts';
 import { Endpoints } from '../network/endpoints.ts';
 import type { EndpointBody } from '../network/settings.ts';
 import { SeccompCache } from '../runtime/seccomp.ts';
+import type { VolumeDrivers } from '../volumes/drivers.ts';
 import { LocalVolumes } from '../volumes/local.ts';
+import { PluginMounts } from '../volumes/pluginMounts.ts';
+import { PluginVolumes } from '../volumes/pluginVolumes.ts';
 import { Archives } from './archive.ts';
 import { Attachments } from './attachments.ts';
 import type { ContainerContext, ImageLookup } from './context.ts';
@@ -50,11 +53,13 @@ export interface ContainersOptions {
   registry: KindRegistry;
   bootId: string;
   images: ImageLookup;
+  volumeDrivers: VolumeDrivers;
 }
 
 export class Containers {
   readonly devices: NetworkDevices;
   readonly volumes: LocalVolumes;
+  readonly pluginVolumes: PluginVolumes;
   readonly archives: Archives;
   readonly updater: Updater;
   readonly execs: Execs;
@@ -71,10 +76,11 @@ export class Containers {
   readonly #reconciler: Reconciler;
   #nextLogHandle = 1;
 
-  constructor({ engine, runner, registry, bootId, images }: ContainersOptions) {
+  constructor({ engine, runner, registry, bootId, images, volumeDrivers }: ContainersOptions) {
     const { graph, native, config, log, paths, host } = engine;
     this.devices = new NetworkDevices(graph, native, config, log);
     this.volumes = new LocalVolumes(graph, native, paths, images);
+    this.pluginVolumes = new PluginVolumes(volumeDrivers, new PluginMounts(graph, volumeDrivers, log), log);
     const ctx: ContainerContext = {
       config,
       paths,
@@ -91,6 +97,7 @@ export class Containers {
       endpoints: new Endpoints(graph, native, config, this.devices),
       resolvers: new Resolvers({ graph, native, log, paths, upstreams: (id) => this.#upstreams(id) }),
       volumes: this.volumes,
+      pluginVolumes: this.pluginVolumes,
       events: new ContainerEvents(graph.events),
       live: new LiveTable(),
     };

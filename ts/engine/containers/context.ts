@@ -12,6 +12,7 @@ import type { Endpoints } from '../network/endpoints.ts';
 import type { SeccompCache } from '../runtime/seccomp.ts';
 import type { SpecHost } from '../runtime/spec.ts';
 import type { LocalVolumes } from '../volumes/local.ts';
+import type { PluginVolumes } from '../volumes/pluginVolumes.ts';
 import type { ContainerEvents } from './events.ts';
 import type { LiveTable } from './live.ts';
 
@@ -44,6 +45,7 @@ export interface ContainerContext {
   endpoints: Endpoints;
   resolvers: Resolvers;
   volumes: LocalVolumes;
+  pluginVolumes: PluginVolumes;
   events: ContainerEvents;
   live: LiveTable;
 }

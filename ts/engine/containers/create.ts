@@ -13,8 +13,10 @@ import { formatPlatform, hostPlatform, parsePlatform, requirePlatform, runsOn } 
 import { type Claim, exclusive, type JobKind, lock } from '../jobs/kinds.ts';
 import { portRequests } from '../network/ports.ts';
 import { capabilitiesOf } from '../runtime/spec.ts';
+import { LOCAL } from '../volumes/drivers.ts';
 import { ANONYMOUS_LABEL } from '../volumes/local.ts';
 import { collectMountPoints } from '../volumes/mountPoints.ts';
+import { filledFrom, type PluginVolumePlan } from '../volumes/pluginVolumes.ts';
 import { requestedEndpoints } from './attachments.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
@@ -34,6 +36,8 @@ export interface CreatePlan {
   links: { alias: string; targetId: string }[];
   /** Volumes whose directory this job makes, because no volume of that name is there. */
   newVolumes: string[];
+  /** The same of plugins. */
+  pluginVolumes: PluginVolumePlan[];
 }
 
 const conflict = (name: string, holder: string): string =>
@@ -48,10 +52,10 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
   return {
     kind: 'create',
     subject: ({ definition }) => definition.id,
-    claims: ({ definition, newVolumes }) => [
+    claims: ({ definition, newVolumes, pluginVolumes }) => [
       containerName(definition.name),
       lock(`container:${definition.id}`),
-      ...newVolumes.map((name) => lock(`volume:${name}`)),
+      ...[...newVolumes, ...pluginVolumes.map(({ name }) => name)].map((name) => lock(`volume:${name}`)),
     ],
     begin({ definition }) {
       const holder = graph.containers.byName(definition.name);
@@ -65,8 +69,13 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
       {
         name: 'directories',
         medium: 'disk',
-        do: ({ definition, newVolumes }) => makeDirectories(ctx, definition.id, newVolumes),
-        async undo({ definition, newVolumes }) {
+        async do({ definition, newVolumes, pluginVolumes }) {
+          makeDirectories(ctx, definition.id, newVolumes);
+          for (const volume of pluginVolumes) await ctx.pluginVolumes.create(volume);
+        },
+        async undo({ definition, newVolumes, pluginVolumes }) {
+          // one with a name is found again by whoever asks for it next, and may have been there before
+          for (const volume of pluginVolumes) if (volume.anonymous) await ctx.pluginVolumes.forget(volume);
           await native.removeTree(paths.containerDir(definition.id));
           await native.removeTree(join(paths.overlay, definition.id));
           for (const name of newVolumes) if (!graph.volumes.get(name)) await ctx.volumes.removeDirectory(name);
@@ -80,7 +89,9 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
           if (mountPoints.some(({ copyUp }) => copyUp)) {
             const layers = layersOf(ctx, definition.chainId);
             const upper = join(paths.overlay, definition.id, 'upper');
-            for (const mount of mountPoints) await ctx.volumes.copyUp(mount, layers, upper);
+            await ctx.pluginVolumes.mounts.during(filledFrom(mountPoints, layers), async (placed) => {
+              for (const mount of placed) await ctx.volumes.copyUp(mount, layers, upper);
+            });
           }
           return { rows: () => writeRows(ctx, plan) };
         },
@@ -110,11 +121,11 @@ export function makeDirectories({ paths, volumes }: ContainerContext, id: string
 function writeRows(ctx: ContainerContext, { definition, mountPoints, endpoints, links }: CreatePlan): void {
   const { graph, events } = ctx;
   graph.containers.insert(definition);
-  for (const { type, name, destination, anonymous = false, made, image } of mountPoints) {
+  for (const { type, name, driver = LOCAL, destination, anonymous = false, made, image } of mountPoints) {
     if (image) graph.containers.mountImage(definition.id, image.id, image.chainId);
     if (type !== 'volume' || name === undefined) continue;
     const labels = { ...made?.labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) };
-    ctx.volumes.insert(name, { anonymous, labels, options: made?.options ?? {} });
+    ctx.volumes.insert(name, { driver, anonymous, labels, options: made?.options ?? {} });
     graph.volumes.attach(definition.id, destination, name);
   }
   const row = graph.containers.resolve(definition.id);
@@ -265,11 +276,22 @@ function plan(
     hostConfig: JSON.stringify(hostConfig),
     detail: JSON.stringify(detail),
   };
-  const newVolumes = mountPoints
-    .flatMap(({ type, name: volume }) => (type === 'volume' && volume !== undefined ? [volume] : []))
-    .filter((volume, index, all) => all.indexOf(volume) === index && !graph.volumes.get(volume));
+  const missing = new Map(
+    mountPoints
+      .filter(({ type, name: volume = '' }) => type === 'volume' && !graph.volumes.get(volume))
+      .map((mount) => [mount.name ?? '', mount]),
+  );
+  const newVolumes = [...missing].filter(([, { driver }]) => driver === LOCAL).map(([volume]) => volume);
+  const pluginVolumes = [...missing]
+    .filter(([volume]) => !newVolumes.includes(volume))
+    .map(([volume, { driver = '', made, anonymous = false }]) => ({
+      name: volume,
+      driver,
+      options: made?.options ?? {},
+      anonymous,
+    }));
   const endpoints = requestedEndpoints(ctx, { id, name: chosen, config, hostConfig }, body);
-  return { plan: { definition, mountPoints, endpoints, links, newVolumes }, warnings };
+  return { plan: { definition, mountPoints, endpoints, links, newVolumes, pluginVolumes }, warnings };
 }
 
 export async function create(

@@ -187,7 +187,8 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     GraphDriver: graphDriver(ctx, record),
     ...(withSize ? await sizes(ctx, record) : {}),
     // volumes and binds; Docker does not list what it makes by --tmpfs
-    Mounts: detail.mountPoints
+    Mounts: ctx.pluginVolumes.mounts
+      .placed(row.id, detail.mountPoints)
       .filter(({ type, destination }) => type !== 'tmpfs' || !Object.hasOwn(hostConfig.Tmpfs ?? {}, destination))
       .map(describeMount),
     Config: { ...config, ...(mac === '' ? {} : { MacAddress: mac }) },

@@ -118,7 +118,7 @@ export class Monitor {
   }
 
   async #cleanUp({ row, hostConfig }: ContainerRecord, published: PublishedPort[]): Promise<void> {
-    const { native, devices, paths, log } = this.#ctx;
+    const { native, devices, paths, log, pluginVolumes } = this.#ctx;
     const cgroup = cgroupOf(this.#ctx, hostConfig, row.id);
     try {
       await Promise.all([
@@ -129,6 +129,7 @@ export class Monitor {
       // the sweep at the next start of the daemon removes what is left
       log.warn({ err: error, container: row.id }, 'not everything of an ended container could be removed');
     }
+    await pluginVolumes.mounts.release(row.id);
   }
 
   #scheduleRestart(record: ContainerRecord, ranMs: number): void {

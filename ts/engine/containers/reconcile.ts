@@ -65,6 +65,8 @@ export class Reconciler {
     const answering = restored.filter(([id]) => this.#answering.has(id)).map(([, done]) => done);
     await Promise.all([this.#ctx.resolvers.adopt(running), ...answering]);
     await this.#sweep();
+    // a plugin may be slow, or run in a container that is only about to be started
+    void this.#ctx.pluginVolumes.mounts.sweep(new Set(running));
     this.#applyPolicies();
   }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
+import { LOCAL } from '../volumes/drivers.ts';
 import type { ContainerContext } from './context.ts';
 import type { Live } from './live.ts';
 import { isRunning, readRecord } from './record.ts';
@@ -16,6 +17,8 @@ export interface RemovePlan {
   automatic: boolean;
   /** Anonymous volumes that go with it. */
   removeVolumes: string[];
+  /** The same of plugins. */
+  pluginVolumes: { name: string; driver: string }[];
 }
 
 export interface RemoveOptions {
@@ -54,6 +57,7 @@ export class Remover {
       volumes: options.volumes,
       automatic,
       removeVolumes: [],
+      pluginVolumes: [],
     };
     // from here on nothing starts it, but what had begun to
     state.removing = true;
@@ -109,11 +113,12 @@ export class Remover {
         {
           name: 'disk',
           medium: 'disk',
-          do: async ({ id, removeVolumes }) => {
+          do: async ({ id, removeVolumes, pluginVolumes = [] }) => {
             await Promise.all([
               native.removeTree(join(paths.overlay, id)),
               native.removeTree(paths.containerDir(id)),
               ...removeVolumes.map((name) => this.#removeVolume(name)),
+              ...pluginVolumes.map((volume) => this.#ctx.pluginVolumes.forget(volume)),
             ]);
           },
         },
@@ -135,12 +140,17 @@ export class Remover {
     const mounted = graph.volumes.usedBy(row.id).map(({ volumeName }) => volumeName);
     events.container(record, 'destroy');
     graph.containers.delete(row.id);
-    const removeVolumes = plan.volumes ? [...new Set(mounted)].filter((name) => this.#isOrphan(name)) : [];
-    for (const name of removeVolumes) {
+    const orphans = plan.volumes ? [...new Set(mounted)].filter((name) => this.#isOrphan(name)) : [];
+    const gone = orphans.map((name) => ({ name, driver: graph.volumes.resolve(name).driver }));
+    for (const { name, driver } of gone) {
       graph.volumes.delete(name);
-      this.#ctx.volumes.event('destroy', name);
+      this.#ctx.volumes.event('destroy', name, driver);
     }
-    return { ...plan, removeVolumes };
+    return {
+      ...plan,
+      removeVolumes: gone.filter(({ driver }) => driver === LOCAL).map(({ name }) => name),
+      pluginVolumes: gone.filter(({ driver }) => driver !== LOCAL),
+    };
   }
 
   /** Anonymous, and no other container mounts it. */

@@ -144,7 +144,8 @@ export async function spawnOptions(
   record: ContainerRecord,
 ): Promise<Omit<SpawnOptions, 'ports'>> {
   const { row, config, hostConfig, detail } = record;
-  makeSources(detail.mountPoints);
+  const mountPoints = ctx.pluginVolumes.mounts.placed(row.id, detail.mountPoints);
+  makeSources(mountPoints);
   const security = parseSecurityOptions(hostConfig.SecurityOpt, ctx.host);
   const [devices, seccomp] = await Promise.all([devicesOf(hostConfig), seccompFile(ctx, record, security.seccomp)]);
   const network: NamespaceChoice = hostConfig.NetworkMode === 'host' ? 'host' : 'private';
@@ -155,7 +156,7 @@ export async function spawnOptions(
       config: { ...config, Env: [...linkVariables(ctx, record), ...config.Env] },
       hostConfig,
       args: programOf(config),
-      mountPoints: detail.mountPoints,
+      mountPoints,
       files: containerFiles(filesDir(ctx, record)),
       security,
       seccompFile: seccomp,

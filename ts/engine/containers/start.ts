@@ -12,6 +12,7 @@ import { type EndpointPlan, leadingOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
 import { portHolder } from '../network/portHolder.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
+import { LOCAL } from '../volumes/drivers.ts';
 import { hasIpv6, hasOwnNetworks, networksOf } from './attachments.ts';
 import type { HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
@@ -146,10 +147,11 @@ export class Starter {
     const held: Held = {};
     this.#held.set(plan.id, held);
     const { hostConfig, detail } = this.#record(plan.id);
-    makeDirectories(this.#ctx, plan.id, volumeNames(detail));
+    makeDirectories(this.#ctx, plan.id, localVolumes(detail));
     if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, plan.id);
     // what the run before has left must be gone: its ports, its cgroup, its state directory
     await live.of(plan.id).cleanup;
+    await this.#ctx.pluginVolumes.mounts.mount(plan.id, detail.mountPoints);
     const netns = plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
     const leader = leadingOut(plan.endpoints);
     const reserved = leader ? reservePorts(native, plan.ports, { ...leader, owner: plan.id }) : undefined;
@@ -186,12 +188,13 @@ export class Starter {
     return new CaissonError('System', message, { code: 'PORT_IN_USE', hint, cause: error });
   }
 
-  #unprepare({ id }: StartPlan): void {
+  async #unprepare({ id }: StartPlan): Promise<void> {
     const held = this.#held.get(id);
     if (held?.netnsFd !== undefined) this.#ctx.native.closeFd(held.netnsFd);
     for (const { fd } of held?.ports?.sockets ?? []) this.#ctx.native.closeFd(fd);
     this.#ctx.resolvers.close(id);
     this.#held.delete(id);
+    await this.#ctx.pluginVolumes.mounts.release(id);
   }
 
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
@@ -303,8 +306,10 @@ function asNetworkError(error: unknown): unknown {
   return new CaissonError(kind, `failed to set up container networking: ${error.message}`, details);
 }
 
-const volumeNames = ({ mountPoints }: ContainerDetail): string[] =>
-  mountPoints.flatMap(({ type, name }) => (type === 'volume' && name !== undefined ? [name] : []));
+const localVolumes = ({ mountPoints }: ContainerDetail): string[] =>
+  mountPoints.flatMap(({ type, name, driver }) =>
+    type === 'volume' && name !== undefined && driver === LOCAL ? [name] : [],
+  );
 
 /** As Docker, at the start and not at create: 404 there would make the client pull the image. */
 function checkSharedNetwork({ graph }: ContainerContext, mode: string): void {

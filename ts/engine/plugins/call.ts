@@ -12,7 +12,18 @@ const MEDIA_TYPE = 'application/vnd.docker.plugins.v1.2+json';
 const TIMEOUT_MS = 30_000;
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
-/** Kind System, with the method's name, for whatever goes wrong, also an `Err` in the answer. */
+/** The plugin has answered: no. */
+export class PluginRefusal extends CaissonError {
+  /** Its own words, where it answered by the protocol; with the method's name otherwise. */
+  readonly said: string;
+
+  constructor(message: string, said = message) {
+    super('System', message, { code: 'PLUGIN_FAILED' });
+    this.said = said;
+  }
+}
+
+/** Kind System, with the method's name, for whatever goes wrong; a PluginRefusal for an answer that says so. */
 export async function callPlugin(
   address: PluginAddress,
   method: string,
@@ -25,8 +36,8 @@ export async function callPlugin(
   });
   const answer = parse(text);
   const said = answer?.['Err'];
-  if (typeof said === 'string' && said !== '') throw failed(said);
-  if (status !== 200) throw failed(text.trim() || `status ${status}`);
+  if (typeof said === 'string' && said !== '') throw new PluginRefusal(`${method}: ${said}`, said);
+  if (status !== 200) throw new PluginRefusal(`${method}: ${text.trim() || `status ${status}`}`);
   if (answer === undefined) throw failed(`the answer is not a JSON object: ${JSON.stringify(text.slice(0, 200))}`);
   return answer;
 }

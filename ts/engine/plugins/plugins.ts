@@ -7,8 +7,8 @@
  *
  * and answer `POST /Plugin.Activate` with what they implement. Found at their first use and then kept.
  */
-import { readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, extname, join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import { callPlugin, type PluginAddress } from './call.ts';
 
@@ -31,6 +31,37 @@ export class Plugins {
       throw new CaissonError('NotFound', `plugin "${name}" does not implement "${implemented}"`);
     this.#found.set(name, known);
     return known.plugin;
+  }
+
+  /** All that announce themselves, answer and implement it. */
+  async all(implemented: string): Promise<Plugin[]> {
+    const asked = announced().map((name) => this.get(name, implemented));
+    return (await Promise.allSettled(asked)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  }
+
+  /** Names of those that have been used. */
+  used(implemented: string): string[] {
+    return [...this.#found].filter(([, one]) => one.implemented.includes(implemented)).map(([name]) => name);
+  }
+}
+
+/** A directory of the same name may hold a plugin's files. */
+function announced(): string[] {
+  const names = [SOCKETS, ...SPECIFICATIONS].flatMap((dir) =>
+    entries(dir).flatMap((entry) =>
+      entry.isDirectory() ? [entry.name, ...entries(join(dir, entry.name)).map(({ name }) => name)] : [entry.name],
+    ),
+  );
+  const plugins = names.filter((name) => ['.sock', '.spec', '.json'].includes(extname(name)));
+  return [...new Set(plugins.map((name) => basename(name, extname(name))))].sort();
+}
+
+function entries(dir: string) {
+  try {
+    return readdirSync(dir, { withFileTypes: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
   }
 }
 

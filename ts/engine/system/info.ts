@@ -57,7 +57,7 @@ function withoutPassword(proxy: string): string {
 }
 
 export function systemInfo(engine: Engine): object {
-  const { config, host, graph, paths } = engine;
+  const { config, host, graph, paths, volumes } = engine;
   const statuses = graph.containers.all().map((container) => container.status);
   const count = (...wanted: string[]): number => statuses.filter((status) => wanted.includes(status)).length;
   const running = count('running', 'restarting');
@@ -82,7 +82,7 @@ export function systemInfo(engine: Engine): object {
       ['Mount API', host.overlayLowerdirPlus ? 'lowerdir+' : 'mount(2)'],
     ],
     Plugins: {
-      Volume: ['local'],
+      Volume: volumes.drivers,
       Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
       Authorization: listOrNull(config.authorizationPlugins),
       Log: LOG_DRIVERS,

@@ -1,5 +1,5 @@
 /**
- * Volumes as containers use them (volumes.ts is how users manage them). A volume is a directory:
+ * Volumes as containers use them (volumes.ts is how users manage them). One of the local driver is a directory:
  *
  *   <data>/volumes/<name>/_data
  */
@@ -14,6 +14,7 @@ import { readRecord } from '../containers/record.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { EnginePaths } from '../engine.ts';
 import type { Native } from '../native/index.ts';
+import { LOCAL } from './drivers.ts';
 import type { VolumeLookup } from './mountPoints.ts';
 import { type VolumeSource, volumeSource } from './options.ts';
 
@@ -40,6 +41,7 @@ export class LocalVolumes implements VolumeLookup {
     this.#images = images;
   }
 
+  /** Of a plugin's volume: empty, as the plugin tells it at each mount. */
   directory(name: string): string {
     return this.#graph.volumes.get(name)?.mountpoint ?? join(this.#root, name, '_data');
   }
@@ -50,6 +52,8 @@ export class LocalVolumes implements VolumeLookup {
 
   source(name: string): VolumeSource | undefined {
     const row = this.#graph.volumes.get(name);
+    // the options of a plugin's volume are the plugin's
+    if (row && row.driver !== LOCAL) return { readOnly: false };
     return row && volumeSource(JSON.parse(row.options) as Record<string, string>);
   }
 
@@ -69,22 +73,23 @@ export class LocalVolumes implements VolumeLookup {
   /** The row of a new volume, with its event; an existing one is left as it is. */
   insert(
     name: string,
-    more: { anonymous?: boolean; labels?: Record<string, string>; options?: Record<string, string> },
+    more: { driver: string; anonymous?: boolean; labels?: Record<string, string>; options?: Record<string, string> },
   ): void {
+    const { driver } = more;
     const made = this.#graph.volumes.insert({
       name,
-      driver: 'local',
-      mountpoint: this.directory(name),
+      driver,
+      mountpoint: driver === LOCAL ? this.directory(name) : '',
       anonymous: more.anonymous ?? false,
       options: JSON.stringify(more.options ?? {}),
       labels: JSON.stringify(more.labels ?? {}),
       created: nowRfc3339(),
     });
-    if (made) this.event('create', name);
+    if (made) this.event('create', name, driver);
   }
 
-  event(action: 'create' | 'destroy', name: string): void {
-    this.#graph.events.append({ type: 'volume', action, actorId: name, attributes: { driver: 'local' } });
+  event(action: 'create' | 'destroy', name: string, driver: string): void {
+    this.#graph.events.append({ type: 'volume', action, actorId: name, attributes: { driver } });
   }
 
   /** Removes the directory of a volume whose row has gone, or never came. */

@@ -5,6 +5,7 @@ import { normalize } from 'node:path/posix';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ContainerConfig, HostConfig, MountPoint, MountRequest, Propagation } from '../containers/config.ts';
 import { mergeTmpfsOptions } from '../runtime/mounts.ts';
+import { LOCAL } from './drivers.ts';
 import { checkVolumeOptions, type VolumeSource, volumeSource } from './options.ts';
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
@@ -70,11 +71,11 @@ function checkVolumeName(name: string): void {
   }
 }
 
-/** One `-v` entry: `/host:/path[:mode]`, `name:/path[:mode]` or `/path`. */
-export function parseBind(spec: string, lookup: VolumeLookup): MountPoint {
+/** One `-v` entry: `/host:/path[:mode]`, `name:/path[:mode]` or `/path`; `driver` makes a volume that is not there. */
+export function parseBind(spec: string, lookup: VolumeLookup, driver = ''): MountPoint {
   const parts = spec.split(':');
   if (parts.length > 3 || parts.some((part) => part === '')) throw invalid(`invalid volume specification: '${spec}'`);
-  if (parts.length === 1) return anonymousVolume(checkDestination(spec, spec), lookup);
+  if (parts.length === 1) return anonymousVolume(checkDestination(spec, spec), lookup, { driver });
   const [source = '', destination = '', mode = ''] = parts;
   const target = checkDestination(destination, spec);
   if (source.startsWith('/')) {
@@ -90,22 +91,26 @@ export function parseBind(spec: string, lookup: VolumeLookup): MountPoint {
     };
   }
   checkVolumeName(source);
-  return namedVolume(source, target, { ...parseMode(mode, true), mode: mode || 'z' }, lookup);
+  return namedVolume(source, target, { ...parseMode(mode, true), mode: mode || 'z', driver }, lookup);
 }
 
 function namedVolume(
   name: string,
   destination: string,
-  options: Pick<MountPoint, 'mode' | 'writable' | 'made'> & { copyUp: boolean },
+  options: Pick<MountPoint, 'mode' | 'writable' | 'made' | 'driver'> & { copyUp: boolean },
   lookup: VolumeLookup,
 ): MountPoint {
   const { mode, writable, copyUp, made } = options;
-  const wanted = made?.options && volumeSource(made.options);
-  const { directory = lookup.directory(name), filesystem, readOnly = false } = lookup.source(name) ?? wanted ?? {};
+  const held = lookup.driver(name);
+  const driver = held ?? (options.driver || LOCAL);
+  if (options.driver && driver !== options.driver) throw otherDriver(name, driver);
+  const own = driver === LOCAL ? lookup.directory(name) : '';
+  const wanted = driver === LOCAL && made?.options ? volumeSource(made.options) : undefined;
+  const { directory = own, filesystem, readOnly = false } = lookup.source(name) ?? wanted ?? {};
   return {
     type: 'volume',
     name,
-    driver: lookup.driver(name) ?? 'local',
+    driver,
     source: directory,
     destination,
     mode,
@@ -120,10 +125,15 @@ function namedVolume(
 function anonymousVolume(
   destination: string,
   lookup: VolumeLookup,
-  { writable = true, copyUp = true, made }: Partial<Pick<MountPoint, 'writable' | 'copyUp' | 'made'>> = {},
+  {
+    writable = true,
+    copyUp = true,
+    made,
+    driver = '',
+  }: Partial<Pick<MountPoint, 'writable' | 'copyUp' | 'made' | 'driver'>> = {},
 ): MountPoint {
   const name = randomBytes(32).toString('hex');
-  const options = { mode: '', writable, copyUp, ...(made ? { made } : {}) };
+  const options = { mode: '', writable, copyUp, driver, ...(made ? { made } : {}) };
   return { ...namedVolume(name, destination, options, lookup), anonymous: true };
 }
 
@@ -187,18 +197,17 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
     throw invalid('invalid mount config for type "volume": field BindOptions must not be specified');
   }
   const driver = options.DriverConfig?.Name ?? '';
-  if (driver !== '' && driver !== 'local') throw noDriver(source, driver);
   const { Labels: labels = {} } = options;
   const made = { labels, options: options.DriverConfig?.Options ?? {} };
-  checkVolumeOptions(source, made.options);
+  if (driver === '' || driver === LOCAL) checkVolumeOptions(source, made.options);
   const copyUp = !options.NoCopy;
   const { Subpath: subpath = '' } = options;
   checkSubpath('volume', subpath);
   const within = subpath === '' ? {} : { subpath };
   const writable = !request.ReadOnly;
-  if (source === '') return { ...anonymousVolume(destination, lookup, { writable, copyUp, made }), ...within };
+  if (source === '') return { ...anonymousVolume(destination, lookup, { writable, copyUp, made, driver }), ...within };
   checkVolumeName(source);
-  const access = { mode: 'z', writable, copyUp, made };
+  const access = { mode: 'z', writable, copyUp, made, driver };
   if (subpath !== '' && lookup.source(source)?.filesystem) {
     throw refuse('--mount volume-subpath of a volume with a filesystem of its own');
   }
@@ -282,21 +291,12 @@ function mountsOf(container: string, lookup: VolumeLookup): MountPoint[] {
   }
 }
 
-const noDriver = (volume: string, driver: string): CaissonError =>
+export const otherDriver = (volume: string, driver: string): CaissonError =>
   new CaissonError(
-    'NotFound',
-    `create ${volume}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
-    { code: 'VOLUME_DRIVER_NOT_FOUND' },
+    'Conflict',
+    `create ${volume}: driver '${driver}' already has volume '${volume}': volume name must be unique`,
+    { code: 'VOLUME_NAME_IN_USE' },
   );
-
-/** New volumes can only be made by the one driver that there is. */
-function checkDriver(mounts: Iterable<MountPoint>, driver: string, lookup: VolumeLookup): void {
-  if (driver === '' || driver === 'local') return;
-  for (const { type, name = '' } of mounts) {
-    if (type !== 'volume' || lookup.driver(name) !== undefined) continue;
-    throw noDriver(name, driver);
-  }
-}
 
 /** All mounts of a container; the user's own come before the image's VOLUMEs, and replace those of another container. */
 export function collectMountPoints(
@@ -310,7 +310,8 @@ export function collectMountPoints(
     if (found.has(mount.destination)) throw invalid(`Duplicate mount point: ${mount.destination}`);
     found.set(mount.destination, mount);
   };
-  for (const bind of hostConfig.Binds ?? []) add(parseBind(bind, lookup));
+  const { VolumeDriver: driver } = hostConfig;
+  for (const bind of hostConfig.Binds ?? []) add(parseBind(bind, lookup, driver));
   for (const mount of hostConfig.Mounts ?? []) add(parseMount(mount, lookup));
   for (const [path, options] of Object.entries(hostConfig.Tmpfs ?? {})) {
     add(tmpfs(checkDestination(path, path), mergeTmpfsOptions(options.split(','))));
@@ -318,8 +319,7 @@ export function collectMountPoints(
   for (const mount of inherited) if (!found.has(mount.destination)) found.set(mount.destination, mount);
   for (const path of Object.keys(config.Volumes ?? {})) {
     const destination = checkDestination(path.split(':').at(-1) ?? path, path);
-    if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup));
+    if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup, { driver }));
   }
-  checkDriver(found.values(), hostConfig.VolumeDriver, lookup);
   return [...found.values()];
 }

@@ -4,7 +4,7 @@ import { closeSync, fsyncSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
-import type { VolumeRow } from '../../graph/volumes.ts';
+import { noSuchVolume, type VolumeRow } from '../../graph/volumes.ts';
 import { NOT_A_SWARM_MANAGER } from '../api/messages.ts';
 import { labelsAllow } from '../api/pruneFilters.ts';
 import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
@@ -12,8 +12,11 @@ import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native } from '../native/index.ts';
+import { inDockersWords, LOCAL, type PluginVolume } from './drivers.ts';
 import { ANONYMOUS_LABEL } from './local.ts';
+import { otherDriver } from './mountPoints.ts';
 import { checkVolumeOptions } from './options.ts';
+import type { PluginVolumes } from './pluginVolumes.ts';
 
 export const VOLUME_FILTERS = ['dangling', 'driver', 'label', 'name'] as const;
 export const VOLUME_PRUNE_FILTERS = ['all', 'label', 'label!'] as const;
@@ -25,6 +28,7 @@ export interface VolumesOptions {
   native: Pick<Native, 'removeTree' | 'treeSize'>;
   /** `<data>/volumes`. */
   root: string;
+  plugins: PluginVolumes;
 }
 
 interface CreationPlan {
@@ -36,10 +40,12 @@ export class Volumes {
   readonly #runner: JobRunner;
   readonly #native: Pick<Native, 'removeTree' | 'treeSize'>;
   readonly #root: string;
+  readonly #plugins: PluginVolumes;
   readonly #creation: JobKind<CreationPlan>;
   readonly #removal: JobKind<{ name: string }>;
 
-  constructor({ graph, runner, registry, native, root }: VolumesOptions) {
+  constructor({ graph, runner, registry, native, root, plugins }: VolumesOptions) {
+    this.#plugins = plugins;
     this.#graph = graph;
     this.#runner = runner;
     this.#native = native;
@@ -71,7 +77,7 @@ export class Volumes {
       claims: ({ name }) => [lock(`volume:${name}`)],
       begin: ({ name }) => {
         graph.volumes.delete(name);
-        this.#event('destroy', name);
+        this.#event('destroy', name, LOCAL);
       },
       // The row is gone for good; the files follow, if need be after a restart.
       steps: [{ name: 'files', medium: 'disk', do: ({ name }) => native.removeTree(join(root, name)) }],
@@ -80,54 +86,153 @@ export class Volumes {
     });
   }
 
+  /** Names of the drivers that have been used. */
+  get drivers(): string[] {
+    return this.#plugins.drivers.names();
+  }
+
   async create(request: VolumeCreateRequest): Promise<Volume> {
     const name = request.Name || randomBytes(32).toString('hex');
     checkRequest(name, request);
-    if (this.#graph.volumes.get(name) === undefined) {
-      const anonymous = !request.Name;
-      const row: VolumeRow = {
-        name,
-        driver: 'local',
-        mountpoint: join(this.#root, name, '_data'),
-        anonymous,
-        options: JSON.stringify(request.DriverOpts ?? {}),
-        labels: JSON.stringify({ ...request.Labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) }),
-        created: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
-      };
-      await this.#runner.run(this.#creation, { row });
+    const there = await this.#existing(name, request.Driver || '');
+    if (there !== undefined) return view(there);
+    const anonymous = !request.Name;
+    const driver = request.Driver || LOCAL;
+    const row: VolumeRow = {
+      name,
+      driver,
+      mountpoint: driver === LOCAL ? join(this.#root, name, '_data') : '',
+      anonymous,
+      options: JSON.stringify(request.DriverOpts ?? {}),
+      labels: JSON.stringify({ ...request.Labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) }),
+      created: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+    };
+    if (driver === LOCAL) await this.#runner.run(this.#creation, { row });
+    else await this.#createOfPlugin(row);
+    return this.inspect(name);
+  }
+
+  /** One that its plugin has lost counts as gone, unless a container mounts it. */
+  async #existing(name: string, driver: string): Promise<VolumeRow | undefined> {
+    const row = this.#graph.volumes.get(name);
+    if (row === undefined) return undefined;
+    const known = row.driver === LOCAL || (await this.#ofPlugin(row)) !== undefined;
+    if (known && driver !== '' && driver !== row.driver) throw otherDriver(name, row.driver);
+    return this.#graph.volumes.get(name);
+  }
+
+  /** What the plugin says of it. Without the plugin's knowing it, its row goes as soon as no container mounts it. */
+  async #ofPlugin(row: VolumeRow): Promise<PluginVolume | undefined> {
+    try {
+      const told = await (await this.#plugins.drivers.get(row.driver)).get(row.name);
+      if (told === undefined && this.#graph.volumes.users(row.name).length === 0) this.#graph.volumes.delete(row.name);
+      return told;
+    } catch (error) {
+      throw inDockersWords(`get ${row.name}`, error);
     }
-    return view(this.#graph.volumes.resolve(name));
+  }
+
+  /**
+   * Not undone: a volume that the plugin has and no row knows is taken by the next create of its name, as is one that was
+   * there before.
+   */
+  async #createOfPlugin(row: VolumeRow): Promise<void> {
+    const { name, driver, anonymous } = row;
+    const options = JSON.parse(row.options) as Record<string, string>;
+    const held = await this.#runner.lock([`volume:${name}`]);
+    try {
+      await this.#plugins.create({ name, driver, options, anonymous });
+      this.#graph.db.transaction(() => this.#insert(row));
+      await this.#graph.db.durable();
+    } finally {
+      held.release();
+    }
   }
 
   /** Somebody may have made it while this one waited: then that is the answer. */
   #insert(row: VolumeRow): void {
-    if (this.#graph.volumes.insert(row)) this.#event('create', row.name);
+    if (this.#graph.volumes.insert(row)) this.#event('create', row.name, row.driver);
   }
 
-  inspect(name: string): Volume {
-    return view(this.#graph.volumes.resolve(name));
+  async inspect(name: string): Promise<Volume> {
+    const row = this.#graph.volumes.resolve(name);
+    if (row.driver === LOCAL) return view(row);
+    const told = await this.#ofPlugin(row);
+    if (told === undefined) throw noSuchVolume(name);
+    const plugin = await this.#plugins.drivers.get(row.driver);
+    return { ...view(row), ...shown(told), Scope: await plugin.scope(), Status: told.Status ?? {} };
   }
 
-  list(filters: Filters): Volume[] {
+  /** With those that plugins know and nobody has used here. */
+  async list(filters: Filters): Promise<{ Volumes: Volume[]; Warnings: string[] | null }> {
+    const own = this.#listOwn(filters);
+    const asked = filters.get('driver') ?? [];
+    if (asked.length > 0 && asked.every((driver) => driver === LOCAL)) return { Volumes: own, Warnings: null };
+    const warnings: string[] = [];
+    const plugins = await this.#plugins.drivers.all();
+    const told = await Promise.all(
+      plugins.map(async (plugin) => {
+        const volumes = await plugin.list().catch((error: Error) => {
+          warnings.push(`list ${plugin.name}: ${error.message}`);
+          return [];
+        });
+        const scope = volumes.length > 0 ? await plugin.scope() : LOCAL;
+        return volumes.map((volume) => ({ driver: plugin.name, scope, volume }));
+      }),
+    );
+    const seen = new Map(own.map((volume) => [volume.Name, volume]));
+    for (const { driver, scope, volume } of told.flat()) {
+      const row = this.#graph.volumes.get(volume.Name);
+      const known = seen.get(volume.Name);
+      if (known?.Driver === driver) seen.set(volume.Name, { ...known, ...shown(volume), Scope: scope });
+      else if (row === undefined && this.#matches(foreign(volume, driver), filters))
+        seen.set(volume.Name, { ...view(foreign(volume, driver)), ...shown(volume), Scope: scope });
+    }
+    const Volumes = [...seen.values()].sort((a, b) => (a.Name < b.Name ? -1 : 1));
+    return { Volumes, Warnings: warnings.length > 0 ? warnings : null };
+  }
+
+  #listOwn(filters: Filters): Volume[] {
+    return this.#graph.volumes
+      .all()
+      .filter((row) => this.#matches(row, filters))
+      .map(view);
+  }
+
+  #matches(row: VolumeRow, filters: Filters): boolean {
     const dangling = boolFilter(filters, 'dangling');
     const names = filters.get('name') ?? [];
     const drivers = filters.get('driver') ?? [];
-    return this.#graph.volumes
-      .all()
-      .filter(
-        (row) =>
-          (dangling === undefined || dangling === (this.#graph.volumes.users(row.name).length === 0)) &&
-          (names.length === 0 || names.some((part) => row.name.includes(part))) &&
-          (drivers.length === 0 || drivers.includes(row.driver)) &&
-          labelsMatch(labelsOf(row), filters.get('label')),
-      )
-      .map(view);
+    return (
+      (dangling === undefined || dangling === (this.#graph.volumes.users(row.name).length === 0)) &&
+      (names.length === 0 || names.some((part) => row.name.includes(part))) &&
+      (drivers.length === 0 || drivers.includes(row.driver)) &&
+      labelsMatch(labelsOf(row), filters.get('label'))
+    );
   }
 
   async remove(name: string, force: boolean): Promise<void> {
     if (this.#graph.volumes.get(name) === undefined && force) return;
-    this.#graph.volumes.resolve(name);
-    await this.#runner.run(this.#removal, { name });
+    const row = this.#graph.volumes.resolve(name);
+    if (row.driver === LOCAL) await this.#runner.run(this.#removal, { name });
+    else await this.#removeOfPlugin(row, force);
+  }
+
+  /** The row goes when the plugin has let the volume go; with `force` in any case. */
+  async #removeOfPlugin({ name, driver }: VolumeRow, force: boolean): Promise<void> {
+    const held = await this.#runner.lock([`volume:${name}`]);
+    try {
+      this.#graph.volumes.checkUnused(name);
+      if (force) await this.#plugins.forget({ name, driver });
+      else await this.#plugins.remove({ name, driver });
+      this.#graph.db.transaction(() => {
+        this.#graph.volumes.delete(name);
+        this.#event('destroy', name, driver);
+      });
+      await this.#graph.db.durable();
+    } finally {
+      held.release();
+    }
   }
 
   /** Only anonymous ones, unless the filter `all` is set, which it always was before 1.42. */
@@ -136,6 +241,7 @@ export class Volumes {
     const pruned: VolumesPruned = { VolumesDeleted: [], SpaceReclaimed: 0 };
     for (const row of this.#graph.volumes.unused()) {
       const labels = labelsOf(row);
+      if (row.driver !== LOCAL) continue;
       if (!all && !row.anonymous) continue;
       if (!labelsAllow(labels, filters)) continue;
       const size = await this.#native.treeSize(row.mountpoint);
@@ -148,7 +254,8 @@ export class Volumes {
 
   /** With the space that each takes and the number of containers that mount it. */
   async usage(): Promise<Volume[]> {
-    const sized = this.#graph.volumes.all().map(async (row) => ({
+    const local = this.#graph.volumes.all().filter(({ driver }) => driver === LOCAL);
+    const sized = local.map(async (row) => ({
       ...view(row),
       UsageData: {
         Size: await this.#native.treeSize(row.mountpoint),
@@ -158,8 +265,8 @@ export class Volumes {
     return Promise.all(sized);
   }
 
-  #event(action: string, name: string): void {
-    this.#graph.events.append({ type: 'volume', action, actorId: name, attributes: { driver: 'local' } });
+  #event(action: string, name: string, driver: string): void {
+    this.#graph.events.append({ type: 'volume', action, actorId: name, attributes: { driver } });
   }
 }
 
@@ -194,15 +301,26 @@ function checkRequest(name: string, request: VolumeCreateRequest): void {
     );
   if (Buffer.byteLength(name) > 255)
     throw new CaissonError('InvalidParameter', `create ${name}: a volume name has at most 255 bytes`);
-  const driver = request.Driver || 'local';
-  if (driver !== 'local')
-    throw new CaissonError(
-      'NotFound',
-      `create ${name}: error looking up volume plugin ${driver}: plugin ${JSON.stringify(driver)} not found`,
-    );
   if (request.ClusterVolumeSpec != null) throw new CaissonError('Unavailable', NOT_A_SWARM_MANAGER);
-  checkVolumeOptions(name, request.DriverOpts ?? {});
+  if ((request.Driver || LOCAL) === LOCAL) checkVolumeOptions(name, request.DriverOpts ?? {});
 }
+
+/** What only the plugin knows. */
+const shown = ({ Mountpoint = '', CreatedAt }: PluginVolume): Partial<Volume> => ({
+  Mountpoint,
+  ...(CreatedAt ? { CreatedAt } : {}),
+});
+
+/** One that has no row here. */
+const foreign = ({ Name: name }: PluginVolume, driver: string): VolumeRow => ({
+  name,
+  driver,
+  mountpoint: '',
+  anonymous: false,
+  options: '{}',
+  labels: '{}',
+  created: '',
+});
 
 const labelsOf = (row: VolumeRow): Record<string, string> => JSON.parse(row.labels) as Record<string, string>;
 

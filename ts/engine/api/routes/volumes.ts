@@ -7,7 +7,7 @@ export function volumeRoutes(router: Router, volumes: Volumes): void {
   router.plain({
     method: 'GET',
     path: '/volumes',
-    handle: ({ query }) => ({ Volumes: volumes.list(query.filters(VOLUME_FILTERS)), Warnings: null }),
+    handle: ({ query }) => volumes.list(query.filters(VOLUME_FILTERS)),
   });
   router.json({
     method: 'POST',

@@ -19,7 +19,9 @@ export interface Volume {
   Mountpoint: string;
   Name: string;
   Options: Record<string, string> | null;
-  Scope: 'local';
+  Scope: 'local' | 'global';
+  /** Volumes of plugins: what the plugin tells of it. */
+  Status?: Record<string, unknown>;
   /** Only in `GET /system/df`. */
   UsageData?: { Size: number; RefCount: number };
 }
