@@ -3,18 +3,17 @@
  * end. `exit N` ends with N as soon as it is let go, `absent` cannot be executed, anything else runs until a signal.
  */
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { NativeError } from '../../ts/engine/native/failure.ts';
 import type {
   ClientStream,
   ContainerRuntimeState,
-  EndpointOptions,
   ExecOptions,
   HostInfo,
   Native,
-  PublishedPort,
   RuntimeEvent,
   SpawnOptions,
 } from '../../ts/engine/native/index.ts';
-import { NativeError } from '../../ts/engine/native/index.ts';
+import type { EndpointOptions, PublishedPort } from '../../ts/engine/native/network.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
 
 interface Fake {

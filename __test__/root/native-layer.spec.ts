@@ -14,7 +14,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type LayerSink, loadNative, type Native, unwrap } from '../../ts/engine/native/index.ts';
+import { unwrap } from '../../ts/engine/native/failure.ts';
+import { type LayerSink, loadNative, type Native } from '../../ts/engine/native/index.ts';
 import { busyboxTar } from '../helpers/image.ts';
 import { missing } from '../helpers/requires.ts';
 

@@ -20,7 +20,7 @@ pub enum Kind {
     System,
 }
 
-/// `NativeFailure` of ts/engine/native/index.ts.
+/// `NativeFailure` of ts/engine/native/failure.ts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {

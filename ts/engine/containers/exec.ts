@@ -10,13 +10,8 @@ import type { ExecRow } from '../../graph/execs.ts';
 import type { RuntimeProcess } from '../../oci.ts';
 import type { ExecBody } from '../api/schemas/containers.ts';
 import { exclusive, type JobKind } from '../jobs/kinds.ts';
-import {
-  type ClientStream,
-  type ContainerRuntimeState,
-  type ExecOptions,
-  fixOf,
-  NativeError,
-} from '../native/index.ts';
+import { fixOf, NativeError } from '../native/failure.ts';
+import type { ClientStream, ContainerRuntimeState, ExecOptions } from '../native/index.ts';
 import { apparmorProfile, confinement } from '../runtime/apparmor.ts';
 import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';

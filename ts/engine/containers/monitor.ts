@@ -6,7 +6,8 @@
  */
 import { type ErrorKind, isKind } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
-import type { ExitStatus, PublishedPort, RuntimeEvent } from '../native/index.ts';
+import type { ExitStatus, RuntimeEvent } from '../native/index.ts';
+import type { PublishedPort } from '../native/network.ts';
 import { publishedPorts } from '../network/ports.ts';
 import { networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';

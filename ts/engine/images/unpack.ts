@@ -14,7 +14,8 @@ import type { Graph } from '../../graph/graph.ts';
 import type { Beginning, Partials } from '../../graph/partials.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { MEDIA_TYPES } from '../../oci.ts';
-import { type AppliedLayer, type Native, unwrap } from '../native/index.ts';
+import { unwrap } from '../native/failure.ts';
+import type { AppliedLayer, Native } from '../native/index.ts';
 
 /** What a layer's bytes must turn out to be; absent: whatever they are. */
 export interface ExpectedLayer {

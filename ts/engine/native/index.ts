@@ -6,67 +6,19 @@
  * File descriptors cross as numbers. A call that takes one says whether it consumes it (closes it, also on failure).
  */
 import { createRequire } from 'node:module';
-import { CaissonError, type ErrorKind, noSpace } from '../../errdefs.ts';
 import { ADDON, nativeFile } from '../../nativeFiles.ts';
 import type { Resources, RuntimeProcess, RuntimeSpec } from '../../oci.ts';
-
-// ---------------------------------------------------------------------------------------------------------- failures
-
-export interface NativeFailure {
-  /** `invalid`, `notFound`, `conflict`, `unsupported`, `corrupt` (bad digest, hostile archive), `cancelled`, `gone` (no such shim or process), `exec` (the container's program could not be executed), `system`. */
-  kind: 'invalid' | 'notFound' | 'conflict' | 'unsupported' | 'corrupt' | 'cancelled' | 'gone' | 'exec' | 'system';
-  /** The step that failed, for example `move_mount`. */
-  op: string;
-  path?: string;
-  errno?: number;
-  /** A whole sentence that names object, path, value and cause. */
-  message: string;
-  /** Of a fault that a user can mend: its stable name, and how. */
-  fix?: { code: string; hint: string };
-}
-
-export type NativeResult<T> = { ok: T } | { error: NativeFailure };
-
-/** What the addon knows of a failure, kept as `cause` of the CaissonError. */
-export class NativeError extends Error {
-  readonly failure: NativeFailure;
-  readonly path: string | undefined;
-  constructor(failure: NativeFailure) {
-    super(failure.message);
-    this.failure = failure;
-    this.path = failure.path;
-  }
-}
-
-const ENOSPC = 28;
-
-const KINDS: Record<NativeFailure['kind'], ErrorKind> = {
-  invalid: 'InvalidParameter',
-  notFound: 'NotFound',
-  conflict: 'Conflict',
-  unsupported: 'NotImplemented',
-  corrupt: 'DataLoss',
-  cancelled: 'Cancelled',
-  gone: 'NotFound',
-  exec: 'InvalidParameter',
-  system: 'System',
-};
-
-/** `below`: the directory that a failure's path is relative to. */
-export function unwrap<T>(result: NativeResult<T>, below?: string): T {
-  if ('ok' in result) return result.ok;
-  const { kind, message, errno, path } = result.error;
-  const isRelative = below !== undefined && !path?.startsWith('/');
-  if (errno === ENOSPC)
-    throw noSpace(message, new NativeError({ ...result.error, ...(isRelative && { path: below }) }), result.error.op);
-  throw new CaissonError(KINDS[kind], message, { ...fixOf(result.error), cause: new NativeError(result.error) });
-}
-
-/** What an error takes over of a failure's fix. */
-export const fixOf = ({ fix, path }: NativeFailure): { code?: string; hint?: string; path?: string } => ({
-  ...fix,
-  ...(fix !== undefined && path !== undefined && { path }),
-});
+import { type NativeResult, unwrap } from './failure.ts';
+import type {
+  BridgeOptions,
+  BridgeRules,
+  ChildOptions,
+  EndpointOptions,
+  PublishedPort,
+  RouteInfo,
+  Ruleset,
+  RulesetReport,
+} from './network.ts';
 
 // -------------------------------------------------------------------------------------------------------------- host
 
@@ -339,109 +291,6 @@ export interface ArchivePathStat {
 export interface LayerChange {
   kind: 'modified' | 'added' | 'deleted';
   path: string;
-}
-
-// ----------------------------------------------------------------------------------------------------------- network
-
-export interface BridgeOptions {
-  name: string;
-  /** The host's own with prefix length, for example `172.17.0.1/16`: one of each family, or none. */
-  addresses: string[];
-  mtu?: number;
-}
-
-export interface EndpointOptions {
-  /** From createNetns; not consumed. */
-  netnsFd: number;
-  bridge: string;
-  /** Name of the host's end. */
-  hostName: string;
-  /** Name inside, `eth0`. */
-  containerName: string;
-  mac: string;
-  /** With prefix lengths. */
-  addresses: string[];
-  /** Where the default routes lead; empty when another endpoint has them. */
-  gateways: string[];
-  mtu?: number;
-  /** `net.ipv4.conf.eth0.forwarding` → value, set last. */
-  sysctls: Record<string, string>;
-}
-
-export interface ChildOptions {
-  /** From createNetns; not consumed. */
-  netnsFd: number;
-  kind: 'macvlan' | 'ipvlan';
-  /** The host's device. */
-  parent: string;
-  /** macvlan: bridge, private, vepa, passthru; ipvlan: l2, l3, l3s. */
-  mode: string;
-  /** ipvlan: bridge, private, vepa. */
-  flag: string;
-  containerName: string;
-  mac: string;
-  addresses: string[];
-  gateways: string[];
-  mtu?: number;
-  sysctls: Record<string, string>;
-}
-
-export interface PublishedPort {
-  /** Container id: stands in the element's comment. */
-  owner: string;
-  proto: 'tcp' | 'udp' | 'sctp';
-  /** `0.0.0.0` for every address. */
-  hostIp: string;
-  hostPort: number;
-  containerIp: string;
-  containerPort: number;
-  /** May be reached by the container's own address: from everywhere in a routed network, else from trusted devices. */
-  direct: boolean;
-}
-
-/** `nat-unprotected`: every port of a container is open; `routed`: published ones, and nothing is translated. */
-export type GatewayMode = 'nat' | 'nat-unprotected' | 'routed' | 'isolated';
-
-export interface BridgeRules {
-  bridge: string;
-  /** `172.17.0.0/16`, `fd00::/64`: one of each family that the network has. */
-  subnets: string[];
-  /** Containers on it may talk to each other. */
-  icc: boolean;
-  masquerade: boolean;
-  /** Nothing leads in or out but from the host itself. */
-  internal: boolean;
-  modeV4: GatewayMode;
-  modeV6: GatewayMode;
-  /** Devices of the host by which published ports are reached at the containers' own addresses. */
-  trusted: string[];
-  /** They are reached there by every device. */
-  direct: boolean;
-  /** Addresses of the host that traffic goes out with, of one family each; what is absent is masqueraded. */
-  sources: string[];
-}
-
-export interface Ruleset {
-  /** Table `inet NAME`. */
-  table: string;
-  bridges: BridgeRules[];
-  ports: PublishedPort[];
-  /** `open`: one commented accept rule at the head of foreign forward chains that drop; `respect`: nothing foreign is touched. */
-  firewall: 'open' | 'respect';
-}
-
-export interface RulesetReport {
-  /** The table is owned and persistent (kernel 6.9+): a foreign flush leaves it alone. */
-  owned: boolean;
-  /** Foreign chains that drop forwarded traffic, as `family table chain`. */
-  droppedBy: string[];
-  /** The same of iptables-legacy, which only its own program can change. */
-  legacyDroppedBy: string[];
-}
-
-export interface RouteInfo {
-  destination: string;
-  device: string;
 }
 
 // --------------------------------------------------------------------------------------------------------- the calls

@@ -10,7 +10,8 @@ import type { NetworkRow } from '../../graph/networks.ts';
 import type { Logger } from '../../log.ts';
 import type { DaemonConfig } from '../config.ts';
 import { nowRfc3339 } from '../containers/time.ts';
-import type { BridgeRules, Native, PublishedPort, RouteInfo } from '../native/index.ts';
+import type { Native } from '../native/index.ts';
+import type { BridgeRules, PublishedPort, RouteInfo } from '../native/network.ts';
 import {
   contains,
   type Family,

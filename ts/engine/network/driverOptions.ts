@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
 import type { NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
-import type { GatewayMode } from '../native/index.ts';
+import type { GatewayMode } from '../native/network.ts';
 import type { Family } from './addresses.ts';
 
 const BRIDGE = 'com.docker.network.bridge.';

@@ -4,7 +4,8 @@
  */
 import type { Logger } from '../../log.ts';
 import type { DaemonConfig } from '../config.ts';
-import type { BridgeRules, Native, PublishedPort, RulesetReport } from '../native/index.ts';
+import type { Native } from '../native/index.ts';
+import type { BridgeRules, PublishedPort, RulesetReport } from '../native/network.ts';
 
 /** Others load their rules in several transactions: one repair for all of them. */
 const REPAIR_DELAY_MS = 100;
