@@ -220,6 +220,7 @@ function plan(
   if (!body.Image && !body.Cmd && !body.HostConfig && !body.Entrypoint) {
     throw new CaissonError('InvalidParameter', 'config cannot be empty in order to create a container');
   }
+  parsePlatform(platform, hostPlatform(ctx.host));
   refuseUnsupported(body);
   checkSharedNamespaces(body);
   const chosen = name === '' ? generateName((one) => graph.containers.byName(one) !== undefined) : checkName(name);

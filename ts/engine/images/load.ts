@@ -12,7 +12,7 @@ import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { referenceRow } from './names.ts';
 import { hostPlatform, requirePlatform } from './platform.ts';
-import { type Emit, shortId } from './progress.ts';
+import { type Emit, progressLine, shortId } from './progress.ts';
 import type { LayerUnpacker, Unpacked } from './unpack.ts';
 
 interface LoadedImage {
@@ -126,7 +126,7 @@ export class ImageLoader {
       const layer = await this.#take(bundle.layerPaths[i] as string, diffId, found, unpacked, signal);
       await this.#unpacker.commit(layer, { chainId, parent: chain[i - 1] ?? null, ...named }, lease);
       const { sizeBytes } = layer.applied;
-      emit({ status: 'Loading layer', progressDetail: { current: sizeBytes, total: sizeBytes }, id: shortId(diffId) });
+      emit(progressLine('Loading layer', shortId(diffId), { current: sizeBytes, total: sizeBytes }));
     }
     return chain;
   }

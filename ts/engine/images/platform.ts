@@ -46,19 +46,23 @@ export function parsePlatform(text: string, host: Platform): Platform | undefine
   return { os: host.os, ...alone };
 }
 
-const COMPONENT = /^[a-z0-9_.-]+$/i;
+const COMPONENT = /^[A-Za-z0-9_.-]+$/;
 
 function ofParts(parts: readonly string[], text: string): Platform {
-  if (parts.length > 3) throw invalid(text, 'not os/architecture[/variant]');
+  if (parts.length > 3) throw invalid(text, 'cannot parse platform specifier');
   for (const [i, part] of parts.entries())
-    if (!COMPONENT.test(part))
-      throw invalid(text, `${JSON.stringify(part)} is an invalid ${i === 0 ? 'OS ' : ''}component`);
+    if (!COMPONENT.test(part)) {
+      const what = `${JSON.stringify(part)} is an invalid ${i === 0 ? 'OS ' : ''}component of ${JSON.stringify(text)}`;
+      throw refused(`${what}: platform specifier component must match ${JSON.stringify(COMPONENT.source)}`);
+    }
   const [os = '', architecture = '', variant] = parts;
   return { os: systemOf(os), ...architectureOf(architecture, variant) };
 }
 
-const invalid = (text: string, reason: string): CaissonError =>
-  new CaissonError('InvalidParameter', `invalid platform ${JSON.stringify(text)}: ${reason}`);
+const refused = (reason: string): CaissonError =>
+  new CaissonError('InvalidParameter', `${reason}: invalid argument`, { code: 'INVALID_PLATFORM' });
+
+const invalid = (text: string, reason: string): CaissonError => refused(`${JSON.stringify(text)}: ${reason}`);
 
 const systemOf = (name: string): string => (name === 'macos' ? 'darwin' : name);
 
@@ -74,8 +78,7 @@ export const formatPlatform = ({ os, architecture, variant }: Platform): string 
 /** Of requests that name an image's platform: JSON, as clients write it. */
 export function parsePlatformJson(text: string): Platform | undefined {
   if (text === '') return undefined;
-  if (!text.startsWith('{'))
-    throw new CaissonError('InvalidParameter', `failed to parse platform: ${JSON.stringify(text)} is no JSON object`);
+  if (!text.startsWith('{')) throw notParsed(`${JSON.stringify(text)} is no JSON object`);
   return ofParts(fromJson(text), text);
 }
 
@@ -95,14 +98,18 @@ export function requirePlatform(name: string, image: Platform, wanted: Platform)
   );
 }
 
+const notParsed = (reason: string): CaissonError =>
+  new CaissonError('InvalidParameter', `failed to parse platform: ${reason}`);
+
 function fromJson(text: string): string[] {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch {
-    throw invalid(text, 'no JSON');
+    throw notParsed(`${JSON.stringify(text)} is no JSON`);
   }
   const { os, architecture, variant } = parsed as Record<string, unknown>;
-  if (typeof os !== 'string' || typeof architecture !== 'string') throw invalid(text, 'no os or architecture');
+  if (typeof os !== 'string' || typeof architecture !== 'string')
+    throw new CaissonError('InvalidParameter', 'both OS and Architecture must be provided');
   return [os, architecture, ...(typeof variant === 'string' && variant !== '' ? [variant] : [])];
 }

@@ -4,6 +4,8 @@ export interface ProgressLine {
   status?: string;
   id?: string;
   progressDetail?: { current?: number; total?: number };
+  /** The same for people, by clients that draw nothing themselves. */
+  progress?: string;
   stream?: string;
   aux?: object;
 }
@@ -56,8 +58,24 @@ export class TransferProgress {
   }
 
   line(status: string): void {
-    this.#emit({ status, progressDetail: { current: this.#current, total: this.#total }, id: this.#id });
+    this.#emit(progressLine(status, this.#id, { current: this.#current, total: this.#total }));
   }
+}
+
+/** With the bar of 50 signs that Docker has always sent. */
+export function progressLine(status: string, id: string, detail: { current: number; total: number }): ProgressLine {
+  const { current, total } = detail;
+  if (current <= 0 && total <= 0) return { status, progressDetail: detail, id };
+  const done = Math.min(50, Math.floor((current / total) * 50));
+  const bar = total > 0 ? `[${'='.repeat(done)}>${' '.repeat(50 - done)}] ` : '';
+  const of = total > 0 && current <= total ? `/${humanSize(total)}` : '';
+  return { status, progressDetail: detail, progress: `${bar}${humanSize(current).padStart(8)}${of}`, id };
+}
+
+/** Four digits and a decimal unit, as `50.33MB`. */
+function humanSize(bytes: number): string {
+  const power = Math.min(5, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
+  return `${Number((bytes / 1000 ** power).toPrecision(4))}${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][power]}`;
 }
 
 /** All bytes of a layer have come and are unpacked as they came. */
