@@ -1,12 +1,13 @@
-/** Layers of pulled images are kept once, unpacked; what push and save send is fetched or made again. */
+/** Layers are kept once, unpacked; what push and save send is fetched or made again. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { ImageConfig } from '../../ts/oci.ts';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { type BuiltImage, buildImage, busyboxTar, pushImage } from '../helpers/image.ts';
+import { type BuiltImage, buildImage, busyboxTar, dockerArchive, pushImage, sha256 } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
@@ -14,6 +15,19 @@ import { missing } from '../helpers/requires.ts';
 interface Index {
   manifests: { digest: string }[];
 }
+
+interface Manifest {
+  layers: { digest: string }[];
+}
+
+/** A file of an archive. */
+const read = <T>(archive: string, path: string): T =>
+  JSON.parse(execFileSync('tar', ['-xOf', archive, path], { encoding: 'utf8' })) as T;
+/** The digests of the layers in a saved archive of one image. */
+const layersIn = (archive: string): string[] => {
+  const digest = read<Index>(archive, 'index.json').manifests[0]?.digest ?? '';
+  return read<Manifest>(archive, `blobs/${digest.replace(':', '/')}`).layers.map((layer) => layer.digest);
+};
 
 describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the layers of a pulled image', () => {
   const dir = mkdtempSync(join(tmpdir(), 'caisson-layer-blobs-'));
@@ -61,8 +75,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the 
   const save = async (): Promise<{ archive: string; digests: string[] }> => {
     const archive = join(dir, 'saved.tar');
     await daemon.dockerOk('save', '-o', archive, name);
-    const index = execFileSync('tar', ['-xOf', archive, 'index.json'], { encoding: 'utf8' });
-    return { archive, digests: (JSON.parse(index) as Index).manifests.map(({ digest }) => digest) };
+    return { archive, digests: read<Index>(archive, 'index.json').manifests.map(({ digest }) => digest) };
   };
   const away = (): Promise<void> => Promise.resolve(registries[0]?.[Symbol.asyncDispose]());
   const elsewhere = async (): Promise<{ target: string; output: string }> => {
@@ -84,14 +97,15 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the 
     expect(await oracle(daemon)).toEqual([]);
   });
 
-  it('are compressed anew while their registry is away: another digest, the same image', async () => {
+  it('are made again while their registry is away: another digest, the same image', async () => {
     await away();
     const { archive, digests } = await save();
-    expect(digests).not.toEqual([image.manifestDigest]);
+    const config = JSON.parse(String(image.blobs.get(image.configDigest))) as ImageConfig;
+    expect(layersIn(archive)).toEqual(config.rootfs.diff_ids);
     expect((await save()).digests).toEqual(digests);
     const { target, output } = await elsewhere();
     expect(output).toContain('cannot be fetched again');
-    expect(output).toContain(`1: digest: ${digests[0]}`);
+    expect(output).not.toContain(`1: digest: ${image.manifestDigest}`);
     expect(kept()).toEqual(documents());
     await daemon.dockerOk('rmi', '-f', id);
     await daemon.dockerOk('pull', '-q', target);
@@ -138,5 +152,93 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the 
     await daemon.dockerOk('pull', '-q', name);
     expect((await save()).digests).toEqual([image.manifestDigest]);
     expect(readFileSync(path).equals(image.blobs.get(digest) as Buffer)).toBe(true);
+  });
+});
+
+describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('layers that come uncompressed', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'caisson-plain-layers-'));
+  let registry: TestRegistry;
+  let daemon: TestDaemon;
+
+  beforeAll(async () => {
+    registry = await startRegistry();
+    daemon = await new TestDaemon().start();
+  });
+  afterAll(async () => {
+    await daemon[Symbol.asyncDispose]();
+    await registry[Symbol.asyncDispose]();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  const kept = (): string[] => readdirSync(join(daemon.dataRoot, 'content/blobs/sha256')).sort();
+  const pushed = async (name: string): Promise<string> => {
+    const target = `${registry.host}/${name}`;
+    await daemon.dockerOk('tag', name, target);
+    return daemon.dockerOk('push', target);
+  };
+
+  const base = busyboxTar({ 'etc/motd': 'plain' });
+  /** One whose names come twice: its directory does not hold all of it. */
+  const twice = async (): Promise<Buffer> => {
+    const tar = await base;
+    return Buffer.concat([tar.subarray(0, -1024), await busyboxTar({ 'etc/motd': 'twice' })]);
+  };
+  const load = async (name: string, layers: Buffer[]): Promise<string> => {
+    const { configDigest, blobs } = buildImage(layers);
+    const input = await dockerArchive(name, blobs.get(configDigest) as Buffer, layers);
+    expect(await daemon.docker(['load'], { input })).toMatchObject({ code: 0 });
+    return configDigest;
+  };
+  const makers: Record<string, () => Promise<unknown>> = {
+    loaded: async () => load('loaded:1', [await base]),
+    // The same layer on other layers: its bytes came once.
+    repeated: async () => load('repeated:1', [await base, await busyboxTar({ two: '2' }), await base]),
+    imported: async () => daemon.docker(['import', '-', 'imported:1'], { input: await base }),
+    committed: async () => {
+      await load('base:1', [await base]);
+      await daemon.dockerOk('run', '--network=none', '--name', 'made', 'base:1', 'sh', '-c', 'echo made > /made');
+      await daemon.dockerOk('commit', 'made', 'committed:1');
+      await daemon.dockerOk('rm', 'made');
+    },
+  };
+  for (const [name, make] of Object.entries(makers))
+    it(`are kept once: ${name}`, async () => {
+      await make();
+      expect(kept()).toEqual([]);
+      const inspect = (format: string): Promise<string> =>
+        daemon.dockerOk('image', 'inspect', '-f', format, `${name}:1`);
+      const id = await inspect('{{.Id}}');
+      const diffIds = JSON.parse(await inspect('{{json .RootFS.Layers}}')) as string[];
+      const archive = join(dir, `${name}.tar`);
+      await daemon.dockerOk('save', '-o', archive, `${name}:1`);
+      expect(layersIn(archive)).toEqual(diffIds);
+      const first = await pushed(`${name}:1`);
+      await daemon.dockerOk('tag', `${name}:1`, `${name}:2`);
+      const second = await pushed(`${name}:2`);
+      const digest = (output: string): string | undefined => /digest: (\S+)/.exec(output)?.[1];
+      expect(digest(second)).toBe(digest(first));
+      expect(second.match(/Layer already exists/g)).toHaveLength(new Set(diffIds).size);
+      expect(kept()).toEqual([]);
+      await daemon.dockerOk('rmi', '-f', id);
+      expect(await daemon.docker(['load'], { input: readFileSync(archive) })).toMatchObject({ code: 0 });
+      expect(await inspect('{{.Id}}')).toBe(id);
+      await daemon.dockerOk('rmi', '-f', id);
+      await daemon.dockerOk('pull', '-q', `${registry.host}/${name}:1`);
+      expect(await daemon.dockerOk('image', 'inspect', '-f', '{{.Id}}', `${registry.host}/${name}:1`)).toBe(id);
+      await daemon.dockerOk('rmi', '-f', id);
+    });
+
+  it('keep their blob where the directory cannot give it again', async () => {
+    const tar = await twice();
+    const id = await load('twice:1', [tar]);
+    expect(kept()).toEqual([sha256(tar).slice(7)]);
+    await daemon.dockerOk('save', '-o', join(dir, 'twice.tar'), 'twice:1');
+    expect(layersIn(join(dir, 'twice.tar'))).toEqual([sha256(tar)]);
+    await pushed('twice:1');
+    await daemon.dockerOk('rmi', '-f', id);
+    await daemon.dockerOk('pull', '-q', `${registry.host}/twice:1`);
+    const run = ['run', '--rm', '--network=none', `${registry.host}/twice:1`, 'cat', '/etc/motd'];
+    expect(await daemon.dockerOk(...run)).toBe('twice');
+    expect(await oracle(daemon)).toEqual([]);
   });
 });

@@ -87,7 +87,12 @@ export function buildImage(
     layers: descriptors,
   };
   const body = Buffer.from(JSON.stringify(manifest));
-  return { blobs, manifest: body, manifestDigest: sha256(body), configDigest: configDescriptor.digest };
+  return {
+    blobs,
+    manifest: body,
+    manifestDigest: sha256(body),
+    configDigest: configDescriptor.digest,
+  };
 }
 
 /** `registry` is a base URL, `http://127.0.0.1:5000`. */
@@ -117,6 +122,25 @@ export async function pushImage(registry: string, name: string, tag: string, ima
     }),
     `push ${name}:${tag}`,
   );
+}
+
+/** What `docker save` wrote before 25, its layers uncompressed; equal ones once. */
+export async function dockerArchive(reference: string, config: Buffer, layers: readonly Buffer[]): Promise<Buffer> {
+  const dir = mkdtempSync(join(tmpdir(), 'caisson-archive-'));
+  try {
+    const put = (name: string, data: Buffer): string => {
+      writeFileSync(join(dir, name), data);
+      return name;
+    };
+    const Layers = layers.map((tar) => put(`${sha256(tar).slice(7)}.tar`, tar));
+    const Config = put(`${sha256(config).slice(7)}.json`, config);
+    put('manifest.json', Buffer.from(JSON.stringify([{ Config, RepoTags: [reference], Layers }])));
+    const chunks: Buffer[] = [];
+    for await (const chunk of create({ cwd: dir }, ['.']) as AsyncIterable<Buffer>) chunks.push(Buffer.from(chunk));
+    return Buffer.concat(chunks);
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
 }
 
 /** What `docker load` reads: an OCI layout with a name annotation, as a tar. */

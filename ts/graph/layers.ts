@@ -12,8 +12,8 @@ export interface LayerRow {
   cacheId: string;
   /** Sum of the regular files' sizes of this layer alone. */
   sizeBytes: number;
-  /** The compressed blob that it was unpacked from, for push; null for a layer that was never a blob. Only with `keepsBlob`
-   * does the layer keep it. */
+  /** The blob that it was unpacked from, or that it was first pushed as; null for a layer that was never a blob. Only with
+   * `keepsBlob` does the layer keep it. */
   blobDigest: string | null;
   blobSizeBytes: number | null;
   blobMediaType: string | null;
@@ -34,6 +34,7 @@ export class LayerStore {
   readonly #chain: Statement<[string], LayerRow>;
   readonly #move: Statement<[string, string], never>;
   readonly #delete: Statement<[string], never>;
+  readonly #wentAs: Statement<[string, number, string, string], never>;
   readonly #cameFrom: Statement<[string, string, string], never>;
   readonly #sources: Statement<[string], { repository: string }>;
 
@@ -55,6 +56,10 @@ export class LayerStore {
       SELECT ${COLUMNS} FROM chain JOIN layer ON layer.chain_id = chain.id ORDER BY depth`);
     this.#move = db.prepare('UPDATE layer SET cache_id = ? WHERE chain_id = ?');
     this.#delete = db.prepare('DELETE FROM layer WHERE chain_id = ?');
+    this.#wentAs = db.prepare(
+      `UPDATE layer SET blob_digest = ?, blob_size_bytes = ?, blob_media_type = ?
+       WHERE chain_id = ? AND blob_digest IS NULL`,
+    );
     this.#cameFrom = db.prepare('INSERT INTO layer_source VALUES (?, ?, ?) ON CONFLICT DO NOTHING');
     this.#sources = db.prepare('SELECT DISTINCT repository FROM layer_source WHERE digest = ? ORDER BY repository');
   }
@@ -88,6 +93,11 @@ export class LayerStore {
   /** It was unpacked anew: its directory is another one from now on. */
   move(chainId: string, cacheId: string): void {
     this.#move.run(cacheId, chainId);
+  }
+
+  /** It was pushed as this blob: another push need not make it again to know its digest. */
+  wentAs(chainId: string, { digest, size, mediaType }: { digest: string; size: number; mediaType: string }): void {
+    this.#wentAs.run(digest, size, mediaType, chainId);
   }
 
   /** A repository has a blob that unpacks to this layer. */

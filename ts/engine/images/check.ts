@@ -7,8 +7,7 @@
  * pull brings it; a damaged layer is unpacked again from its blob, which may be fetched for that, unless a container runs
  * on it.
  */
-import { createReadStream } from 'node:fs';
-import { lstat, rm } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { asCaissonError, CaissonError, isKind } from '../../errdefs.ts';
 import type { BlobRow } from '../../graph/blobs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
@@ -173,7 +172,7 @@ export class StoreChecker {
       if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
       return { problem, ...(await this.#refetch(row, lease, signal)) };
     }
-    const fresh = await this.#unpacker.unpack(content.stream(blob.digest), { diffId: row.diffId }, signal);
+    const fresh = await this.#again(row, content.stream(blob.digest), signal);
     try {
       const problem = missing ?? (await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal));
       if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
@@ -191,24 +190,22 @@ export class StoreChecker {
   /** What is wrong with a layer whose blob is not kept. */
   async #byRecipe(row: LayerRow, directory: string, signal: AbortSignal): Promise<string | undefined> {
     const { blobs, snapshotter } = this.#parts;
-    let path: string;
     try {
-      ({ path } = await blobs.compress(row));
-    } catch (error) {
-      if (error instanceof CaissonError && error.code === 'LAYER_NOT_KEPT') return undefined;
-      if (isKind(error, 'DataLoss')) return asCaissonError(error).message;
-      throw error;
-    }
-    try {
-      const fresh = await this.#unpacker.unpack(createReadStream(path), { diffId: row.diffId }, signal);
+      const fresh = await this.#again(row, blobs.archive(row), signal);
       try {
         return await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal);
       } finally {
         await this.#unpacker.discard(fresh);
       }
-    } finally {
-      await rm(path, { force: true });
+    } catch (error) {
+      if (error instanceof CaissonError && error.code === 'LAYER_NOT_KEPT') return undefined;
+      if (isKind(error, 'DataLoss')) return asCaissonError(error).message;
+      throw error;
     }
+  }
+
+  #again({ diffId }: LayerRow, bytes: AsyncIterable<Buffer>, signal: AbortSignal): Promise<Unpacked> {
+    return this.#unpacker.unpack(bytes, { keep: 'never', diffId }, signal);
   }
 
   /** A damaged layer unpacked again from its blob, which is fetched for that. */
@@ -222,7 +219,7 @@ export class StoreChecker {
       if (!isLayerAway(error)) throw error;
       return { repaired: false, outcome: error.message };
     }
-    const fresh = await this.#unpacker.unpack(content.stream(digest), { diffId: row.diffId }, signal);
+    const fresh = await this.#again(row, content.stream(digest), signal);
     try {
       return await this.#replace(row, fresh);
     } finally {

@@ -1,7 +1,7 @@
 /**
  * `docker commit`: what a container changed becomes a layer over its image.
  *
- *   freeze ─► layer (archived, hashed, compressed, unpacked in one pass; image and name are written) ┊ commit ┊ ─► thaw
+ *   freeze ─► layer (archived, hashed, unpacked in one pass; image and name are written) ┊ commit ┊ ─► thaw
  *
  * A daemon that dies in between leaves a container that runs on, and a whole image or none.
  */

@@ -16,7 +16,7 @@ import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { parseConfig } from './config.ts';
 import { type ImportRequest, importImage } from './import.ts';
 import { Installer } from './install.ts';
-import { LayerBlobs } from './layerBlobs.ts';
+import { LayerBlobs, type LayerBlobsParts } from './layerBlobs.ts';
 import { type ListOptions, listImages } from './list.ts';
 import { ImageLoader } from './load.ts';
 import { familiarRow, ImageNames, referenceRow, type UsableImage } from './names.ts';
@@ -39,7 +39,7 @@ export interface ImagesOptions extends BudgetOptions {
   runner: JobRunner;
   registry: KindRegistry;
   bootId: string;
-  native: Pick<Native, 'openLayer' | 'packLayer' | 'recreateLayer' | 'treeSize' | 'cgroupFreeze'>;
+  native: LayerBlobsParts['native'] & Pick<Native, 'openLayer' | 'packLayer' | 'treeSize' | 'cgroupFreeze'>;
   host: Pick<HostInfo, 'architecture'>;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
@@ -73,7 +73,7 @@ export class Images {
     this.#blobs = blobs;
     this.#installer = installer;
     this.#unpacker = unpacker;
-    this.#loader = new ImageLoader(options, installer, unpacker);
+    this.#loader = new ImageLoader({ ...options, blobs }, installer, unpacker);
     this.#puller =
       remote &&
       new ImagePuller({

@@ -33,7 +33,7 @@ export async function importImage(
     {
       subject: request.reference === undefined ? 'an imported image' : familiarString(request.reference),
       prepare: async (lease, aborted) => {
-        const unpacked = await unpacker.unpack(request.stream, {}, aborted);
+        const unpacked = await unpacker.unpack(request.stream, { keep: 'withoutRecipe' }, aborted);
         const { diffId } = unpacked.applied;
         graph.leases.add(lease, 'layer', diffId);
         await unpacker.commit(unpacked, { chainId: diffId, parent: null }, lease);

@@ -1,18 +1,22 @@
 /**
- * The compressed blobs of layers, for a push, a save and a check. That of a pulled layer is not kept: it is fetched again,
- * by its digest, from a repository that had it. Where none gives it, the layer is compressed anew out of its directory and
- * its recipe: the same layer (diffID), and so the same image ID, but another blob and another manifest.
+ * What stands for the blobs of layers, for a push, a save and a check, since they are mostly not kept. That of a pulled
+ * layer is fetched again, by its digest, from a repository that had it. Of another, and where no repository gives it, the
+ * archive is made again out of directory and recipe, and compressed for a push: the same layer (diffID), and so the same
+ * image ID, but another blob and another manifest than those that it came with.
  */
+import { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
+import { Semaphore } from '../../async.ts';
 import { asCaissonError, CaissonError, isKind } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { GarbageCollector } from '../../graph/gc.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { LayerRow } from '../../graph/layers.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
-import type { Descriptor } from '../../oci.ts';
+import { type Descriptor, MEDIA_TYPES } from '../../oci.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
-import type { KeptBlob, Native } from '../native/index.ts';
+import type { LayerSource, Native } from '../native/index.ts';
 import { LAYER_TYPES } from './unpack.ts';
 
 export interface LayerBlobsParts {
@@ -21,7 +25,7 @@ export interface LayerBlobsParts {
   snapshotter: Snapshotter;
   gc: GarbageCollector;
   remote: RegistryClient;
-  native: Pick<Native, 'recreateLayer'>;
+  native: Pick<Native, 'recreateLayer' | 'sendLayer' | 'layerArchiveSize' | 'pipe'>;
 }
 
 /** A login, for the registry that it is for. */
@@ -35,6 +39,7 @@ export const isLayerAway = (error: unknown): error is CaissonError =>
 
 export class LayerBlobs {
   readonly #parts: LayerBlobsParts;
+  readonly #compressions = new Semaphore(availableParallelism());
   /** Something came into the store that no row speaks for. */
   #isUntidy = false;
 
@@ -48,8 +53,16 @@ export class LayerBlobs {
     return content.has(digest) || graph.layers.sources(digest).length > 0;
   }
 
-  /** The blob is in the store when this resolves, under the lease. Code LAYER_AWAY when no repository gives it. */
-  async fetch(descriptor: Descriptor, lease: string, signal: AbortSignal, login?: Login): Promise<void> {
+  /**
+   * The blob is in the store when this resolves, under the lease. Code LAYER_AWAY when no repository gives it: at once with
+   * `isSpare`, when its archive does as well; otherwise after some attempts.
+   */
+  async fetch(
+    descriptor: Descriptor,
+    lease: string,
+    signal: AbortSignal,
+    { login, isSpare = false }: { login?: Login; isSpare?: boolean } = {},
+  ): Promise<void> {
     const { graph, content, remote } = this.#parts;
     const { digest, size: sizeBytes, mediaType } = descriptor;
     graph.leases.add(lease, 'blob', digest);
@@ -61,7 +74,7 @@ export class LayerBlobs {
       const credentials = domain === login?.domain ? login.credentials : undefined;
       const source = remote.repository({ domain, path: path.join('/') }, credentials);
       try {
-        const bytes = source.fetchBlob(descriptor, { signal, verify: false });
+        const bytes = source.fetchBlob(descriptor, { signal, verify: false, isSpare });
         await content.ingest(bytes, { mediaType, digest, sizeBytes, signal });
         return;
       } catch (error) {
@@ -79,36 +92,47 @@ export class LayerBlobs {
 
   /** The layer compressed anew, in the store and under the lease. Kind DataLoss when its directory is damaged. */
   async recreate(row: LayerRow, lease: string): Promise<Descriptor> {
-    const { graph, content } = this.#parts;
+    const { graph, content, native } = this.#parts;
     this.#isUntidy = true;
-    const { path, blob } = await this.compress(row);
-    const { digest, sizeBytes } = blob;
-    const mediaType = LAYER_TYPES[blob.compression];
+    const path = content.newIngest();
+    const { digest, sizeBytes, compression } = await this.#compressions.run(() =>
+      native.recreateLayer(this.#source(row), path).catch(notKept(row)),
+    );
+    const mediaType = LAYER_TYPES[compression];
     graph.leases.add(lease, 'blob', digest);
     await content.commit(path, { digest, sizeBytes, mediaType });
-    return { digest, size: sizeBytes, mediaType };
+    return { mediaType, digest, size: sizeBytes };
   }
 
-  /** As `recreate`, in a file that is the caller's. */
-  async compress({ diffId, cacheId }: LayerRow): Promise<{ path: string; blob: KeptBlob }> {
-    const { content, snapshotter, native } = this.#parts;
-    const path = content.newIngest();
+  /** What `archive` gives, as a manifest has it. */
+  async describe(row: LayerRow): Promise<Descriptor> {
+    const { native, snapshotter } = this.#parts;
+    const size = await native.layerArchiveSize(snapshotter.recipe(row.cacheId)).catch(notKept(row));
+    return { mediaType: MEDIA_TYPES.ociLayer, digest: row.diffId, size };
+  }
+
+  /** The uncompressed layer. Ends with kind DataLoss when its directory is damaged. */
+  async *archive(row: LayerRow): AsyncGenerator<Buffer> {
+    const { native } = this.#parts;
+    const [readFd, writeFd] = native.pipe();
+    const stream = new Socket({ fd: readFd, readable: true, writable: false });
+    const sent = native.sendLayer(this.#source(row), writeFd).catch(notKept(row));
+    sent.catch(() => undefined);
     try {
-      const blob = await native.recreateLayer({
-        directory: snapshotter.layerDirectory(cacheId),
-        recipe: snapshotter.recipe(cacheId),
-        blobPath: path,
-        expectedDiffId: diffId,
-      });
-      return { path, blob };
-    } catch (error) {
-      if (!isKind(error, 'NotFound')) throw error;
-      throw new CaissonError('DataLoss', `layer ${diffId} has neither its blob nor what makes it again`, {
-        code: 'LAYER_NOT_KEPT',
-        hint: 'pull or load its image again',
-        cause: error,
-      });
+      for await (const chunk of stream) yield chunk as Buffer;
+      await sent;
+    } finally {
+      stream.destroy();
     }
+  }
+
+  #source({ cacheId, diffId }: LayerRow): LayerSource {
+    const { snapshotter } = this.#parts;
+    return {
+      directory: snapshotter.layerDirectory(cacheId),
+      recipe: snapshotter.recipe(cacheId),
+      expectedDiffId: diffId,
+    };
   }
 
   /** Behind the operations: what was fetched or made for one of them goes. */
@@ -118,3 +142,14 @@ export class LayerBlobs {
     await this.#parts.gc.sweep(this.#parts.gc.collect());
   }
 }
+
+const notKept =
+  ({ diffId }: LayerRow) =>
+  (error: unknown): never => {
+    if (!isKind(error, 'NotFound')) throw error;
+    throw new CaissonError('DataLoss', `layer ${diffId} has neither its blob nor what makes it again`, {
+      code: 'LAYER_NOT_KEPT',
+      hint: 'pull or load its image again',
+      cause: error,
+    });
+  };

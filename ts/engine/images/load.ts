@@ -10,10 +10,21 @@ import { type ArchiveReader, readArchive } from './archive.ts';
 import { type Bundle, readBundles } from './bundles.ts';
 import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
+import type { LayerBlobs } from './layerBlobs.ts';
 import { referenceRow } from './names.ts';
 import { hostPlatform, requirePlatform } from './platform.ts';
 import { type Emit, progressLine, shortId } from './progress.ts';
 import type { LayerUnpacker, Unpacked } from './unpack.ts';
+
+interface Loading {
+  /** Layers of the archive that are no layer of the graph yet. */
+  unpacked: Unpacked[];
+  /** What has become of the others: a chainId. */
+  placed: Map<Unpacked, string>;
+  lease: string;
+  emit: Emit;
+  signal: AbortSignal;
+}
 
 interface LoadedImage {
   bundle: Bundle;
@@ -28,15 +39,22 @@ export class ImageLoader {
   readonly #installer: Installer;
   readonly #unpacker: LayerUnpacker;
   readonly #content: ContentStore;
+  readonly #blobs: LayerBlobs;
   readonly #host: Pick<HostInfo, 'architecture'>;
 
   constructor(
-    { graph, content, host }: { graph: Graph; content: ContentStore; host: Pick<HostInfo, 'architecture'> },
+    {
+      graph,
+      content,
+      blobs,
+      host,
+    }: { graph: Graph; content: ContentStore; blobs: LayerBlobs; host: Pick<HostInfo, 'architecture'> },
     installer: Installer,
     unpacker: LayerUnpacker,
   ) {
     this.#graph = graph;
     this.#content = content;
+    this.#blobs = blobs;
     this.#installer = installer;
     this.#unpacker = unpacker;
     this.#host = host;
@@ -77,9 +95,10 @@ export class ImageLoader {
     signal: AbortSignal,
   ): Promise<LoadedImage[]> {
     const unpacked: Unpacked[] = [];
+    const placed = new Map<Unpacked, string>();
     try {
       const archive = await readArchive(stream, signal, async (_path, bytes) => {
-        const layer = await this.#unpacker.unpack(bytes, {}, signal);
+        const layer = await this.#unpacker.unpack(bytes, { keep: 'compressed' }, signal);
         unpacked.push(layer);
         return layer;
       });
@@ -88,7 +107,7 @@ export class ImageLoader {
         for (const name of bundle.names) parseReference(name);
         const checked = checkConfig(bundle.config);
         if (platform) requirePlatform(bundle.names[0] ?? checked.id, checked.config, platform);
-        const chain = await this.#layers(bundle, checked, archive, { unpacked, lease, emit, signal });
+        const chain = await this.#layers(bundle, checked, archive, { unpacked, placed, lease, emit, signal });
         images.push({ bundle, checked, chain, blobs: await this.#keepDocuments(bundle, checked, lease, signal) });
       }
       return images;
@@ -103,7 +122,7 @@ export class ImageLoader {
     bundle: Bundle,
     { config }: CheckedConfig,
     archive: ArchiveReader<Unpacked>,
-    { unpacked, lease, emit, signal }: { unpacked: Unpacked[]; lease: string; emit: Emit; signal: AbortSignal },
+    { unpacked, placed, lease, emit, signal }: Loading,
   ): Promise<string[]> {
     const diffIds = config.rootfs.diff_ids;
     if (diffIds.length !== bundle.layerPaths.length)
@@ -112,19 +131,29 @@ export class ImageLoader {
         `invalid image archive: ${bundle.layerPaths.length} layers, but the config names ${diffIds.length}`,
       );
     const chain = chainIds(diffIds);
+    const named = (i: number, { applied }: Unpacked): { mediaType?: string } => {
+      const described = bundle.manifest?.layers[i];
+      // What the manifest calls the blob counts only when it is this blob.
+      return described !== undefined && described.digest === applied.blob?.digest
+        ? { mediaType: described.mediaType }
+        : {};
+    };
     for (const [i, chainId] of chain.entries()) {
       this.#graph.leases.add(lease, 'layer', chainId);
       const diffId = diffIds[i] as string;
       const found = this.#find(bundle.layerPaths[i] as string, diffId, archive);
-      const described = bundle.manifest?.layers[i];
-      // What the manifest calls the blob counts only when it is this blob.
-      const named = described?.digest === found?.applied.blob?.digest ? { mediaType: described?.mediaType ?? '' } : {};
       if (this.#graph.layers.get(chainId) !== undefined) {
-        if (found !== undefined) await this.#unpacker.commitBlob(found, lease, named.mediaType);
+        if (found !== undefined) await this.#unpacker.commitBlob(found, lease, named(i, found).mediaType);
         continue;
       }
-      const layer = await this.#take(bundle.layerPaths[i] as string, diffId, found, unpacked, signal);
-      await this.#unpacker.commit(layer, { chainId, parent: chain[i - 1] ?? null, ...named }, lease);
+      if (found === undefined)
+        throw new CaissonError(
+          'InvalidParameter',
+          `invalid image archive: the layer ${bundle.layerPaths[i]} is missing`,
+        );
+      const layer = await this.#take(found, { unpacked, placed, signal });
+      await this.#unpacker.commit(layer, { chainId, parent: chain[i - 1] ?? null, ...named(i, layer) }, lease);
+      placed.set(found, chainId);
       const { sizeBytes } = layer.applied;
       emit(progressLine('Loading layer', shortId(diffId), { current: sizeBytes, total: sizeBytes }));
     }
@@ -142,21 +171,20 @@ export class ImageLoader {
   }
 
   async #take(
-    path: string,
-    diffId: string,
-    layer: Unpacked | undefined,
-    unpacked: Unpacked[],
-    signal: AbortSignal,
+    layer: Unpacked,
+    { unpacked, placed, signal }: Pick<Loading, 'unpacked' | 'placed' | 'signal'>,
   ): Promise<Unpacked> {
-    if (layer === undefined)
-      throw new CaissonError('InvalidParameter', `invalid image archive: the layer ${path} is missing`);
     const at = unpacked.indexOf(layer);
     if (at >= 0) {
       unpacked.splice(at, 1);
       return layer;
     }
     // It stands in a second place, on other layers: builders write the layer without files again and again.
-    return this.#unpacker.unpack(this.#content.stream(layer.applied.blob?.digest ?? ''), { diffId }, signal);
+    const first = this.#graph.layers.get(placed.get(layer) ?? '');
+    if (first === undefined) throw new Error(`layer ${layer.applied.diffId} was taken before it had a place`);
+    const { blob, diffId } = layer.applied;
+    const bytes = blob === null ? this.#blobs.archive(first) : this.#content.stream(blob.digest);
+    return this.#unpacker.unpack(bytes, { keep: 'never', diffId }, signal);
   }
 
   /** Manifest and config, so that a push or save gives what came; only if all blobs are those that the manifest names. */

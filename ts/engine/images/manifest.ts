@@ -5,6 +5,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow } from '../../graph/images.ts';
+import type { LayerRow } from '../../graph/layers.ts';
 import { type Descriptor, type ImageManifest, MEDIA_TYPES } from '../../oci.ts';
 import type { LayerBlobs } from './layerBlobs.ts';
 
@@ -13,10 +14,10 @@ export interface StoredManifest {
   bytes: Buffer;
   /** In the config's exact bytes. */
   config: { descriptor: Descriptor; bytes: Buffer };
-  /** Each is in the content store or can be fetched (layerBlobs.ts); the base layer first. */
+  /** Each is in the content store, can be fetched or made (layerBlobs.ts); the base layer first. */
   layers: Descriptor[];
-  /** Of the uncompressed layers, in the same order. */
-  diffIds: string[];
+  /** In the same order. */
+  rows: LayerRow[];
 }
 
 export interface ManifestParts {
@@ -25,16 +26,22 @@ export interface ManifestParts {
   blobs: LayerBlobs;
 }
 
+export interface ManifestChoice {
+  /** Layers whose blobs are not to be had: compressed into the content store, or named as the archives that they are. */
+  others: 'compressed' | 'archives';
+  /** What can be fetched does not count. */
+  anew?: boolean;
+}
+
 /**
- * The same bytes each time for the same image. All that it names is put under the lease before it is looked for. With
- * `anew` it names only what is in the content store, layers compressed anew among it. Kind DataLoss when a layer's blob
- * is nowhere.
+ * The same bytes each time for the same image. All that it names is put under the lease before it is looked for. Kind
+ * DataLoss when a layer's blob is nowhere.
  */
 export async function storedManifest(
   parts: ManifestParts,
   image: ImageRow,
   lease: string,
-  { anew } = { anew: false },
+  { others, anew = false }: ManifestChoice,
 ): Promise<StoredManifest> {
   const { graph, content, blobs } = parts;
   const isThere = (digest: string): boolean => (anew ? content.has(digest) : blobs.isKnown(digest));
@@ -44,7 +51,6 @@ export async function storedManifest(
     if (row === undefined) throw new CaissonError('DataLoss', `layer ${chainId} of ${image.id} is not in the store`);
     return row;
   });
-  const diffIds = rows.map((row) => row.diffId);
   const config = Buffer.from(image.config);
   const came = await cameWith(parts, image, lease, isThere);
   if (came !== undefined)
@@ -52,16 +58,19 @@ export async function storedManifest(
       ...came,
       config: { descriptor: came.manifest.config, bytes: config },
       layers: came.manifest.layers,
-      diffIds,
+      rows,
     };
-  const layers: Descriptor[] = [];
-  for (const row of rows) {
-    const { blobDigest, blobSizeBytes, blobMediaType } = row;
-    if (blobDigest !== null) graph.leases.add(lease, 'blob', blobDigest);
-    if (blobDigest === null || blobSizeBytes === null || blobMediaType === null || !isThere(blobDigest))
-      layers.push(await blobs.recreate(row, lease));
-    else layers.push({ mediaType: ociType(blobMediaType), digest: blobDigest, size: blobSizeBytes });
-  }
+  // Of all these the keys have one order: the manifest's bytes depend on it.
+  const layers = await Promise.all(
+    rows.map((row): Descriptor | Promise<Descriptor> => {
+      const { blobDigest, blobSizeBytes, blobMediaType } = row;
+      if (blobDigest !== null) graph.leases.add(lease, 'blob', blobDigest);
+      const isHad = blobDigest !== null && (others === 'archives' ? content.has(blobDigest) : isThere(blobDigest));
+      if (isHad && blobSizeBytes !== null && blobMediaType !== null)
+        return { mediaType: ociType(blobMediaType), digest: blobDigest, size: blobSizeBytes };
+      return others === 'archives' ? blobs.describe(row) : blobs.recreate(row, lease);
+    }),
+  );
   const configDescriptor = { mediaType: MEDIA_TYPES.ociConfig, digest: image.id, size: config.length };
   const manifest: ImageManifest = {
     schemaVersion: 2,
@@ -71,7 +80,7 @@ export async function storedManifest(
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
   const descriptor = { mediaType: MEDIA_TYPES.ociManifest, digest: sha256Of(bytes), size: bytes.length };
-  return { descriptor, bytes, config: { descriptor: configDescriptor, bytes: config }, layers, diffIds };
+  return { descriptor, bytes, config: { descriptor: configDescriptor, bytes: config }, layers, rows };
 }
 
 /** The manifest that was pulled or loaded, if it is kept and all that it names is there. */
@@ -93,5 +102,7 @@ async function cameWith(
 }
 
 /** An OCI manifest names layers by OCI's types; the bytes are the same. */
-const ociType = (mediaType: string): string =>
-  mediaType.endsWith('zstd') ? MEDIA_TYPES.ociLayerZstd : MEDIA_TYPES.ociLayerGzip;
+const ociType = (mediaType: string): string => {
+  if (mediaType.endsWith('zstd')) return MEDIA_TYPES.ociLayerZstd;
+  return mediaType.endsWith('gzip') ? MEDIA_TYPES.ociLayerGzip : MEDIA_TYPES.ociLayer;
+};

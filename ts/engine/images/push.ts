@@ -84,12 +84,12 @@ export class ImagePusher {
             const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
             const pushing = { target, reference, credentials, lease, emit, signal: aborted };
             try {
-              stored = await storedManifest(parts, image, lease);
+              stored = await storedManifest(parts, image, lease, { others: 'compressed' });
               await this.#pushImage(stored, row, pushing);
             } catch (error) {
               if (!isLayerAway(error)) throw error;
-              emit({ status: `${error.message}: layers are compressed anew, and the image's digest will be another` });
-              stored = await storedManifest(parts, image, lease, { anew: true });
+              emit({ status: `${error.message}: layers are compressed anew, and the image's digest may be another` });
+              stored = await storedManifest(parts, image, lease, { others: 'compressed', anew: true });
               await this.#pushImage(stored, row, pushing);
             }
             const pushed = stored;
@@ -127,7 +127,7 @@ export class ImagePusher {
   }
 
   async #pushImage(
-    { layers, diffIds, config, descriptor, bytes }: StoredManifest,
+    { layers, rows, config, descriptor, bytes }: StoredManifest,
     row: ReferenceRow,
     pushing: Pushing,
   ): Promise<void> {
@@ -136,7 +136,12 @@ export class ImagePusher {
     const seen = new Set<string>();
     let failure: unknown;
     const sent = layers.map((layer, i) => {
-      const progress = new TransferProgress(pushing.emit, shortId(diffIds[i] ?? layer.digest), layer.size, 'Pushing');
+      const progress = new TransferProgress(
+        pushing.emit,
+        shortId(rows[i]?.diffId ?? layer.digest),
+        layer.size,
+        'Pushing',
+      );
       progress.status('Preparing');
       // The same blob may stand at several places of an image.
       if (seen.has(layer.digest)) return Promise.resolve();
@@ -167,7 +172,7 @@ export class ImagePusher {
     const arrival = await target.push(
       {
         descriptor: layer,
-        prepare: () => this.#blobs.fetch(layer, lease, signal, login),
+        prepare: () => this.#blobs.fetch(layer, lease, signal, { login }),
         // What goes on in the middle is checked by the registry alone.
         open: (offset) =>
           offset === 0 ? this.#content.verified(layer.digest) : this.#content.stream(layer.digest, offset),
@@ -199,8 +204,11 @@ export class ImagePusher {
   #write(row: ReferenceRow, { descriptor: { digest }, layers: blobs }: StoredManifest): void {
     const { images, layers, events } = this.#graph;
     if (images.get(row.imageId) === undefined) return;
-    for (const [i, chainId] of images.layers(row.imageId).entries())
-      layers.cameFrom(chainId, blobs[i]?.digest ?? '', row.repository);
+    for (const [i, chainId] of images.layers(row.imageId).entries()) {
+      const blob = blobs[i] as Descriptor;
+      layers.cameFrom(chainId, blob.digest, row.repository);
+      layers.wentAs(chainId, blob);
+    }
     const [domain = '', ...path] = row.repository.split('/');
     images.setReference(referenceRow({ domain, path: path.join('/'), digest }, row.imageId), Date.now());
     const name = familiarRow(row);

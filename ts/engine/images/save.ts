@@ -1,8 +1,8 @@
 /**
  * `docker save`: an archive that is an OCI layout and has Docker's manifest.json beside it, as Docker writes it since 25.
  *
- *   blobs/sha256/<hex>   manifests, configs and layers, each once; layers compressed, as they were pulled (or anew, in a
- *                        manifest of their own, where the registry is away: layerBlobs.ts)
+ *   blobs/sha256/<hex>   manifests, configs and layers, each once; layers as they were pulled, or uncompressed where their
+ *                        blobs are not to be had (then the manifest is another one: layerBlobs.ts)
  *   index.json           one descriptor a name, or one for an image asked for by its id
  *   manifest.json        for `docker load`
  *   oci-layout, repositories
@@ -12,6 +12,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
+import type { LayerRow } from '../../graph/layers.ts';
 import { type Descriptor, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { parseReference, repositoryOf } from '../../reference.ts';
 import { parseConfig } from './config.ts';
@@ -78,14 +79,19 @@ export class ImageSaver {
   /** With all that it names in the content store. */
   async #stored(image: ImageRow, lease: string, signal: AbortSignal): Promise<StoredManifest> {
     const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
-    const stored = await storedManifest(parts, image, lease);
+    const stored = await storedManifest(parts, image, lease, { others: 'archives' });
     try {
-      for (const layer of stored.layers) await this.#blobs.fetch(layer, lease, signal);
+      for (const [i, layer] of stored.layers.entries())
+        if (layer.digest !== stored.rows[i]?.diffId) await this.#blobs.fetch(layer, lease, signal, { isSpare: true });
       return stored;
     } catch (error) {
       if (!isLayerAway(error)) throw error;
-      return storedManifest(parts, image, lease, { anew: true });
+      return storedManifest(parts, image, lease, { others: 'archives', anew: true });
     }
+  }
+
+  #layer({ digest }: Descriptor, row: LayerRow): AsyncIterable<Uint8Array> {
+    return this.#content.has(digest) ? this.#content.verified(digest) : this.#blobs.archive(row);
   }
 
   /** A name without a tag stands for all tags of the repository; an id for the image without its names. */
@@ -120,7 +126,7 @@ export class ImageSaver {
   *#entries(images: readonly Chosen[], stored: ReadonlyMap<string, StoredManifest>): Generator<Entry> {
     const written = new Set<string>();
     const blobs: Entry[] = [];
-    for (const { descriptor, bytes, config, layers } of stored.values()) {
+    for (const { descriptor, bytes, config, layers, rows } of stored.values()) {
       // As Docker has it: what belongs to an image is as old as the image.
       const mtime = new Date(1000 * Math.max(0, createdSeconds(parseConfig(config.bytes.toString()).created)));
       const add = ({ digest, size }: Descriptor, content: Entry['bytes']): void => {
@@ -128,7 +134,7 @@ export class ImageSaver {
         written.add(digest);
         blobs.push({ path: blobPath(digest), size, mtime, bytes: content });
       };
-      for (const layer of layers) add(layer, () => this.#content.verified(layer.digest));
+      for (const [i, layer] of layers.entries()) add(layer, () => this.#layer(layer, rows[i] as LayerRow));
       add(config.descriptor, () => [config.bytes]);
       add(descriptor, () => [bytes]);
     }
@@ -147,7 +153,7 @@ export class ImageSaver {
         Config: blobPath(image.id),
         RepoTags: tags.length === 0 ? null : tags.map(familiarRow),
         Layers: manifest.layers.map(({ digest }) => blobPath(digest)),
-        LayerSources: Object.fromEntries(manifest.layers.map((layer, i) => [manifest.diffIds[i], layer])),
+        LayerSources: Object.fromEntries(manifest.layers.map((layer, i) => [manifest.rows[i]?.diffId, layer])),
       })),
     );
     yield json('oci-layout', { imageLayoutVersion: '1.0.0' });

@@ -2,9 +2,9 @@
  * Makes layers of the graph out of archives: each on threads of the addon, all of an image at once. Operations that need
  * the same layer at the same time share one unpacking; when that fails, each who waited tries for itself.
  *
- * Of a layer that is loaded, imported or committed the compressed blob is kept beside it; one that came uncompressed is
- * compressed on the way. A pulled layer's is not (layerBlobs.ts tells what stands for it), unless its archive cannot be
- * made again out of its directory, or the user wants all to be kept.
+ * A layer is kept once, unpacked; layerBlobs.ts tells what stands for its blob. The blob is kept beside it where a loaded
+ * layer came compressed, since no registry is known to have those bytes; where the archive cannot be made again out of its
+ * directory; and with all that is pulled when the user wants that.
  */
 import { rm } from 'node:fs/promises';
 import { abortable, Semaphore } from '../../async.ts';
@@ -15,10 +15,14 @@ import type { Beginning, Partials } from '../../graph/partials.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { MEDIA_TYPES } from '../../oci.ts';
 import { unwrap } from '../native/failure.ts';
-import type { AppliedLayer, Native } from '../native/index.ts';
+import type { AppliedLayer, LayerOptions, Native } from '../native/index.ts';
+
+/** Which blobs are kept; `never`: it is there already, or nobody will want it. */
+export type KeepBlob = NonNullable<LayerOptions['keep']> | 'never';
 
 /** What a layer's bytes must turn out to be; absent: whatever they are. */
 export interface ExpectedLayer {
+  keep: KeepBlob;
   digest?: string;
   sizeBytes?: number;
   diffId?: string;
@@ -55,7 +59,11 @@ export interface Fetch {
 }
 
 /** What a blob of ours is called. */
-export const LAYER_TYPES = { gzip: MEDIA_TYPES.ociLayerGzip, zstd: MEDIA_TYPES.ociLayerZstd } as const;
+export const LAYER_TYPES = {
+  gzip: MEDIA_TYPES.ociLayerGzip,
+  zstd: MEDIA_TYPES.ociLayerZstd,
+  none: MEDIA_TYPES.ociLayer,
+} as const;
 
 /** The beginning of a smaller blob is not worth keeping. */
 const MIN_PARTIAL_BYTES = 1 << 20;
@@ -132,10 +140,10 @@ export class LayerUnpacker {
     const cacheId = this.#snapshotter.newCacheId();
     const targetDir = await this.#snapshotter.prepareLayer(cacheId);
     const blobPath = this.#content.newIngest();
-    const { digest, sizeBytes, diffId } = expected;
+    const { keep, digest, sizeBytes, diffId } = expected;
     const sink = this.#native.openLayer({
       targetDir,
-      blobPath,
+      ...(keep === 'never' ? {} : { blobPath, keep }),
       recipePath: this.#snapshotter.temporaryRecipe(cacheId),
       ...(digest === undefined ? {} : { expectedDigest: digest }),
       ...(sizeBytes === undefined ? {} : { expectedSize: sizeBytes }),
@@ -159,7 +167,8 @@ export class LayerUnpacker {
   async pack(upper: string, { cacheId, blobPath }: { cacheId: string; blobPath: string }): Promise<Unpacked> {
     const targetDir = await this.#snapshotter.prepareLayer(cacheId);
     try {
-      const applied = await this.#native.packLayer({ upper, targetDir, blobPath });
+      const recipePath = this.#snapshotter.temporaryRecipe(cacheId);
+      const applied = await this.#native.packLayer({ upper, targetDir, blobPath, recipePath });
       return { cacheId, blobPath, applied };
     } catch (error) {
       await this.discard({ cacheId, blobPath });
@@ -167,7 +176,7 @@ export class LayerUnpacker {
     }
   }
 
-  /** Keeps the blob alone, of a layer that is there already. */
+  /** Keeps the blob alone, if there is one, of a layer that is there already. */
   async commitBlob({ blobPath, applied }: Unpacked, lease: string, mediaType?: string): Promise<void> {
     const { blob } = applied;
     if (blob === null) return;
@@ -177,17 +186,19 @@ export class LayerUnpacker {
     await this.#content.commit(blobPath, { digest, sizeBytes, mediaType: mediaType ?? LAYER_TYPES[blob.compression] });
   }
 
-  /** Makes it a layer of the graph, or drops it when that layer has come to be there meanwhile. */
+  /**
+   * Makes it a layer of the graph, or drops it when that layer has come to be there meanwhile. `fetched`: a repository has
+   * the blob that it came as.
+   */
   async commit(
     unpacked: Unpacked,
-    layer: { chainId: string; parent: string | null; mediaType?: string },
+    layer: { chainId: string; parent: string | null; mediaType?: string; fetched?: boolean },
     lease: string,
-    keepsBlob = true,
   ): Promise<void> {
-    const { cacheId, blobPath, applied } = unpacked;
+    const { cacheId, applied } = unpacked;
     const { blob } = applied;
-    if (keepsBlob) await this.commitBlob(unpacked, lease, layer.mediaType);
-    await rm(blobPath, { force: true });
+    const isKnown = blob !== null || layer.fetched === true;
+    await this.commitBlob(unpacked, lease, layer.mediaType);
     await this.#snapshotter.commitLayer(cacheId);
     const inserted = this.#graph.db.transaction(() =>
       this.#graph.layers.insert({
@@ -196,11 +207,11 @@ export class LayerUnpacker {
         parent: layer.parent,
         cacheId,
         sizeBytes: applied.unpackedBytes,
-        blobDigest: blob?.digest ?? null,
-        blobSizeBytes: blob?.sizeBytes ?? null,
-        blobMediaType: blob === null ? null : (layer.mediaType ?? LAYER_TYPES[blob.compression]),
+        blobDigest: isKnown ? applied.digest : null,
+        blobSizeBytes: isKnown ? applied.sizeBytes : null,
+        blobMediaType: layer.mediaType ?? (blob && LAYER_TYPES[blob.compression]),
         createdMs: Date.now(),
-        keepsBlob: keepsBlob ? 1 : 0,
+        keepsBlob: blob === null ? 0 : 1,
       }),
     );
     if (!inserted) await this.#snapshotter.discardLayer(cacheId);
@@ -227,21 +238,21 @@ export class LayerUnpacker {
       await this.discard(unpacked);
       throw error;
     }
-    await this.commit(unpacked, layer, lease, this.#keepBlobs || !unpacked.applied.recipe);
+    await this.commit(unpacked, { ...layer, fetched: true }, lease);
     await this.#partials.drop(layer.digest);
   }
 
   /** Goes on from what an earlier download left, and leaves what came when this one is cut off. */
   async #receive(layer: WantedLayer, fetch: Fetch, signal: AbortSignal): Promise<Unpacked> {
     signal.throwIfAborted();
-    const { digest, sizeBytes, diffId, mediaType } = layer;
-    // What comes uncompressed is not kept as it comes.
-    const isKept = sizeBytes >= MIN_PARTIAL_BYTES && /(?:gzip|zstd)$/.test(mediaType);
+    const { digest, sizeBytes, diffId } = layer;
+    const keep = this.#keepBlobs ? 'always' : 'withoutRecipe';
+    const isKept = sizeBytes >= MIN_PARTIAL_BYTES;
     const receive = async (beginning: Beginning | undefined): Promise<Unpacked> => {
       const at = beginning?.sizeBytes ?? 0;
       let isHeld = !isKept;
       const source = beginning ? joined(beginning, fetch.open(signal, at)) : fetch.open(signal, 0);
-      return this.unpack(source, { digest, sizeBytes, diffId }, signal, async (bytes, blobPath) => {
+      return this.unpack(source, { keep, digest, sizeBytes, diffId }, signal, async (bytes, blobPath) => {
         fetch.onChunk(bytes);
         if (!isHeld) isHeld = await this.#partials.hold(digest, blobPath, at);
       });

@@ -219,9 +219,11 @@ export interface CgroupStats {
 export interface LayerOptions {
   /** Directory that receives the files; it must not exist; made with the layer's root attributes. Removed on failure. */
   targetDir: string;
-  /** When given, the compressed layer is kept in this file (made, synced; removed on failure): as it comes, or compressed
-   * on the way when it comes uncompressed. */
+  /** When given, the layer is written to this file as it comes (made, synced; removed on failure). It stays as `keep` says. */
   blobPath?: string;
+  /** `always` is what is done when it is absent. `compressed`: with a recipe only what came compressed; `withoutRecipe`: only
+   * where there is none. */
+  keep?: 'always' | 'compressed' | 'withoutRecipe';
   /** Digest and size that the received bytes must have; a mismatch fails with kind `corrupt`. */
   expectedDigest?: string;
   expectedSize?: number;
@@ -233,7 +235,7 @@ export interface LayerOptions {
 export interface KeptBlob {
   digest: string;
   sizeBytes: number;
-  compression: 'gzip' | 'zstd';
+  compression: 'gzip' | 'zstd' | 'none';
 }
 
 export interface AppliedLayer {
@@ -243,7 +245,7 @@ export interface AppliedLayer {
   /** Sum of the regular files' sizes. */
   unpackedBytes: number;
   entries: number;
-  /** What `blobPath` holds. */
+  /** What `blobPath` holds; null when it was not kept. */
   blob: KeptBlob | null;
   /** Whether `recipePath` was given and written: not of an archive whose files are not all in the directory afterwards. */
   recipe: boolean;
@@ -253,7 +255,16 @@ export interface PackOptions {
   /** The upper directory of a container's overlay. */
   upper: string;
   targetDir: string;
+  /** Kept only without a recipe. */
   blobPath: string;
+  recipePath: string;
+}
+
+/** What gives a layer's archive again. */
+export interface LayerSource {
+  directory: string;
+  recipe: string;
+  expectedDiffId: string;
 }
 
 /** One layer on its own threads: sha256 → inflate (gzip, zstd, none: told by its first bytes) → sha256 → tar → files. */
@@ -365,16 +376,16 @@ export interface Native {
   listChanges(options: { upper: string; lower: string[] }): Promise<LayerChange[]>;
 
   openLayer(options: LayerOptions): LayerSink;
-  /** A layer of what a container changed: archived with whiteouts, hashed, compressed and unpacked in one pass. */
+  /** A layer of what a container changed: archived with whiteouts, hashed and unpacked in one pass. */
   packLayer(options: PackOptions): Promise<AppliedLayer>;
   /** A layer's archive, made again out of its directory and recipe and compressed to a new file. Kind `corrupt` when the
    * directory is not what the layer came with, naming the file; `notFound` when the layer has no recipe. */
-  recreateLayer(options: {
-    directory: string;
-    recipe: string;
-    blobPath: string;
-    expectedDiffId: string;
-  }): Promise<KeptBlob>;
+  recreateLayer(layer: LayerSource, blobPath: string): Promise<KeptBlob>;
+  /** The same archive, not compressed, to `fd`, which is consumed. Resolves as well when the reader has left; rejects as
+   * `recreateLayer` does, then behind what was sent. */
+  sendLayer(layer: LayerSource, fd: number): Promise<void>;
+  /** The bytes that `sendLayer` sends. Kind `notFound` when there is no recipe. */
+  layerArchiveSize(recipe: string): Promise<number>;
   /** Sends layers (the top one first), seen over each other, to a client as a tar: the head, then a chunked body. Resolves
    * when the client has it all or has left. Consumes `fd`. */
   exportTree(options: { layers: string[]; fd: number; head: string }): Promise<void>;

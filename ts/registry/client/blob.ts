@@ -13,6 +13,8 @@ export interface BlobOptions {
   offset?: number;
   /** false: the caller checks the digest himself. */
   verify?: boolean;
+  /** Something else does as well: a registry that gives nothing is not asked twice. */
+  isSpare?: boolean;
 }
 
 /** An attempt that brought so much has not failed: the count starts anew, or a bad line never carries a large layer. */
@@ -20,7 +22,7 @@ const PROGRESS_BYTES = 16 * 1024;
 
 export async function* readBlob(
   { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
-  { signal, offset = 0, verify = true }: BlobOptions,
+  { signal, offset = 0, verify = true, isSpare = false }: BlobOptions,
   timing: RegistryTiming,
   get: (headers: Record<string, string>) => Promise<Answer>,
 ): AsyncGenerator<Uint8Array> {
@@ -46,7 +48,7 @@ export async function* readBlob(
       signal.throwIfAborted();
       if (!(error instanceof TransientError)) throw error;
       failed = at - from >= PROGRESS_BYTES ? 1 : failed + 1;
-      if (failed === MAX_ATTEMPTS) throw error;
+      if (failed === MAX_ATTEMPTS || (isSpare && at === offset)) throw error;
       await backOff(failed, error, timing, signal);
     }
   }

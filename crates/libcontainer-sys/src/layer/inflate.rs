@@ -8,6 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::chunks::{BUFFER, ChunkReader, ChunkSender, is_gone};
 use super::digest::Hasher;
 use super::error::{LayerError, Result, corrupt};
+use super::kept::Encoding;
 
 /// A decompression bomb: more than this many bytes out of one (node-tar's limit; gzip cannot exceed 1032) …
 const MAX_RATIO: u64 = 1000;
@@ -77,18 +78,21 @@ pub(super) fn run(source: ChunkReader, sink: ChunkSender, layer: &str) -> Result
 fn open(mut source: ChunkReader, layer: &str) -> Result<Decoder> {
     let fail = |error: io::Error| failure(&error, layer);
     // The first chunk may be shorter than the magic.
-    let head = source.peek(4).map_err(fail)?;
+    let head = source.peek(Encoding::HEAD).map_err(fail)?;
     let unsupported = |what: &str| LayerError::Unsupported {
         op: "inflate",
         path: layer.into(),
         reason: format!("the layer is compressed with {what}; gzip, zstd and none are supported"),
     };
-    match *head {
-        [0x1f, 0x8b, ..] => Ok(Decoder::Gzip(Box::new(MultiGzDecoder::new(source)))),
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+    match Encoding::of(head) {
+        Encoding::Gzip => return Ok(Decoder::Gzip(Box::new(MultiGzDecoder::new(source)))),
+        Encoding::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(source).map_err(fail)?;
-            Ok(Decoder::Zstd(Box::new(decoder)))
+            return Ok(Decoder::Zstd(Box::new(decoder)));
         }
+        Encoding::None => {}
+    }
+    match *head {
         [0xfd, b'7', b'z', b'X'] => Err(unsupported("xz")),
         [b'B', b'Z', b'h', b'1'..=b'9'] => Err(unsupported("bzip2")),
         _ => Ok(Decoder::Plain(source)),

@@ -1,6 +1,6 @@
-//! The compressed blob that is kept beside an unpacked layer, so that a push or a save gives what came.
+//! The blob of a layer in a file: as it came, or compressed anew.
 
-use std::fs::File;
+use std::fs::{File, remove_file};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,28 +12,96 @@ use rustix::io::Errno;
 use super::digest::Hasher;
 use super::error::{LayerError, Result, system};
 
-/// An import or a commit waits for it: speed counts for more than the last percents of size.
+/// A push waits for it: speed counts for more than the last percents of size.
 const LEVEL: u32 = 3;
+
+/// When a layer's blob is kept beside its directory. Without a recipe there is nothing else to give it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    #[default]
+    Always,
+    /// With a recipe only when it came compressed: the recipe gives the archive, not the bytes of a compressor.
+    Compressed,
+    WithoutRecipe,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptBlob {
     pub digest: String,
     pub size_bytes: u64,
-    /// `gzip` or `zstd`.
-    pub compression: &'static str,
+    pub compression: Encoding,
 }
 
+/// How a layer's archive is written in a blob, told by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Gzip,
+    Zstd,
+    None,
+}
+
+impl Encoding {
+    pub(super) const HEAD: usize = 4;
+
+    /// `head`: the first four bytes, fewer when there are no more.
+    pub(super) fn of(head: &[u8]) -> Self {
+        match *head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Takes down what comes: whether it is needed is known at the end, when no more of it can be had.
 pub(super) struct Keeper {
     path: PathBuf,
-    /// The first bytes, until it is known what they are.
+    keep: Keep,
+    file: File,
     head: Vec<u8>,
-    form: Form,
 }
 
-enum Form {
-    Unknown(File),
-    AsItCame { file: File, compression: &'static str },
-    Compressing(Box<GzEncoder<Counted>>),
+impl Keeper {
+    pub(super) fn create(path: &Path, keep: Keep) -> Result<Self> {
+        Ok(Self { path: path.into(), keep, file: made(path)?, head: Vec::new() })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let missing = Encoding::HEAD - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(missing)]);
+        self.file.write_all(bytes).map_err(failed("write", &self.path))
+    }
+
+    /// `digest` and `size_bytes` are those of what was written here.
+    pub(super) fn finish(self, digest: &str, size_bytes: u64, has_recipe: bool) -> Result<Option<KeptBlob>> {
+        let compression = Encoding::of(&self.head);
+        let is_kept = match self.keep {
+            Keep::Always => true,
+            Keep::Compressed => !has_recipe || compression != Encoding::None,
+            Keep::WithoutRecipe => !has_recipe,
+        };
+        if !is_kept {
+            // Before the layer is synced: what is still in memory never has to be written.
+            remove_file(&self.path).map_err(failed("remove", &self.path))?;
+            return Ok(None);
+        }
+        self.file.sync_all().map_err(failed("sync", &self.path))?;
+        Ok(Some(KeptBlob { digest: digest.into(), size_bytes, compression }))
+    }
+}
+
+/// A file of what is written here, compressed.
+pub(super) struct Compressor {
+    path: PathBuf,
+    encoder: GzEncoder<Counted>,
 }
 
 /// A file that knows digest and length of what it was given.
@@ -56,71 +124,27 @@ impl Write for Counted {
     }
 }
 
-impl Keeper {
+impl Compressor {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.into(), head: Vec::new(), form: Form::Unknown(made(path)?) })
-    }
-
-    /// What will come is not compressed, whatever it looks like.
-    pub(super) fn compressing(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.into(), head: Vec::new(), form: compressing(made(path)?) })
+        let out = Counted { file: made(path)?, hasher: Hasher::new(), size_bytes: 0 };
+        // Neither name nor time in the header: the same layer always gives the same blob.
+        Ok(Self { path: path.into(), encoder: GzBuilder::new().write(out, Compression::new(LEVEL)) })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if matches!(self.form, Form::Unknown(_)) {
-            self.head.extend_from_slice(bytes);
-            return if self.head.len() < 4 { Ok(()) } else { self.decide() };
-        }
-        match &mut self.form {
-            Form::Unknown(_) => Ok(()),
-            Form::AsItCame { file, .. } => file.write_all(bytes),
-            Form::Compressing(encoder) => encoder.write_all(bytes),
-        }
-        .map_err(failed("write", &self.path))
+        self.encoder.write_all(bytes).map_err(failed("write", &self.path))
     }
 
-    fn decide(&mut self) -> Result<()> {
-        let head = std::mem::take(&mut self.head);
-        let Form::Unknown(file) = &self.form else { return Ok(()) };
-        let file = file.try_clone().map_err(failed("write", &self.path))?;
-        self.form = match *head {
-            [0x1f, 0x8b, ..] => Form::AsItCame { file, compression: "gzip" },
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                Form::AsItCame { file, compression: "zstd" }
-            }
-            _ => compressing(file),
-        };
-        self.write(&head)
-    }
-
-    /// `digest` and `size_bytes` are those of what was written here.
-    pub(super) fn finish(mut self, digest: &str, size_bytes: u64) -> Result<KeptBlob> {
-        if matches!(self.form, Form::Unknown(_)) {
-            self.decide()?;
-        }
-        let (file, blob) = match self.form {
-            Form::Unknown(file) => (file, None),
-            Form::AsItCame { file, compression } => {
-                (file, Some(KeptBlob { digest: digest.into(), size_bytes, compression }))
-            }
-            Form::Compressing(encoder) => {
-                let Counted { file, hasher, size_bytes } = encoder.finish().map_err(failed("write", &self.path))?;
-                (file, Some(KeptBlob { digest: hasher.finish(), size_bytes, compression: "gzip" }))
-            }
-        };
+    pub(super) fn finish(self) -> Result<KeptBlob> {
+        let done = self.encoder.finish().map_err(failed("write", &self.path))?;
+        let Counted { file, hasher, size_bytes } = done;
         file.sync_all().map_err(failed("sync", &self.path))?;
-        blob.ok_or_else(|| LayerError::Stopped { path: self.path.display().to_string() })
+        Ok(KeptBlob { digest: hasher.finish(), size_bytes, compression: Encoding::Gzip })
     }
 }
 
 fn made(path: &Path) -> Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed("create", path))
-}
-
-fn compressing(file: File) -> Form {
-    let out = Counted { file, hasher: Hasher::new(), size_bytes: 0 };
-    // Neither name nor time in the header: the same layer always gives the same blob.
-    Form::Compressing(Box::new(GzBuilder::new().write(out, Compression::new(LEVEL))))
 }
 
 fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayerError {
@@ -129,52 +153,54 @@ fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayerError
 
 #[cfg(test)]
 mod tests {
-    use crate::layer::testing::{Raw, Scratch, apply, apply_with, archive, digest, noise, tree};
+    use super::{Encoding, Keep};
+    use crate::layer::testing::{Raw, Scratch, apply_with, archive, digest, noise};
     use crate::layer::{LayerError, LayerOptions};
-    use std::io::{Read, Write};
+    use std::io::Write;
 
-    fn tar() -> Vec<u8> {
-        archive(&[Raw::dir("d"), Raw::file("d/text", "x".repeat(100_000)), Raw::file("d/noise", noise(1, 50_000))])
+    fn tar(name: &str) -> Vec<u8> {
+        archive(&[Raw::dir("d"), Raw::file("d/text", "x".repeat(100_000)), Raw::file(name, noise(1, 50_000))])
     }
 
     #[test]
-    fn a_compressed_blob_is_kept_as_it_came() {
-        let scratch = Scratch::new("kept");
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        gzip.write_all(&tar()).unwrap();
-        let zstd = zstd::encode_all(&tar()[..], 1).unwrap();
-        for (compression, bytes) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd)] {
-            let path = scratch.path(compression);
-            let target_dir = scratch.path(&format!("{compression}-layer"));
-            let options = LayerOptions { target_dir, blob_path: Some(path.clone()), ..LayerOptions::default() };
-            let blob = apply_with(&bytes, options).unwrap().blob.unwrap();
-            assert_eq!((blob.digest, blob.size_bytes), (digest(&bytes), bytes.len() as u64));
-            assert_eq!(blob.compression, compression);
-            assert_eq!(std::fs::read(path).unwrap(), bytes);
+    fn a_blob_is_kept_as_it_came_or_stood_for_by_the_recipe() {
+        let gzip = |tar: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            gzip.write_all(tar).unwrap();
+            gzip.finish().unwrap()
+        };
+        let zstd = |tar: &[u8]| zstd::encode_all(tar, 1).unwrap();
+        // One with a name that comes twice has no recipe.
+        for (name, has_recipe) in [("d/noise", true), ("d/text", false)] {
+            let tar = tar(name);
+            let forms = [(Encoding::None, tar.clone()), (Encoding::Gzip, gzip(&tar)), (Encoding::Zstd, zstd(&tar))];
+            for (compression, bytes) in forms {
+                for keep in [Keep::Always, Keep::Compressed, Keep::WithoutRecipe] {
+                    let scratch = Scratch::new("kept");
+                    let path = scratch.path("blob");
+                    let options = LayerOptions {
+                        target_dir: scratch.path("layer"),
+                        blob_path: Some(path.clone()),
+                        keep,
+                        recipe_path: Some(scratch.path("recipe")),
+                        ..LayerOptions::default()
+                    };
+                    let applied = apply_with(&bytes, options).unwrap();
+                    assert_eq!((applied.recipe, &applied.diff_id), (has_recipe, &digest(&tar)));
+                    let is_kept = match keep {
+                        Keep::Always => true,
+                        Keep::Compressed => !has_recipe || compression != Encoding::None,
+                        Keep::WithoutRecipe => !has_recipe,
+                    };
+                    assert_eq!((applied.blob.is_some(), path.exists()), (is_kept, is_kept), "{keep:?} {compression:?}");
+                    if let Some(blob) = applied.blob {
+                        assert_eq!((blob.digest, blob.size_bytes), (digest(&bytes), bytes.len() as u64));
+                        assert_eq!(blob.compression, compression);
+                        assert_eq!(std::fs::read(path).unwrap(), bytes);
+                    }
+                }
+            }
         }
-    }
-
-    #[test]
-    fn an_uncompressed_layer_is_compressed_and_gives_itself_back() {
-        let scratch = Scratch::new("kept");
-        let mut blobs = Vec::new();
-        for name in ["one", "two"] {
-            let path = scratch.path(&format!("{name}.blob"));
-            let target_dir = scratch.path(name);
-            let options = LayerOptions { target_dir, blob_path: Some(path.clone()), ..LayerOptions::default() };
-            let applied = apply_with(&tar(), options).unwrap();
-            let bytes = std::fs::read(path).unwrap();
-            let blob = applied.blob.unwrap();
-            assert_eq!((blob.digest.as_str(), blob.size_bytes), (digest(&bytes).as_str(), bytes.len() as u64));
-            assert!(bytes.len() < tar().len());
-            let mut back = Vec::new();
-            flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut back).unwrap();
-            assert_eq!((digest(&back), back.len()), (applied.diff_id, tar().len()));
-            blobs.push(bytes);
-        }
-        assert_eq!(blobs[0], blobs[1], "the same layer gives the same blob");
-        apply(&blobs[0], &scratch.path("again")).unwrap();
-        assert_eq!(tree(&scratch.path("again")), tree(&scratch.path("one")));
     }
 
     #[test]

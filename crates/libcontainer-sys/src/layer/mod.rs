@@ -47,10 +47,10 @@ mod xattr;
 
 pub use copy_up::{CopyUpOptions, copy_up, finish_copy_up};
 pub use error::LayerError;
-pub use kept::KeptBlob;
+pub use kept::{Keep, KeptBlob};
 pub use pack::{PackOptions, export, pack};
 pub use pipeline::{AppliedLayer, Layer, LayerOptions};
-pub use recipe::{RecreateOptions, recreate};
+pub use recipe::{RecreateOptions, archive_size, recreate, send_archive};
 pub use remove::remove_tree;
 pub use size::tree_size;
 pub use spread::spread_trees;

@@ -15,7 +15,7 @@ use super::chunks::{self, ChunkSender};
 use super::digest::Hasher;
 use super::error::{LayerError, Result, corrupt, system};
 use super::input::{Input, OnRoom, Popped};
-use super::kept::{Keeper, KeptBlob};
+use super::kept::{Keep, Keeper, KeptBlob};
 use super::remove::remove_tree;
 use super::{extract, inflate};
 
@@ -23,8 +23,9 @@ use super::{extract, inflate};
 pub struct LayerOptions {
     /// Must not exist.
     pub target_dir: PathBuf,
-    /// Keeps the compressed layer in a new file: as it comes, or compressed here when it comes uncompressed.
+    /// A new file for the layer as it comes. It is needed until the end, and stays as `keep` says.
     pub blob_path: Option<PathBuf>,
+    pub keep: Keep,
     /// Writes the layer's recipe to a new file, if it has one (`recipe`).
     pub recipe_path: Option<PathBuf>,
     pub expected_digest: Option<String>,
@@ -40,7 +41,7 @@ pub struct AppliedLayer {
     /// Sum of the regular files' sizes.
     pub unpacked_bytes: u64,
     pub entries: u64,
-    /// What `blob_path` holds.
+    /// What `blob_path` holds; none when it was not kept.
     pub blob: Option<KeptBlob>,
     /// Whether `recipe_path` holds what makes the archive again.
     pub recipe: bool,
@@ -213,7 +214,7 @@ fn make_target(target: &Path) -> Result<OwnedFd> {
 }
 
 fn make_blob(options: &LayerOptions) -> Result<Option<Keeper>> {
-    options.blob_path.as_deref().map(Keeper::create).transpose()
+    options.blob_path.as_deref().map(|path| Keeper::create(path, options.keep)).transpose()
 }
 
 fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Keeper>) -> Result<AppliedLayer> {
@@ -262,10 +263,11 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Ke
     if shared.cancelled.load(Ordering::Relaxed) {
         return Err(LayerError::Stopped { path: layer });
     }
-    // One sync for all files instead of one for each; the engine's rename into place comes after it.
-    syncfs(&sync_fd).map_err(system("sync", target.as_os_str().as_bytes()))?;
     let Received { digest, size_bytes, blob } = received;
     let extract::Totals { bytes: unpacked_bytes, entries, recipe } = totals;
+    let blob = blob.map(|blob| blob.finish(&digest, size_bytes, recipe)).transpose()?.flatten();
+    // One sync for all files instead of one for each; the engine's rename into place comes after it.
+    syncfs(&sync_fd).map_err(system("sync", target.as_os_str().as_bytes()))?;
     Ok(AppliedLayer { digest, size_bytes, diff_id, unpacked_bytes, entries, blob, recipe })
 }
 
@@ -277,7 +279,7 @@ fn join<T>(handle: ScopedJoinHandle<'_, Result<T>>, target: &Path) -> Result<T> 
 struct Received {
     digest: String,
     size_bytes: u64,
-    blob: Option<KeptBlob>,
+    blob: Option<Keeper>,
 }
 
 type Stages = (Received, String, extract::Totals);
@@ -340,7 +342,6 @@ fn receive(shared: &Shared, options: &LayerOptions, sink: ChunkSender, mut blob:
         return Err(corrupt("verify", layer.as_bytes(), format!("its content has the digest {digest}")));
     }
     sink.end().map_err(|_| stopped())?;
-    let blob = blob.map(|blob| blob.finish(&digest, size)).transpose()?;
     Ok(Received { digest, size_bytes: size, blob })
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::promise::{on_thread, promise};
 use crate::failure::Failure;
-use crate::layer::{self, AppliedLayer, Layer, LayerError};
+use crate::layer::{self, AppliedLayer, Keep, Layer, LayerError};
 use crate::logs::Client;
 use crate::sys::inherit;
 
@@ -17,23 +17,32 @@ use crate::sys::inherit;
 pub struct LayerOptions {
     pub target_dir: String,
     pub blob_path: Option<String>,
+    pub keep: Option<String>,
     pub recipe_path: Option<String>,
     pub expected_digest: Option<String>,
     pub expected_size: Option<i64>,
     pub expected_diff_id: Option<String>,
 }
 
-impl From<LayerOptions> for layer::LayerOptions {
-    fn from(options: LayerOptions) -> Self {
-        Self {
+impl TryFrom<LayerOptions> for layer::LayerOptions {
+    type Error = napi::Error;
+
+    fn try_from(options: LayerOptions) -> napi::Result<Self> {
+        Ok(Self {
             target_dir: options.target_dir.into(),
             blob_path: options.blob_path.map(PathBuf::from),
+            keep: match options.keep.as_deref() {
+                None | Some("always") => Keep::Always,
+                Some("compressed") => Keep::Compressed,
+                Some("withoutRecipe") => Keep::WithoutRecipe,
+                Some(other) => return Err(napi::Error::from_reason(format!("no such keep: {other}"))),
+            },
             recipe_path: options.recipe_path.map(PathBuf::from),
             expected_digest: options.expected_digest,
             // A negative size is none that anything can have.
             expected_size: options.expected_size.map(|size| u64::try_from(size).unwrap_or(u64::MAX)),
             expected_diff_id: options.expected_diff_id,
-        }
+        })
     }
 }
 
@@ -50,7 +59,7 @@ fn applied(layer: &AppliedLayer) -> Value {
 }
 
 fn kept(blob: &layer::KeptBlob) -> Value {
-    json!({ "digest": blob.digest, "sizeBytes": blob.size_bytes, "compression": blob.compression })
+    json!({ "digest": blob.digest, "sizeBytes": blob.size_bytes, "compression": blob.compression.name() })
 }
 
 #[napi]
@@ -85,27 +94,39 @@ impl LayerSink {
 }
 
 #[napi]
-pub fn open_layer(options: LayerOptions) -> LayerSink {
-    LayerSink(Layer::open(options.into()))
+pub fn open_layer(options: LayerOptions) -> napi::Result<LayerSink> {
+    Ok(LayerSink(Layer::open(options.try_into()?)))
 }
 
 #[napi(object)]
 pub struct RecreateOptions {
     pub directory: String,
     pub recipe: String,
-    pub blob_path: String,
     pub expected_diff_id: String,
 }
 
+impl From<RecreateOptions> for layer::RecreateOptions {
+    fn from(RecreateOptions { directory, recipe, expected_diff_id }: RecreateOptions) -> Self {
+        Self { directory: directory.into(), recipe: recipe.into(), expected_diff_id }
+    }
+}
+
 #[napi(ts_return_type = "Promise<object>")]
-pub fn recreate_layer(env: &Env, options: RecreateOptions) -> napi::Result<Object<'_>> {
-    let options = layer::RecreateOptions {
-        directory: options.directory.into(),
-        recipe: options.recipe.into(),
-        blob_path: options.blob_path.into(),
-        expected_diff_id: options.expected_diff_id,
-    };
-    on_thread(env, "recreate-layer", move || Ok(kept(&layer::recreate(&options)?)))
+pub fn recreate_layer(env: &Env, options: RecreateOptions, blob_path: String) -> napi::Result<Object<'_>> {
+    let options = options.into();
+    on_thread(env, "recreate-layer", move || Ok(kept(&layer::recreate(&options, blob_path.as_ref())?)))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn send_layer(env: &Env, options: RecreateOptions, fd: i32) -> napi::Result<Object<'_>> {
+    let output = inherit::take(fd)?;
+    let options = options.into();
+    on_thread(env, "send-layer", move || Ok(layer::send_archive(&options, output)?))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn layer_archive_size(env: &Env, recipe: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "layer-archive-size", move || Ok(layer::archive_size(recipe.as_ref())?))
 }
 
 #[napi(object)]
@@ -113,6 +134,7 @@ pub struct PackOptions {
     pub upper: String,
     pub target_dir: String,
     pub blob_path: String,
+    pub recipe_path: String,
 }
 
 #[napi(ts_return_type = "Promise<object>")]
@@ -120,6 +142,8 @@ pub fn pack_layer(env: &Env, options: PackOptions) -> napi::Result<Object<'_>> {
     let layer = layer::LayerOptions {
         target_dir: options.target_dir.into(),
         blob_path: Some(options.blob_path.into()),
+        keep: Keep::WithoutRecipe,
+        recipe_path: Some(options.recipe_path.into()),
         ..layer::LayerOptions::default()
     };
     let options = layer::PackOptions { upper: options.upper.into(), layer };

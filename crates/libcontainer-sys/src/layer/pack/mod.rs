@@ -32,8 +32,8 @@ pub struct PackOptions {
     pub layer: LayerOptions,
 }
 
-/// Makes a layer of what a container changed: archived, hashed, compressed to `layer.blob_path` and unpacked to
-/// `layer.target_dir`, in one pass over the files.
+/// Makes a layer of what a container changed: archived, hashed and unpacked to `layer.target_dir`, in one pass over the
+/// files.
 pub fn pack(options: &PackOptions) -> Result<AppliedLayer> {
     let root = directory(&options.upper)?;
     let layer = Layer::open(options.layer.clone());

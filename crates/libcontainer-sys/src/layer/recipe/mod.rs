@@ -16,7 +16,7 @@ mod recorder;
 mod recreate;
 
 pub(super) use recorder::Recorder;
-pub use recreate::{RecreateOptions, recreate};
+pub use recreate::{RecreateOptions, archive_size, recreate, send_archive};
 
 const BYTES: u8 = 0;
 const FILE: u8 = 1;

@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::{Read, Write};
 
-use super::{RecreateOptions, recreate};
+use super::{RecreateOptions, archive_size, recreate, send_archive};
 use crate::layer::testing::{Raw, Scratch, apply_with, archive, digest, noise};
 use crate::layer::{AppliedLayer, LayerError, LayerOptions};
 
@@ -22,14 +22,27 @@ impl Applied {
         Self { scratch, layer }
     }
 
-    fn recreate(&self) -> Result<Vec<u8>, LayerError> {
-        let blob_path = self.scratch.path("blob");
-        let blob = recreate(&RecreateOptions {
+    fn options(&self) -> RecreateOptions {
+        RecreateOptions {
             directory: self.scratch.path("layer"),
             recipe: self.scratch.path("recipe"),
-            blob_path: blob_path.clone(),
             expected_diff_id: self.layer.diff_id.clone(),
-        });
+        }
+    }
+
+    /// What comes out of a pipe.
+    fn send(&self) -> (Vec<u8>, Result<(), LayerError>) {
+        let (mut from, to) = std::io::pipe().unwrap();
+        let options = self.options();
+        let sending = std::thread::spawn(move || send_archive(&options, to.into()));
+        let mut tar = Vec::new();
+        from.read_to_end(&mut tar).unwrap();
+        (tar, sending.join().unwrap())
+    }
+
+    fn recreate(&self) -> Result<Vec<u8>, LayerError> {
+        let blob_path = self.scratch.path("blob");
+        let blob = recreate(&self.options(), &blob_path);
         assert_eq!(blob.is_ok(), blob_path.exists());
         let compressed = fs::read(&blob_path).unwrap_or_default();
         let blob = blob?;
@@ -70,6 +83,8 @@ fn an_archive_comes_back_to_the_byte() {
         let applied = Applied::new(&bytes);
         assert!(applied.layer.recipe);
         assert!(applied.recreate().unwrap() == odd());
+        assert!(applied.send() == (odd(), Ok(())));
+        assert_eq!(archive_size(&applied.scratch.path("recipe")), Ok(odd().len() as u64));
         assert!(fs::metadata(applied.scratch.path("recipe")).unwrap().len() < 1500);
     }
 }
@@ -102,7 +117,16 @@ fn a_changed_directory_is_named() {
         change(&applied.scratch.path("layer"));
         let error = applied.recreate().unwrap_err();
         assert!(matches!(error, LayerError::Corrupt { .. }) && error.to_string().contains(message), "{error}");
+        assert_eq!(applied.send().1, Err(error));
     }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_sending() {
+    let applied = Applied::new(&odd());
+    let (from, to) = std::io::pipe().unwrap();
+    drop(from);
+    assert_eq!(send_archive(&applied.options(), to.into()), Ok(()));
 }
 
 #[test]
