@@ -87,4 +87,15 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('image prune', ()
     expect([refused.status, refused.body]).toEqual([400, expect.stringContaining(message)]);
     expect(await left()).toBe('() (x) new old plain used');
   });
+
+  it('leaves one name to an image in use, the last of all', async () => {
+    for (const name of ['z', 'a', 'used/b'])
+      expect((await daemon.http('POST', `/images/used:1/tag?repo=${name}&tag=1`)).status).toBe(201);
+    const pruned = JSON.parse((await prune(all)).body) as { ImagesDeleted: { Untagged?: string }[] };
+    const names = pruned.ImagesDeleted.flatMap(({ Untagged = '' }) => (/^(a|used|z)/.test(Untagged) ? [Untagged] : []));
+    expect(names).toEqual(['a:1', 'used:1', 'z:1']);
+    expect(await left()).toBe('used/b');
+    expect((await prune(all)).body).toContain('"ImagesDeleted":null');
+    expect((await daemon.http('DELETE', '/images/used/b:1?force=true')).status).toBe(200);
+  });
 });

@@ -51,9 +51,12 @@ export class ImageRemover {
       for (const image of this.#graph.images.all()) {
         const references = this.#graph.images.referencesOf(image.id);
         if (danglingOnly && references.some((row) => row.tag !== null)) continue;
-        if (this.#graph.containers.usingImage(image.id).length > 0) continue;
         const { created, config } = parseConfig(image.config);
         if (!isOld(created) || !labelsAllow(config?.Labels ?? {}, filters)) continue;
+        if (this.#graph.containers.usingImage(image.id).length > 0) {
+          this.#untagSpare(references, removed);
+          continue;
+        }
         if (this.#graph.images.children(image.id).length > 0) continue;
         for (const row of references) this.#untag(row, removed);
         this.#delete(image, removed);
@@ -75,13 +78,32 @@ export class ImageRemover {
     this.#delete(image, removed);
   }
 
+  /** Of an image in use all names but the last one go, in the order of names, with digests that no tag stands beside. */
+  #untagSpare(references: readonly ReferenceRow[], removed: Removed[]): void {
+    let left = references;
+    for (const row of references) {
+      const isOne = left.filter(({ tag }) => tag !== null).length <= 1;
+      if (isOne && left.every(({ repository }) => repository === left[0]?.repository)) return;
+      if (!left.includes(row)) continue;
+      left = this.#untagWithDigests(row, left, removed);
+    }
+  }
+
+  /** A name goes. Digests of the same repository came with its tag and go with the last one. Returns what is left. */
+  #untagWithDigests(
+    reference: ReferenceRow,
+    all: readonly ReferenceRow[],
+    removed: Removed[],
+  ): readonly ReferenceRow[] {
+    const rest = namesWithout(reference, all);
+    for (const row of all) if (!rest.includes(row)) this.#untag(row, removed);
+    return rest;
+  }
+
   /** A name goes; the image goes with its last one. */
   #removeByName(image: ImageRow, reference: ReferenceRow, name: string, force: boolean, removed: Removed[]): void {
-    const others = this.#graph.images.referencesOf(image.id).filter((row) => row.name !== reference.name);
-    // Digests of the same repository came with its tag and go with the last one.
-    const goesWith = (row: ReferenceRow): boolean => row.digest !== null && row.repository === reference.repository;
-    const isLastTag = !others.some((row) => row.tag !== null && row.repository === reference.repository);
-    const rest = isLastTag ? others.filter((row) => !goesWith(row)) : others;
+    const all = this.#graph.images.referencesOf(image.id);
+    const rest = namesWithout(reference, all);
     if (rest.length === 0) {
       const users = this.#graph.containers.usingImage(image.id);
       const [user] = users;
@@ -92,8 +114,7 @@ export class ImageRemover {
           { code: 'IMAGE_IN_USE' },
         );
     }
-    this.#untag(reference, removed);
-    if (isLastTag) for (const row of others.filter(goesWith)) this.#untag(row, removed);
+    this.#untagWithDigests(reference, all, removed);
     if (rest.length > 0) return;
     // Forced while a container uses it: the name is gone, the image stays for the container.
     if (this.#graph.containers.usingImage(image.id).length > 0 || this.#graph.images.children(image.id).length > 0)
@@ -159,6 +180,14 @@ export class ImageRemover {
       attributes: { name: image.id },
     });
   }
+}
+
+/** The names that stay when one of them goes: with the last tag of a repository its digests go. */
+function namesWithout(reference: ReferenceRow, all: readonly ReferenceRow[]): ReferenceRow[] {
+  const others = all.filter((row) => row.name !== reference.name);
+  const isOfIt = (row: ReferenceRow): boolean => row.repository === reference.repository;
+  if (others.some((row) => row.tag !== null && isOfIt(row))) return others;
+  return others.filter((row) => row.tag !== null || !isOfIt(row));
 }
 
 /** The name of a new tag: neither digest nor id. */
