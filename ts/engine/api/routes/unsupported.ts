@@ -1,7 +1,11 @@
 /** Operations of the Docker API that this engine does not have: each answers 501 and names itself. */
 import type { HTTPMethods } from 'fastify';
+import Type from 'typebox';
 import { CaissonError } from '../../../errdefs.ts';
 import type { Router } from '../router.ts';
+
+/** What a managed plugin is given or allowed: none is there that would read it. */
+const PluginSettings = Type.Union([Type.Array(Type.Unknown()), Type.Object({})]);
 
 const ROUTES: [HTTPMethods, string, string][] = [
   ['POST', '/build', 'building images'],
@@ -9,7 +13,6 @@ const ROUTES: [HTTPMethods, string, string][] = [
   ['POST', '/session', 'BuildKit sessions'],
   ['POST', '/grpc', 'the BuildKit API'],
   ['GET', '/plugins/privileges', 'managed plugins'],
-  ['POST', '/plugins/pull', 'managed plugins'],
   ['POST', '/plugins/create', 'managed plugins'],
 ];
 
@@ -30,6 +33,15 @@ export function unsupportedRoutes(router: Router): void {
     path: '/build/prune',
     handle: () => ({ CachesDeleted: null, SpaceReclaimed: 0 }),
   });
+  // what is no JSON is told first, as dockerd does
+  router.json({
+    method: 'POST',
+    path: '/plugins/pull',
+    body: PluginSettings,
+    handle: () => {
+      throw notImplemented('POST /plugins/pull', 'managed plugins');
+    },
+  });
   router.plain({
     method: 'GET',
     path: '/plugins',
@@ -45,11 +57,23 @@ export function unsupportedRoutes(router: Router): void {
       path: '/plugins/*',
       body: 'stream',
       handle: (call) => {
-        const name = call.param('*').replace(/\/(json|enable|disable|push|set|upgrade)$/, '');
-        throw new CaissonError('NotFound', `plugin ${JSON.stringify(name)} not found`, { code: 'PLUGIN_NOT_FOUND' });
+        throw noSuchPlugin(call.param('*').replace(/\/(json|enable|disable|push|set|upgrade)$/, ''));
+      },
+    });
+  for (const action of ['set', 'upgrade'])
+    router.json({
+      method: 'POST',
+      path: `/plugins/:name/${action}`,
+      body: PluginSettings,
+      optionalBody: true,
+      handle: (call) => {
+        throw noSuchPlugin(call.param('name'));
       },
     });
 }
+
+const noSuchPlugin = (name: string): CaissonError =>
+  new CaissonError('NotFound', `plugin ${JSON.stringify(name)} not found`, { code: 'PLUGIN_NOT_FOUND' });
 
 export const notImplemented = (operation: string, what: string): CaissonError =>
   new CaissonError('NotImplemented', `${operation}: ${what} is not supported by caisson`, {
