@@ -146,6 +146,16 @@ devices:
     });
   });
 
+  it('NetworkDisabled leaves a container its loopback alone', async () => {
+    const body = { Image: 'busybox', Cmd: ['ls', '/sys/class/net'], NetworkDisabled: true };
+    const created = await daemon.http('POST', '/containers/create?name=alone', body);
+    expect(created.status).toBe(201);
+    expect((await daemon.docker(['start', '-a', 'alone'])).stdout.trim()).toBe('lo');
+    expect(await ok('inspect', '-f', '{{.HostConfig.NetworkMode}} {{json .NetworkSettings.Networks}}', 'alone')).toBe(
+      'bridge {}',
+    );
+  });
+
   it('a container that removes itself can be restarted', async () => {
     const id = await start('--rm', 'busybox', 'sleep', '1d');
     await ok('restart', '-t', '0', id);

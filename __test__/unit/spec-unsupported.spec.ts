@@ -15,7 +15,6 @@ describe('options that caisson does not have', () => {
   it.each([
     [{ HostConfig: { UsernsMode: 'private' } }, '--userns private'],
     [{ HostConfig: { Cgroup: 'container:x' } }, 'HostConfig.Cgroup'],
-    [{ NetworkDisabled: true }, 'Config.NetworkDisabled'],
   ])('%j is refused by name', (body, option) => {
     expect(refusal(body)).toContain(option);
     expect(refusal(body)).toContain('is not supported by caisson');

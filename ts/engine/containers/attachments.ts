@@ -47,6 +47,7 @@ export function requestedEndpoints(
   const { id, name, config, hostConfig } = container;
   const asked = body.NetworkingConfig?.EndpointsConfig ?? {};
   const mode = hostConfig.NetworkMode;
+  if (config.NetworkDisabled) return [];
   if (!hasOwnNetworks(hostConfig)) {
     for (const [network, endpoint] of Object.entries(asked))
       checkSettings(network, undefined, endpointSettings(endpoint));

@@ -28,6 +28,8 @@ export interface ContainerConfig {
   StopTimeout?: number;
   Shell?: string[];
   Healthcheck?: Healthcheck;
+  /** It has its loopback alone, whatever its NetworkMode says. */
+  NetworkDisabled?: boolean;
 }
 
 export interface PortBinding {

@@ -8,8 +8,7 @@ import type { CreateBody } from '../api/schemas/containers.ts';
 const refuse = (option: string): CaissonError =>
   new CaissonError('NotImplemented', `${option} is not supported by caisson`, { code: 'OPTION_NOT_SUPPORTED' });
 
-export function refuseUnsupported({ NetworkDisabled: disabled, HostConfig: hostConfig }: CreateBody): void {
-  if (disabled) throw refuse('Config.NetworkDisabled (use --network none)');
+export function refuseUnsupported({ HostConfig: hostConfig }: CreateBody): void {
   if (hostConfig?.Cgroup) throw refuse('HostConfig.Cgroup');
   if (hostConfig?.UsernsMode && hostConfig.UsernsMode !== 'host') throw refuse(`--userns ${hostConfig.UsernsMode}`);
 }
