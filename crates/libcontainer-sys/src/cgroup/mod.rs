@@ -5,9 +5,11 @@
 
 pub mod devices;
 pub mod v1;
+mod v1_limits;
 mod v1_stats;
 pub mod v2;
 mod v2_devices;
+mod v2_stats;
 mod values;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -125,7 +127,7 @@ fn must_exist(dir: &Path) -> Result<()> {
 }
 
 /// `checkBeforeUpdate`: a limit that would have the kernel kill at once is not set.
-fn refuse_limit_below(limit: i64, usage: u64) -> Result<()> {
+pub fn refuse_limit_below(limit: i64, usage: u64) -> Result<()> {
     if limit.unsigned_abs() >= usage {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Where a container's limits are: its cgroup, and the scope that systemd has made for it where its driver was asked for.
 
 use super::systemd::{Keeper, Unit};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::failure::Result;
 use crate::spec::{Identity, Resources};
 
@@ -20,7 +20,14 @@ impl Place {
     }
 
     pub fn set(&self, resources: &Resources) -> Result<()> {
-        self.unit.as_ref().map_or(Ok(()), |unit| unit.set(resources))?;
+        if let Some(unit) = &self.unit {
+            let memory = &resources.memory;
+            if let (Some(true), Some(limit @ 1..)) = (memory.check_before_update, memory.limit) {
+                // systemd does not ask
+                cgroup::refuse_limit_below(limit, self.group.stats()?.memory.usage)?;
+            }
+            unit.set(resources)?;
+        }
         self.group.set(resources)
     }
 

@@ -83,6 +83,11 @@ fn a_container_is_a_scope_with_its_limits() {
     let (memory, limit) = if v2 { ("MemoryMax", "memory.max") } else { ("MemoryLimit", "memory.limit_in_bytes") };
     assert_eq!(shown(&unit, memory), (64 << 20).to_string());
     call(&bundle, &["update", "--memory", "32m", "--pids-limit", "40", &bundle.id]);
+    let low = bundle.dir.join("low.json");
+    fs::write(&low, r#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#).unwrap();
+    let refused = bundle.call(&["update", "--resources", low.to_str().unwrap(), &bundle.id]);
+    assert!(text(&refused.stderr).contains("below the current usage"), "{}", text(&refused.stderr));
+    assert_eq!(bundle.status(), "running");
     // systemd writes what it knows again
     assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
     assert_eq!(shown(&unit, memory), (32 << 20).to_string());
