@@ -219,10 +219,7 @@ function wants(field: boolean | null | undefined, option: string | undefined, ab
 
 function refuseUnsupported(body: NetworkCreateBody): void {
   const { Name: name, Driver: driver, Scope: scope, IPAM: ipam } = body;
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) {
-    const message = name.trim() === '' ? 'network name cannot be empty' : `invalid network name: ${name}`;
-    throw new CaissonError('InvalidParameter', message);
-  }
+  if (name.trim() === '') throw new CaissonError('InvalidParameter', 'invalid name: name is empty');
   if (isPredefined(name) || name === 'default') {
     throw new CaissonError('Forbidden', `operation is not permitted on predefined ${name} network`);
   }

@@ -93,7 +93,8 @@ export function endpointSettings(body: EndpointBody | null | undefined): Endpoin
   const { IPAMConfig: ipam, Links, Aliases, MacAddress, DriverOpts, GwPriority } = body ?? {};
   const driverOpts = DriverOpts ?? {};
   for (const key of Object.keys(driverOpts)) {
-    if (key !== IFNAME && key !== SYSCTLS) {
+    // a tool's own notes are kept and shown, as dockerd does
+    if (key.startsWith('com.docker.network.') && key !== IFNAME && key !== SYSCTLS) {
       throw new CaissonError('NotImplemented', `endpoint option ${key} is not supported by caisson`, {
         code: 'OPTION_NOT_SUPPORTED',
       });
