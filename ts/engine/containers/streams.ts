@@ -44,7 +44,8 @@ export function openStream(connection: HijackedConnection, choice: StreamChoice)
 
 /** The head is written by whoever has the stream's source. */
 export function describeStream(connection: HijackedConnection, choice: StreamChoice): ClientStream {
-  const multiplexed = !choice.tty && choice.namesFraming;
+  // as dockerd: only the answer to an upgrade names it
+  const multiplexed = connection.upgraded && !choice.tty && choice.namesFraming;
   const head = streamHead(
     connection.upgraded,
     multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream',

@@ -5,13 +5,14 @@ use super::LogRequest;
 use super::files::Records;
 use super::record::{Selection, Verdict};
 use crate::failure::{Context, Result};
+use crate::sys::socket;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const CHUNK: usize = 64 << 10;
 
@@ -40,14 +41,24 @@ pub struct Client {
     pub head: String,
 }
 
+/// How long a client may leave the head of its response unread, and how often it is asked.
+const HEAD_TIME: Duration = Duration::from_secs(1);
+const HEAD_PAUSE: Duration = Duration::from_micros(200);
+
 /// Serves until the end; a client that leaves is an end like any other. A body that is not `chunked` is the beginning of a
-/// stream that goes on.
+/// stream that goes on: it follows the head once that is read, as the shim's output does.
 pub fn serve(request: &LogRequest, client: Client, chunked: bool, stop: &Stop) -> Result<()> {
     let mut out = client.head.into_bytes();
     if !write_all(&client.fd, &out)? {
         return Ok(());
     }
     out.clear();
+    if !chunked {
+        let until = Instant::now() + HEAD_TIME;
+        while Instant::now() < until && socket::has_unread(client.fd.as_fd()).unwrap_or(false) {
+            std::thread::sleep(HEAD_PAUSE);
+        }
+    }
     let deliver = |out: &mut Vec<u8>| {
         if chunked {
             return send(&client.fd, out);
