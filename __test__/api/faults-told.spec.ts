@@ -81,7 +81,7 @@ const STARTS: [fault: string, body: object, told: { message: RegExp; hint: RegEx
     'wrong architecture',
     { Cmd: ['/bad/foreign'] },
     {
-      message: /"\/bad\/foreign": exec format error: the program is for (aarch64|x86-64)/,
+      message: /exec \/bad\/foreign: exec format error: the program is for (aarch64|x86-64)/,
       hint: /--platform linux\/(amd64|arm64)/,
       code: 'WRONG_ARCHITECTURE',
     },
