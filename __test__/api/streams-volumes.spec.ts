@@ -100,6 +100,26 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     expect((await docker('create', '--pull', 'never', ...flags, 'busybox', 'true')).stderr).toContain(message);
   });
 
+  it('a volume is told of when it is made, mounted, unmounted and removed', async () => {
+    await ok('run', '--name', 'user', '-v', 'told:/x:ro', 'busybox', 'true');
+    const container = await ok('inspect', '-f', '{{.Id}}', 'user');
+    await ok('rm', 'user');
+    await ok('volume', 'rm', 'told');
+    const filters = encodeURIComponent(JSON.stringify({ volume: ['told'] }));
+    const { body } = await daemon.http('GET', `/events?since=0&until=${Date.now() / 1000}&filters=${filters}`);
+    const events = body
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { Action: string; Actor: { Attributes: object } });
+    const driver = 'local';
+    expect(events.map(({ Action, Actor }) => [Action, Actor.Attributes])).toEqual([
+      ['create', { driver }],
+      ['mount', { container, destination: '/x', driver, propagation: '', 'read/write': 'false' }],
+      ['unmount', { container, driver }],
+      ['destroy', { driver }],
+    ]);
+  });
+
   it('a part of a volume is looked up in it, whatever a container has put there', async () => {
     const fill = 'mkdir /v/part; echo inside > /v/part/file; ln -s / /v/up; ln -s part /v/along';
     await ok('run', '--rm', '-v', 'parted:/v', 'busybox', 'sh', '-c', fill);

@@ -16,6 +16,20 @@ export class ContainerEvents {
     this.#events.append({ type: 'container', action, actorId: row.id, attributes });
   }
 
+  /** One for each volume that it mounts. */
+  volumes(action: 'mount' | 'unmount', { row, detail }: ContainerRecord): void {
+    for (const { type, name = '', driver = '', destination, writable, propagation } of detail.mountPoints) {
+      if (type !== 'volume') continue;
+      const more = action === 'mount' ? { destination, 'read/write': String(writable), propagation } : {};
+      this.#events.append({
+        type: 'volume',
+        action,
+        actorId: name,
+        attributes: { container: row.id, driver, ...more },
+      });
+    }
+  }
+
   network(
     action: 'connect' | 'disconnect',
     network: { id: string; name: string; driver: string },

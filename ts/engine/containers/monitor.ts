@@ -114,6 +114,7 @@ export class Monitor {
     }
     const seconds = String(Math.floor(ranMs / 1000));
     for (const network of networksOf(this.#ctx, record)) events.network('disconnect', network, row.id);
+    events.volumes('unmount', record);
     events.container(record, 'die', { execDuration: seconds, exitCode: String(exit.exitCode) });
     if (live.of(row.id).stopping) events.container(record, 'stop');
   }

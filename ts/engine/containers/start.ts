@@ -280,6 +280,7 @@ export class Starter {
       manuallyStopped: false,
     });
     const record = this.#record(plan.id);
+    events.volumes('mount', record);
     for (const network of networksOf(this.#ctx, record)) events.network('connect', network, plan.id);
     events.container(record, 'start');
   }

@@ -9,9 +9,9 @@ const SHAPE: CommandShape = {
   takes: [0, 1],
   summary: 'Create a volume',
   flags: [
-    ['-d, --driver <driver>', 'Driver (local)'],
+    ['-d, --driver <driver>', 'Driver: local or a plugin (local)'],
     ['--label <key=value>', 'Set a label', 'list'],
-    ['-o, --opt <key=value>', 'Option of the driver: type, device, o', 'list'],
+    ['-o, --opt <key=value>', 'Option of the driver; of local: type, device, o', 'list'],
   ],
   examples: [
     'caisson volume create data',
