@@ -70,8 +70,32 @@ export class ContentStore {
     const path = this.newIngest();
     const file = await open(path, 'wx', 0o600);
     try {
-      const written = await write(file, source, digest, sizeBytes, signal).finally(() => file.close());
+      const written = await write(file, source, digest, sizeBytes, signal)
+        .then(async (done) => {
+          await file.datasync();
+          return done;
+        })
+        .finally(() => file.close());
       return await this.commit(path, { ...written, mediaType });
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
+  }
+
+  /**
+   * Writes a blob's bytes to a file of the caller's, who removes it: it never becomes one of the store, and is not synced.
+   * Kind DataLoss as with `ingest`; then nothing is left.
+   */
+  async receive(
+    source: AsyncIterable<Uint8Array>,
+    { digest, sizeBytes, signal }: Omit<ExpectedBlob, 'mediaType'>,
+  ): Promise<string> {
+    const path = this.newIngest();
+    const file = await open(path, 'wx', 0o600);
+    try {
+      await write(file, source, digest, sizeBytes, signal).finally(() => file.close());
+      return path;
     } catch (error) {
       await rm(path, { force: true });
       throw error;
@@ -217,7 +241,6 @@ async function write(
   if (sizeBytes !== undefined && written !== sizeBytes) {
     throw new CaissonError('DataLoss', `blob ${found} has ${written} bytes, not the ${sizeBytes} announced`);
   }
-  await file.datasync();
   return { digest: found, sizeBytes: written };
 }
 

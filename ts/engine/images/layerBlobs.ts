@@ -4,6 +4,7 @@
  * archive is made again out of directory and recipe, and compressed for a push: the same layer (diffID), and so the same
  * image ID, but another blob and another manifest than those that it came with.
  */
+import { access } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { Semaphore } from '../../async.ts';
@@ -25,6 +26,7 @@ export interface LayerBlobsParts {
   snapshotter: Snapshotter;
   gc: GarbageCollector;
   remote: RegistryClient;
+  maxConcurrentDownloads: number;
   native: Pick<Native, 'recreateLayer' | 'sendLayer' | 'layerArchiveSize' | 'pipe'>;
 }
 
@@ -39,12 +41,14 @@ export const isLayerAway = (error: unknown): error is CaissonError =>
 
 export class LayerBlobs {
   readonly #parts: LayerBlobsParts;
+  readonly #transfers: Semaphore;
   readonly #compressions = new Semaphore(availableParallelism());
   /** Something came into the store that no row speaks for. */
   #isUntidy = false;
 
   constructor(parts: LayerBlobsParts) {
     this.#parts = parts;
+    this.#transfers = new Semaphore(parts.maxConcurrentDownloads);
   }
 
   /** It is here, or a repository is known that had it. */
@@ -53,30 +57,45 @@ export class LayerBlobs {
     return content.has(digest) || graph.layers.sources(digest).length > 0;
   }
 
-  /**
-   * The blob is in the store when this resolves, under the lease. Code LAYER_AWAY when no repository gives it: at once with
-   * `isSpare`, when its archive does as well; otherwise after some attempts.
-   */
-  async fetch(
-    descriptor: Descriptor,
-    lease: string,
-    signal: AbortSignal,
-    { login, isSpare = false }: { login?: Login; isSpare?: boolean } = {},
-  ): Promise<void> {
-    const { graph, content, remote } = this.#parts;
+  /** The blob is in the store when this resolves, under the lease. Code LAYER_AWAY when no repository gives it. */
+  async fetch(descriptor: Descriptor, lease: string, signal: AbortSignal, login?: Login): Promise<void> {
+    const { graph, content } = this.#parts;
     const { digest, size: sizeBytes, mediaType } = descriptor;
     graph.leases.add(lease, 'blob', digest);
     if (content.has(digest)) return;
     this.#isUntidy = true;
+    await this.#fromElsewhere(descriptor, { signal, login }, (bytes) =>
+      content.ingest(bytes, { mediaType, digest, sizeBytes, signal }),
+    );
+  }
+
+  /**
+   * The blob in a file of the caller's, who removes it. Code LAYER_AWAY at once when no repository gives it: the archive is
+   * there as well.
+   */
+  receive(descriptor: Descriptor, signal: AbortSignal): Promise<string> {
+    const { digest, size: sizeBytes } = descriptor;
+    return this.#transfers.run(() =>
+      this.#fromElsewhere(descriptor, { signal, isSpare: true }, (bytes) =>
+        this.#parts.content.receive(bytes, { digest, sizeBytes, signal }),
+      ),
+    );
+  }
+
+  async #fromElsewhere<T>(
+    descriptor: Descriptor,
+    { signal, login, isSpare = false }: { signal: AbortSignal; login?: Login | undefined; isSpare?: boolean },
+    take: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
+  ): Promise<T> {
+    const { graph, remote } = this.#parts;
+    const { digest } = descriptor;
     const failures: string[] = [];
     for (const repository of graph.layers.sources(digest)) {
       const [domain = '', ...path] = repository.split('/');
       const credentials = domain === login?.domain ? login.credentials : undefined;
       const source = remote.repository({ domain, path: path.join('/') }, credentials);
       try {
-        const bytes = source.fetchBlob(descriptor, { signal, verify: false, isSpare });
-        await content.ingest(bytes, { mediaType, digest, sizeBytes, signal });
-        return;
+        return await take(source.fetchBlob(descriptor, { signal, verify: false, isSpare }));
       } catch (error) {
         // the next one may have it
         signal.throwIfAborted();
@@ -102,6 +121,14 @@ export class LayerBlobs {
     graph.leases.add(lease, 'blob', digest);
     await content.commit(path, { digest, sizeBytes, mediaType });
     return { mediaType, digest, size: sizeBytes };
+  }
+
+  /** Whether there is what `archive` needs. */
+  hasRecipe({ cacheId }: LayerRow): Promise<boolean> {
+    return access(this.#parts.snapshotter.recipe(cacheId)).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** What `archive` gives, as a manifest has it. */

@@ -27,7 +27,8 @@ export interface ManifestParts {
 }
 
 export interface ManifestChoice {
-  /** Layers whose blobs are not to be had: compressed into the content store, or named as the archives that they are. */
+  /** Of an image that came without a manifest, or whose blobs are not to be had: named as the archives that they are where
+   * these can be made again, whatever else there is, or compressed into the content store where there is no blob. */
   others: 'compressed' | 'archives';
   /** What can be fetched does not count. */
   anew?: boolean;
@@ -62,11 +63,11 @@ export async function storedManifest(
     };
   // Of all these the keys have one order: the manifest's bytes depend on it.
   const layers = await Promise.all(
-    rows.map((row): Descriptor | Promise<Descriptor> => {
+    rows.map(async (row): Promise<Descriptor> => {
       const { blobDigest, blobSizeBytes, blobMediaType } = row;
       if (blobDigest !== null) graph.leases.add(lease, 'blob', blobDigest);
-      const isHad = blobDigest !== null && (others === 'archives' ? content.has(blobDigest) : isThere(blobDigest));
-      if (isHad && blobSizeBytes !== null && blobMediaType !== null)
+      if (others === 'archives' && (await blobs.hasRecipe(row))) return blobs.describe(row);
+      if (blobDigest !== null && blobSizeBytes !== null && blobMediaType !== null && isThere(blobDigest))
         return { mediaType: ociType(blobMediaType), digest: blobDigest, size: blobSizeBytes };
       return others === 'archives' ? blobs.describe(row) : blobs.recreate(row, lease);
     }),

@@ -172,7 +172,7 @@ export class ImagePusher {
     const arrival = await target.push(
       {
         descriptor: layer,
-        prepare: () => this.#blobs.fetch(layer, lease, signal, { login }),
+        prepare: () => this.#blobs.fetch(layer, lease, signal, login),
         // What goes on in the middle is checked by the registry alone.
         open: (offset) =>
           offset === 0 ? this.#content.verified(layer.digest) : this.#content.stream(layer.digest, offset),

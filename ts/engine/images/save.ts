@@ -7,6 +7,8 @@
  *   manifest.json        for `docker load`
  *   oci-layout, repositories
  */
+import { createReadStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { Header } from 'tar';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
@@ -30,6 +32,9 @@ interface Chosen {
   image: ImageRow;
   tags: ReferenceRow[];
 }
+
+/** Of blobs that were fetched for this archive, where their bytes are. */
+type Files = Map<string, string>;
 
 interface Entry {
   path: string;
@@ -63,12 +68,17 @@ export class ImageSaver {
         prepare: async (lease, aborted) => {
           const images = this.#choose(names, platform);
           const stored = new Map<string, StoredManifest>();
-          for (const { image } of images) stored.set(image.id, await this.#stored(image, lease, aborted));
-          for (const entry of this.#entries(images, stored)) {
-            aborted.throwIfAborted();
-            await writeEntry(entry, sink, aborted);
+          const files: Files = new Map();
+          try {
+            for (const { image } of images) stored.set(image.id, await this.#stored(image, files, lease, aborted));
+            for (const entry of this.#entries(images, stored, files)) {
+              aborted.throwIfAborted();
+              await writeEntry(entry, sink, aborted);
+            }
+            await sink(Buffer.alloc(1024));
+          } finally {
+            for (const path of files.values()) await rm(path, { force: true });
           }
-          await sink(Buffer.alloc(1024));
           return () => undefined;
         },
       },
@@ -76,13 +86,12 @@ export class ImageSaver {
     );
   }
 
-  /** With all that it names in the content store. */
-  async #stored(image: ImageRow, lease: string, signal: AbortSignal): Promise<StoredManifest> {
+  /** With all that it names in the content store, in files or there to be made. */
+  async #stored(image: ImageRow, files: Files, lease: string, signal: AbortSignal): Promise<StoredManifest> {
     const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
     const stored = await storedManifest(parts, image, lease, { others: 'archives' });
     try {
-      for (const [i, layer] of stored.layers.entries())
-        if (layer.digest !== stored.rows[i]?.diffId) await this.#blobs.fetch(layer, lease, signal, { isSpare: true });
+      await this.#receive(stored, files, signal);
       return stored;
     } catch (error) {
       if (!isLayerAway(error)) throw error;
@@ -90,7 +99,33 @@ export class ImageSaver {
     }
   }
 
-  #layer({ digest }: Descriptor, row: LayerRow): AsyncIterable<Uint8Array> {
+  /** All layers at once. The first failure stops the others, and is the one that is told. */
+  async #receive({ layers, rows }: StoredManifest, files: Files, signal: AbortSignal): Promise<void> {
+    const stop = new AbortController();
+    const either = AbortSignal.any([signal, stop.signal]);
+    const wanted = new Map<string, Descriptor>();
+    for (const [i, layer] of layers.entries()) {
+      if (files.has(layer.digest) || this.#content.has(layer.digest)) continue;
+      const row = rows[i] as LayerRow;
+      if (layer.digest !== row.diffId || !(await this.#blobs.hasRecipe(row))) wanted.set(layer.digest, layer);
+    }
+    let failure: unknown;
+    const received = [...wanted.values()].map(async (layer) => {
+      try {
+        files.set(layer.digest, await this.#blobs.receive(layer, either));
+      } catch (error) {
+        failure ??= error;
+        stop.abort(error);
+      }
+    });
+    await Promise.all(received);
+    if (failure !== undefined) throw signal.aborted ? signal.reason : failure;
+  }
+
+  #layer({ digest }: Descriptor, row: LayerRow, files: Files): AsyncIterable<Uint8Array> {
+    const file = files.get(digest);
+    if (file !== undefined) return createReadStream(file, { highWaterMark: 1 << 18 });
+    // An archive is named by its diffID; without a recipe it is a blob as well.
     return this.#content.has(digest) ? this.#content.verified(digest) : this.#blobs.archive(row);
   }
 
@@ -123,7 +158,7 @@ export class ImageSaver {
     return this.#graph.images.references().filter((row) => row.repository === repository && row.tag !== null);
   }
 
-  *#entries(images: readonly Chosen[], stored: ReadonlyMap<string, StoredManifest>): Generator<Entry> {
+  *#entries(images: readonly Chosen[], stored: ReadonlyMap<string, StoredManifest>, files: Files): Generator<Entry> {
     const written = new Set<string>();
     const blobs: Entry[] = [];
     for (const { descriptor, bytes, config, layers, rows } of stored.values()) {
@@ -134,7 +169,7 @@ export class ImageSaver {
         written.add(digest);
         blobs.push({ path: blobPath(digest), size, mtime, bytes: content });
       };
-      for (const [i, layer] of layers.entries()) add(layer, () => this.#layer(layer, rows[i] as LayerRow));
+      for (const [i, layer] of layers.entries()) add(layer, () => this.#layer(layer, rows[i] as LayerRow, files));
       add(config.descriptor, () => [config.bytes]);
       add(descriptor, () => [bytes]);
     }
