@@ -1,5 +1,5 @@
 /** Volumes of a plugin: made, mounted for as long as a container runs, and let go, also under a daemon that is killed. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -109,9 +109,11 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('volumes of plugi
     expect(JSON.parse((await daemon.http('GET', '/info')).body)).toMatchObject({
       Plugins: { Volume: ['local', plugin.name] },
     });
-    await ok('volume', 'rm', 'made');
-    expect(plugin.volumes.has('made')).toBe(false);
-    plugin.volumes.delete('foreign');
+    // what was made elsewhere is used by its name alone
+    await ok('run', '--rm', '-v', 'foreign:/v', 'busybox', 'touch', '/v/file');
+    expect(existsSync(join(dir, 'mounted/foreign/file'))).toBe(true);
+    await ok('volume', 'rm', 'made', 'foreign');
+    expect([...plugin.volumes]).toEqual([]);
   });
 
   it('what goes wrong is told in the plugin’s words', async () => {

@@ -80,7 +80,7 @@ export class Containers {
     const { graph, native, config, log, paths, host } = engine;
     this.devices = new NetworkDevices(graph, native, config, log);
     this.volumes = new LocalVolumes(graph, native, paths, images);
-    this.pluginVolumes = new PluginVolumes(volumeDrivers, new PluginMounts(graph, volumeDrivers, log), log);
+    this.pluginVolumes = new PluginVolumes(graph, volumeDrivers, new PluginMounts(graph, volumeDrivers, log), log);
     const ctx: ContainerContext = {
       config,
       paths,

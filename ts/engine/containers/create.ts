@@ -295,12 +295,23 @@ function plan(
   return { plan: { definition, mountPoints, endpoints, links, newVolumes, pluginVolumes }, warnings };
 }
 
+/** What a request names and may mean a plugin's. */
+function namedVolumes({ HostConfig: config }: CreateBody): string[] {
+  const { Binds, Mounts, VolumeDriver } = config ?? {};
+  const binds = VolumeDriver ? [] : (Binds ?? []).map((bind) => bind.split(':')[0] ?? '');
+  const mounts = (Mounts ?? []).filter(
+    ({ Type, VolumeOptions }) => Type === 'volume' && !VolumeOptions?.DriverConfig?.Name,
+  );
+  return [...binds, ...mounts.map(({ Source }) => Source ?? '')].filter((name) => /^[a-zA-Z0-9][\w.-]+$/.test(name));
+}
+
 export async function create(
   ctx: ContainerContext,
   kind: JobKind<CreatePlan>,
   body: CreateBody,
   options: CreateOptions,
 ): Promise<Created> {
+  for (const name of namedVolumes(body)) await ctx.pluginVolumes.adopt(name);
   const prepared = plan(ctx, body, options);
   await ctx.runner.run(kind, prepared.plan);
   return { id: prepared.plan.definition.id, warnings: prepared.warnings };

@@ -21,16 +21,35 @@ export interface Plugin {
 const SOCKETS = '/run/docker/plugins';
 const SPECIFICATIONS = ['/etc/docker/plugins', '/usr/lib/docker/plugins'];
 
+interface Known {
+  plugin: Plugin;
+  implemented: string[];
+}
+
 export class Plugins {
-  readonly #found = new Map<string, { plugin: Plugin; implemented: string[] }>();
+  readonly #found = new Map<string, Known>();
+  readonly #activating = new Map<string, Promise<Known>>();
 
   /** Kind NotFound when there is none of that name, or when it is of another sort. */
   async get(name: string, implemented: string): Promise<Plugin> {
-    const known = this.#found.get(name) ?? (await activate(name));
+    const known = this.#found.get(name) ?? (await this.#activate(name));
     if (!known.implemented.includes(implemented))
       throw new CaissonError('NotFound', `plugin "${name}" does not implement "${implemented}"`);
-    this.#found.set(name, known);
     return known.plugin;
+  }
+
+  /** Once, whoever else asks meanwhile. */
+  #activate(name: string): Promise<Known> {
+    const under = this.#activating.get(name);
+    if (under !== undefined) return under;
+    const begun = activate(name).then((known) => {
+      this.#found.set(name, known);
+      return known;
+    });
+    this.#activating.set(name, begun);
+    const done = (): void => void this.#activating.delete(name);
+    begun.then(done, done);
+    return begun;
   }
 
   /** All that announce themselves, answer and implement it. */
@@ -65,7 +84,7 @@ function entries(dir: string) {
   }
 }
 
-async function activate(name: string): Promise<{ plugin: Plugin; implemented: string[] }> {
+async function activate(name: string): Promise<Known> {
   const address = find(name);
   if (address === undefined)
     throw new CaissonError('NotFound', `plugin "${name}" not found`, {

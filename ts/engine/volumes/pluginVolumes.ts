@@ -1,9 +1,11 @@
 /** Volumes of plugins, made and removed. What uses them is in pluginMounts.ts. */
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Graph } from '../../graph/graph.ts';
+import type { VolumeRow } from '../../graph/volumes.ts';
 import type { Logger } from '../../log.ts';
 import type { MountPoint } from '../containers/config.ts';
-import { inDockersWords, LOCAL, type VolumeDrivers } from './drivers.ts';
+import { inDockersWords, LOCAL, type PluginVolume, type VolumeDrivers } from './drivers.ts';
 import type { PluginMounts } from './pluginMounts.ts';
 
 /** A volume that a plugin is to have. */
@@ -18,12 +20,25 @@ export interface PluginVolumePlan {
 export class PluginVolumes {
   readonly drivers: VolumeDrivers;
   readonly mounts: PluginMounts;
+  readonly #graph: Graph;
   readonly #log: Logger;
 
-  constructor(drivers: VolumeDrivers, mounts: PluginMounts, log: Logger) {
+  constructor(graph: Graph, drivers: VolumeDrivers, mounts: PluginMounts, log: Logger) {
+    this.#graph = graph;
     this.drivers = drivers;
     this.mounts = mounts;
     this.#log = log;
+  }
+
+  /** A name that no row has may be one of a plugin's volume: then it is known from now on. */
+  async adopt(name: string): Promise<void> {
+    if (this.#graph.volumes.get(name) !== undefined) return;
+    for (const driver of await this.drivers.all()) {
+      const told = await driver.get(name).catch(() => undefined);
+      if (told === undefined) continue;
+      this.#graph.volumes.insert(foreignVolume(told, driver.name));
+      return;
+    }
   }
 
   /** What the plugin has already under that name is taken as it is. */
@@ -52,6 +67,17 @@ export class PluginVolumes {
     });
   }
 }
+
+/** One that was made elsewhere. */
+export const foreignVolume = ({ Name: name, CreatedAt: created = '' }: PluginVolume, driver: string): VolumeRow => ({
+  name,
+  driver,
+  mountpoint: '',
+  anonymous: false,
+  options: '{}',
+  labels: '{}',
+  created,
+});
 
 /** Those that an image's files may fill: a plugin is not asked to mount a volume for nothing. */
 export function filledFrom(mountPoints: MountPoint[], layers: string[]): MountPoint[] {

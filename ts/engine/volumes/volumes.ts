@@ -16,7 +16,7 @@ import { inDockersWords, LOCAL, type PluginVolume } from './drivers.ts';
 import { ANONYMOUS_LABEL } from './local.ts';
 import { otherDriver } from './mountPoints.ts';
 import { checkVolumeOptions } from './options.ts';
-import type { PluginVolumes } from './pluginVolumes.ts';
+import { foreignVolume, type PluginVolumes } from './pluginVolumes.ts';
 
 export const VOLUME_FILTERS = ['dangling', 'driver', 'label', 'name'] as const;
 export const VOLUME_PRUNE_FILTERS = ['all', 'label', 'label!'] as const;
@@ -114,6 +114,7 @@ export class Volumes {
 
   /** One that its plugin has lost counts as gone, unless a container mounts it. */
   async #existing(name: string, driver: string): Promise<VolumeRow | undefined> {
+    if (driver === '') await this.#plugins.adopt(name);
     const row = this.#graph.volumes.get(name);
     if (row === undefined) return undefined;
     const known = row.driver === LOCAL || (await this.#ofPlugin(row)) !== undefined;
@@ -155,6 +156,7 @@ export class Volumes {
   }
 
   async inspect(name: string): Promise<Volume> {
+    await this.#plugins.adopt(name);
     const row = this.#graph.volumes.resolve(name);
     if (row.driver === LOCAL) return view(row);
     const told = await this.#ofPlugin(row);
@@ -185,8 +187,8 @@ export class Volumes {
       const row = this.#graph.volumes.get(volume.Name);
       const known = seen.get(volume.Name);
       if (known?.Driver === driver) seen.set(volume.Name, { ...known, ...shown(volume), Scope: scope });
-      else if (row === undefined && this.#matches(foreign(volume, driver), filters))
-        seen.set(volume.Name, { ...view(foreign(volume, driver)), ...shown(volume), Scope: scope });
+      else if (row === undefined && this.#matches(foreignVolume(volume, driver), filters))
+        seen.set(volume.Name, { ...view(foreignVolume(volume, driver)), ...shown(volume), Scope: scope });
     }
     const Volumes = [...seen.values()].sort((a, b) => (a.Name < b.Name ? -1 : 1));
     return { Volumes, Warnings: warnings.length > 0 ? warnings : null };
@@ -212,6 +214,7 @@ export class Volumes {
   }
 
   async remove(name: string, force: boolean): Promise<void> {
+    await this.#plugins.adopt(name);
     if (this.#graph.volumes.get(name) === undefined && force) return;
     const row = this.#graph.volumes.resolve(name);
     if (row.driver === LOCAL) await this.#runner.run(this.#removal, { name });
@@ -309,17 +312,6 @@ function checkRequest(name: string, request: VolumeCreateRequest): void {
 const shown = ({ Mountpoint = '', CreatedAt }: PluginVolume): Partial<Volume> => ({
   Mountpoint,
   ...(CreatedAt ? { CreatedAt } : {}),
-});
-
-/** One that has no row here. */
-const foreign = ({ Name: name }: PluginVolume, driver: string): VolumeRow => ({
-  name,
-  driver,
-  mountpoint: '',
-  anonymous: false,
-  options: '{}',
-  labels: '{}',
-  created: '',
 });
 
 const labelsOf = (row: VolumeRow): Record<string, string> => JSON.parse(row.labels) as Record<string, string>;
