@@ -8,16 +8,35 @@ import { run, TestDaemon } from '../helpers/daemon.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
-/** A server of the test's own on the host's loopback: what containers ask is passed on to it. */
 /** Not wget: that of a static busybox cannot look a name up. */
 const GET_NAME = `printf 'GET /name HTTP/1.0\\r\\n\\r\\n' | nc -w 5 db 80`;
 
+/** Asks for 3,000 names at once and prints how many were answered; no socket is sent more than it holds. */
+const MANY = `
+  const { createSocket } = require('node:dgram');
+  let answers = 0;
+  const sockets = Array.from({ length: 30 }, () => createSocket('udp4'));
+  const over = () => { console.log(answers); process.exit(); };
+  setTimeout(over, 20_000);
+  for (const [number, socket] of sockets.entries()) {
+    socket.on('message', () => ++answers === 3000 && over());
+    for (let id = 0; id < 100; id++) {
+      const name = 'many' + number + '-' + id;
+      const head = Buffer.from([0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.length]);
+      socket.send(Buffer.concat([head, Buffer.from(name), Buffer.from([4, 116, 101, 115, 116, 0, 0, 1, 0, 1])]), 53, '127.0.0.11');
+    }
+  }`;
+
+/** A server of the test's own on the host's loopback: what containers ask is passed on to it. */
 const UPSTREAM = '127.88.53.1';
 
 describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('networks', () => {
   let daemon: TestDaemon;
   let upstream: Socket;
   const asked: string[] = [];
+  /** While it is above 0 the server says nothing; each question lessens it. */
+  let silence = 0;
+  const unanswered: (() => void)[] = [];
 
   beforeAll(async () => {
     daemon = await new TestDaemon(['--dns', UPSTREAM]).start();
@@ -28,7 +47,10 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
       asked.push(`${question?.name}`);
       const answers = [{ type: 'A' as const, name: `${question?.name}`, ttl: 1, data: '192.0.2.77' }];
       const { id = 0, questions = [] } = packet;
-      upstream.send(encode({ type: 'response', id, questions, answers }), from.port, from.address);
+      unanswered.push(() =>
+        upstream.send(encode({ type: 'response', id, questions, answers }), from.port, from.address),
+      );
+      if (--silence <= 0) for (const answer of unanswered.splice(0)) answer();
     });
     upstream.bind(53, UPSTREAM);
     await once(upstream, 'listening');
@@ -181,6 +203,13 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
     expect(inside.code).not.toBe(0);
     expect(asked).not.toContain('secret.example');
   });
+
+  test('a server that is slow for a while loses no question', async () => {
+    const pid = await daemon.dockerOk('inspect', '-f', '{{.State.Pid}}', 'web');
+    silence = 250;
+    const { stdout, stderr } = await run('nsenter', ['-n', '-t', pid, process.execPath, '-e', MANY]);
+    expect(`${stdout}${stderr}`.trim()).toBe('3000');
+  }, 40_000);
 
   test('names are answered over TCP as well, and replicas in turn', async () => {
     const names = Array.from({ length: 3 }, (_, at) => `replica${at}`);

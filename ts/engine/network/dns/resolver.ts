@@ -2,6 +2,7 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import { type Answer, type DecodedPacket, decode, encode, type Packet, type Question } from 'dns-packet';
+import { Semaphore } from '../../../async.ts';
 import type { Logger } from '../../../log.ts';
 import { normalAddress } from '../addresses.ts';
 import type { AnswerCache } from './cache.ts';
@@ -10,8 +11,11 @@ import { askUpstream, framed, truncated } from './upstream.ts';
 
 const TTL_S = 600;
 const PLAIN_UDP_BYTES = 512;
-/** Questions that wait for other servers; a container that asks more is not answered. */
-const MAX_PENDING = 1024;
+/** Questions of a container that other servers are asked at a time: more at once than their sockets hold would be lost there. */
+const MAX_ASKED = 512;
+/** With those that wait for their turn. What is beyond is not answered, nor what waits for so long that its asker has gone. */
+const MAX_OPEN = 8192;
+const PATIENCE_MS = 5000;
 const MAX_CONNECTIONS = 64;
 const IDLE_MS = 10_000;
 
@@ -35,7 +39,8 @@ export class Resolver {
   readonly #udp: UdpSocket;
   readonly #tcp: Server;
   readonly #connections = new Set<Socket>();
-  #pending = 0;
+  readonly #turns = new Semaphore(MAX_ASKED);
+  #open = 0;
   #turn = 0;
 
   /** Owns the descriptors from now on. */
@@ -128,14 +133,18 @@ export class Resolver {
     const servers = upstreams();
     const known = cache.get(query, servers);
     if (known) return known;
-    if (this.#pending >= MAX_PENDING) return undefined;
-    this.#pending++;
+    if (this.#open >= MAX_OPEN) return undefined;
+    this.#open++;
+    const came = performance.now();
     try {
-      const answer = await askUpstream(query, servers);
-      if (answer) cache.put(query, servers, answer);
-      return answer ?? header(query, SERVER_FAILURE);
+      return await this.#turns.run(async () => {
+        if (performance.now() - came > PATIENCE_MS) return undefined;
+        const answer = await askUpstream(query, servers);
+        if (answer) cache.put(query, servers, answer);
+        return answer ?? header(query, SERVER_FAILURE);
+      });
     } finally {
-      this.#pending--;
+      this.#open--;
     }
   }
 }

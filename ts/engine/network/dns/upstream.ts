@@ -5,7 +5,7 @@ import { askByDatagram } from './datagrams.ts';
 
 const PORT = 53;
 const TIMEOUT_MS = 5000;
-/** A datagram may be lost: the question is asked again. */
+/** A datagram may be lost: the question is asked again and again. */
 const AGAIN_MS = 1500;
 const MAX_SERVERS = 3;
 const SERVFAIL = 2;
@@ -72,15 +72,15 @@ function withId(answer: Buffer, query: Buffer): Buffer {
   return own;
 }
 
-/** What gets no answer is asked once more, over TCP as well: datagrams may be lost, or not be let through at all. */
+/** What gets no answer is asked again, once over TCP as well: datagrams may be lost, or not be let through at all. */
 function askUdp(query: Buffer, server: string, over: AbortSignal): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const again = (): void => {
-      asked.again();
+    const overTcp = (): void => {
       askTcp(query, server, over).then((answer) => end(() => resolve(answer)), ignore);
     };
     const timers = [
-      setTimeout(again, AGAIN_MS),
+      setInterval(() => asked.again(), AGAIN_MS),
+      setTimeout(overTcp, AGAIN_MS),
       setTimeout(() => end(() => reject(new Error(`${server} does not answer`))), TIMEOUT_MS),
     ];
     let ended = false;
