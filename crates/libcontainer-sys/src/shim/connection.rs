@@ -1,12 +1,57 @@
-//! A connection to a published port over loopback: bytes between the client's socket and the container's, one piece under
-//! way in each direction.
+//! A connection to a published port over loopback: bytes between the client's socket and the container's, moved by the kernel
+//! through a pipe that all connections share. It is empty between two moves: what a sink does not take is read out of it and
+//! waits here, one piece in each direction.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+/// Bytes of one move, and what the pipe holds: a larger one moves as much with fewer calls, and a sink that is stuck keeps up to so much.
+const PIECE: usize = 256 * 1024;
+/// Moves of one connection before the others' turn.
+const MOVES: usize = 4;
+
+pub struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+impl Pipe {
+    pub fn open() -> io::Result<Self> {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        fcntl_setpipe_size(&into, PIECE)?;
+        Ok(Self { out, into })
+    }
+
+    /// Moves a piece from one socket to another; gives its length and what of it the sink did not take. None while there is
+    /// nothing to move. After an error something may be left in the pipe.
+    fn carry(&self, source: &TcpStream, sink: &TcpStream) -> io::Result<Option<(usize, Vec<u8>)>> {
+        let length = match splice(source, None, &self.into, None, PIECE, SpliceFlags::NONBLOCK) {
+            Err(Errno::AGAIN) => return Ok(None),
+            result => result?,
+        };
+        let mut left = length;
+        while left > 0 {
+            match splice(&self.out, None, sink, None, left, SpliceFlags::NONBLOCK) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(moved) => left -= moved,
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut rest = vec![0; left];
+        let mut at = 0;
+        while at < left {
+            at += rustix::io::read(&self.out, &mut rest[at..])?;
+        }
+        Ok(Some((length, rest)))
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -61,11 +106,19 @@ impl Connection {
         }
     }
 
+    pub fn break_off(&mut self) {
+        self.broken = true;
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     pub fn is_over(&self) -> bool {
         self.broken || self.up.shut && self.down.shut
     }
 
-    pub fn carry(&mut self, end: End, events: PollFlags, buffer: &mut [u8]) {
+    pub fn carry(&mut self, end: End, events: PollFlags, pipe: &Pipe) {
         if self.connecting {
             if matches!(self.server.take_error(), Ok(None)) {
                 self.connecting = false;
@@ -82,7 +135,7 @@ impl Connection {
             result = sink_of.flush(socket);
         }
         if result.is_ok() && events.intersects(PollFlags::IN | PollFlags::HUP) && source_of.pending.is_empty() {
-            result = source_of.pump(socket, other, buffer);
+            result = source_of.pump(socket, other, pipe);
         }
         if result.is_err() || events.contains(PollFlags::ERR) {
             self.broken = true;
@@ -99,23 +152,21 @@ fn events(source_of: &Half, sink_of: &Half) -> PollFlags {
 }
 
 impl Half {
-    fn pump(&mut self, source: &mut TcpStream, sink: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
-        if self.eof {
-            return Ok(());
-        }
-        match source.read(buffer) {
-            Ok(0) => {
-                self.eof = true;
-                self.flush(sink)
+    fn pump(&mut self, source: &TcpStream, sink: &mut TcpStream, pipe: &Pipe) -> io::Result<()> {
+        for _ in 0..MOVES {
+            if self.eof || !self.pending.is_empty() {
+                return Ok(());
             }
-            Ok(length) => {
-                let written = written(sink.write(&buffer[..length]))?;
-                self.pending.extend_from_slice(&buffer[written..length]);
-                Ok(())
+            match pipe.carry(source, sink)? {
+                None => return Ok(()),
+                Some((0, _)) => {
+                    self.eof = true;
+                    return self.flush(sink);
+                }
+                Some((_, rest)) => self.pending = rest,
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
         }
+        Ok(())
     }
 
     fn flush(&mut self, sink: &mut TcpStream) -> io::Result<()> {

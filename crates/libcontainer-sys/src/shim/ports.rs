@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::config::PortSocket;
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Pipe};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::sys::inherit;
 
@@ -74,6 +74,8 @@ struct Flow {
 pub struct Ports {
     ports: Vec<Port>,
     connections: Vec<Connection>,
+    /// While there are connections.
+    pipe: Option<Pipe>,
     flows: Vec<Flow>,
 }
 
@@ -166,8 +168,12 @@ impl Ports {
                 Some(Socket::Held(_) | Socket::Closed) | None => {}
             },
             PortPart::Connection(index, end) => {
-                if let Some(connection) = self.connections.get_mut(index) {
-                    connection.carry(end, events, buffer);
+                let Some(connection) = self.connections.get_mut(index) else { return };
+                let Ok(pipe) = self.pipe.take().map_or_else(Pipe::open, Ok) else { return connection.break_off() };
+                connection.carry(end, events, &pipe);
+                // What a broken one may have left in it is for nobody else.
+                if !connection.is_broken() {
+                    self.pipe = Some(pipe);
                 }
             }
             PortPart::Flow(index) => self.answer(index, buffer),
@@ -177,6 +183,9 @@ impl Ports {
     /// Forgets what is over. Between two rounds of poll: a `PortPart` holds an index.
     pub fn sweep(&mut self) {
         self.connections.retain(|connection| !connection.is_over());
+        if self.connections.is_empty() {
+            self.pipe = None;
+        }
         self.flows.retain(|flow| flow.used.elapsed() < FLOW_TIME);
     }
 
