@@ -69,7 +69,7 @@ pub fn create_child(options: &ChildOptions, netns: BorrowedFd<'_>) -> Result<()>
     host.run(vec![message(options, parent, netns)?]).map_err(|error| explain(error, options))?;
     in_netns(netns, || {
         let up = bring_up(&options.container_name, &addresses, &gateways);
-        up.and_then(|()| sysctl::write(&options.sysctls)).inspect_err(|_| {
+        up.and_then(|_| sysctl::write(&options.sysctls)).inspect_err(|_| {
             // The failure that counts is the first.
             let _ = link::delete_link(&options.container_name);
         })

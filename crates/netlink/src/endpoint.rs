@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::address::{self, Cidr, parse_ip, parse_mac};
+use crate::advertise::{self, Advertise, Device};
 use crate::error::{NetError, Result};
 use crate::link::{
     self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
@@ -39,6 +40,8 @@ pub struct EndpointOptions {
     /// Of this device, set last.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    #[serde(default)]
+    pub advertise: Option<Advertise>,
 }
 
 struct Plan<'a> {
@@ -116,18 +119,26 @@ fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()
         });
     });
     host.run(vec![up])?;
-    in_netns(netns, || inside(plan))
+    let advertise = plan.options.advertise.filter(|advertise| advertise.count > 0 && !plan.addresses.is_empty());
+    let device = in_netns(netns, || {
+        let index = inside(plan)?;
+        advertise.map(|_| Device::new(index, plan.mac, &plan.addresses)).transpose()
+    })?;
+    let advertised = device.zip(advertise).map(|(device, options)| advertise::start(name, device, options));
+    advertised.unwrap_or(Ok(()))
 }
 
-fn inside(plan: &Plan) -> Result<()> {
+/// Gives the device's index.
+fn inside(plan: &Plan) -> Result<u32> {
     let gateways: Vec<_> = plan.gateways.iter().map(|gateway| Some(*gateway)).collect();
-    bring_up(&plan.options.container_name, &plan.addresses, &gateways)?;
-    sysctl::write(&plan.options.sysctls)
+    let index = bring_up(&plan.options.container_name, &plan.addresses, &gateways)?;
+    sysctl::write(&plan.options.sysctls)?;
+    Ok(index)
 }
 
 /// Addresses, link up and default routes, in one go: the kernel takes them in this order. A default route without a
-/// gateway is one by the device alone.
-pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[Option<IpAddr>]) -> Result<()> {
+/// gateway is one by the device alone. Gives the device's index.
+pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[Option<IpAddr>]) -> Result<u32> {
     link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
     let mut socket = Socket::route()?;
     let index = link::index_of(&mut socket, name)?;
@@ -137,7 +148,8 @@ pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[Option<IpAddr>]) -> 
         Some(gateway) => route::default_message(index, *gateway, name),
         None => route::device_message(index, name),
     }));
-    socket.run(messages)
+    socket.run(messages)?;
+    Ok(index)
 }
 
 pub fn parse_gateways(op: &'static str, texts: &[String]) -> Result<Vec<IpAddr>> {

@@ -3,6 +3,7 @@
 //! Import direction: `napi` → topic modules → `socket`, `message` → `sys`, never upward.
 
 mod address;
+mod advertise;
 mod bridge;
 mod child;
 mod endpoint;
@@ -18,6 +19,7 @@ mod sys;
 mod sysctl;
 
 pub use address::Family;
+pub use advertise::{Advertise, stop_advertising};
 pub use bridge::{BridgeOptions, ensure_bridge};
 pub use child::{ChildKind, ChildOptions, create_child, delete_child};
 pub use endpoint::{EndpointOptions, create_endpoint, set_default_routes};

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use crate::advertise::stop_advertising;
 use crate::error::{NetError, Result, invalid, system};
 use crate::message::{Attrs, Message, attribute, text, u32_at};
 use crate::socket::Socket;
@@ -18,6 +19,8 @@ pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
 pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
 pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_STATE: u16 = 1;
+const BR_STATE_FORWARDING: u8 = 3;
 pub const IFINFOMSG_LEN: usize = 16;
 const IFNAMSIZ: usize = 16;
 
@@ -62,6 +65,8 @@ pub struct Link {
     pub index: u32,
     pub kind: String,
     pub alias: String,
+    /// As port of a bridge.
+    pub forwards: bool,
 }
 
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
@@ -71,10 +76,12 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     Ok(answers.into_iter().flatten().next().map(|reply| {
         let info = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_LINKINFO).unwrap_or_default();
         let alias = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_IFALIAS).unwrap_or_default();
+        let port = attribute(info, 0, IFLA_INFO_SLAVE_DATA).unwrap_or_default();
         Link {
             index: u32_at(&reply.payload, 4).unwrap_or(0),
             kind: text(attribute(info, 0, IFLA_INFO_KIND).unwrap_or_default()),
             alias: text(alias),
+            forwards: attribute(port, 0, IFLA_BRPORT_STATE) == Some(&[BR_STATE_FORWARDING]),
         }
     }))
 }
@@ -99,6 +106,7 @@ pub fn names(socket: &mut Socket) -> Result<Vec<(u32, String)>> {
 /// Kind `notFound` when there is none.
 pub fn delete_link(name: &str) -> Result<()> {
     check_name("delete link", name)?;
+    stop_advertising(name);
     let mut message = Message::new(libc::RTM_DELLINK, 0, "delete link", name);
     message.put(&header(0, false)).string(IFLA_IFNAME, name);
     Socket::route()?.run(vec![message])

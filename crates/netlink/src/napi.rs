@@ -81,6 +81,11 @@ pub fn delete_link(env: &Env, name: String) -> napi::Result<Object<'_>> {
     on_thread(env, "delete-link", move || crate::delete_link(&name))
 }
 
+#[napi]
+pub fn stop_advertising(name: String) {
+    crate::stop_advertising(&name);
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EndpointCall {

@@ -2,13 +2,17 @@
 
 mod world;
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use netlink::{
-    BridgeOptions, ChildKind, ChildOptions, create_child, create_endpoint, create_resolver_sockets, delete_child,
-    delete_link, ensure_bridge, list_routes,
+    Advertise, BridgeOptions, ChildKind, ChildOptions, EndpointOptions, create_child, create_endpoint,
+    create_resolver_sockets, delete_child, delete_link, ensure_bridge, list_routes,
 };
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use world::{Node, cable, container, endpoint};
 
 fn bridge(name: &str, address: &str) -> BridgeOptions {
@@ -33,6 +37,38 @@ fn containers_on_a_bridge_reach_each_other_and_the_gateway() {
     assert!(port.contains("hairpin on"), "{port}");
     let routes = host.run(list_routes).unwrap();
     assert!(routes.iter().any(|route| route.destination == "172.30.0.0/16" && route.device == "br0"), "{routes:?}");
+}
+
+/// From behind the bridge, where a neighbour would learn of it.
+#[test]
+fn neighbours_are_told_of_new_addresses() {
+    let host = Node::new();
+    let two =
+        BridgeOptions { name: "br0".into(), addresses: vec!["172.30.0.1/16".into(), "fd00::1/64".into()], mtu: None };
+    host.run(|| ensure_bridge(&two)).unwrap();
+    let neighbour = container(&host, "br0", 2, "172.30.0.2/16 fd00::2/64", "172.30.0.1");
+    let socket = neighbour.run(|| {
+        let all = Protocol::from_raw(NonZeroU32::new(u32::from((libc::ETH_P_ALL as u16).to_be())).unwrap());
+        let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(all)).unwrap();
+        set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(10))).unwrap();
+        socket
+    });
+    let other = Node::new();
+    let advertise = Some(Advertise { count: 2, interval_ms: 100 });
+    let options = EndpointOptions { advertise, ..endpoint("br0", 3, "172.30.0.3/16 fd00::3/64", "172.30.0.1") };
+    host.run(|| create_endpoint(&options, other.0.as_fd())).unwrap();
+    let mac = [2, 0x42, 0, 0, 0, 3];
+    let arp = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &[172, 30, 0, 3]].concat();
+    let target: Ipv6Addr = "fd00::3".parse().unwrap();
+    let mut heard = [0, 0];
+    while heard != [2, 2] {
+        let mut frame = [0; 2048];
+        let (length, _) = recv(&socket, &mut frame[..], RecvFlags::empty()).expect("each is told twice");
+        let frame = &frame[..length];
+        heard[0] += usize::from(frame.starts_with(&arp));
+        let advertises = frame.get(54) == Some(&136) && frame.get(62..78) == Some(&target.octets());
+        heard[1] += usize::from(frame[6..12] == mac && advertises);
+    }
 }
 
 #[test]

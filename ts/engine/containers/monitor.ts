@@ -60,7 +60,7 @@ export class Monitor {
 
   /** Records the end of a run. Does nothing when it is recorded already, or when the start is not committed yet. */
   exited(id: string, exit: ExitStatus): void {
-    const { graph, live } = this.#ctx;
+    const { graph, live, native } = this.#ctx;
     const row = graph.containers.get(id);
     const state = live.of(id);
     state.lastExit = exit;
@@ -75,11 +75,12 @@ export class Monitor {
     const restart = !state.removing && shouldRestart(record.hostConfig.RestartPolicy, ending);
     const published = publishedPorts(graph.networks.portsOf(id));
     this.#health.ended(id);
+    for (const { hostName } of graph.networks.endpointsOf(id)) if (hostName) native.stopAdvertising(hostName);
     graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
     const result = { exitCode: exit.exitCode };
     // as Docker: who waits for the end is told of this one, also when the policy starts it again
     state.notify(['next-exit', 'not-running'], result);
-    for (const handle of state.logHandles) this.#ctx.native.endLog(handle);
+    for (const handle of state.logHandles) native.endLog(handle);
     this.#ctx.resolvers.close(id);
     state.cleanup = this.#cleanUp(record, published);
     if (restart) this.#scheduleRestart(record, ranMs);

@@ -406,6 +406,8 @@ export interface Native {
   /** Makes the bridge or brings an existing one of ours to these settings. */
   ensureBridge(options: BridgeOptions): Promise<void>;
   deleteLink(name: string): Promise<void>;
+  /** The endpoint with this host's end is going: what tells of it holds its namespace. deleteLink does it as well. */
+  stopAdvertising(hostName: string): void;
   /** veth in one message with its peer born in the namespace, on the bridge, addresses, routes, up. */
   createEndpoint(options: EndpointOptions): Promise<void>;
   /** A device of its own on one of the host's; kind `unsupported` where the kernel has no such driver. */
@@ -458,6 +460,7 @@ const DIRECT = new Set<keyof Native>([
   'openLayer',
   'pipe',
   'socketPair',
+  'stopAdvertising',
 ]);
 
 /** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */

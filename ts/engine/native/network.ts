@@ -23,6 +23,8 @@ export interface EndpointOptions {
   mtu?: number;
   /** `net.ipv4.conf.eth0.forwarding` → value, set last. */
   sysctls: Record<string, string>;
+  /** Tells the neighbours of its addresses, `count` times. */
+  advertise: { count: number; intervalMs: number };
 }
 
 export interface ChildOptions {

@@ -117,12 +117,9 @@ export function nextAddress(
   );
 }
 
-/**
- * Unicast, locally administered, and the same for the same address: neighbours that know the address from an earlier
- * container send to the right device at once, without a cache to be renewed first. Random without an address.
- */
-export function macOf(address: string | undefined): string {
-  const bytes = address === undefined ? randomBytes(6) : createHash('sha256').update(address).digest().subarray(0, 6);
+/** Unicast, locally administered. Another one at each start, as Docker has it: neighbours are told (crates/netlink, advertise.rs). */
+export function randomMac(): string {
+  const bytes = randomBytes(6);
   bytes[0] = ((bytes[0] ?? 0) & 0xfe) | 0x02;
   return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }

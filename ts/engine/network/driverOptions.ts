@@ -19,6 +19,18 @@ const GATEWAY_MODES = [`${BRIDGE}gateway_mode_ipv4`, `${BRIDGE}gateway_mode_ipv6
 const TRUSTED = `${BRIDGE}trusted_host_interfaces`;
 /** Address of the host that containers' traffic goes out with, by family. */
 const SOURCES = { 4: 'com.docker.network.host_ipv4', 6: 'com.docker.network.host_ipv6' } as const;
+/** How often, and how far apart, a container's addresses are told to its neighbours. */
+const ADVERTISE = {
+  count: { key: 'com.docker.network.advertise_addr_nmsgs', unit: 'an integer', least: 0, most: 3, usual: 3 },
+  intervalMs: {
+    key: 'com.docker.network.advertise_addr_ms',
+    unit: 'integer milliseconds',
+    least: 100,
+    most: 2000,
+    usual: 1000,
+  },
+} as const;
+type AdvertiseOption = (typeof ADVERTISE)[keyof typeof ADVERTISE];
 /** compose writes it beside EnableIPv6. */
 export const ENABLE_IPV6 = 'com.docker.network.enable_ipv6';
 export const ENABLE_IPV4 = 'com.docker.network.enable_ipv4';
@@ -33,6 +45,8 @@ const KNOWN: Record<string, ReadonlySet<string>> = {
     HOST_BINDING,
     INHIBIT,
     TRUSTED,
+    ADVERTISE.count.key,
+    ADVERTISE.intervalMs.key,
     ENABLE_IPV4,
     ENABLE_IPV6,
     ...GATEWAY_MODES,
@@ -87,11 +101,26 @@ export function checkOptions(driver: string, options: Record<string, string>, in
     if (source !== undefined && isIP(source) !== family)
       throw invalid(`failed to parse ${SOURCES[family]} value: ${source} (not an address of IPv${family})`);
   }
+  advertiseOf(options);
   for (const device of trustedDevices(options)) {
     if (!/^[^\s/]{1,15}$/.test(device))
       throw invalid(`invalid value for ${TRUSTED}: "${device}" is no name of a device`);
   }
 }
+
+function advertised(options: Record<string, string>, { key, unit, least, most, usual }: AdvertiseOption): number {
+  const text = options[key];
+  if (text === undefined) return usual;
+  if (!/^[+-]?\d+$/.test(text)) throw invalid(`value for option ${key} "${text}" must be ${unit}`);
+  const value = Number(text);
+  if (value < least || value > most) throw invalid(`${key} must be in the range ${least} to ${most}`);
+  return value;
+}
+
+const advertiseOf = (options: Record<string, string>): BridgeSettings['advertise'] => ({
+  count: advertised(options, ADVERTISE.count),
+  intervalMs: advertised(options, ADVERTISE.intervalMs),
+});
 
 function gatewayMode(options: Record<string, string>, key: string): GatewayMode {
   const mode = options[key] || 'nat';
@@ -124,6 +153,7 @@ export interface BridgeSettings {
   direct: boolean;
   /** Instead of masquerading: the host's addresses that traffic goes out with. */
   sources: string[];
+  advertise: { count: number; intervalMs: number };
 }
 
 /** What a bridge network is like: the daemon's settings for the default one, its options for others. */
@@ -143,6 +173,7 @@ export function bridgeSettings(row: NetworkRow, config: DaemonConfig): BridgeSet
     trusted: trustedDevices(options),
     direct: config.allowDirectRouting,
     sources: Object.values(SOURCES).flatMap((key) => options[key] ?? []),
+    advertise: advertiseOf(options),
   };
 }
 

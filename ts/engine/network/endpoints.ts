@@ -5,7 +5,7 @@ import type { Graph } from '../../graph/graph.ts';
 import type { Addressing, EndpointRow, NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { Native } from '../native/index.ts';
-import { familyOf, holds, macOf, nextAddress, parseAddress, parseSubnet } from './addresses.ts';
+import { familyOf, holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
 import { type BridgeSettings, bridgeSettings, interfacePrefix, MTU, optionsOf } from './driverOptions.ts';
 import type { PortTarget } from './ports.ts';
@@ -26,6 +26,7 @@ export interface EndpointPlan extends Addressing {
   trusted: boolean;
   /** Further addresses, of the user's choice. */
   linkLocal: string[];
+  advertise: BridgeSettings['advertise'];
   /** Of its device, by the kernel's names. */
   sysctls: Record<string, string>;
 }
@@ -185,7 +186,7 @@ export class Endpoints {
   #choose(row: EndpointRow, ipv6: boolean): EndpointPlan {
     const network = this.networkOf(row);
     const settings = settingsOf(row);
-    const { mtu, hostBinding, modes, trusted, direct, routers } = bridgeSettings(network, this.#config);
+    const { mtu, hostBinding, modes, trusted, direct, routers, advertise } = bridgeSettings(network, this.#config);
     const gateway = routers[4] || network.gateway;
     const gateway6 = routers[6] || network.gateway6;
     const v4 = this.#address(network, network.subnet, network.ipRange, [network.gateway, gateway], settings.ip);
@@ -199,7 +200,7 @@ export class Endpoints {
       interface: row.interface,
       driver: network.driver as EndpointPlan['driver'],
       hostName: isBridge ? `veth${randomBytes(4).toString('hex')}` : null,
-      mac: settings.mac || macOf(v4?.address ?? v6?.address),
+      mac: settings.mac || randomMac(),
       address: v4?.address ?? null,
       prefixLength: v4?.prefix ?? null,
       gateway: v4 ? gateway : null,
@@ -214,6 +215,7 @@ export class Endpoints {
       modes,
       trusted: direct || trusted.length > 0,
       linkLocal: settings.linkLocalIps,
+      advertise,
       sysctls: sysctlsOf(row.interface, settings),
     };
   }
@@ -262,7 +264,9 @@ export class Endpoints {
     const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
     if (plan.driver === 'bridge') {
       await this.#devices.ensure(network);
-      await this.#native.createEndpoint({ ...common, bridge: network.bridge ?? '', hostName: plan.hostName ?? '' });
+      const { advertise, hostName } = plan;
+      const bridge = network.bridge ?? '';
+      await this.#native.createEndpoint({ ...common, advertise, bridge, hostName: hostName ?? '' });
       return;
     }
     const options = optionsOf(network);

@@ -28,6 +28,39 @@ pub fn unshare_network() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
 }
 
+/// Sends one frame by a device; `protocol` is its EtherType.
+pub fn send_frame(
+    socket: impl AsFd,
+    index: u32,
+    protocol: u16,
+    destination: [u8; 6],
+    payload: &[u8],
+) -> Result<(), Errno> {
+    let mut sll_addr = [0; 8];
+    sll_addr[..6].copy_from_slice(&destination);
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: libc::ARPHRD_ETHER,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr,
+    };
+    // SAFETY: both pointers are to memory that lives across the call, with the lengths that are given.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            payload.as_ptr().cast(),
+            payload.len(),
+            libc::MSG_DONTWAIT,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

@@ -97,5 +97,6 @@ pub fn endpoint(bridge: &str, number: u8, addresses: &str, gateways: &str) -> En
         gateways: list(gateways),
         mtu: None,
         sysctls: BTreeMap::new(),
+        advertise: None,
     }
 }
