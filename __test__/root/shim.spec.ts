@@ -112,12 +112,13 @@ describe.skipIf(missing('root', 'build', 'busybox'))('the shim', () => {
     expect(lab.text(options.id)).toBe(stdout);
   });
 
-  test('a terminal: size, raw output, detach keys, and on it goes', async () => {
+  test.each([false, true])('a terminal: size, raw output, detach keys, and on it goes; --init: %j', async (init) => {
     const options = lab.options(['sh', '-c', 'read line; echo "got $line"; stty size; read line; exit 3'], {
       tty: true,
       openStdin: true,
     });
     options.stdio.consoleSize = { width: 100, height: 40 };
+    options.init = init;
     await lab.native.spawnShim(options);
     const first = await Connection.open(lab.native, lab.dir);
     await lab.native.attach(options.id, first.stream({ stdin: true, raw: true }));

@@ -18,10 +18,11 @@ pub fn run(layout: Option<Layout>, command: &[String], execute: impl FnOnce() ->
     match fork() {
         Err(error) => Failure::io("clone", "the program below init", error),
         Ok(None) => {
-            signal::reset();
-            // a foreground process group of its own, as tini gives
+            // a foreground process group of its own, as tini gives; who is not in the foreground is stopped for asking, unless
+            // it blocks SIGTTOU
             let _ = rustix::process::setpgid(None, None);
             let _ = rustix::termios::tcsetpgrp(std::io::stdin(), rustix::process::getpid());
+            signal::reset();
             execute()
         }
         Ok(Some(pid)) => {
