@@ -73,7 +73,7 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
           makeDirectories(ctx, definition.id, newVolumes);
           for (const volume of pluginVolumes) await ctx.pluginVolumes.create(volume);
         },
-        async undo({ definition, newVolumes, pluginVolumes }) {
+        async undo({ definition, newVolumes, pluginVolumes = [] }) {
           // one with a name is found again by whoever asks for it next, and may have been there before
           for (const volume of pluginVolumes) if (volume.anonymous) await ctx.pluginVolumes.forget(volume);
           await native.removeTree(paths.containerDir(definition.id));
