@@ -48,7 +48,9 @@ pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
         return Err(NetError::Conflict { op: "create bridge", object: name.into(), errno: Errno::EXIST, reason });
     }
     link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
-    let mut messages = changes(&mut socket, found.index, &addresses, found.alias == ALIAS, name)?;
+    // A new one has none: to ask would list those of every device of the host.
+    let present = if created { Vec::new() } else { address::list(&mut socket, found.index, name)? };
+    let mut messages = changes(&present, found.index, &addresses, found.alias == ALIAS, name);
     let mut up = up_message(name, found.index, options.mtu.filter(|mtu| *mtu > 0));
     if created {
         up.string(IFLA_IFALIAS, ALIAS);
@@ -90,11 +92,10 @@ fn random() -> [u8; 4] {
 }
 
 /// The messages that give the bridge its addresses and, when it is ours, take others away.
-fn changes(socket: &mut Socket, index: u32, wanted: &[Cidr], ours: bool, name: &str) -> Result<Vec<Message>> {
-    let present = address::list(socket, index, name)?;
+fn changes(present: &[Cidr], index: u32, wanted: &[Cidr], ours: bool, name: &str) -> Vec<Message> {
     let stale = present.iter().filter(|other| ours && !wanted.contains(other));
     let mut messages: Vec<_> = stale.map(|other| address::remove_message(index, *other, name)).collect();
     let missing = wanted.iter().filter(|cidr| !present.contains(cidr));
     messages.extend(missing.map(|cidr| address::add_message(index, *cidr, name)));
-    Ok(messages)
+    messages
 }

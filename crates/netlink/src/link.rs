@@ -19,6 +19,9 @@ pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
 pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
 pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_EXT_MASK: u16 = 29;
+/// Counters are most of what is told of a link.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_BRPORT_STATE: u16 = 1;
 const BR_STATE_FORWARDING: u8 = 3;
 pub const IFINFOMSG_LEN: usize = 16;
@@ -71,7 +74,7 @@ pub struct Link {
 
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     let mut message = Message::new(libc::RTM_GETLINK, 0, "look up link", name);
-    message.put(&header(0, false)).string(IFLA_IFNAME, name);
+    message.put(&header(0, false)).string(IFLA_IFNAME, name).number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let answers = socket.lookup(vec![message], Errno::NODEV)?;
     Ok(answers.into_iter().flatten().next().map(|reply| {
         let info = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_LINKINFO).unwrap_or_default();
@@ -94,7 +97,7 @@ pub fn index_of(socket: &mut Socket, name: &str) -> Result<u32> {
 /// Index and name of every link.
 pub fn names(socket: &mut Socket) -> Result<Vec<(u32, String)>> {
     let mut message = Message::new(libc::RTM_GETLINK, 0, "list links", "all");
-    message.put(&header(0, false));
+    message.put(&header(0, false)).number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let replies = socket.dump(message)?;
     let named = replies.iter().filter_map(|reply| {
         let name = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_IFNAME)?;
