@@ -6,6 +6,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { hasEnded } from '../../ts/engine/containers/procSignals.ts';
 import { packageRoot } from '../../ts/packageRoot.ts';
@@ -102,6 +103,20 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('fault
     await daemon.dockerOk('stop', '-t', '0', hung);
     expect(await state(hung)).toMatchObject({ Status: 'exited', ExitCode: 137, Error: 'shim lost' });
     expect(hasEnded(shim)).toBe(true);
+  });
+
+  test('a stop that waits for its container does not keep the daemon from its end', async () => {
+    const id = await run(IMAGE, 'sh', '-c', 'trap "echo got it" TERM; while :; do sleep 0.1; done');
+    await daemon.kill('SIGTERM');
+    await daemon.start({}, ['--shutdown-timeout', '1']);
+    const stop = daemon.docker(['stop', '-t', '1000', id]);
+    while (!(await daemon.dockerOk('logs', id)).includes('got it')) await sleep(20);
+    await daemon.kill('SIGTERM');
+    expect((await stop).code).toBe(1);
+    await daemon.start();
+    expect((await state(id)).Status).toBe('running');
+    await daemon.dockerOk('kill', id);
+    expect(await until(id, ({ Running }) => !Running)).toMatchObject({ ExitCode: 137 });
   });
 
   test('out of memory: PID 1 ends with 137, OOMKilled and one event', async () => {

@@ -24,6 +24,7 @@ import { type ApiServer, createApiServer } from './api/server.ts';
 import { type DaemonConfig, levelOf, loadConfig } from './config.ts';
 import { Containers } from './containers/containers.ts';
 import { makeInitLayer } from './containers/initLayer.ts';
+import { within } from './containers/kill.ts';
 import { type Engine, EnginePaths } from './engine.ts';
 import { helpText } from './help.ts';
 import { Images } from './images/images.ts';
@@ -96,9 +97,15 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   ending.abort(new CaissonError('Unavailable', 'the daemon is shutting down'));
   await api.close(config.shutdownTimeoutS * 1000);
   await registry?.close();
-  await engine.runner.close();
+  // a job that waits for something outside is left to the next daemon, as after a kill
+  const ended = await within(engine.runner.close(), config.shutdownTimeoutS * 1000);
   await engine.remote.close();
-  await engine.graph.db.close();
+  if (ended) await engine.graph.db.close();
+  else
+    log.warn(
+      { jobs: engine.runner.unfinished().length },
+      'jobs are under way: the next daemon undoes or finishes them',
+    );
   rmSync(config.pidfile, { force: true });
   for (const lock of locks) lock.release();
   return 0;
