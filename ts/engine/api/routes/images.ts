@@ -114,7 +114,7 @@ function onePlatform(call: Call<undefined>, images: Images): Platform | undefine
 async function load(call: Call<undefined>, images: Images): Promise<undefined> {
   const quiet = call.query.bool('quiet');
   const platform = onePlatform(call, images);
-  await streamed(call, (emit) =>
+  const run = (emit: Emit): Promise<void> =>
     images.load(
       call.chunks,
       platform,
@@ -122,8 +122,9 @@ async function load(call: Call<undefined>, images: Images): Promise<undefined> {
         if (!quiet || line.stream !== undefined) emit(line);
       },
       call.signal,
-    ),
-  );
+    );
+  // as dockerd: what is wrong with an archive is always told in the stream
+  await streamed(call, run, { headFirst: true });
 }
 
 /** Pull, or import when there is `fromSrc`. */
@@ -164,9 +165,14 @@ function pullReference(name: string, tag: string): Reference {
   return parseReference(tag === '' ? bare : `${bare}${tag.includes(':') ? '@' : ':'}${tag}`);
 }
 
-/** A failure before the first line keeps its status; after it, it is a line. */
-async function streamed(call: Call<undefined>, run: (emit: Emit) => Promise<void>): Promise<undefined> {
+/** A failure before the first line keeps its status, unless the head is already out; after it, it is a line. */
+async function streamed(
+  call: Call<undefined>,
+  run: (emit: Emit) => Promise<void>,
+  { headFirst = false } = {},
+): Promise<undefined> {
   const lines = call.lines();
+  if (headFirst) lines.start();
   try {
     await run((line) => lines.write(line));
   } catch (error) {
