@@ -113,6 +113,36 @@ describe('changes', () => {
     });
   });
 
+  it('resolve variables by what stood before, quotes and backslashes', () => {
+    // % stands for $
+    const lines = [
+      'ENV PATH=/usr/bin:%PATH "BOTH=%{PATH}!" SINGLE=\'%PATH\' PLAIN=\\%PATH',
+      'ENV OLD the %PATH "of" it',
+      'LABEL given=%{EMPTY-x}%{EMPTY:-y}%{NONE:-"z z"} other=%{PATH:+set}%{NONE:+no}%NONE',
+      'EXPOSE %PORTS',
+      'USER %{USERNAME:-me}',
+      'WORKDIR %PATH/..',
+      'CMD echo %PATH',
+    ].map((line) => line.replaceAll('%', '$'));
+    const config = applyChanges({ Env: ['PATH=/bin', 'EMPTY=', 'PORTS=80 81/udp'] }, lines);
+    expect(config).toMatchObject({
+      Env: [
+        'PATH=/usr/bin:/bin',
+        'EMPTY=',
+        'PORTS=80 81/udp',
+        'BOTH=/bin!',
+        'SINGLE=$PATH',
+        'PLAIN=$PATH',
+        'OLD=the /usr/bin:/bin of it',
+      ],
+      Labels: { given: 'yz z', other: 'set' },
+      ExposedPorts: { '80/tcp': {}, '81/udp': {} },
+      User: 'me',
+      WorkingDir: '/usr/bin:',
+      Cmd: ['/bin/sh', '-c', 'echo $PATH'],
+    });
+  });
+
   it.each([
     'RUN x',
     'CMD',

@@ -1,7 +1,9 @@
 /** Dockerfile instructions that change an image's config: `--change` of import and commit. */
+import { posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ImageRunConfig } from '../../oci.ts';
 import { parseHealthcheck } from './healthcheckInstruction.ts';
+import { type Lookup, lookupIn, resolve, words } from './variables.ts';
 
 const invalid = (line: string, reason: string): CaissonError =>
   new CaissonError('InvalidParameter', `invalid change ${JSON.stringify(line)}: ${reason}`);
@@ -17,25 +19,30 @@ function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
   const [, name = '', given = ''] = /^\s*([A-Za-z]+)\s+([\s\S]*)$/.exec(line) ?? [];
   const text = given.trim();
   if (text === '') throw invalid(line, 'it needs an instruction and a value');
+  // what this very instruction sets is seen by the next one only
+  const lookup = lookupIn(config.Env ?? []);
   switch (name.toUpperCase()) {
     case 'CMD':
       return { ...config, Cmd: command(text) };
     case 'ENTRYPOINT':
       return { ...config, Entrypoint: command(text) };
     case 'ENV':
-      return { ...config, Env: mergeEnv(config.Env ?? [], pairs(line, text)) };
+      return { ...config, Env: mergeEnv(config.Env ?? [], pairs(line, text, lookup)) };
     case 'LABEL':
-      return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(pairs(line, text)) } };
+      return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(pairs(line, text, lookup)) } };
     case 'EXPOSE':
-      return { ...config, ExposedPorts: { ...config.ExposedPorts, ...ports(line, text) } };
+      return {
+        ...config,
+        ExposedPorts: { ...config.ExposedPorts, ...ports(line, resolve(text, lookup).split(/\s+/)) },
+      };
     case 'VOLUME':
-      return { ...config, Volumes: { ...config.Volumes, ...emptyObjects(jsonList(text) ?? words(text)) } };
+      return { ...config, Volumes: { ...config.Volumes, ...emptyObjects(jsonList(text) ?? words(text, lookup)) } };
     case 'USER':
-      return { ...config, User: text };
+      return { ...config, User: resolve(text, lookup) };
     case 'WORKDIR':
-      return { ...config, WorkingDir: text.startsWith('/') ? text : `${config.WorkingDir || ''}/${text}` };
+      return { ...config, WorkingDir: posix.resolve('/', config.WorkingDir || '', resolve(text, lookup)) };
     case 'STOPSIGNAL':
-      return { ...config, StopSignal: text };
+      return { ...config, StopSignal: resolve(text, lookup) };
     case 'HEALTHCHECK':
       return { ...config, Healthcheck: parseHealthcheck(text, jsonList, (reason) => invalid(line, reason)) };
     case 'ONBUILD':
@@ -82,23 +89,14 @@ function jsonList(text: string): string[] | undefined {
   }
 }
 
-/** Split at spaces outside of quotes; quotes and backslashes are resolved. */
-function words(text: string): string[] {
-  return [...text.matchAll(/(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+/g)].map(([word]) =>
-    word.replace(/"((?:\\.|[^"\\])*)"|'([^']*)'|\\(.)/g, (_all, double: string, single: string, escaped: string) =>
-      double === undefined ? (single ?? escaped) : double.replace(/\\(.)/g, '$1'),
-    ),
-  );
-}
-
 /** `a=b c="d e"`, or the old `a rest of the line`. */
-function pairs(line: string, text: string): [string, string][] {
-  const list = words(text);
+function pairs(line: string, text: string, lookup: Lookup): [string, string][] {
+  const list = words(text, lookup);
   const [first = ''] = list;
   if (!first.includes('=')) {
     const value = text.slice(text.search(/\s|$/)).trim();
     if (value === '') throw invalid(line, `${first} has no value`);
-    return [[first, value]];
+    return [[first, resolve(value, lookup)]];
   }
   return list.map((word) => {
     const at = word.indexOf('=');
@@ -113,9 +111,9 @@ function mergeEnv(env: readonly string[], added: [string, string][]): string[] {
   return [...all.values()];
 }
 
-function ports(line: string, text: string): Record<string, object> {
+function ports(line: string, list: string[]): Record<string, object> {
   return emptyObjects(
-    words(text).map((port) => {
+    list.map((port) => {
       const match = /^(\d{1,5}(?:-\d{1,5})?)(?:\/(tcp|udp|sctp))?$/i.exec(port);
       if (!match) throw invalid(line, `${port} is not a port`);
       return `${match[1]}/${(match[2] ?? 'tcp').toLowerCase()}`;
