@@ -197,6 +197,42 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('imag
       await removeAll();
     });
 
+    it('takes what docker save wrote before 1.10', async () => {
+      const dir = mkdtempSync(join(tmpdir(), 'caisson-load-'));
+      const [base, top] = ['a'.repeat(64), 'b'.repeat(64)];
+      const image = (id: string, more: object) => ({ id, created: '2014-05-06T07:08:09Z', os: 'linux', ...more });
+      const layers: [string, Buffer, object][] = [
+        [base, await busyboxTar(), image(base, { container_config: { Cmd: ['/bin/sh', '-c', 'COPY'] }, Size: 7 })],
+        [
+          top,
+          await busyboxTar({ 'etc/motd': 'old' }),
+          image(top, { parent: base, config: { Cmd: ['cat', '/etc/motd'] } }),
+        ],
+      ];
+      for (const [id, layer, json] of layers) {
+        mkdirSync(join(dir, id));
+        writeFileSync(join(dir, id, 'VERSION'), '1.0');
+        writeFileSync(join(dir, id, 'json'), JSON.stringify(json));
+        writeFileSync(join(dir, id, 'layer.tar'), layer);
+      }
+      writeFileSync(join(dir, 'repositories'), JSON.stringify({ 'old.test/image': { one: base, two: top } }));
+      const archive = join(dir, 'archive.tar');
+      await create({ cwd: dir, file: archive }, ['repositories', base, top]);
+      const loaded = await daemon.dockerOk('load', '-i', archive);
+      expect(loaded.split('\n').sort()).toEqual(['one', 'two'].map((tag) => `Loaded image: old.test/image:${tag}`));
+      expect(await daemon.dockerOk('run', '--rm', '--network=none', 'old.test/image:two')).toBe('old');
+      const history = await daemon.dockerOk(
+        'history',
+        '--no-trunc',
+        '--format',
+        '{{.CreatedBy}}',
+        'old.test/image:two',
+      );
+      expect(history).toBe('\n/bin/sh -c COPY'.trim());
+      await daemon.dockerOk('rmi', 'old.test/image:one', 'old.test/image:two');
+      rmSync(dir, { recursive: true });
+    });
+
     it('takes what docker save writes, with the manifest behind the layers and links between them', async () => {
       const archive = await dockerArchive(two, ['test/two:1', 'test/two:2']);
       const result = await daemon.docker(['load'], { input: archive });

@@ -16,7 +16,7 @@ export interface Bundle {
   manifest: { digest: string; mediaType: string; bytes: Buffer; layers: Descriptor[] } | undefined;
 }
 
-const invalid = (reason: string): CaissonError =>
+export const invalid = (reason: string): CaissonError =>
   new CaissonError('InvalidParameter', `invalid image archive: ${reason}`, { code: 'ARCHIVE_INVALID' });
 
 export function readBundles(documents: ReadonlyMap<string, Buffer>, platform: Platform): Bundle[] {

@@ -11,6 +11,7 @@ import { type Bundle, readBundles } from './bundles.ts';
 import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import type { LayerBlobs } from './layerBlobs.ts';
+import { legacyBundles } from './legacyArchive.ts';
 import { referenceRow } from './names.ts';
 import { hostPlatform, requirePlatform } from './platform.ts';
 import { type Emit, progressLine, shortId } from './progress.ts';
@@ -103,7 +104,7 @@ export class ImageLoader {
         return layer;
       });
       const images: LoadedImage[] = [];
-      for (const bundle of readBundles(archive.documents, platform ?? hostPlatform(this.#host))) {
+      for (const bundle of this.#bundles(archive, platform)) {
         for (const name of bundle.names) parseReference(name);
         const checked = checkConfig(bundle.config);
         if (platform) requirePlatform(bundle.names[0] ?? checked.id, checked.config, platform);
@@ -115,6 +116,12 @@ export class ImageLoader {
       // What no image of the archive uses, or what was there already.
       for (const layer of unpacked) await this.#unpacker.discard(layer);
     }
+  }
+
+  #bundles({ documents, layers, links }: ArchiveReader<Unpacked>, platform: Platform | undefined): Bundle[] {
+    const isLegacy = documents.has('repositories') && !documents.has('manifest.json') && !documents.has('index.json');
+    if (!isLegacy) return readBundles(documents, platform ?? hostPlatform(this.#host));
+    return legacyBundles(documents, (path) => layers.get(followLinks(path, links))?.applied.diffId);
   }
 
   /** Commits the layers that are new and takes them out of `unpacked`. */
