@@ -88,6 +88,8 @@ export class FakeNative {
     return fd;
   }
 
+  stopAdvertising(): void {}
+
   async createEndpoint(options: EndpointOptions): Promise<void> {
     this.endpoints.push(options);
   }
