@@ -14,6 +14,8 @@ const host: SpecHost & { apparmor: boolean; seccomp: boolean; selinux: boolean }
   memoryLimit: true,
   swapLimit: true,
   oomKillDisable: true,
+  blkioWeight: true,
+  blkioWeightDevice: true,
   cpuCfsQuota: true,
   cpuShares: true,
   cpuSet: true,

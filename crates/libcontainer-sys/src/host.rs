@@ -21,6 +21,8 @@ pub struct HostInfo {
     pub cpu_shares: bool,
     pub cpu_set: bool,
     pub pids_limit: bool,
+    pub blkio_weight: bool,
+    pub blkio_weight_device: bool,
     pub seccomp: bool,
     pub apparmor: bool,
     pub selinux: bool,
@@ -44,6 +46,9 @@ pub fn probe() -> HostInfo {
     let has = |name: &str| controllers.iter().any(|controller| controller == name);
     let v1 = cgroup_version == 1;
     let file = |path: &str| Path::new(path).exists();
+    // the scheduler that weighs has to be in the kernel
+    let blkio =
+        |name: &str| ["blkio", "blkio.bfq"].iter().any(|prefix| file(&format!("/sys/fs/cgroup/blkio/{prefix}.{name}")));
     let sysinfo = rustix::system::sysinfo();
     HostInfo {
         kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -57,6 +62,8 @@ pub fn probe() -> HostInfo {
         cpu_shares: has("cpu"),
         cpu_set: has("cpuset"),
         pids_limit: has("pids"),
+        blkio_weight: if v1 { blkio("weight") } else { has("io") },
+        blkio_weight_device: if v1 { blkio("weight_device") } else { has("io") },
         controllers,
         seccomp: fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").is_ok(),
         apparmor: apparmor(),

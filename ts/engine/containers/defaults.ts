@@ -146,6 +146,14 @@ function fillLimits(body: HostConfigBody) {
   };
 }
 
+/** Who shares the host's processes or memory, or may do everything, has no label, and says so. */
+function securityOpt({ SecurityOpt: given, IpcMode, PidMode }: HostConfigBody, privileged: boolean): string[] | null {
+  const asked = given ?? [];
+  if (privileged) return [...asked.filter((option) => !option.startsWith('label')), 'label=disable'];
+  const shares = IpcMode === 'host' || PidMode === 'host';
+  return shares && !asked.some((option) => option.startsWith('label')) ? [...asked, 'label=disable'] : (given ?? null);
+}
+
 function fillIsolation(body: HostConfigBody, defaults: HostConfigDefaults) {
   const privileged = body.Privileged ?? false;
   return {
@@ -161,10 +169,7 @@ function fillIsolation(body: HostConfigBody, defaults: HostConfigDefaults) {
     PidMode: body.PidMode ?? '',
     Privileged: privileged,
     ReadonlyRootfs: body.ReadonlyRootfs ?? false,
-    // a privileged container has no label, and says so
-    SecurityOpt: privileged
-      ? [...(body.SecurityOpt ?? []).filter((o) => !o.startsWith('label')), 'label=disable']
-      : (body.SecurityOpt ?? null),
+    SecurityOpt: securityOpt(body, privileged),
     UTSMode: body.UTSMode ?? '',
     UsernsMode: body.UsernsMode ?? '',
     MaskedPaths: privileged ? null : (body.MaskedPaths ?? DEFAULT_MASKED_PATHS),

@@ -36,6 +36,8 @@ export interface HostInfo {
   cpuShares: boolean;
   cpuSet: boolean;
   pidsLimit: boolean;
+  blkioWeight: boolean;
+  blkioWeightDevice: boolean;
   seccomp: boolean;
   apparmor: boolean;
   selinux: boolean;

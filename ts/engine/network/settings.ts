@@ -121,31 +121,33 @@ export function endpointSettings(body: EndpointBody | null | undefined): Endpoin
 export function checkSettings(name: string, network: NetworkRow | undefined, settings: EndpointSettings): void {
   const problems: string[] = [];
   const { ip, ip6, aliases } = settings;
-  if (name === 'bridge' || name === 'host' || name === 'none') {
-    if (ip || ip6) problems.push('user-specified IP address is supported on user-defined networks only');
-    if (aliases.length > 0) problems.push('network-scoped aliases are only supported for user-defined networks');
-  } else if (network) {
-    const { fixed } = networkDetail(network);
-    for (const [asked, subnet] of [
-      [ip, network.subnet],
-      [ip6, network.subnet6],
-    ] as const) {
-      if (!asked) continue;
-      if (!fixed)
-        problems.push(
-          'user-specified IP address is supported only when connecting to networks with user-configured subnets',
-        );
-      else if (subnet === null || !holds(parseSubnet(subnet), asked)) {
-        problems.push(`no configured subnet or ip-range contain the IP address ${asked}`);
-      }
-    }
+  const isOfUser = name !== 'bridge' && name !== 'host' && name !== 'none';
+  if (!isOfUser && (ip || ip6)) problems.push('user specified IP address is supported on user defined networks only');
+  if (!isOfUser && aliases.length > 0)
+    problems.push('network-scoped aliases are only supported for user-defined networks');
+  const fixed = network && (!isOfUser || networkDetail(network).fixed);
+  for (const [asked, subnet] of [
+    [ip, network?.subnet ?? null],
+    [ip6, network?.subnet6 ?? null],
+  ] as const) {
+    if (!asked || (isOfUser && !network)) continue;
+    if (!fixed || subnet === null) problems.push(NO_SUBNETS);
+    else if (!holds(parseSubnet(subnet), asked))
+      problems.push(`no configured subnet or ip-range contain the IP address ${asked}`);
   }
   if (problems.length === 0) return;
   throw new CaissonError(
     'InvalidParameter',
-    `invalid config for network ${name}: invalid endpoint settings:\n${problems.join('\n')}`,
+    `invalid config for network ${name}: invalid endpoint settings:\n${listed(problems)}`,
   );
 }
+
+const NO_SUBNETS =
+  'user specified IP address is supported only when connecting to networks with user configured subnets';
+
+/** As Docker joins errors: one stands alone, several get a star each. */
+const listed = (problems: string[]): string =>
+  problems.length === 1 ? problems.join() : problems.map((problem) => `* ${problem}`).join('\n');
 
 /** The `detail` column of a network. */
 export interface NetworkDetail {

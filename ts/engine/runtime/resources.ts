@@ -12,6 +12,8 @@ export type ResourceHost = Pick<
   | 'memoryLimit'
   | 'swapLimit'
   | 'oomKillDisable'
+  | 'blkioWeight'
+  | 'blkioWeightDevice'
   | 'cpuCfsQuota'
   | 'cpuShares'
   | 'cpuSet'
@@ -102,6 +104,15 @@ export function checkResources(config: HostConfig, host: ResourceHost): string[]
   const warnings: string[] = [];
   checkMemory(config);
   checkCpu(config, host);
+  const noWeight = 'or the cgroup is not mounted';
+  if (config.BlkioWeight > 0 && !host.blkioWeight) {
+    warnings.push(`Your kernel does not support Block I/O weight ${noWeight}. Weight discarded.`);
+    config.BlkioWeight = 0;
+  }
+  if ((config.BlkioWeightDevice ?? []).length > 0 && !host.blkioWeightDevice) {
+    warnings.push(`Your kernel does not support Block I/O weight_device ${noWeight}. Weight-device discarded.`);
+    config.BlkioWeightDevice = [];
+  }
   if (config.BlkioWeight !== 0 && (config.BlkioWeight < 10 || config.BlkioWeight > 1000)) {
     throw invalid('Range of blkio weight is from 10 to 1000');
   }

@@ -126,14 +126,15 @@ function anonymousVolume(
   destination: string,
   lookup: VolumeLookup,
   {
+    mode = '',
     writable = true,
     copyUp = true,
     made,
     driver = '',
-  }: Partial<Pick<MountPoint, 'writable' | 'copyUp' | 'made' | 'driver'>> = {},
+  }: Partial<Pick<MountPoint, 'mode' | 'writable' | 'copyUp' | 'made' | 'driver'>> = {},
 ): MountPoint {
   const name = randomBytes(32).toString('hex');
-  const options = { mode: '', writable, copyUp, driver, ...(made ? { made } : {}) };
+  const options = { mode, writable, copyUp, driver, ...(made ? { made } : {}) };
   return { ...namedVolume(name, destination, options, lookup), anonymous: true };
 }
 
@@ -205,7 +206,8 @@ function volumeRequest(request: MountRequest, destination: string, lookup: Volum
   checkSubpath('volume', subpath);
   const within = subpath === '' ? {} : { subpath };
   const writable = !request.ReadOnly;
-  if (source === '') return { ...anonymousVolume(destination, lookup, { writable, copyUp, made, driver }), ...within };
+  if (source === '')
+    return { ...anonymousVolume(destination, lookup, { mode: 'z', writable, copyUp, made, driver }), ...within };
   checkVolumeName(source);
   const access = { mode: 'z', writable, copyUp, made, driver };
   if (subpath !== '' && lookup.source(source)?.filesystem) {
