@@ -2,7 +2,8 @@
  * SIGKILL of the daemon with many containers running: none of them notices, none of their output is lost, what ended while
  * nobody looked is told with its exit code, and the next daemon drives them all as its own.
  */
-import { readFileSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
@@ -14,6 +15,12 @@ const IMAGE = 'killed.test/busybox:latest';
 const COUNT = 20;
 /** Counts up, a line each, and ends with 7 on SIGUSR1. */
 const PROGRAM = 'trap "exit 7" USR1; i=0; while :; do echo $i; i=$((i+1)); usleep 10000; done';
+
+/** By path below: when it was last changed. */
+const changed = (dir: string): string[] =>
+  readdirSync(dir, { recursive: true, encoding: 'utf8' }).map(
+    (path) => `${path} ${lstatSync(join(dir, path), { bigint: true }).ctimeNs}`,
+  );
 
 interface State {
   Status: string;
@@ -47,6 +54,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('a daemon killed 
     const [ended = '', ...others] = ids;
     const [endedBefore, ...othersBefore] = before;
     const wait = daemon.docker(['wait', ended]);
+    const initLayer = changed(join(daemon.dataRoot, 'init'));
 
     await daemon.kill('SIGKILL');
     process.kill(endedBefore?.Pid ?? 0, 'SIGUSR1');
@@ -60,6 +68,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('a daemon killed 
     expect(after).toEqual(othersBefore);
     expect(after.map(({ Pid }) => startTime(Pid))).toEqual(times.slice(1));
     expect(leaks(daemon, others, ids)).toEqual([]);
+    expect(changed(join(daemon.dataRoot, 'init')), 'what running containers have mounted').toEqual(initLayer);
   });
 
   test('their output has no gap', async () => {
