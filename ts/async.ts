@@ -2,6 +2,7 @@
 import type { Server } from 'node:http';
 import type { Server as SecureServer } from 'node:https';
 import type { Server as NetServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** At most `limit` at a time; the rest wait in the order in which they came. */
 export class Semaphore {
@@ -48,6 +49,17 @@ export class Shared<T> {
     const started = task().finally(() => this.#running.delete(key));
     this.#running.set(key, started);
     return started;
+  }
+}
+
+/** True when the promise settles in that time. */
+export async function within(promise: Promise<void>, milliseconds: number): Promise<boolean> {
+  const timer = new AbortController();
+  try {
+    const late = sleep(milliseconds, false, { signal: timer.signal }).catch(() => false);
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    timer.abort();
   }
 }
 

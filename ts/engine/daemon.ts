@@ -7,6 +7,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { dirname, join } from 'node:path';
+import { within } from '../async.ts';
 import { asCaissonError, CaissonError } from '../errdefs.ts';
 import { ContentStore } from '../graph/content-store.ts';
 import { Database } from '../graph/db.ts';
@@ -24,7 +25,6 @@ import { type ApiServer, createApiServer } from './api/server.ts';
 import { type DaemonConfig, levelOf, loadConfig } from './config.ts';
 import { Containers } from './containers/containers.ts';
 import { makeInitLayer } from './containers/initLayer.ts';
-import { within } from './containers/kill.ts';
 import { type Engine, EnginePaths } from './engine.ts';
 import { helpText } from './help.ts';
 import { Images } from './images/images.ts';

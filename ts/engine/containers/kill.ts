@@ -2,7 +2,7 @@
  * `kill`: SIGKILL is a job that goes on until the container has ended; any other signal is sent once at most, as nobody
  * knows what it means to the program.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { within } from '../../async.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
@@ -176,17 +176,6 @@ export class Killer {
 
 /** An end by SIGKILL takes less, unless somebody has frozen the cgroup. */
 const THAW_AFTER_MS = 500;
-
-/** True when the promise settles in that time. */
-export async function within(promise: Promise<void>, milliseconds: number): Promise<boolean> {
-  const timer = new AbortController();
-  try {
-    const late = sleep(milliseconds, false, { signal: timer.signal }).catch(() => false);
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    timer.abort();
-  }
-}
 
 export function ignoreGone(error: unknown): void {
   if (!isKind(error, 'NotFound')) throw error;

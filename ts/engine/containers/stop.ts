@@ -1,9 +1,10 @@
 /** `stop` and `restart`. */
+import { within } from '../../async.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
 import type { Freezer } from './freezer.ts';
-import { ignoreGone, type Killer, type KillPlan, within } from './kill.ts';
+import { ignoreGone, type Killer, type KillPlan } from './kill.ts';
 import { wasDropped } from './procSignals.ts';
 import { isRunning, readRecord } from './record.ts';
 import { parseSignal } from './signals.ts';

@@ -78,9 +78,13 @@ export class Updater {
   async update(idOrName: string, body: UpdateBody): Promise<{ warnings: string[] }> {
     const { graph, runner, host, specHost } = this.#ctx;
     const record = readRecord(graph.containers.resolve(idOrName));
-    const changes = readChanges(body);
-    const next = { ...record.hostConfig, ...changes };
-    const warnings = checkResources(onlyChanged(next, changes), { ...host, ...specHost });
+    const asked = readChanges(body);
+    const next = { ...record.hostConfig, ...asked };
+    const checked = onlyChanged(next, asked);
+    const warnings = checkResources(checked, { ...host, ...specHost });
+    // without what the kernel cannot do, as the warnings say
+    const names = Object.keys(asked) as (keyof HostConfig)[];
+    const changes: Partial<HostConfig> = Object.fromEntries(names.map((name) => [name, checked[name]]));
     checkRestartPolicy(next.RestartPolicy);
     checkConflicts(record, changes);
     const ports = { add: portBindings(body.PublishAdd), remove: portBindings(body.PublishRemove) };

@@ -9,7 +9,7 @@
  * ```
  */
 import type { ImageConfig } from '../../oci.ts';
-import { parseJson } from '../api/json.ts';
+import { parseDocument } from '../../registry/json.ts';
 import { type Bundle, invalid } from './bundles.ts';
 
 const MAX_DEPTH = 499;
@@ -75,12 +75,5 @@ function configOf(chain: V1Image[], diffIds: string[]): object {
 function object(documents: ReadonlyMap<string, Buffer>, path: string): Record<string, unknown> {
   const bytes = documents.get(path);
   if (bytes === undefined) throw invalid(`${path} is missing`);
-  let parsed: unknown;
-  try {
-    parsed = parseJson(bytes);
-  } catch (error) {
-    throw invalid(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) throw invalid(`${path} is no object`);
-  return parsed as Record<string, unknown>;
+  return parseDocument(bytes, (reason) => invalid(`${path}: ${reason}`));
 }
