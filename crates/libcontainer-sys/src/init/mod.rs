@@ -321,11 +321,14 @@ fn prepare<'a>(
     wanted.apply()?.iter().for_each(|warning| control.warn(warning));
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
     let program = program::Program::find(&process.args, &env)?;
+    if channel.listener.is_some() {
+        // before the creator hears that all is ready: whoever created the container may kill it from then on
+        signal::end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]).context("sigaction", "")?;
+    }
     // its end, at execve, says that the program runs
     control.debug(channel.debug, || "init: closing the pipe to signal completion".into());
     control.send(&Message::Ready, None);
     if let Some(listener) = channel.listener {
-        signal::end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]).context("sigaction", "")?;
         control.hand_over(listener)?;
     }
     if !control.wait_for_go()? {
