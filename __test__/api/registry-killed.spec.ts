@@ -3,13 +3,11 @@
  * was acknowledged must be there afterwards, whole; nothing may dangle. CAISSON_SOAK_S makes it run for longer.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { createLogger } from '../../ts/log.ts';
-import { defaultConfig } from '../../ts/registry/server/config.ts';
-import { Registry } from '../../ts/registry/server/registry.ts';
+import { auditRegistry } from '../helpers/registryAudit.ts';
 import { type RegistryProcess, spawnRegistry } from '../helpers/registryProcess.ts';
 import { digestOf, manifestOf, pushBlob, putManifest } from '../helpers/servedRegistry.ts';
 
@@ -89,41 +87,6 @@ async function work(clients: Client[], url: string, first: number): Promise<void
   for (const failure of failures) if (!isCut(failure)) throw failure;
 }
 
-/** Rows and files of a root that nobody serves. */
-async function audit(root: string): Promise<void> {
-  const registry = new Registry({ ...defaultConfig(), root, blobGraceMs: 0, uploadTtlMs: 0 }, createLogger('silent'));
-  try {
-    expect(registry.db.errors()).toEqual([]);
-    const rows = registry.db
-      .prepare<[], { digest: string; size: number }>('SELECT digest, size_bytes AS size FROM blob')
-      .all();
-    for (const { digest, size } of rows) {
-      expect(registry.storage.has(digest), `file of ${digest}`).toBe(true);
-      const bytes = await registry.storage.readWhole(digest);
-      expect([bytes.length, digestOf(bytes)]).toEqual([size, digest]);
-    }
-    const dangling = registry.db.prepare<[], { digest: string }>(`
-      SELECT reference.digest FROM reference WHERE kind = 'blob' AND NOT EXISTS (
-        SELECT 1 FROM repository_blob AS link WHERE link.repository_id = reference.repository_id AND link.digest = reference.digest)`);
-    expect(dangling.all()).toEqual([]);
-    // once it has collected, the disk holds what lives and nothing else
-    await registry.collector.cleanOrphans();
-    await registry.collector.collect(Date.now() + 60_000);
-    const live = registry.db
-      .prepare<[], { bytes: number }>('SELECT coalesce(sum(size_bytes), 0) AS bytes FROM blob')
-      .get();
-    expect(bytesIn(join(root, 'blobs'))).toBe(live?.bytes);
-    for (const empty of ['uploads', 'retired']) expect(readdirSync(join(root, empty))).toEqual([]);
-  } finally {
-    await registry.close();
-  }
-}
-
-const bytesIn = (dir: string): number =>
-  readdirSync(dir, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
-
 it('survives SIGKILL at any moment', { timeout: (SOAK_S + 60) * 1000 }, async () => {
   const root = mkdtempSync(join(tmpdir(), 'caisson-killed-'));
   const clients = Array.from({ length: 4 }, (_, i) => new Client(`soak/${i % 3}-${i}`));
@@ -139,7 +102,7 @@ it('survives SIGKILL at any moment', { timeout: (SOAK_S + 60) * 1000 }, async ()
       await work(clients, served.url, kills * 17);
       clearTimeout(killing);
       await served.kill();
-      await audit(root);
+      await auditRegistry(root);
     }
     served = await spawnRegistry(root, FLAGS);
     for (const client of clients) await client.check(served.url);

@@ -15,13 +15,15 @@ export interface RegistryProcess {
 
 const FROM_SOURCES = [join(packageRoot, 'node_modules/node/bin/node'), join(packageRoot, 'ts/cli/main.ts')];
 
-/** Resolves when it serves; rejects with what it says when it ends before. `command`: what runs caisson. */
+/** Resolves when it serves; rejects with what it says when it ends before. `command`: what runs caisson.
+ * `listen`: an address of one's own choice, which stays over restarts. */
 export async function spawnRegistry(
   root: string,
   flags: readonly string[] = [],
   [program = '', ...args]: readonly string[] = FROM_SOURCES,
+  listen = '127.0.0.1:0',
 ): Promise<RegistryProcess> {
-  const child = spawn(program, [...args, 'registry', 'serve', '--root', root, '--listen', '127.0.0.1:0', ...flags], {
+  const child = spawn(program, [...args, 'registry', 'serve', '--root', root, '--listen', listen, ...flags], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const log: string[] = [];

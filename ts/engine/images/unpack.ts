@@ -181,7 +181,8 @@ export class LayerUnpacker {
     const { blob } = applied;
     if (blob === null) return;
     this.#graph.leases.add(lease, 'blob', blob.digest);
-    if (this.#content.has(blob.digest)) return;
+    // It came for another place in another image.
+    if (this.#content.has(blob.digest)) return rm(blobPath, { force: true });
     const { digest, sizeBytes } = blob;
     await this.#content.commit(blobPath, { digest, sizeBytes, mediaType: mediaType ?? LAYER_TYPES[blob.compression] });
   }
