@@ -26,11 +26,12 @@ export class TestAuthority {
     openssl('req', '-x509', ...NEW_KEY, ...output, '-days', '2', '-subj', '/CN=test authority');
   }
 
-  /** For the host `name`, or for a client of that name. */
-  issue(name: string, { expired = false }: { expired?: boolean } = {}): Issued {
+  /** For the host `name`, or for a client of that name; or with extensions of openssl's in place of these. */
+  issue(name: string, { expired = false, extensions }: { expired?: boolean; extensions?: string[] } = {}): Issued {
     const base = join(this.#dir, String(this.#count++));
     const issued = { certificate: `${base}.crt`, key: `${base}.key` };
-    writeFileSync(`${base}.ext`, `subjectAltName=DNS:${name}\nextendedKeyUsage=serverAuth,clientAuth\n`);
+    const usual = [`subjectAltName=DNS:${name}`, 'extendedKeyUsage=serverAuth,clientAuth'];
+    writeFileSync(`${base}.ext`, `${(extensions ?? usual).join('\n')}\n`);
     openssl('req', '-new', ...NEW_KEY, '-keyout', issued.key, '-out', `${base}.csr`, '-subj', `/CN=${name}`);
     const signed = ['-CA', this.certificate, '-CAkey', join(this.#dir, 'ca.key'), '-CAcreateserial'];
     const files = ['-in', `${base}.csr`, '-out', issued.certificate, '-extfile', `${base}.ext`];

@@ -93,6 +93,8 @@ export interface DaemonConfig {
   storagePins: string[];
   /** Also of pulled images, whose layers can be fetched again. */
   keepLayerBlobs: boolean;
+  /** File that says which signatures a pull asks for; '' for none. */
+  signaturePolicy: string;
   /** Directory with one directory a registry: its CAs and client certificates. */
   registryCertsDir: string;
   /** What is absent is taken from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). */
@@ -136,6 +138,7 @@ export const SETTINGS: Setting[] = [
   text('storage-budget', (c, v) => (c.storageBudgetBytes = byteSize('storage-budget', v))),
   list('storage-pin', 'storage-pins', (c, v) => (c.storagePins = v)),
   flag('keep-layer-blobs', (c, v) => (c.keepLayerBlobs = v)),
+  text('signature-policy', (c, v) => (c.signaturePolicy = v)),
   text('http-proxy', (c, v) => (c.proxies.httpProxy = v)),
   text('https-proxy', (c, v) => (c.proxies.httpsProxy = v)),
   text('no-proxy', (c, v) => (c.proxies.noProxy = v)),
@@ -205,6 +208,7 @@ const defaults = (): DaemonConfig => ({
   storageBudgetBytes: 0,
   storagePins: [],
   keepLayerBlobs: false,
+  signaturePolicy: '',
   registryCertsDir: '/etc/docker/certs.d',
   proxies: {},
   logDriver: 'json-file',

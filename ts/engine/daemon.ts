@@ -28,6 +28,7 @@ import { makeInitLayer } from './containers/initLayer.ts';
 import { type Engine, EnginePaths } from './engine.ts';
 import { helpText } from './help.ts';
 import { Images } from './images/images.ts';
+import { SignaturePolicy } from './images/signatures/policy.ts';
 import { Faults } from './jobs/faults.ts';
 import { KindRegistry } from './jobs/kinds.ts';
 import { JobRunner } from './jobs/runner.ts';
@@ -50,6 +51,7 @@ export async function main(argv: string[]): Promise<number> {
   }
   try {
     const config = loadConfig(argv);
+    if (config.signaturePolicy !== '') await SignaturePolicy.read(config.signaturePolicy);
     if (config.validateOnly) {
       process.stderr.write('configuration OK\n');
       return 0;
@@ -158,6 +160,7 @@ async function construct(
     storageBudgetBytes: config.storageBudgetBytes,
     storagePins: config.storagePins,
     keepLayerBlobs: config.keepLayerBlobs,
+    signaturePolicy: config.signaturePolicy,
     remote,
   });
   const shared = { config, paths, log, native, host, graph };

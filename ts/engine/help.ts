@@ -7,6 +7,7 @@ const OWN: Record<string, string> = {
   registry: 'serve a registry at this loopback address and port',
   'registry-certs-dir': 'certificates of registries, a directory for each host',
   'keep-layer-blobs': 'keep the compressed layers of pulled images too',
+  'signature-policy': 'signatures that pulled images must have, as containers-policy.json(5)',
   'storage-budget': 'remove the images used least once they take more than this',
   'storage-pin': 'an image that the budget spares',
   firewall: "open: published ports pass the host's own rules; respect: these decide",

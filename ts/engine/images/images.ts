@@ -44,6 +44,8 @@ export interface ImagesOptions extends BudgetOptions {
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
   keepLayerBlobs: boolean;
+  /** Path of the policy for pulls; '' for none. */
+  signaturePolicy: string;
   remote: RegistryClient;
 }
 
@@ -84,6 +86,7 @@ export class Images {
         registry: remote,
         hostPlatform: hostPlatform(host),
         keepLayerBlobs: options.keepLayerBlobs,
+        signaturePolicy: options.signaturePolicy,
       });
     this.#committer = new Committer({ ...options, platform: hostPlatform(host) }, unpacker);
     this.#remover = new ImageRemover(graph, this.#names, gc, options.partials);

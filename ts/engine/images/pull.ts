@@ -12,6 +12,7 @@ import { type CheckedConfig, checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { referenceRow } from './names.ts';
 import { type Emit, received, shortId, TransferProgress } from './progress.ts';
+import { SignatureGate } from './signatures/check.ts';
 import type { Fetch, LayerUnpacker, WantedLayer } from './unpack.ts';
 
 export interface PullRequest {
@@ -36,6 +37,7 @@ export class ImagePuller {
   readonly #registry: RegistryClient;
   readonly #hostPlatform: Platform;
   readonly #keepLayerBlobs: boolean;
+  readonly #signaturePolicy: string;
 
   constructor(options: {
     graph: Graph;
@@ -45,6 +47,8 @@ export class ImagePuller {
     registry: RegistryClient;
     hostPlatform: Platform;
     keepLayerBlobs: boolean;
+    /** Path of the policy; '' for none. */
+    signaturePolicy: string;
   }) {
     this.#graph = options.graph;
     this.#content = options.content;
@@ -53,6 +57,7 @@ export class ImagePuller {
     this.#registry = options.registry;
     this.#hostPlatform = options.hostPlatform;
     this.#keepLayerBlobs = options.keepLayerBlobs;
+    this.#signaturePolicy = options.signaturePolicy;
   }
 
   async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
@@ -66,11 +71,14 @@ export class ImagePuller {
 
   async #pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
     const { reference } = request;
+    const policy = this.#signaturePolicy;
+    const gate = policy === '' ? undefined : await SignatureGate.open(policy, reference);
     const source = this.#registry.repository(reference, request.credentials);
     const resolved = await source.resolve({ platform: request.platform ?? this.#hostPlatform, signal });
     const shown = familiarString(reference);
     const id = reference.digest === undefined ? (reference.tag ?? '') : shown;
     emit({ status: `Pulling from ${reference.path}`, id });
+    await gate?.check(source, resolved, signal);
     const checked = checkConfig(Buffer.from(await source.fetchConfig(resolved, signal)));
     checkLayers(checked, resolved);
     const remote: Remote = { source, resolved, checked };

@@ -1,8 +1,8 @@
 /** One repository of one registry: manifests, configs and blobs of it. */
 
 import { checkDigest, isDigest } from '../../digest.ts';
-import { CaissonError } from '../../errdefs.ts';
-import type { Descriptor, ImageManifest, Platform } from '../../oci.ts';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import { type Descriptor, type ImageManifest, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
 import { MAX_MANIFEST_BYTES } from '../json.ts';
 import type { Authenticator, Credentials } from './auth.ts';
@@ -177,6 +177,28 @@ export class Repository {
   /** The exact bytes of whatever the tag or digest names; what they mean is for the caller to find out. */
   fetchManifest(name: string, signal: AbortSignal): Promise<Document> {
     return this.#eachEndpoint(signal, (endpoint) => this.#document(endpoint, name, signal));
+  }
+
+  /** The index of what refers to a manifest: the registry's, or that under the fallback tag; undefined where there is none. */
+  async referrers(digest: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const path = `/v2/${this.reference.path}/referrers/${checkDigest(digest)}`;
+    const { timing } = this.#parts;
+    try {
+      return await this.#eachEndpoint(signal, (endpoint) =>
+        retrying(timing, signal, async () => {
+          const answer = await this.#get(endpoint, path, { headers: { accept: MEDIA_TYPES.ociIndex }, signal });
+          return readSmall(answer, { maxBytes: MAX_MANIFEST_BYTES, timeoutMs: timing.responseMs, signal });
+        }),
+      );
+    } catch (error) {
+      if (!isKind(error, 'NotFound')) throw error;
+    }
+    try {
+      return (await this.fetchManifest(digest.replace(':', '-'), signal)).bytes;
+    } catch (error) {
+      if (!isKind(error, 'NotFound')) throw error;
+      return undefined;
+    }
   }
 
   /** The digest that a tag has at the moment; undefined when the registry does not tell it without the manifest. */
