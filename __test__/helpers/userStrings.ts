@@ -41,7 +41,7 @@ export interface Answer {
   exec: string;
 }
 
-const SCRIPT = 'echo $(id -u) $(id -g) $(id -G) $HOME';
+export const SCRIPT = 'echo $(id -u) $(id -g) $(id -G) $HOME';
 
 /** "uid gid groups home" or the engine's words, for each string as the user of a container and of an exec. */
 export async function ask(

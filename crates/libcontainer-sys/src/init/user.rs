@@ -1,17 +1,15 @@
 //! Who a process is: numbers from names, looked up in the container's own files (the caller is inside its root).
 //!
-//! Docker's rules: a number is never looked up as a name, ids are 0 to 2^31-1, a name must be in the file.
+//! Docker's rules: a number is never looked up as a name, ids are 0 to 2^31-1, a name must be in the file. The files are those
+//! of the root itself, whatever is mounted over them; a home is where the container sees it.
 
 use crate::failure::{Context, Failure, Result};
 use crate::spec::{User, UserSpec};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
-#[cfg(feature = "layer")]
-use rustix::fs::{ResolveFlags, openat2};
+use crate::sys::mount::clone_tree;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 use std::io::Read;
-#[cfg(feature = "layer")]
-use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The files of an image may be anything: only regular ones of a bounded size are read (CVE-2026-47262 class).
 const MAX_FILE_BYTES: u64 = 10 << 20;
@@ -40,14 +38,20 @@ struct GroupEntry {
 
 /// With a UserSpec its words decide, else the specification's numbers.
 pub fn resolve(user: &User, spec: Option<&UserSpec>) -> Result<Identity> {
-    let passwd = parse_passwd(&read(open("/etc/passwd"), "/etc/passwd")?);
+    let seen = parse_passwd(&read(openat(CWD, "/etc/passwd", FLAGS, Mode::empty()), "/etc/passwd")?);
     match spec {
-        Some(spec) => lookup(spec, &passwd, &parse_group(&read(open("/etc/group"), "/etc/group")?)),
+        Some(spec) => {
+            let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", "/")?;
+            let open = |path: &str| open_beneath_mounts(root.as_fd(), path);
+            let mut identity = lookup_in(open, spec)?;
+            identity.home = home_of(&seen, identity.uid);
+            Ok(identity)
+        }
         None => Ok(Identity {
             uid: user.uid,
             gid: user.gid,
             groups: user.additional_gids.clone(),
-            home: home_of(&passwd, user.uid),
+            home: home_of(&seen, user.uid),
         }),
     }
 }
@@ -55,12 +59,28 @@ pub fn resolve(user: &User, spec: Option<&UserSpec>) -> Result<Identity> {
 /// The same for a caller outside: the files are those of the container whose root is given.
 #[cfg(feature = "layer")]
 pub fn resolve_in(root: BorrowedFd, spec: &UserSpec) -> Result<Identity> {
-    let open = |path: &str| {
-        let path = path.trim_start_matches('/');
-        openat2(root, path, FLAGS, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
-    };
-    let passwd = parse_passwd(&read(open("/etc/passwd"), "/etc/passwd")?);
-    lookup(spec, &passwd, &parse_group(&read(open("/etc/group"), "/etc/group")?))
+    lookup_in(|path| open_in(root, path, ResolveFlags::empty()), spec)
+}
+
+fn lookup_in(open: impl Fn(&str) -> rustix::io::Result<OwnedFd>, spec: &UserSpec) -> Result<Identity> {
+    let passwd = parse_passwd(&read(open("etc/passwd"), "/etc/passwd")?);
+    lookup(spec, &passwd, &parse_group(&read(open("etc/group"), "/etc/group")?))
+}
+
+fn open_in(root: BorrowedFd, path: &str, how: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    openat2(root, path, FLAGS, Mode::empty(), how | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Where a mount is in the way, a copy of the root's mount alone shows what lies under it.
+fn open_beneath_mounts(root: BorrowedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    match open_in(root, path, ResolveFlags::NO_XDEV) {
+        Err(Errno::XDEV) => {
+            let alone = clone_tree(Some(root), c"", false)
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::XDEV))?;
+            open_in(alone.as_fd(), path, ResolveFlags::empty())
+        }
+        opened => opened,
+    }
 }
 
 fn lookup(spec: &UserSpec, passwd: &[PasswdEntry], group: &[GroupEntry]) -> Result<Identity> {
@@ -165,10 +185,6 @@ fn parse_group(text: &str) -> Vec<GroupEntry> {
 
 /// NONBLOCK: a FIFO in its place must not hold us.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
-
-fn open(path: &str) -> rustix::io::Result<OwnedFd> {
-    openat(CWD, path, FLAGS, Mode::empty())
-}
 
 fn read(file: rustix::io::Result<OwnedFd>, path: &str) -> Result<String> {
     let fd = match file {
