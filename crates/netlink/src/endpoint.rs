@@ -12,7 +12,7 @@ use crate::advertise::{self, Advertise, Device};
 use crate::error::{NetError, Result};
 use crate::link::{
     self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_NET_NS_FD,
+    IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES,
 };
 use crate::message::Message;
 use crate::netns::in_netns;
@@ -89,18 +89,20 @@ fn explain(error: NetError, bridge: &str) -> NetError {
 }
 
 /// One message makes both ends where they belong. Moving an end into its namespace afterwards would wait for an RCU grace
-/// period with the kernel's network lock held, 20 ms and more.
+/// period with the kernel's network lock held, 20 ms and more. The number of queues is said, since the kernel otherwise
+/// makes one for each processor, uses one of them, and waits for a grace period each time that it puts the others aside.
 fn pair_message(plan: &Plan, bridge: u32, netns: BorrowedFd<'_>) -> Message {
     let mut message = link::create_message("create veth", &plan.options.host_name, "veth", |data| {
         data.nest(VETH_INFO_PEER, |peer| {
             peer.put(&link::header(0, false)).string(IFLA_IFNAME, &plan.options.container_name);
             peer.attr(IFLA_ADDRESS, &plan.mac).attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
+            peer.number(IFLA_NUM_TX_QUEUES, 1).number(IFLA_NUM_RX_QUEUES, 1);
             if let Some(mtu) = plan.mtu {
                 peer.number(IFLA_MTU, mtu);
             }
         });
     });
-    message.number(IFLA_MASTER, bridge);
+    message.number(IFLA_NUM_TX_QUEUES, 1).number(IFLA_NUM_RX_QUEUES, 1).number(IFLA_MASTER, bridge);
     if let Some(mtu) = plan.mtu {
         message.number(IFLA_MTU, mtu);
     }

@@ -1,11 +1,13 @@
 //! Links: looked up, made, changed, deleted.
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 
 use crate::advertise::stop_advertising;
 use crate::error::{NetError, Result, invalid, system};
 use crate::message::{Attrs, Message, attribute, text, u32_at};
-use crate::socket::Socket;
+use crate::socket::{Event, Socket};
 
 pub const IFLA_ADDRESS: u16 = 1;
 pub const IFLA_IFNAME: u16 = 3;
@@ -14,6 +16,8 @@ pub const IFLA_LINK: u16 = 5;
 pub const IFLA_MASTER: u16 = 10;
 pub const IFLA_LINKINFO: u16 = 18;
 pub const IFLA_NET_NS_FD: u16 = 28;
+pub const IFLA_NUM_TX_QUEUES: u16 = 31;
+pub const IFLA_NUM_RX_QUEUES: u16 = 32;
 pub const IFLA_IFALIAS: u16 = 20;
 pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
@@ -94,25 +98,44 @@ pub fn index_of(socket: &mut Socket, name: &str) -> Result<u32> {
     link.map(|link| link.index).ok_or_else(|| system("look up link", name)(Errno::NODEV))
 }
 
-/// Index and name of every link.
-pub fn names(socket: &mut Socket) -> Result<Vec<(u32, String)>> {
-    let mut message = Message::new(libc::RTM_GETLINK, 0, "list links", "all");
-    message.put(&header(0, false)).number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    let replies = socket.dump(message)?;
-    let named = replies.iter().filter_map(|reply| {
-        let name = attribute(&reply.payload, IFINFOMSG_LEN, IFLA_IFNAME)?;
-        Some((u32_at(&reply.payload, 4)?, text(name)))
-    });
-    Ok(named.collect())
-}
-
-/// Kind `notFound` when there is none.
+/// Kind `notFound` when there is none. Answers once the kernel has begun, with its network lock held until nobody finds the
+/// link any more. It goes on by waiting for those who may still read the link's memory: 15 ms and more that nobody sees.
 pub fn delete_link(name: &str) -> Result<()> {
     check_name("delete link", name)?;
     stop_advertising(name);
+    let mut socket = Socket::route()?;
+    let Link { index, .. } = find(&mut socket, name)?.ok_or_else(|| system("delete link", name)(Errno::NODEV))?;
+    let mut events = Socket::link_events()?;
     let mut message = Message::new(libc::RTM_DELLINK, 0, "delete link", name);
-    message.put(&header(0, false)).string(IFLA_IFNAME, name);
-    Socket::route()?.run(vec![message])
+    message.put(&header(index, false));
+    let (ended, running) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(system("pipe", name))?;
+    let work = move || {
+        // Closed with the thread, which whoever waits for its end sees.
+        let _running = running;
+        socket.run(vec![message])
+    };
+    let builder = std::thread::Builder::new().name("delete-link".into()).stack_size(256 * 1024);
+    let failed = |error| system("start thread", name)(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN));
+    let thread = builder.spawn(work).map_err(failed)?;
+    loop {
+        let mut ready = [PollFd::new(&events, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Err(Errno::INTR) => continue,
+            result => result.map_err(system("poll", name))?,
+        };
+        if !ready[1].revents().is_empty() {
+            return thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        if events.events()?.is_some_and(|events| events.iter().any(|event| goes_down(event, index))) {
+            return Ok(());
+        }
+    }
+}
+
+/// A link that is deleted is taken down first.
+fn goes_down(event: &Event, index: u32) -> bool {
+    u32_at(&event.payload, 4) == Some(index)
+        && u32_at(&event.payload, 8).is_some_and(|flags| flags & libc::IFF_UP as u32 == 0)
 }
 
 /// Switches IPv6 off or on for one link, before it is up, in the calling thread's network namespace. Our addresses are

@@ -1,13 +1,15 @@
 //! Routes, and whether the host forwards.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::Serialize;
 
 use crate::address::{self, Cidr, Family};
 use crate::error::{Result, system};
-use crate::link;
 use crate::message::{Message, attribute, attributes, u32_at};
 use crate::socket::{Reply, Socket};
 
@@ -122,13 +124,33 @@ pub fn unreachable(socket: &mut Socket, table: u32) -> Result<Vec<Cidr>> {
 /// Routes of the main table, of both families.
 pub fn list_routes() -> Result<Vec<RouteInfo>> {
     let mut socket = Socket::route()?;
-    let names = link::names(&mut socket)?;
+    let mut names = Names::open()?;
     let mut replies = dump(&mut socket, libc::AF_INET as u8)?;
     replies.extend(dump(&mut socket, libc::AF_INET6 as u8)?);
-    Ok(replies.iter().filter_map(|reply| route_of(&reply.payload, &names)).collect())
+    Ok(replies.iter().filter_map(|reply| route_of(&reply.payload, &mut names)).collect())
 }
 
-fn route_of(payload: &[u8], names: &[(u32, String)]) -> Option<RouteInfo> {
+/// Names of devices, each asked for once: to list all of them would wait for the kernel's network lock.
+struct Names {
+    socket: OwnedFd,
+    known: BTreeMap<u32, Option<String>>,
+}
+
+impl Names {
+    fn open() -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
+        Ok(Self { socket: socket.map_err(system("socket", "names of links"))?, known: BTreeMap::new() })
+    }
+
+    /// None for one that has gone meanwhile.
+    fn of(&mut self, index: u32) -> Option<String> {
+        let ask = || rustix::net::netdevice::index_to_name(&self.socket, index).ok();
+        self.known.entry(index).or_insert_with(ask).clone()
+    }
+}
+
+fn route_of(payload: &[u8], names: &mut Names) -> Option<RouteInfo> {
     let table = attribute(payload, RTMSG_LEN, RTA_TABLE).and_then(|value| u32_at(value, 0));
     if table.unwrap_or(u32::from(*payload.get(4)?)) != u32::from(RT_TABLE_MAIN) {
         return None;
@@ -143,8 +165,7 @@ fn route_of(payload: &[u8], names: &[(u32, String)]) -> Option<RouteInfo> {
         match kind {
             RTA_DST => destination = address::from_octets(value)?,
             RTA_OIF => {
-                let index = u32_at(value, 0)?;
-                device = names.iter().find(|(one, _)| *one == index)?.1.clone();
+                device = names.of(u32_at(value, 0)?)?;
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! One netlink socket: requests with their acknowledgements, dumps, and nftables' batches.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::netlink;
@@ -43,6 +43,12 @@ pub struct Socket {
     buffer: Vec<u8>,
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// What the kernel said about one request.
 enum Verdict {
     Done,
@@ -82,6 +88,14 @@ impl Socket {
         let socket = Self::netfilter(EVENT_ROOM)?;
         sys::set_netlink_option(&socket.fd, libc::NETLINK_ADD_MEMBERSHIP, libc::NFNLGRP_NFTABLES)
             .map_err(system("setsockopt", "nftables events"))?;
+        Ok(socket)
+    }
+
+    /// Told of every change to links, from now on.
+    pub fn link_events() -> Result<Self> {
+        let socket = Self::route()?;
+        sys::set_netlink_option(&socket.fd, libc::NETLINK_ADD_MEMBERSHIP, libc::RTNLGRP_LINK as libc::c_int)
+            .map_err(system("setsockopt", "link events"))?;
         Ok(socket)
     }
 

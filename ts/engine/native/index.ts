@@ -407,6 +407,7 @@ export interface Native {
   createNetns(): Promise<number>;
   /** Makes the bridge or brings an existing one of ours to these settings. */
   ensureBridge(options: BridgeOptions): Promise<void>;
+  /** Kind `notFound` when there is none. Nobody finds it any more from then on. */
   deleteLink(name: string): Promise<void>;
   /** The endpoint with this host's end is going: what tells of it holds its namespace. deleteLink does it as well. */
   stopAdvertising(hostName: string): void;

@@ -5,7 +5,7 @@
  *   <data>/containers/<id>/hosts
  *   <data>/containers/<id>/resolv.conf
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContainerConfig, HostConfig } from '../containers/config.ts';
 import type { ContainerFiles } from '../runtime/mounts.ts';
@@ -141,7 +141,22 @@ export function writeContainerFiles(dir: string, options: NamingOptions): void {
   const files = containerFiles(dir);
   const host = options.hostConfig.NetworkMode === 'host';
   const hosts = host && !options.hostConfig.ExtraHosts?.length ? readIfThere('/etc/hosts') : undefined;
-  writeFileSync(files.hosts, hosts ?? hostsFile(options), { mode: 0o644 });
-  writeFileSync(files.hostname, `${options.config.Hostname}\n`, { mode: 0o644 });
-  writeFileSync(files.resolvConf, resolvConf(options, readIfThere), { mode: 0o644 });
+  writeInPlace(files.hosts, hosts ?? hostsFile(options));
+  writeInPlace(files.hostname, `${options.config.Hostname}\n`);
+  writeInPlace(files.resolvConf, resolvConf(options, readIfThere));
+}
+
+/**
+ * What has not changed is left alone, and what has is cut to its length only afterwards: the container never finds an
+ * empty file, and the filesystem frees no block, which on a disk that is told of freed ones costs milliseconds.
+ */
+function writeInPlace(path: string, text: string): void {
+  if (readIfThere(path) === text) return;
+  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o644);
+  try {
+    writeFileSync(fd, text);
+    ftruncateSync(fd, Buffer.byteLength(text));
+  } finally {
+    closeSync(fd);
+  }
 }
