@@ -123,8 +123,9 @@ async function load(call: Call<undefined>, images: Images): Promise<undefined> {
       },
       call.signal,
     );
-  // as dockerd: what is wrong with an archive is always told in the stream
-  await streamed(call, run, { headFirst: true });
+  // As dockerd: what is wrong with an archive is always told in the stream, and with `quiet` nothing comes before the end:
+  // clients wait for the head and close the connection.
+  await streamed(call, run, { failsInStream: true });
 }
 
 /** Pull, or import when there is `fromSrc`. */
@@ -165,18 +166,17 @@ function pullReference(name: string, tag: string): Reference {
   return parseReference(tag === '' ? bare : `${bare}${tag.includes(':') ? '@' : ':'}${tag}`);
 }
 
-/** A failure before the first line keeps its status, unless the head is already out; after it, it is a line. */
+/** A failure before the first line keeps its status, unless it is to stand in the stream; after it, it is a line. */
 async function streamed(
   call: Call<undefined>,
   run: (emit: Emit) => Promise<void>,
-  { headFirst = false } = {},
+  { failsInStream = false } = {},
 ): Promise<undefined> {
   const lines = call.lines();
-  if (headFirst) lines.start();
   try {
     await run((line) => lines.write(line));
   } catch (error) {
-    if (!lines.started) throw error;
+    if (!lines.started && !failsInStream) throw error;
     lines.fail(error);
     return;
   }
