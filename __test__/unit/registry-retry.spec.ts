@@ -1,8 +1,13 @@
 /** How long the client waits before it asks again; the waits are recorded, not waited for. */
+import { Readable } from 'node:stream';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { parseReference } from '../../ts/reference.ts';
-import { answerError, TransientError } from '../../ts/registry/client/errors.ts';
+import { readBlob } from '../../ts/registry/client/blob.ts';
+import { answerError, connectionError, TransientError } from '../../ts/registry/client/errors.ts';
 import { MAX_ATTEMPTS, retrying } from '../../ts/registry/client/retry.ts';
+import { DEFAULT_TIMING } from '../../ts/registry/client/settings.ts';
+import type { Answer } from '../../ts/registry/client/transport.ts';
+import { sha256 } from '../helpers/scriptedRegistry.ts';
 
 const waits = vi.hoisted((): number[] => []);
 vi.mock('node:timers/promises', () => ({
@@ -52,4 +57,42 @@ describe('before the next attempt', () => {
       }
     },
   );
+});
+
+const url = new URL('https://r.example/v2/app/blobs/x');
+const away = (more: object): Error => connectionError(url, Object.assign(new Error('away'), more));
+
+describe('where there is no connection', () => {
+  it.each([
+    { code: 'ENOTFOUND' },
+    { code: 'EAI_AGAIN' },
+    { code: 'ECONNREFUSED' },
+    { code: 'ENETUNREACH' },
+    { code: 'EHOSTUNREACH' },
+    { code: 'ETIMEDOUT', event: 'lookup' },
+    { code: 'ETIMEDOUT', event: 'connect' },
+    { code: 'ETIMEDOUT', event: 'secureConnect' },
+  ])('no other attempt is made: %j', async (more) => {
+    waits.length = 0;
+    const asked = retrying({ backoffMs: 1000 }, signal, () => Promise.reject(away(more)));
+    await expect(asked).rejects.toMatchObject({ kind: 'Unavailable', code: 'REGISTRY_UNREACHABLE' });
+    expect(waits).toEqual([]);
+  });
+
+  it('in the middle of a blob, the registry is waited for', async () => {
+    const data = Buffer.from('0123456789');
+    const descriptor = { digest: sha256(data), size: data.length };
+    const body = (part: Buffer): Answer['body'] => Readable.from([part], { objectMode: false }) as Answer['body'];
+    const asked: Record<string, string>[] = [];
+    const get = async (headers: Record<string, string>): Promise<Answer> => {
+      asked.push(headers);
+      if (asked.length === 2) throw away({ code: 'ECONNREFUSED' });
+      if (asked.length === 1) return { status: 200, headers: {}, url, body: body(data.subarray(0, 4)) };
+      return { status: 206, headers: { 'content-range': 'bytes 4-9/10' }, url, body: body(data.subarray(4)) };
+    };
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of readBlob(descriptor, { signal }, DEFAULT_TIMING, get)) chunks.push(chunk);
+    expect(Buffer.concat(chunks).toString()).toBe(data.toString());
+    expect(asked).toEqual([{}, { range: 'bytes=4-' }, { range: 'bytes=4-' }]);
+  });
 });

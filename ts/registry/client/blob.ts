@@ -1,5 +1,6 @@
 /** A blob as a stream that mends itself: what breaks off is asked for again from that byte on. */
 import { createHash } from 'node:crypto';
+import { CaissonError } from '../../errdefs.ts';
 import type { Descriptor } from '../../oci.ts';
 import { readPaced } from './body.ts';
 import { corrupt, TransientError } from './errors.ts';
@@ -46,10 +47,12 @@ export async function* readBlob(
       throw new TransientError(`blob ${digest}: ${at} of ${size} bytes came`, { code: 'REGISTRY_CUT' });
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof TransientError)) throw error;
+      // A registry that is away in the middle of a blob is being started again.
+      const isAway = at > offset && error instanceof CaissonError && error.code === 'REGISTRY_UNREACHABLE';
+      if (!(error instanceof TransientError) && !isAway) throw error;
       failed = at - from >= PROGRESS_BYTES ? 1 : failed + 1;
       if (failed === MAX_ATTEMPTS || (isSpare && at === offset)) throw error;
-      await backOff(failed, error, timing, signal);
+      await backOff(failed, error instanceof TransientError ? error : new TransientError(''), timing, signal);
     }
   }
   const actual = hash === undefined ? digest : `${digest.slice(0, digest.indexOf(':'))}:${hash.digest('hex')}`;

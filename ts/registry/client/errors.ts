@@ -19,6 +19,11 @@ const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS|HOSTNAME_MISMATCH|INVAL
 /** The far side spoke, but not TLS. */
 const NO_TLS = /EPROTO|ERR_SSL_WRONG_VERSION|ERR_SSL_PACKET|ERR_SSL_HTTP_REQUEST/;
 
+/** No connection, and no sign that there would be one in a second: it is told at once, as by dockerd. */
+const NO_WAY = ['EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'];
+const isLate = (error: unknown): boolean =>
+  error instanceof Error && 'event' in error && ['lookup', 'connect', 'secureConnect'].includes(String(error.event));
+
 /** Why no answer came. */
 export function connectionError(url: URL, error: unknown): CaissonError {
   if (error instanceof CaissonError) return error;
@@ -35,6 +40,12 @@ export function connectionError(url: URL, error: unknown): CaissonError {
     return new CaissonError('Unavailable', `${get}: dial tcp ${url.host}: connect: connection refused`, {
       code: 'REGISTRY_UNREACHABLE',
       hint: 'no registry listens there',
+      cause: error,
+    });
+  if (NO_WAY.includes(code) || isLate(error))
+    return new CaissonError('Unavailable', `${get}: ${message}`, {
+      code: 'REGISTRY_UNREACHABLE',
+      hint: `check that this machine reaches ${url.host}: its network, DNS, and proxy settings of the daemon`,
       cause: error,
     });
   if (NO_TLS.test(code))
