@@ -35,6 +35,7 @@ const NEEDS = {
   crane: () => existsSync(sidProgram('crane')),
   oras: () => existsSync(sidProgram('oras')),
   openssl: () => has('openssl'),
+  perl: () => has('perl'),
   cgroup2: () => existsSync('/sys/fs/cgroup/cgroup.controllers'),
   apparmor: () => existsSync('/sys/kernel/security/apparmor/.load'),
   cgroup1: () => existsSync('/sys/fs/cgroup/memory/tasks'),

@@ -20,6 +20,7 @@ import {
   oneOf,
 } from './configValues.ts';
 import { parseFlags } from './flags.ts';
+import { parseLogOptions } from './logs/options.ts';
 import { checkTables, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
 import { flag, list, number, type Setting, text } from './settings.ts';
@@ -245,12 +246,22 @@ export function loadConfig(argv: string[]): DaemonConfig {
   }
   applyObjects(config, given, fromFile);
   checkTables(config);
+  checkLog(config);
   config.flags = new Set(SETTINGS.flatMap((setting) => (given.has(setting.flag) ? [setting.key ?? setting.flag] : [])));
   if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;
   for (const name of ['dataRoot', 'execRoot', 'pidfile'] as const)
     if (!config[name].startsWith('/'))
       throw invalid(`${name}: ${JSON.stringify(config[name])} is not an absolute path`);
   return config;
+}
+
+function checkLog({ logDriver, logOpts }: DaemonConfig): void {
+  try {
+    parseLogOptions(logDriver, logOpts);
+  } catch (error) {
+    if (!(error instanceof CaissonError)) throw error;
+    throw new CaissonError(error.kind, `failed to set log opts: ${error.message}`, { cause: error });
+  }
 }
 
 const givenTwice = (key: string, { configFile }: DaemonConfig): CaissonError =>

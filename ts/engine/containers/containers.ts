@@ -8,6 +8,7 @@ import type { CreateBody } from '../api/schemas/containers.ts';
 import type { Engine } from '../engine.ts';
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
+import { LogForwarder } from '../logs/remote/forwarder.ts';
 import type { ClientStream, LogRequest, RuntimeEvent } from '../native/index.ts';
 import { upstreamServers } from '../network/containerFiles.ts';
 import { NetworkDevices } from '../network/devices.ts';
@@ -100,6 +101,7 @@ export class Containers {
       pluginVolumes: this.pluginVolumes,
       events: new ContainerEvents(graph.events),
       live: new LiveTable(),
+      forwarder: new LogForwarder(log),
     };
     this.#ctx = ctx;
     this.#list = new ContainerList(ctx);

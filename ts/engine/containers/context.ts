@@ -5,6 +5,7 @@ import type { ImageConfig } from '../../oci.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { EnginePaths } from '../engine.ts';
 import type { JobRunner } from '../jobs/runner.ts';
+import type { LogForwarder } from '../logs/remote/forwarder.ts';
 import type { HostInfo, Native } from '../native/index.ts';
 import type { NetworkDevices } from '../network/devices.ts';
 import type { Resolvers } from '../network/dns/resolvers.ts';
@@ -48,4 +49,5 @@ export interface ContainerContext {
   pluginVolumes: PluginVolumes;
   events: ContainerEvents;
   live: LiveTable;
+  forwarder: LogForwarder;
 }

@@ -178,10 +178,10 @@ function inheritedHostname({ graph }: ContainerContext, body: CreateBody): strin
   return owner && readRecord(owner).config.Hostname;
 }
 
-/** Where Docker has them. */
+/** Where Docker has those of its own formats. */
 function logPath(dir: string, id: string, driver: string): string {
   if (driver === 'none') return '';
-  return join(dir, driver === 'local' ? 'local-logs/container.log' : `${id}-json.log`);
+  return join(dir, driver === 'json-file' ? `${id}-json.log` : 'local-logs/container.log');
 }
 
 export interface CreateOptions {

@@ -179,7 +179,8 @@ function fillIsolation(body: HostConfigBody, defaults: HostConfigDefaults) {
 
 export function fillHostConfig(body: HostConfigBody, defaults: HostConfigDefaults): HostConfig {
   const logType = body.LogConfig?.Type || defaults.logDriver;
-  const ownOptions = logType === defaults.logDriver ? defaults.logOptions : {};
+  const ofCache = Object.entries(defaults.logOptions).filter(([name]) => name.startsWith('cache-'));
+  const ownOptions = logType === defaults.logDriver ? defaults.logOptions : Object.fromEntries(ofCache);
   const networkMode = body.NetworkMode || 'default';
   const policy = {
     Name: body.RestartPolicy?.Name || 'no',

@@ -81,6 +81,7 @@ export class Monitor {
     // as Docker: who waits for the end is told of this one, also when the policy starts it again
     state.notify(['next-exit', 'not-running'], result);
     for (const handle of state.logHandles) native.endLog(handle);
+    this.#ctx.forwarder.ended(id);
     this.#ctx.resolvers.close(id);
     state.cleanup = this.#cleanUp(record, published);
     if (restart) this.#scheduleRestart(record, ranMs);

@@ -12,6 +12,7 @@ import type { ContainerRow } from '../../graph/containers.ts';
 import { difference } from '../jobs/orphans.ts';
 import { publishedPorts } from '../network/ports.ts';
 import type { ContainerContext } from './context.ts';
+import { logRoute } from './logRoute.ts';
 import type { Monitor } from './monitor.ts';
 import type { Publisher } from './publisher.ts';
 import { isRunning, readRecord } from './record.ts';
@@ -45,11 +46,20 @@ export class Reconciler {
    * not keep the daemon from serving the others; its container counts as running until it is known better.
    */
   async adopt(budgetMs = ADOPTION_BUDGET_MS): Promise<void> {
-    const running = this.#ctx.graph.containers.all().filter(isRunning);
+    const rows = this.#ctx.graph.containers.all();
+    for (const row of rows) this.#resumeLog(row);
+    const running = rows.filter(isRunning);
     const late = new AbortController();
     const budget = sleep(budgetMs, undefined, { signal: late.signal }).catch(() => undefined);
     await Promise.race([Promise.all(running.map((row) => this.#adopt(row))), budget]);
     late.abort();
+  }
+
+  /** What has not been sent of a log that goes elsewhere. */
+  #resumeLog(row: ContainerRow): void {
+    if (row.status === 'created') return;
+    const route = logRoute(readRecord(row));
+    if (route !== undefined) this.#ctx.forwarder.resume(route, isRunning(row));
   }
 
   /** After jobs are recovered. */

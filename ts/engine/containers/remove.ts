@@ -66,6 +66,7 @@ export class Remover {
       do {
         if (isRunning(graph.containers.resolve(row.id))) await options.kill?.(row.id);
         await state.cleanup;
+        await this.#ctx.forwarder.finish(row.id);
       } while (!(await this.#removed(automatic ? this.#automatic : this.#byUser, plan, options)));
     } catch (error) {
       state.removing = false;

@@ -15,6 +15,7 @@ import { buildSpec, capabilitiesOf, type NamespaceChoice } from '../runtime/spec
 import type { HostConfig, MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { linkVariables } from './links.ts';
+import { loggedContainer } from './logRoute.ts';
 import { type ContainerRecord, isRunning, programOf, readRecord } from './record.ts';
 
 export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: string): string => {
@@ -45,8 +46,8 @@ function logConfig({ row, config, hostConfig, detail }: ContainerRecord): LogCon
   if (parsed === undefined) return { driver: 'none' };
   // its own directory, in which a follower may wait for the file
   mkdirSync(dirname(detail.logPath), { recursive: true, mode: 0o710 });
-  const attrs = logAttributes(options, { ...row, program: programOf(config), labels: config.Labels, env: config.Env });
-  return { ...parsed, driver: driver === 'local' ? 'local' : 'json-file', path: detail.logPath, attrs };
+  const attrs = logAttributes(options, loggedContainer({ row, config }));
+  return { ...parsed, driver: driver === 'json-file' ? 'json-file' : 'local', path: detail.logPath, attrs };
 }
 
 /** The init of another container whose namespace is shared. */

@@ -18,6 +18,7 @@ import { hasIpv6, hasOwnNetworks, networksOf } from './attachments.ts';
 import type { HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { makeDirectories } from './create.ts';
+import { logRoute } from './logRoute.ts';
 import { writeNames } from './nameFiles.ts';
 import { type ContainerDetail, type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { cgroupOf, sharedNetns, spawnOptions } from './spawn.ts';
@@ -147,12 +148,15 @@ export class Starter {
     const { native, live } = this.#ctx;
     const held: Held = {};
     this.#held.set(plan.id, held);
-    const { hostConfig, detail } = this.#record(plan.id);
+    const record = this.#record(plan.id);
+    const { hostConfig, detail } = record;
     makeDirectories(this.#ctx, plan.id, localVolumes(detail));
     if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, plan.id);
     // what the run before has left must be gone: its ports, its cgroup, its state directory
     await live.of(plan.id).cleanup;
     await this.#ctx.pluginVolumes.mounts.mount(plan.id, detail.mountPoints);
+    const route = logRoute(record);
+    if (route !== undefined) await this.#ctx.forwarder.begin(route);
     const netns = plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
     const leader = leadingOut(plan.endpoints);
     const reserved = leader ? reservePorts(native, plan.ports, { ...leader, owner: plan.id }) : undefined;
@@ -194,6 +198,7 @@ export class Starter {
     if (held?.netnsFd !== undefined) this.#ctx.native.closeFd(held.netnsFd);
     for (const { fd } of held?.ports?.sockets ?? []) this.#ctx.native.closeFd(fd);
     this.#ctx.resolvers.close(id);
+    this.#ctx.forwarder.ended(id);
     this.#held.delete(id);
     await this.#ctx.pluginVolumes.mounts.release(id);
   }

@@ -1,4 +1,4 @@
-/** What each record of a json-file log says of its container: chosen labels, environment variables and the tag. */
+/** What records say of their container: chosen labels, environment variables and the tag. */
 import { hostname } from 'node:os';
 import { CaissonError } from '../../errdefs.ts';
 
@@ -86,10 +86,14 @@ function variables(env: string[]): Record<string, string> {
   );
 }
 
+export const extraAttributes = (options: Record<string, string>, { labels, env }: LoggedContainer) => ({
+  ...chosen(labels, options, 'labels'),
+  ...chosen(variables(env), options, 'env'),
+});
+
 export function logAttributes(options: Record<string, string>, container: LoggedContainer): Record<string, string> {
   return {
-    ...chosen(container.labels, options, 'labels'),
-    ...chosen(variables(container.env), options, 'env'),
+    ...extraAttributes(options, container),
     ...(options['tag'] ? { tag: renderTag(options['tag'], container) } : {}),
   };
 }

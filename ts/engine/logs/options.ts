@@ -1,5 +1,7 @@
 /** `--log-driver` and `--log-opt`: what a log is written with, checked with Docker's texts. */
 import { CaissonError } from '../../errdefs.ts';
+import { checkRemote, isRemote, REMOTE_DRIVERS } from './remote/options.ts';
+import { parseFlag, parseSize } from './values.ts';
 
 export interface LogOptions {
   /** Absent: the log grows without end. */
@@ -10,36 +12,24 @@ export interface LogOptions {
   maxBufferBytes?: number;
 }
 
-const COMMON = ['mode', 'max-buffer-size'];
+/** Of all drivers: the cache is what a driver that sends its log elsewhere is read from. */
+const COMMON = ['mode', 'max-buffer-size', 'cache-disabled', 'cache-max-size', 'cache-max-file', 'cache-compress'];
 const FILES = ['max-size', 'max-file', 'compress'];
 const KNOWN: Record<string, Set<string>> = {
   'json-file': new Set([...COMMON, ...FILES, 'labels', 'labels-regex', 'env', 'env-regex', 'tag']),
   local: new Set([...COMMON, ...FILES]),
   none: new Set(COMMON),
 };
-/** Docker's other drivers send logs elsewhere. */
-const REMOTE = /^(syslog|journald|gelf|fluentd|awslogs|splunk|gcplogs|etwlogs|logentries)$/;
+/** Docker's drivers of single services. */
+const UNSUPPORTED = /^(awslogs|splunk|gcplogs|etwlogs|logentries)$/;
 
-export const LOG_DRIVERS = ['json-file', 'local', 'none'];
+export const LOG_DRIVERS = ['json-file', 'local', ...REMOTE_DRIVERS].sort();
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
-
-/** `10m`; a file's size counts in thousands, a buffer's in 1024, as in Docker. */
-function parseSize(text: string, base: 1000 | 1024): number {
-  const [, digits = '', unit = ''] = /^(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?$/i.exec(text) ?? [];
-  if (digits === '') throw invalid(`invalid size: '${text}'`);
-  return Math.floor(Number(digits) * base ** ' kmgtp'.indexOf(unit.toLowerCase() || ' '));
-}
 
 function parseCount(text: string): number {
   if (!/^[+-]?\d{1,9}$/.test(text)) throw invalid(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
   return Number(text);
-}
-
-function parseFlag(text: string): boolean {
-  if (/^(1|t|T|TRUE|true|True)$/.test(text)) return true;
-  if (/^(0|f|F|FALSE|false|False)$/.test(text)) return false;
-  throw invalid(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
 }
 
 /** `parse` with the option named in what it throws, as the local driver does. */
@@ -62,13 +52,21 @@ function buffer(options: Record<string, string>): number | undefined {
   return named('error parsing option max-buffer-size: ', size ?? '1m', (text) => parseSize(text, 1024)) || 1 << 20;
 }
 
+const without = (options: Record<string, string>, names: string[]): Record<string, string> =>
+  Object.fromEntries(Object.entries(options).filter(([name]) => !names.includes(name)));
+
 function checkNames(driver: string, options: Record<string, string>): void {
+  if (isRemote(driver)) {
+    checkRemote(driver, without(options, COMMON));
+    return;
+  }
   const known = KNOWN[driver];
   if (!known) {
-    if (!REMOTE.test(driver)) throw invalid(`error looking up logging plugin ${driver}: plugin "${driver}" not found`);
+    if (!UNSUPPORTED.test(driver))
+      throw invalid(`error looking up logging plugin ${driver}: plugin "${driver}" not found`);
     throw new CaissonError(
       'NotImplemented',
-      `--log-driver ${driver} is not supported by caisson, only ${LOG_DRIVERS.join(', ')}`,
+      `--log-driver ${driver} is not supported by caisson, only ${[...LOG_DRIVERS, 'none'].join(', ')}`,
     );
   }
   for (const name of Object.keys(options)) {
@@ -105,11 +103,34 @@ function localOptions(options: Record<string, string>): Omit<LogOptions, 'maxBuf
   return { maxSizeBytes, maxFiles, compress };
 }
 
+/** Whether `logs` may read what a driver has sent elsewhere. */
+export function isCached(options: Record<string, string>): boolean {
+  const disabled = options['cache-disabled'] ?? '';
+  if (disabled === '') return true;
+  try {
+    return !parseFlag(disabled);
+  } catch {
+    throw invalid(`invalid value for option cache-disabled: ${disabled}`);
+  }
+}
+
+/** Of the files that a log waits in until it has been sent, and is read from afterwards. */
+function cacheOptions(options: Record<string, string>): Omit<LogOptions, 'maxBufferBytes'> {
+  const cache = Object.entries(options).filter(([name]) => name.startsWith('cache-'));
+  return localOptions(Object.fromEntries(cache.map(([name, value]) => [name.slice('cache-'.length), value])));
+}
+
+function fileOptions(driver: string, options: Record<string, string>): Omit<LogOptions, 'maxBufferBytes'> {
+  if (driver === 'json-file') return jsonFileOptions(options);
+  return driver === 'local' ? localOptions(options) : cacheOptions(options);
+}
+
 /** Undefined for the driver that keeps nothing. */
 export function parseLogOptions(driver: string, options: Record<string, string>): LogOptions | undefined {
   const maxBufferBytes = buffer(options);
+  isCached(options);
   checkNames(driver, options);
   if (driver === 'none') return undefined;
-  const files = driver === 'local' ? localOptions(options) : jsonFileOptions(options);
+  const files = fileOptions(driver, options);
   return { ...files, ...(maxBufferBytes === undefined ? {} : { maxBufferBytes }) };
 }

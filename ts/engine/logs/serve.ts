@@ -3,6 +3,8 @@ import { CaissonError } from '../../errdefs.ts';
 import type { Query } from '../api/query.ts';
 import type { ContainerRecord } from '../containers/record.ts';
 import type { LogRequest } from '../native/index.ts';
+import { isCached } from './options.ts';
+import { isRemote } from './remote/options.ts';
 
 /** Seconds with fraction, or RFC 3339, as decimal nanoseconds. */
 function toNanoseconds(text: string, name: string): string | undefined {
@@ -26,17 +28,15 @@ export function logRequest(query: Query, { config, detail, hostConfig }: Contain
   if (!stdout && !stderr) {
     throw new CaissonError('InvalidParameter', 'Bad parameters: you must choose at least one stream');
   }
-  if (detail.logPath === '') {
-    throw new CaissonError(
-      'NotImplemented',
-      `configured logging driver does not support reading: ${hostConfig.LogConfig.Type}`,
-    );
+  const { Type: driver, Config: options } = hostConfig.LogConfig;
+  if (detail.logPath === '' || (isRemote(driver) && !isCached(options))) {
+    throw new CaissonError('NotImplemented', `configured logging driver does not support reading: ${driver}`);
   }
   const tail = tailOf(query.string('tail'));
   const since = toNanoseconds(query.string('since'), 'since');
   const until = toNanoseconds(query.string('until'), 'until');
   return {
-    driver: hostConfig.LogConfig.Type === 'local' ? 'local' : 'json-file',
+    driver: driver === 'json-file' ? 'json-file' : 'local',
     path: detail.logPath,
     stdout,
     stderr,

@@ -198,6 +198,9 @@ export interface LogRequest {
   until?: string;
   /** `false`: Docker's 8-byte frames. */
   raw: boolean;
+  /** All records for one who forwards them, in frames of their own (crates/libcontainer-sys/src/logs/forward.rs), those
+   * behind a position that an earlier frame has told, in hexadecimal digits; what chooses and words records means nothing. */
+  records?: { behind?: string };
 }
 
 export interface CgroupStats {
@@ -362,6 +365,8 @@ export interface Native {
   pipe(): [number, number];
   /** Two ends of one connection, close-on-exec. */
   socketPair(): [number, number];
+  /** A non-blocking unix datagram socket, connected to the path: each write is a message. */
+  connectDatagram(path: string): Promise<number>;
 
   /** Kind `notFound`: no such path in the container; `gone`: the view's process has ended. */
   statArchive(view: ArchiveView, path: string): Promise<ArchivePathStat>;

@@ -52,6 +52,31 @@ fn existing(path: &Path, format: Format) -> VecDeque<(u32, Source)> {
     files
 }
 
+/// A place between two records of a log, whatever its file is called by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    file: Identity,
+    /// Of the uncompressed file.
+    offset: u64,
+}
+
+impl Position {
+    pub const LENGTH: usize = 24;
+
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..16].copy_from_slice(&self.file.to_bytes());
+        bytes[16..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        let (file, offset) = bytes.split_at(16);
+        let file = Identity::from_bytes(std::array::from_fn(|index| file[index]));
+        Self { file, offset: u64::from_le_bytes(std::array::from_fn(|index| offset[index])) }
+    }
+}
+
 /// A reader of whole records over all files of a log.
 pub struct Records {
     path: PathBuf,
@@ -80,6 +105,24 @@ impl Records {
         let done = files.drain(..first).filter_map(|(_, source)| source.identity).collect();
         let mut later: VecDeque<Source> = files.into_iter().map(|(_, source)| source).collect();
         Ok(Self { path: path.to_owned(), format, current: later.pop_front(), later, done })
+    }
+
+    /// Behind the record that `position` was told of. Where its file is not there any more, at the beginning.
+    pub fn open_behind(path: &Path, format: Format, position: Position) -> io::Result<Self> {
+        let mut files: Vec<Source> = existing(path, format).into_iter().map(|(_, source)| source).collect();
+        let mut done = Vec::new();
+        if let Some(first) = files.iter().position(|source| source.identity == Some(position.file)) {
+            done.extend(files.drain(..first).filter_map(|source| source.identity));
+            files[0].seek(position.offset)?;
+        }
+        let mut later = VecDeque::from(files);
+        Ok(Self { path: path.to_owned(), format, current: later.pop_front(), later, done })
+    }
+
+    /// Of what follows the record that was found last. None in a compressed file that is not ours.
+    pub fn position(&self) -> Option<Position> {
+        let current = self.current.as_ref()?;
+        Some(Position { file: current.identity?, offset: current.offset() })
     }
 
     /// Moves to the next record; false when there is no whole one (yet).

@@ -7,6 +7,7 @@
 
 mod files;
 mod format;
+mod forward;
 mod record;
 mod serve;
 mod source;
@@ -36,4 +37,13 @@ pub struct LogRequest {
     pub since: Option<String>,
     pub until: Option<String>,
     pub raw: bool,
+    /// All records as they are, for one who forwards them: `stdout` to `raw` mean nothing then.
+    pub records: Option<Forwarded>,
+}
+
+/// How far a log has been forwarded.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Forwarded {
+    /// A position, in hexadecimal digits; absent: nothing yet.
+    pub behind: Option<String>,
 }

@@ -120,7 +120,7 @@ fn query_escape(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn nanoseconds(time: &Time) -> Option<i128> {
+pub fn nanoseconds(time: &Time) -> Option<i128> {
     match time {
         Time::Text(text) => parse_time(text),
         Time::Nanos(nanos) => Some(i128::from(*nanos)),
@@ -163,6 +163,7 @@ mod tests {
             since: None,
             until: None,
             raw: false,
+            records: None,
         };
         change(&mut request);
         Selection::new(&request)

@@ -3,6 +3,7 @@
 
 use super::LogRequest;
 use super::files::Records;
+use super::forward;
 use super::record::{Selection, Verdict};
 use crate::failure::{Context, Result};
 use crate::sys::socket;
@@ -69,15 +70,25 @@ pub fn serve(request: &LogRequest, client: Client, chunked: bool, stop: &Stop) -
     let path = Path::new(&request.path);
     // watched before the first read, so that nothing falls between
     let watch = if request.follow { watch(path) } else { None };
-    let mut records = Records::open(path, request.driver, request.tail).context("open log", &request.path)?;
+    let mut records = match &request.records {
+        Some(forwarded) => forward::open(request, forwarded.behind.as_deref())?,
+        None => Records::open(path, request.driver, request.tail).context("open log", &request.path)?,
+    };
     loop {
         // asked before reading: what was written before the stop is read after it
         let last = !request.follow || stop.is_set();
         let mut past = false;
         while records.step().context("read log", &request.path)? {
-            past = selection.take(records.record(), &mut out) == Verdict::Past;
-            if past {
-                break;
+            if request.records.is_some() {
+                // a torn one is skipped
+                if let Some(record) = request.driver.parse(records.record()) {
+                    forward::frame(&record, records.position(), &mut out);
+                }
+            } else {
+                past = selection.take(records.record(), &mut out) == Verdict::Past;
+                if past {
+                    break;
+                }
             }
             if out.len() >= CHUNK && !deliver(&mut out)? {
                 return Ok(());

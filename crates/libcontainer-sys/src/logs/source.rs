@@ -26,6 +26,8 @@ pub struct Source {
     /// Of `buffer`: the record that was found last, and where the next begins.
     record: Range<usize>,
     taken: usize,
+    /// Where `buffer` begins in the (uncompressed) file.
+    start: u64,
     /// Records that are not given out.
     skipped: u64,
 }
@@ -44,7 +46,7 @@ impl Source {
     }
 
     fn new(content: Content, identity: Option<Identity>, format: Format) -> Self {
-        Self { content, identity, format, buffer: Vec::new(), record: 0..0, taken: 0, skipped: 0 }
+        Self { content, identity, format, buffer: Vec::new(), record: 0..0, taken: 0, start: 0, skipped: 0 }
     }
 
     /// Moves to where the last `wanted` records begin and returns how many there are. `again` opens the same file: what
@@ -54,6 +56,7 @@ impl Source {
             && let Some((start, found)) = self.format.last(file, wanted)?
         {
             file.seek(SeekFrom::Start(start))?;
+            self.start = start;
             return Ok(found);
         }
         let Some(mut counted) = again() else { return Ok(0) };
@@ -63,6 +66,23 @@ impl Source {
         }
         self.skipped = count - count.min(wanted);
         Ok(count.min(wanted))
+    }
+
+    /// Moves to an offset of the uncompressed file. One behind its end is that of a file which was truncated since: what is
+    /// there now begins at its beginning.
+    pub fn seek(&mut self, offset: u64) -> io::Result<()> {
+        match &mut self.content {
+            Content::Plain(file) if file.metadata()?.len() < offset => return Ok(()),
+            Content::Plain(file) => _ = file.seek(SeekFrom::Start(offset))?,
+            Content::Gzip(decoder) => _ = io::copy(&mut decoder.take(offset), &mut io::sink())?,
+        }
+        self.start = offset;
+        Ok(())
+    }
+
+    /// Where the record behind the last one begins.
+    pub fn offset(&self) -> u64 {
+        self.start + self.taken as u64
     }
 
     /// Moves to the next record; false when there is no whole one (yet).
@@ -80,6 +100,7 @@ impl Source {
                 Start::Junk(count) => self.taken += count,
                 Start::Incomplete => {
                     self.buffer.drain(..self.taken);
+                    self.start += self.taken as u64;
                     self.taken = 0;
                     if !self.fill()? {
                         return Ok(false);
@@ -107,6 +128,7 @@ impl Source {
         }
         // somebody has emptied it: what is written now begins at its beginning
         self.buffer.clear();
+        self.start = 0;
         if let Content::Plain(file) = &mut self.content {
             file.seek(SeekFrom::Start(0))?;
         }
@@ -121,6 +143,7 @@ impl Source {
     /// Gives back the memory that nothing is waiting in.
     pub fn rest(&mut self) {
         if self.taken == self.buffer.len() {
+            self.start += self.taken as u64;
             (self.buffer, self.record, self.taken) = (Vec::new(), 0..0, 0);
         }
     }
@@ -136,5 +159,5 @@ fn read(content: &mut Content, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// The field that the shim puts into the header of a compressed file.
 fn origin(extra: &[u8]) -> Option<Identity> {
-    Identity::from_bytes(extra.strip_prefix(b"cn\x10\0")?.try_into().ok()?)
+    Identity::from_header(extra.strip_prefix(b"cn\x10\0")?.try_into().ok()?)
 }

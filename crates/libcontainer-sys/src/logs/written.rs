@@ -140,6 +140,41 @@ fn a_follower_loses_and_repeats_nothing_when_files_are_compressed() {
 }
 
 #[test]
+fn forwarding_goes_on_behind_the_last_record_wherever_its_file_is_by_now() {
+    for format in FORMATS {
+        let log = Log::new("behind", format, Some(2000), 6);
+        let mut writer = log.writer();
+        let mut found: Vec<String> = Vec::new();
+        let mut position = None;
+        for round in 0..40 {
+            write(&mut writer, round * 10..round * 10 + 10);
+            if round % 4 == 3 {
+                compress_all(&log.path, 6);
+            }
+            // a part of what is there, each time by a reader of its own
+            let mut records = match position {
+                Some(position) => Records::open_behind(&log.path, log.format, position).unwrap(),
+                None => log.records(None),
+            };
+            for _ in 0..9 {
+                assert!(records.step().unwrap());
+                found.push(text(&log.format.parse(records.record()).unwrap()));
+                position = records.position();
+            }
+        }
+        let mut records = Records::open_behind(&log.path, log.format, position.unwrap()).unwrap();
+        found.extend(log.rest(&mut records));
+        assert_eq!(found, lines(0..400));
+        // of a log that was truncated since all is new
+        position = records.position();
+        fs::File::create(&log.path).unwrap();
+        write(&mut writer, 400..402);
+        let mut records = Records::open_behind(&log.path, log.format, position.unwrap()).unwrap();
+        assert_eq!(log.rest(&mut records), lines(400..402));
+    }
+}
+
+#[test]
 fn a_torn_record_takes_no_other_with_it() {
     for format in FORMATS {
         let log = Log::new("torn", format, None, 1);

@@ -43,8 +43,14 @@ impl Identity {
 
     /// None without a birth: the file has gone, and its number may be another's by now.
     #[cfg(feature = "layer")]
-    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+    pub fn from_header(bytes: [u8; 16]) -> Option<Self> {
+        let identity = Self::from_bytes(bytes);
+        (identity.born_ns != 0).then_some(identity)
+    }
+
+    #[cfg(feature = "layer")]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let [inode, born_ns] = [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|index| bytes[at + index])));
-        (born_ns != 0).then_some(Self { inode, born_ns })
+        Self { inode, born_ns }
     }
 }
