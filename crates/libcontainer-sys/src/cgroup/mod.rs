@@ -13,7 +13,7 @@ mod v2_stats;
 mod values;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::Resources;
+use crate::spec::{RdmaLimit, Resources};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -123,6 +123,16 @@ fn must_exist(dir: &Path) -> Result<()> {
     std::fs::metadata(&procs).map(drop).map_err(|error| {
         let failure = Failure::io("open", procs.display(), error);
         Failure { message: format!("error adding pid {} to cgroups: {failure}", std::process::id()), ..failure }
+    })
+}
+
+const RDMA: &str = "/linux/resources/rdma";
+
+/// What `rdma.max` takes.
+fn rdma_lines(limits: &BTreeMap<String, RdmaLimit>) -> impl Iterator<Item = String> {
+    limits.iter().map(|(device, limit)| {
+        let part = |name: &str, count: Option<u32>| count.map_or(String::new(), |count| format!(" {name}={count}"));
+        format!("{device}{}{}", part("hca_handle", limit.hca_handles), part("hca_object", limit.hca_objects))
     })
 }
 

@@ -144,6 +144,15 @@ impl Cgroup for V1 {
         for page in &resources.hugepage_limits {
             let dir = self.need("hugetlb", "huge page limit")?;
             write(dir, &format!("hugetlb.{}.limit_in_bytes", page.page_size), page.limit)?;
+            // 5.7: a reservation beyond it fails, rather than what it is used for
+            let reserved = format!("hugetlb.{}.rsvd.limit_in_bytes", page.page_size);
+            if exists(dir, &reserved)? {
+                write(dir, &reserved, page.limit)?;
+            }
+        }
+        self.set_network(&resources.network)?;
+        for line in super::rdma_lines(&resources.rdma) {
+            write(self.need("rdma", super::RDMA)?, "rdma.max", line)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::devices;
 use super::v1::V1;
 use super::values::{exists, read_u64, write};
 use crate::failure::{Failure, Kind, Result};
-use crate::spec::{BlockIo, Cpu, DeviceRule, Memory};
+use crate::spec::{BlockIo, Cpu, DeviceRule, InterfacePriority, Memory, NetworkMarks};
 use std::path::Path;
 
 impl V1 {
@@ -127,6 +127,17 @@ impl V1 {
                 period.map_or(Ok(()), |period| write(dir, files[0], period))
             }
         }
+    }
+
+    pub(super) fn set_network(&self, network: &NetworkMarks) -> Result<()> {
+        if let Some(class) = network.class_id.filter(|class| *class != 0) {
+            write(self.need("net_cls", "/linux/resources/network/classID")?, "net_cls.classid", class)?;
+        }
+        for InterfacePriority { name, priority } in &network.priorities {
+            let dir = self.need("net_prio", "/linux/resources/network/priorities")?;
+            write(dir, "net_prio.ifpriomap", format!("{name} {priority}"))?;
+        }
+        Ok(())
     }
 
     pub(super) fn set_blkio(&self, io: &BlockIo) -> Result<()> {

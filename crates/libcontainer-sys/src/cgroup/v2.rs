@@ -8,15 +8,12 @@ use super::v2_stats::stats;
 use super::values::{exists, pids_below, read, read_map, read_u64, remove_directory, write};
 use super::{Cgroup, Stats, devices, v2_devices};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Resources};
+use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, NetworkMarks, Resources};
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-/// Those that limits and counters need; a host need not have them all.
-const CONTROLLERS: [&str; 7] = ["cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma"];
 
 pub struct V2 {
     mountpoint: PathBuf,
@@ -175,8 +172,8 @@ impl Cgroup for V2 {
         above.retain(|dir| dir.starts_with(&self.mountpoint));
         for dir in above.into_iter().rev() {
             let (have, on) = (read(dir, "cgroup.controllers")?, read(dir, "cgroup.subtree_control")?);
-            let listed = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
-            for name in CONTROLLERS.into_iter().filter(|name| listed(&have, name) && !listed(&on, name)) {
+            let is_on = |name: &str| on.split_whitespace().any(|word| word == name);
+            for name in have.split_whitespace().filter(|name| !is_on(name)) {
                 // one that cannot be had is missed when a limit asks for it
                 let _ = write(dir, "cgroup.subtree_control", format!("+{name}"));
             }
@@ -195,6 +192,19 @@ impl Cgroup for V2 {
         self.set_io(&resources.block_io)?;
         for page in &resources.hugepage_limits {
             self.limit(&format!("hugetlb.{}.max", page.page_size), page.limit, "huge page limit")?;
+            // 5.7: a reservation beyond it fails, rather than what it is used for
+            let reserved = format!("hugetlb.{}.rsvd.max", page.page_size);
+            if exists(&self.dir, &reserved)? {
+                write(&self.dir, &reserved, page.limit)?;
+            }
+        }
+        let NetworkMarks { class_id, priorities } = &resources.network;
+        if class_id.is_some_and(|class| class != 0) || !priorities.is_empty() {
+            let message = "/linux/resources/network: cgroup v2 marks no packets: match them by cgroup in the firewall";
+            return Err(Failure::new(Kind::Unsupported, "cgroup", message));
+        }
+        for line in super::rdma_lines(&resources.rdma) {
+            self.limit("rdma.max", line, super::RDMA)?;
         }
         for (file, value) in &resources.unified {
             if file.contains('/') || !file.contains('.') {

@@ -22,7 +22,7 @@ impl Agent {
         Some(Self { listener, identity: identity.clone(), pid: 0, container: 0, joins: false })
     }
 
-    pub fn tell(agent: Option<&Self>, fd: Option<OwnedFd>, status: &str) -> Result<()> {
+    pub fn tell(agent: Option<&Self>, fd: Option<OwnedFd>) -> Result<()> {
         let (Some(agent), Some(fd)) = (agent, fd) else {
             return Err(Failure::new(Kind::System, "seccomp", "a listener that nobody asked for"));
         };
@@ -31,7 +31,7 @@ impl Agent {
             "fds": ["seccompFd"],
             "pid": agent.pid,
             "metadata": agent.listener.metadata,
-            "state": agent.identity.state(if agent.joins { "running" } else { status }, agent.container),
+            "state": agent.identity.state(if agent.joins { "running" } else { "creating" }, agent.container),
         });
         control::send_to_socket(Path::new(&agent.listener.path), state.to_string().as_bytes(), fd.as_fd()).map_err(
             |why| {

@@ -48,7 +48,7 @@ impl Joining {
                 Message::Born { pid } => self.born(pid, fd)?,
                 Message::Console => self.console = fd,
                 Message::Note { .. } => {}
-                Message::SeccompListener => Agent::tell(self.agent.as_ref(), fd, "running")?,
+                Message::SeccompListener => Agent::tell(self.agent.as_ref(), fd)?,
                 Message::Ready => {
                     self.control.go()?;
                     self.released = true;

@@ -91,7 +91,6 @@ pub struct Pending {
     /// The terminal's master.
     pub console: Option<OwnedFd>,
     control: Control,
-    agent: Option<Agent>,
     notes: Notes,
 }
 
@@ -99,7 +98,7 @@ impl Pending {
     /// Lets the process execute its program; comes back when it runs or has failed (it has ended then and wants reaping).
     pub fn start(self) -> Result<Started> {
         self.control.go()?;
-        await_program(&self.control, self.agent.as_ref(), self.notes)?;
+        await_program(&self.control, self.notes)?;
         Ok(Started { pid: self.pid, pidfd: self.pidfd, start_time: self.start_time, console: self.console })
     }
 
@@ -128,7 +127,7 @@ pub fn create_parked(options: &CreateOptions, listener: BorrowedFd) -> Result<Pe
 }
 
 /// Releases an init that `create_parked` has parked at the socket `path`; comes back when its program runs or has failed.
-pub fn start_parked(path: &Path, spec: &Spec, identity: &Identity, pid: i32, notes: Notes) -> Result<()> {
+pub fn start_parked(path: &Path, notes: Notes) -> Result<()> {
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socket", "")?;
     let (_dir, address) = short_address(path).context("socket address", path.display())?;
@@ -140,16 +139,14 @@ pub fn start_parked(path: &Path, spec: &Spec, identity: &Identity, pid: i32, not
     })?;
     let control = Control(socket);
     control.go()?;
-    let agent = Agent::of(filter(spec)?.as_ref(), identity).map(|agent| Agent { pid, container: pid, ..agent });
-    await_program(&control, agent.as_ref(), notes)
+    await_program(&control, notes)
 }
 
 /// Until the socket ends, which says that the program runs.
-fn await_program(control: &Control, agent: Option<&Agent>, notes: Notes) -> Result<()> {
+fn await_program(control: &Control, notes: Notes) -> Result<()> {
     loop {
         match control.receive()? {
             None => return Ok(()),
-            Some((Message::SeccompListener, fd)) => Agent::tell(agent, fd, "created")?,
             Some((Message::Note { level, text }, _)) => (notes.tell)(level, &text),
             Some((Message::Failed(failure), _)) => return Err(failure),
             Some(_) => return Err(Failure::new(Kind::System, "start", "init sent something unexpected")),
@@ -346,7 +343,7 @@ fn await_ready(
                     .and_then(|()| hooks::run("createRuntime", &all.create_runtime, &state))
                     .and_then(|()| control.go())
             }),
-            Ok(Some((Message::SeccompListener, fd))) => Agent::tell(agent.as_ref(), fd, "creating"),
+            Ok(Some((Message::SeccompListener, fd))) => Agent::tell(agent.as_ref(), fd),
             Ok(Some((Message::Note { level, text }, _))) => {
                 (notes.tell)(level, &text);
                 Ok(())
@@ -365,7 +362,7 @@ fn await_ready(
         }
     };
     match served.and_then(|()| start_time(pid)) {
-        Ok(start_time) => Ok(Pending { pid, start_time, pidfd, console, control, agent, notes }),
+        Ok(start_time) => Ok(Pending { pid, start_time, pidfd, console, control, notes }),
         Err(failure) => {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             reap(&pidfd);

@@ -16,7 +16,7 @@ use crate::cgroup::Cgroup;
 use crate::container::{Control, Manner, Message, namespaces};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::seccomp::Filter;
-use crate::spec::{Hook, Identity, NamespaceKind, Personality, Process, Rootfs, Spec, UserSpec};
+use crate::spec::{Hook, Identity, Linux, NamespaceKind, Personality, Process, Rootfs, Spec, UserSpec};
 use crate::sys::{clone::exit_now, exec, prctl, signal, title::Layout};
 use crate::{hooks, rootfs, rootfs::Sources};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -121,7 +121,7 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
         listener: plan.listener,
         preserved_fds: plan.how.preserved_fds,
         debug: plan.debug,
-        pinned: !spec.linux.resources.cpu.cpus.is_empty(),
+        linux: &spec.linux,
     };
     let mut prepared = prepare(&spec.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
     prepared.personality = spec.linux.personality.as_ref();
@@ -195,7 +195,7 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
         listener: None,
         preserved_fds: plan.preserved_fds,
         debug: plan.debug,
-        pinned: !plan.spec.linux.resources.cpu.cpus.is_empty(),
+        linux: &plan.spec.linux,
     };
     let mut prepared = prepare(plan.process, plan.user, plan.stdio, console, &channel, plan.seccomp)?;
     prepared.personality = plan.spec.linux.personality.as_ref();
@@ -249,8 +249,7 @@ struct Channel<'a> {
     listener: Option<BorrowedFd<'a>>,
     preserved_fds: u32,
     debug: bool,
-    /// As `scheduling::apply` has it.
-    pinned: bool,
+    linux: &'a Linux,
 }
 
 /// Of a variable that stands there more than once the last counts.
@@ -296,7 +295,7 @@ fn prepare<'a>(
     let kept = [Some(control.as_fd()), channel.listener].map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd()));
     exec::close_all_but(&kept.into_iter().chain(preserved(channel.preserved_fds)).collect::<Vec<_>>())
         .context("close", "descriptors of the creator")?;
-    scheduling::apply(process, channel.pinned)?;
+    scheduling::apply(process, channel.linux)?;
     security::set_exec_label(process)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context("prctl", "no_new_privs")?;
@@ -321,6 +320,12 @@ fn prepare<'a>(
     wanted.apply()?.iter().for_each(|warning| control.warn(warning));
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
     let program = program::Program::find(&process.args, &env)?;
+    let mut late = seccomp.filter(|_| process.no_new_privileges);
+    if let Some(filter) = late.filter(|filter| filter.listener.is_some()) {
+        // whoever creates a container may wait for what its agent is told before he starts it
+        load_filter(filter, control, channel.debug)?;
+        late = None;
+    }
     if channel.listener.is_some() {
         // before the creator hears that all is ready: whoever created the container may kill it from then on
         signal::end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]).context("sigaction", "")?;
@@ -336,7 +341,7 @@ fn prepare<'a>(
     }
     Ok(Prepared {
         program,
-        seccomp: seccomp.filter(|_| process.no_new_privileges),
+        seccomp: late,
         hooks: None,
         personality: None,
         preserved_fds: channel.preserved_fds,

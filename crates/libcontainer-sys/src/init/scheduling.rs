@@ -1,8 +1,10 @@
-//! When and where a process runs: scheduling policy, I/O priority, CPUs; and what the kernel takes itself for (personality).
+//! When and where a process runs: scheduling policy, I/O priority, CPUs, the nodes of its memory; and what the kernel takes itself
+//! for (personality).
 
 use crate::failure::{Context, Failure, Result};
-use crate::spec::{Personality, Process, Scheduler};
+use crate::spec::{Linux, MemoryPolicy, Personality, Process, Scheduler};
 use crate::sys::scheduling;
+use std::ops::RangeInclusive;
 
 const POLICIES: [(&str, u32); 7] = [
     ("SCHED_OTHER", 0),
@@ -26,8 +28,23 @@ const FLAGS: [(&str, u64); 7] = [
 
 const CLASSES: [(&str, i32); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
 
-/// `pinned`: the cgroup has a list of CPUs.
-pub fn apply(process: &Process, pinned: bool) -> Result<()> {
+const MEMORY_MODES: [(&str, i32); 7] = [
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+const MEMORY_FLAGS: [(&str, i32); 3] =
+    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// `linux`: of the container.
+pub fn apply(process: &Process, linux: &Linux) -> Result<()> {
+    linux.memory_policy.as_ref().map_or(Ok(()), set_memory_policy)?;
+    let pinned = !linux.resources.cpu.cpus.is_empty();
     if let Some(scheduler) = &process.scheduler {
         scheduling::set_policy(&attributes(scheduler)?).map_err(|error| {
             let failure = Failure::io("sched_setattr", &scheduler.policy, error);
@@ -49,6 +66,26 @@ pub fn apply(process: &Process, pinned: bool) -> Result<()> {
         scheduling::set_io_priority(class << 13 | io.priority).context("ioprio_set", &io.class)?;
     }
     Ok(())
+}
+
+fn set_memory_policy(policy: &MemoryPolicy) -> Result<()> {
+    let mut mode = known(&MEMORY_MODES, &policy.mode, "/linux/memoryPolicy/mode")?;
+    for flag in &policy.flags {
+        mode |= known(&MEMORY_FLAGS, flag, "/linux/memoryPolicy/flags")?;
+    }
+    let mut nodes = scheduling::Nodes::default();
+    if !policy.nodes.is_empty() {
+        for range in ranges(&policy.nodes, scheduling::MAX_NODES) {
+            let range = range.ok_or_else(|| {
+                invalid(format!("/linux/memoryPolicy/nodes: {:?} is not a list of memory nodes", policy.nodes))
+            })?;
+            range.for_each(|node| nodes[node / 64] |= 1 << (node % 64));
+        }
+    }
+    scheduling::set_memory_policy(mode, &nodes).map_err(|error| {
+        let asked = format!("/linux/memoryPolicy: {} of nodes {:?}", policy.mode, policy.nodes);
+        Failure::io("set_mempolicy", asked, error)
+    })
 }
 
 fn attributes(scheduler: &Scheduler) -> Result<scheduling::Attributes> {
@@ -88,17 +125,20 @@ pub fn affinity_mask() -> u64 {
 pub fn set_affinity(list: &str, pointer: &str) -> Result<()> {
     let unreadable = || invalid(format!("{pointer}: {list:?} is not a list of CPUs"));
     let mut cpus = rustix::thread::CpuSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number =
-            |word: &str| word.trim().parse::<usize>().ok().filter(|cpu| *cpu < rustix::thread::CpuSet::MAX_CPU);
-        let (first, last) = (number(first).ok_or_else(unreadable)?, number(last).ok_or_else(unreadable)?);
-        if first > last {
-            return Err(unreadable());
-        }
-        (first..=last).for_each(|cpu| cpus.set(cpu));
+    for range in ranges(list, rustix::thread::CpuSet::MAX_CPU) {
+        range.ok_or_else(unreadable)?.for_each(|cpu| cpus.set(cpu));
     }
     rustix::thread::sched_setaffinity(None, &cpus).context("sched_setaffinity", list)
+}
+
+/// The parts of a list as `0-3,7` of numbers below `limit`; None for what is none.
+fn ranges(list: &str, limit: usize) -> impl Iterator<Item = Option<RangeInclusive<usize>>> {
+    list.split(',').map(move |part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |word: &str| word.trim().parse::<usize>().ok().filter(|number| *number < limit);
+        let range = number(first)?..=number(last)?;
+        Some(range).filter(|range| !range.is_empty())
+    })
 }
 
 pub fn set_personality(personality: &Personality) -> Result<()> {

@@ -26,12 +26,15 @@ pub fn start(root: &Path, words: Vec<String>) -> Result<i32> {
         status => return Err(wrong_status("start", id, status)),
     }
     let socket = start_socket(root, id);
-    let result = container::start_parked(&socket, &state.spec()?, &state.identity(), state.pid, log::notes());
+    let result = container::start_parked(&socket, log::notes());
     fs::remove_file(&socket).context("remove", socket.display())?;
     result?;
-    run_poststart(&state.spec()?, &state.identity(), state.pid).inspect_err(|_| {
-        let _ = state.init().map(|pidfd| send(pidfd.as_fd(), state.pid, libc::SIGKILL));
-    })?;
+    let spec = state.spec()?;
+    if let Err(failure) = run_poststart(&spec, &state.identity(), state.pid) {
+        // as the specification has it: the container is stopped and deleted
+        destroy(root, id, &state)?;
+        return Err(failure);
+    }
     Ok(0)
 }
 
@@ -147,10 +150,15 @@ pub fn delete(root: &Path, words: Vec<String>) -> Result<i32> {
         }
         _ => {}
     }
+    destroy(root, id, &state)?;
+    Ok(0)
+}
+
+fn destroy(root: &Path, id: &str, state: &State) -> Result<()> {
     remove(root, id, &state.place()?)?;
     unmount_root(&state.spec()?, &state.bundle);
     run_poststop(&state.spec()?, &state.identity());
-    Ok(0)
+    Ok(())
 }
 
 /// Ends what still runs, then removes cgroup and state; the state last, so that a failure can be tried again.

@@ -4,10 +4,10 @@
 use super::args::Args;
 use super::state;
 use crate::container::{Level, Notes};
-use crate::failure::Failure;
+use crate::failure::{Context, Failure, Result};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 struct Log {
@@ -18,13 +18,21 @@ struct Log {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-pub fn set_up(global: &Args) {
+/// A log that cannot be written is told before anything is done.
+pub fn set_up(global: &Args) -> Result<()> {
     let log = Log {
         path: global.value("log").map(PathBuf::from),
         json: global.value("log-format") == Some("json"),
         debug: global.has("debug"),
     };
+    let writable = log.path.as_ref().map_or(Ok(()), |path| open(path).map(drop).context("open", path.display()));
     let _ = LOG.set(log);
+    writable
+}
+
+/// For each line anew: a descriptor that stays could be taken for one to be passed on.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
 }
 
 pub fn notes() -> Notes {
@@ -40,7 +48,7 @@ pub fn tell(level: Level, text: &str) {
 
 /// On stderr in any case.
 pub fn fail(failure: &Failure) {
-    eprintln!("caisson-runtime: {}", failure.message);
+    eprintln!("caisson-runtime: error: {}", failure.message);
     write(false, "error", &failure.message);
 }
 
@@ -51,7 +59,7 @@ fn write(to_stderr: bool, level: &str, text: &str) {
         true => serde_json::json!({"level": level, "msg": text, "time": time}).to_string(),
         false => format!("time={time:?} level={level} msg={text:?}"),
     };
-    match log.path.as_ref().map(|path| OpenOptions::new().append(true).create(true).open(path)) {
+    match log.path.as_deref().map(open) {
         Some(Ok(file)) => append(file, &line),
         None if to_stderr => eprintln!("{line}"),
         _ => {}

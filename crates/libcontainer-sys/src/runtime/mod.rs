@@ -25,7 +25,7 @@ use args::Args;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const USAGE: &str = "\
-caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] COMMAND
+Usage: caisson-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] COMMAND
 
   create  [--bundle DIR] [--pid-file FILE] [--pidfd-socket PATH] [--console-socket PATH] [--preserve-fds N]
           [--no-pivot] [--no-new-keyring] ID
@@ -59,7 +59,9 @@ pub fn main(words: Vec<String>) -> i32 {
         Ok(global) => global,
         Err(failure) => return report(&failure),
     };
-    log::set_up(&global);
+    if let Err(failure) = log::set_up(&global) {
+        return report(&failure);
+    }
     let is_exec = global.rest.first().is_some_and(|command| command == "exec");
     match dispatch(&mut global) {
         Ok(code) => code,

@@ -74,13 +74,7 @@ impl Spec {
             return Err(missing("/linux/mountLabel", "SELinux"));
         }
         let linux = &self.linux;
-        let present = [
-            ("/linux/intelRdt", &linux.intel_rdt),
-            ("/linux/netDevices", &linux.net_devices),
-            ("/linux/memoryPolicy", &linux.memory_policy),
-            ("/linux/resources/network", &linux.resources.network),
-            ("/linux/resources/rdma", &linux.resources.rdma),
-        ];
+        let present = [("/linux/intelRdt", &linux.intel_rdt), ("/linux/netDevices", &linux.net_devices)];
         if let Some((pointer, _)) = present.iter().find(|(_, value)| is_set(value)) {
             return refuse(pointer);
         }

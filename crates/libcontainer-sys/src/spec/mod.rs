@@ -210,12 +210,22 @@ pub struct Linux {
     pub time_offsets: BTreeMap<String, TimeOffset>,
     pub intel_rdt: Option<Refused>,
     pub net_devices: Option<Refused>,
-    pub memory_policy: Option<Refused>,
+    pub memory_policy: Option<MemoryPolicy>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Personality {
     pub domain: String,
+    #[serde(default)]
+    pub flags: Vec<String>,
+}
+
+/// From which NUMA nodes (`0-3,7`) memory comes.
+#[derive(Debug, Clone, Deserialize)]
+pub struct MemoryPolicy {
+    pub mode: String,
+    #[serde(default)]
+    pub nodes: String,
     #[serde(default)]
     pub flags: Vec<String>,
 }

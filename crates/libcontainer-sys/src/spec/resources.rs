@@ -1,6 +1,5 @@
 //! Limits of a container's cgroup, as the specification writes them.
 
-use super::Refused;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -15,8 +14,9 @@ pub struct Resources {
     pub block_io: BlockIo,
     pub hugepage_limits: Vec<HugepageLimit>,
     pub unified: BTreeMap<String, String>,
-    pub network: Option<Refused>,
-    pub rdma: Option<Refused>,
+    pub network: NetworkMarks,
+    /// By device.
+    pub rdma: BTreeMap<String, RdmaLimit>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +62,28 @@ pub struct Cpu {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Pids {
     pub limit: i64,
+}
+
+/// How the packets that leave are known to the host.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NetworkMarks {
+    #[serde(rename = "classID")]
+    pub class_id: Option<u32>,
+    pub priorities: Vec<InterfacePriority>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct InterfacePriority {
+    pub name: String,
+    pub priority: u32,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RdmaLimit {
+    pub hca_handles: Option<u32>,
+    pub hca_objects: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,4 +1,4 @@
-//! sched_setattr, ioprio_set and personality, for which neither rustix nor libc has a face.
+//! sched_setattr, ioprio_set, set_mempolicy and personality, for which neither rustix nor libc has a face.
 
 use std::io;
 
@@ -29,6 +29,19 @@ pub fn set_io_priority(value: i32) -> io::Result<()> {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     // SAFETY: integers only.
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) })
+}
+
+/// Above what any kernel is built for.
+pub const MAX_NODES: usize = 1024;
+
+/// A bit a node.
+pub type Nodes = [u64; MAX_NODES / 64];
+
+/// From which nodes memory of this process comes, and of what it executes.
+pub fn set_memory_policy(mode: libc::c_int, nodes: &Nodes) -> io::Result<()> {
+    // the kernel takes one off the number of bits
+    // SAFETY: nodes has as many bits as are told.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), MAX_NODES + 1) })
 }
 
 pub fn set_personality(domain: libc::c_ulong) -> io::Result<()> {

@@ -109,6 +109,22 @@ fn a_hook_that_fails_ends_the_container() {
 }
 
 #[test]
+fn a_container_whose_poststart_hook_fails_is_deleted() {
+    if !able() {
+        return;
+    }
+    let mut bundle = with_all("hook-poststart");
+    bundle.config["hooks"]["poststart"] = json!([{"path": "/bin/false"}]);
+    bundle.write();
+    assert!(bundle.call_quiet(&["create", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let start = bundle.call(&["start", &bundle.id]);
+    assert!(text(&start.stderr).contains("error running poststart hook #0"), "{}", text(&start.stderr));
+    assert_eq!(lines(&bundle).last().map(|(kind, _)| kind.clone()).as_deref(), Some("poststop"));
+    assert!(!bundle.call_quiet(&["state", &bundle.id]));
+    bundle.assert_nothing_left();
+}
+
+#[test]
 fn a_poststop_hook_that_fails_is_a_warning() {
     if !able() {
         return;

@@ -147,6 +147,8 @@ fn steps_and_warnings_go_to_the_log() {
         assert_eq!(levels, wanted);
         fs::remove_file(&log).unwrap();
     }
+    let nowhere = bundle.call(&["--log", "/no/such/dir/log", "list"]);
+    assert!(text(&nowhere.stderr).contains("/no/such/dir/log: no such file or directory"), "{}", text(&nowhere.stderr));
 }
 
 #[test]
@@ -409,7 +411,6 @@ fn what_is_not_supported_is_refused_by_name() {
     for (pointer, value) in [
         ("/linux/intelRdt", json!({})),
         ("/linux/netDevices", json!({"eth9": {}})),
-        ("/linux/memoryPolicy", json!({"mode": "MPOL_DEFAULT"})),
         ("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})),
         ("/linux/resources/network", json!({"classID": 1})),
         ("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0")),

@@ -59,6 +59,41 @@ fn scheduling_and_personality_reach_the_program() {
 }
 
 #[test]
+fn memory_comes_from_the_nodes_that_were_asked_for() {
+    if !able() {
+        return;
+    }
+    let with = |name: &str, policy: serde_json::Value| {
+        let mut bundle = Bundle::new(name);
+        bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+        bundle.config["linux"]["memoryPolicy"] = policy;
+        bundle
+    };
+    let bundle = with("memory-policy", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}));
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    let exec = bundle.call(&["exec", &bundle.id, "cat", "/proc/1/numa_maps", "/proc/self/numa_maps"]);
+    let maps = text(&exec.stdout);
+    let policies: Vec<&str> = maps.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert!(!policies.is_empty() && policies.iter().all(|policy| *policy == "bind=static:0"), "{maps}");
+
+    for (policy, message) in [
+        (json!({"mode": "MPOL_NEAR"}), "/linux/memoryPolicy/mode: \"MPOL_NEAR\" is not known"),
+        (json!({"nodes": "0"}), "/linux/memoryPolicy"),
+        (json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["F"]}), "/linux/memoryPolicy/flags: \"F\" is not known"),
+        (json!({"mode": "MPOL_BIND", "nodes": "1-0"}), "/linux/memoryPolicy/nodes: \"1-0\" is not a list"),
+        (
+            json!({"mode": "MPOL_BIND", "nodes": "0-9876543210"}),
+            "/linux/memoryPolicy/nodes: \"0-9876543210\" is not a list",
+        ),
+        (json!({"mode": "MPOL_INTERLEAVE"}), "/linux/memoryPolicy: MPOL_INTERLEAVE of nodes \"\": invalid argument"),
+    ] {
+        let said = with("memory-policy-wrong", policy).refusal();
+        assert!(said.contains(message), "{said}");
+    }
+}
+
+#[test]
 fn an_exec_runs_on_the_cpus_it_was_given() {
     if !able() {
         return;
