@@ -49,7 +49,7 @@ export class FakeEngine implements AsyncDisposable {
     const registry = new KindRegistry();
     const runner = new JobRunner({ db: this.db, jobs: this.graph.jobs, registry, bootId, log });
     this.#runner = runner;
-    const engine = { graph: this.graph, native: fake.native, config, log, paths, host: await fake.probeHost() };
+    const engine = { graph: this.graph, native: fake, config, log, paths, host: await fake.probeHost() };
     const volumeDrivers = new VolumeDrivers(new Plugins());
     const containers = new Containers({ engine, runner, registry, bootId, images: { find }, volumeDrivers });
     this.containers = containers;

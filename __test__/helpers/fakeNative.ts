@@ -11,9 +11,10 @@ import type {
   HostInfo,
   Native,
   RuntimeEvent,
+  SpawnedContainer,
   SpawnOptions,
 } from '../../ts/engine/native/index.ts';
-import type { EndpointOptions, PublishedPort } from '../../ts/engine/native/network.ts';
+import type { EndpointOptions, PublishedPort, RouteInfo, RulesetReport } from '../../ts/engine/native/network.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
 
 interface Fake {
@@ -29,7 +30,39 @@ function absent(): CaissonError {
   return new CaissonError('InvalidParameter', message, { cause });
 }
 
-export class FakeNative {
+/** A call that none of the unit tests needs. */
+const none = (): never => {
+  throw new Error('the fake of the addon does not have this call');
+};
+
+const HOST: HostInfo = {
+  kernelVersion: '6.18.0',
+  architecture: 'x86_64',
+  cgroupVersion: 1,
+  controllers: [],
+  memoryLimit: true,
+  swapLimit: true,
+  oomKillDisable: false,
+  cpuCfsPeriod: false,
+  cpuCfsQuota: true,
+  cpuShares: false,
+  cpuSet: true,
+  pidsLimit: true,
+  blkioWeight: false,
+  blkioWeightDevice: false,
+  seccomp: true,
+  apparmor: false,
+  selinux: false,
+  userNamespaces: false,
+  timeNamespaces: false,
+  overlayLowerdirPlus: false,
+  cloneIntoCgroup: false,
+  cgroupKill: false,
+  totalMemoryBytes: 0,
+  cpus: 2,
+};
+
+export class FakeNative implements Native {
   readonly containers = new Map<string, Fake>();
   readonly calls: string[] = [];
   readonly endpoints: EndpointOptions[] = [];
@@ -44,23 +77,8 @@ export class FakeNative {
   #onEvent: (event: RuntimeEvent) => void = () => undefined;
   #nextPid = 1_000_000;
 
-  get native(): Native {
-    return this as unknown as Native;
-  }
-
   async probeHost(): Promise<HostInfo> {
-    return {
-      architecture: 'x86_64',
-      kernelVersion: '6.18.0',
-      cgroupVersion: 1,
-      seccomp: true,
-      cpus: 2,
-      memoryLimit: true,
-      swapLimit: true,
-      pidsLimit: true,
-      cpuCfsQuota: true,
-      cpuSet: true,
-    } as HostInfo;
+    return HOST;
   }
 
   async startRuntime(options: { onEvent: (event: RuntimeEvent) => void }): Promise<void> {
@@ -115,7 +133,7 @@ export class FakeNative {
     }
   }
 
-  async spawnShim(options: SpawnOptions): Promise<object> {
+  async spawnShim(options: SpawnOptions): Promise<SpawnedContainer> {
     this.calls.push(`spawn ${options.id}`);
     for (const fd of [options.netnsFd, ...options.ports.map(({ fd }) => fd)]) if (fd !== undefined) this.closeFd(fd);
     const pid = this.#nextPid++;
@@ -209,16 +227,47 @@ export class FakeNative {
   }
   async ensureBridge(): Promise<void> {}
   async deleteLink(): Promise<void> {}
-  async applyRuleset(): Promise<object> {
+  async applyRuleset(): Promise<RulesetReport> {
     return { owned: true, droppedBy: [], legacyDroppedBy: [] };
   }
   async watchFirewall(): Promise<void> {}
-  async listRoutes(): Promise<object[]> {
+  async listRoutes(): Promise<RouteInfo[]> {
     return [];
   }
   async enableForwarding(): Promise<boolean> {
     return false;
   }
+
+  changePort = none;
+  connectDatagram = none;
+  keepPorts = none;
+  containerNetns = none;
+  cgroupUpdate = none;
+  cgroupKill = none;
+  cgroupStats = none;
+  pipe = none;
+  socketPair = none;
+  statArchive = none;
+  readArchive = none;
+  writeArchive = none;
+  listChanges = none;
+  openLayer = none;
+  packLayer = none;
+  recreateLayer = none;
+  sendLayer = none;
+  layerArchiveSize = none;
+  exportTree = none;
+  spreadTrees = none;
+  createChild = none;
+  deleteChild = none;
+  setSysctls = none;
+  createResolverSockets = none;
+  heldSocket = none;
+  refreshForeign = none;
+  addBridgeRules = none;
+  removeBridgeRules = none;
+  deleteRuleset = none;
+  setDefaultRoutes = none;
 
   #get(id: string): Fake {
     const fake = this.containers.get(id);

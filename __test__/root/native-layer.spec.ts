@@ -15,7 +15,8 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { unwrap } from '../../ts/engine/native/failure.ts';
-import { type LayerSink, loadNative, type Native } from '../../ts/engine/native/index.ts';
+import type { LayerSink } from '../../ts/engine/native/files.ts';
+import { loadNative, type Native } from '../../ts/engine/native/index.ts';
 import { busyboxTar } from '../helpers/image.ts';
 import { missing } from '../helpers/requires.ts';
 

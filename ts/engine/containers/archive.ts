@@ -9,7 +9,7 @@ import { NEVER } from '../../graph/containers.ts';
 import type { ImageRunConfig } from '../../oci.ts';
 import type { CommitSource } from '../images/commit.ts';
 import { NativeError } from '../native/failure.ts';
-import type { ArchivePathStat, ArchiveView } from '../native/index.ts';
+import type { ArchivePathStat, ArchiveView } from '../native/files.ts';
 import { containerFiles } from '../network/containerFiles.ts';
 import type { ContainerConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';

@@ -17,7 +17,8 @@ import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { type Descriptor, MEDIA_TYPES } from '../../oci.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
-import type { LayerSource, Native } from '../native/index.ts';
+import type { LayerSource } from '../native/files.ts';
+import type { Native } from '../native/index.ts';
 import { LAYER_TYPES } from './unpack.ts';
 
 export interface LayerBlobsParts {

@@ -15,7 +15,8 @@ import type { Beginning, Partials } from '../../graph/partials.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { MEDIA_TYPES } from '../../oci.ts';
 import { unwrap } from '../native/failure.ts';
-import type { AppliedLayer, LayerOptions, Native } from '../native/index.ts';
+import type { AppliedLayer, LayerOptions } from '../native/files.ts';
+import type { Native } from '../native/index.ts';
 
 /** Which blobs are kept; `never`: it is there already, or nobody will want it. */
 export type KeepBlob = NonNullable<LayerOptions['keep']> | 'never';

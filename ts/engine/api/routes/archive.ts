@@ -2,7 +2,7 @@
 import { basename } from 'node:path/posix';
 import { pipeline } from 'node:stream/promises';
 import type { Containers } from '../../containers/containers.ts';
-import type { ArchivePathStat } from '../../native/index.ts';
+import type { ArchivePathStat } from '../../native/files.ts';
 import type { Call } from '../call.ts';
 import type { Router } from '../router.ts';
 
