@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat, fchmod, fchown,
-    ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, symlinkat, unlinkat, utimensat,
+    futimens, linkat, makedev, mkdirat, mknodat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -24,17 +24,19 @@ use super::remove::remove_at;
 use super::tar::{Entry, Kind, Reader, TarError, Time};
 use super::xattr;
 
+mod regular;
+
 const MAX_ENTRIES: u64 = 1_000_000;
 /// Paths and attributes of directories wait in memory for the end.
 const MAX_DEFERRED: usize = 64 * 1024 * 1024;
 /// PATH_MAX: what is longer cannot be named by any program in the container.
 const MAX_PATH: usize = 4096;
 
-pub(super) struct Totals {
-    pub(super) bytes: u64,
-    pub(super) entries: u64,
+pub(in crate::layer) struct Totals {
+    pub(in crate::layer) bytes: u64,
+    pub(in crate::layer) entries: u64,
     /// Whether there is a recipe of the archive.
-    pub(super) recipe: bool,
+    pub(in crate::layer) recipe: bool,
 }
 
 /// What a directory gets at the end.
@@ -69,7 +71,7 @@ struct Extractor {
 }
 
 /// The stage: all of `input` into the directory `root`, and its recipe to a new file.
-pub(super) fn run(
+pub(in crate::layer) fn run(
     input: impl BufRead,
     root: OwnedFd,
     layer: &str,
@@ -256,72 +258,6 @@ impl Extractor {
             xattrs: entry.xattrs.clone(),
         };
         self.deferred.insert(path, attributes);
-        Ok(())
-    }
-
-    fn regular<R: BufRead>(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        entry: &Entry,
-        reader: &mut Archive<R>,
-    ) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            self.create(parent, name, entry, "create", || openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
-        match &entry.sparse {
-            None => {
-                reader.input_mut().file_begins(|| self.dirs.path_of(name));
-                self.fill(&file, None, entry, reader)?;
-                reader.input_mut().file_ends();
-            }
-            Some(regions) => {
-                reader.input_mut().give_up();
-                for region in regions {
-                    self.fill(&file, Some((region.offset, region.len)), entry, reader)?;
-                }
-                ftruncate(&file, entry.size).map_err(system("truncate", &entry.path))?;
-            }
-        }
-        self.totals.bytes = self.totals.bytes.saturating_add(entry.size);
-        if (entry.uid, entry.gid) != (0, 0) {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            fchown(&file, Some(uid), Some(gid)).map_err(system("chown", &entry.path))?;
-        }
-        // After chown, which clears setuid and security.capability.
-        fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(system("chmod", &entry.path))?;
-        xattr::set_on_fd(&file, &entry.xattrs, &entry.path)?;
-        futimens(&file, &times(entry.mtime)).map_err(system("set the times of", &entry.path))
-    }
-
-    /// Writes the data of one region, or all of it.
-    fn fill<R: BufRead>(
-        &self,
-        file: &OwnedFd,
-        region: Option<(u64, u64)>,
-        entry: &Entry,
-        reader: &mut Archive<R>,
-    ) -> Result<()> {
-        let (mut offset, mut left) = region.unwrap_or((0, u64::MAX));
-        while left > 0 {
-            let data = reader.data().map_err(|error| failure(error, &entry.path, &self.layer))?;
-            let data = &data[..usize::try_from(left).map_or(data.len(), |left| left.min(data.len()))];
-            if data.is_empty() {
-                break;
-            }
-            let written = match region {
-                None => rustix::io::write(file, data),
-                Some(_) => rustix::io::pwrite(file, data, offset),
-            };
-            let written = match written {
-                Ok(0) => return Err(system("write", &entry.path)(Errno::IO)),
-                Err(Errno::INTR) => continue,
-                other => other.map_err(system("write", &entry.path))?,
-            };
-            reader.consume(written);
-            offset += written as u64;
-            left -= written as u64;
-        }
         Ok(())
     }
 
