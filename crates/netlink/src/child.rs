@@ -65,8 +65,7 @@ pub fn create_child(options: &ChildOptions, netns: BorrowedFd<'_>) -> Result<()>
         parse_gateways(OP, &options.gateways)?.into_iter().map(Some).collect()
     };
     let mut host = Socket::route()?;
-    let parent = link::index_of(&mut host, &options.parent)?;
-    host.run(vec![message(options, parent, netns)?]).map_err(|error| explain(error, options))?;
+    create_device(options, &mut host, netns)?;
     in_netns(netns, || {
         let up = bring_up(&options.container_name, &addresses, &gateways);
         up.and_then(|_| sysctl::write(&options.sysctls)).inspect_err(|_| {
@@ -74,6 +73,12 @@ pub fn create_child(options: &ChildOptions, netns: BorrowedFd<'_>) -> Result<()>
             let _ = link::delete_link(&options.container_name);
         })
     })
+}
+
+/// Neither up nor with an address.
+pub fn create_device(options: &ChildOptions, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()> {
+    let parent = link::index_of(host, &options.parent)?;
+    host.run(vec![message(options, parent, netns)?]).map_err(|error| explain(error, options))
 }
 
 /// Takes a device of a container away, from within.

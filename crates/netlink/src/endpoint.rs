@@ -9,24 +9,25 @@ use serde::Deserialize;
 
 use crate::address::{self, Cidr, parse_ip, parse_mac};
 use crate::advertise::{self, Advertise, Device};
-use crate::error::{NetError, Result};
-use crate::link::{
-    self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES,
-};
+use crate::child::{self, ChildKind, ChildOptions, delete_child};
+use crate::error::{NetError, Result, system};
+use crate::link::{self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD};
 use crate::message::Message;
 use crate::netns::in_netns;
 use crate::route;
 use crate::socket::Socket;
 use crate::sysctl;
+use crate::trunk;
 
-const VETH_INFO_PEER: u16 = 1;
-const IFLA_BRPORT_MODE: u16 = 4;
+const OP: &str = "create endpoint";
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointOptions {
     pub bridge: String,
+    /// Containers on it do not talk to each other.
+    #[serde(default)]
+    pub isolated: bool,
     pub host_name: String,
     pub container_name: String,
     pub mac: String,
@@ -52,80 +53,95 @@ struct Plan<'a> {
     mtu: Option<u32>,
 }
 
-/// Kind `conflict` when the host's end cannot have its name because another link has it. Leaves nothing behind on failure.
+/// Kind `conflict` when the host's end cannot have its name because another link has it. Leaves nothing behind
+/// on failure. On a bridge without a free port the container shares one: it has no end on the host then.
 pub fn create_endpoint(options: &EndpointOptions, netns: BorrowedFd<'_>) -> Result<()> {
-    let op = "create endpoint";
     for name in [&options.bridge, &options.host_name, &options.container_name] {
-        link::check_name(op, name)?;
+        link::check_name(OP, name)?;
     }
     let plan = Plan {
         options,
-        mac: parse_mac(op, &options.mac)?,
-        addresses: options.addresses.iter().map(|text| Cidr::parse(op, text)).collect::<Result<_>>()?,
-        gateways: parse_gateways(op, &options.gateways)?,
+        mac: parse_mac(OP, &options.mac)?,
+        addresses: options.addresses.iter().map(|text| Cidr::parse(OP, text)).collect::<Result<_>>()?,
+        gateways: parse_gateways(OP, &options.gateways)?,
         mtu: options.mtu.filter(|mtu| *mtu > 0),
     };
     let mut host = Socket::route()?;
     let bridge = link::index_of(&mut host, &options.bridge)?;
-    host.run(vec![pair_message(&plan, bridge, netns)]).map_err(|error| explain(error, &options.bridge))?;
-    configure(&plan, &mut host, netns).inspect_err(|_| {
+    match host.run(vec![pair_message(&plan, bridge, netns)]) {
+        Err(error) if error.is(Errno::XFULL) => return share_port(&plan, &mut host, bridge, netns),
+        result => result?,
+    }
+    configure(&plan, &mut host, bridge, netns).inspect_err(|_| {
         // The failure that counts is the first; deleting one end deletes the other.
         let _ = link::delete_link(&options.host_name);
     })
 }
 
-/// BR_MAX_PORTS of the kernel, less the number 0.
-const BRIDGE_PORTS: u32 = 1023;
-
-fn explain(error: NetError, bridge: &str) -> NetError {
-    if !error.is(Errno::XFULL) {
-        return error;
-    }
-    let reason = format!(
-        "the bridge '{bridge}' has {BRIDGE_PORTS} containers, the most that Linux allows on one: connect further ones to \
-         another network"
-    );
-    NetError::Conflict { op: "create endpoint", object: bridge.into(), errno: Errno::XFULL, reason }
+/// The bridge has no port left.
+fn share_port(plan: &Plan, host: &mut Socket, bridge: u32, netns: BorrowedFd<'_>) -> Result<()> {
+    let EndpointOptions { bridge: name, container_name, isolated, .. } = plan.options;
+    let Some(parent) = trunk::device(host, bridge)? else {
+        let reason = format!(
+            "the bridge '{name}' has 1023 ports, the most that Linux allows on one, and no containers of ours to share \
+             one with: connect further ones to another network"
+        );
+        return Err(NetError::Conflict { op: OP, object: name.into(), errno: Errno::XFULL, reason });
+    };
+    let options = ChildOptions {
+        kind: ChildKind::Macvlan,
+        parent,
+        mode: if *isolated { "private" } else { "bridge" }.into(),
+        flag: String::new(),
+        container_name: container_name.clone(),
+        mac: plan.options.mac.clone(),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+        mtu: plan.mtu,
+        sysctls: BTreeMap::new(),
+    };
+    child::create_device(&options, host, netns)?;
+    finish(plan, netns).inspect_err(|_| {
+        let _ = delete_child(netns, container_name);
+    })
 }
 
 /// One message makes both ends where they belong. Moving an end into its namespace afterwards would wait for an RCU grace
-/// period with the kernel's network lock held, 20 ms and more. The number of queues is said, since the kernel otherwise
-/// makes one for each processor, uses one of them, and waits for a grace period each time that it puts the others aside.
+/// period with the kernel's network lock held, 20 ms and more.
 fn pair_message(plan: &Plan, bridge: u32, netns: BorrowedFd<'_>) -> Message {
-    let mut message = link::create_message("create veth", &plan.options.host_name, "veth", |data| {
-        data.nest(VETH_INFO_PEER, |peer| {
-            peer.put(&link::header(0, false)).string(IFLA_IFNAME, &plan.options.container_name);
-            peer.attr(IFLA_ADDRESS, &plan.mac).attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
-            peer.number(IFLA_NUM_TX_QUEUES, 1).number(IFLA_NUM_RX_QUEUES, 1);
-            if let Some(mtu) = plan.mtu {
-                peer.number(IFLA_MTU, mtu);
-            }
-        });
+    let mut message = link::pair_message("create veth", &plan.options.host_name, |peer| {
+        peer.string(IFLA_IFNAME, &plan.options.container_name);
+        peer.attr(IFLA_ADDRESS, &plan.mac).attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
+        if let Some(mtu) = plan.mtu {
+            peer.number(IFLA_MTU, mtu);
+        }
     });
-    message.number(IFLA_NUM_TX_QUEUES, 1).number(IFLA_NUM_RX_QUEUES, 1).number(IFLA_MASTER, bridge);
+    message.number(IFLA_MASTER, bridge);
     if let Some(mtu) = plan.mtu {
         message.number(IFLA_MTU, mtu);
     }
     message
 }
 
-fn configure(plan: &Plan, host: &mut Socket, netns: BorrowedFd<'_>) -> Result<()> {
+fn configure(plan: &Plan, host: &mut Socket, bridge: u32, netns: BorrowedFd<'_>) -> Result<()> {
     let name = plan.options.host_name.as_str();
     link::set_ipv6(name, false)?;
-    let index = link::index_of(host, name)?;
-    let mut up = link::set_message("set veth up", name, index, true);
-    up.nest(IFLA_LINKINFO, |info| {
-        // Hairpin: a container may reach its own published port, which means leaving through the port that it came by.
-        info.string(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |port| {
-            port.attr(IFLA_BRPORT_MODE, &[1]);
-        });
-    });
+    let link = link::find(host, name)?.ok_or_else(|| system(OP, name)(Errno::NODEV))?;
+    let mut up = link::set_message("set veth up", name, link.index, true);
+    link::hairpin_port(&mut up);
     host.run(vec![up])?;
+    trunk::prepare(host, bridge, link.port, plan.mtu)?;
+    finish(plan, netns)
+}
+
+/// The container's end.
+fn finish(plan: &Plan, netns: BorrowedFd<'_>) -> Result<()> {
     let advertise = plan.options.advertise.filter(|advertise| advertise.count > 0 && !plan.addresses.is_empty());
     let device = in_netns(netns, || {
         let index = inside(plan)?;
         advertise.map(|_| Device::new(index, plan.mac, &plan.addresses)).transpose()
     })?;
+    let name = &plan.options.host_name;
     let advertised = device.zip(advertise).map(|(device, options)| advertise::start(name, device, options));
     advertised.unwrap_or(Ok(()))
 }

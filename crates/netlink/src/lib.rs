@@ -17,6 +17,7 @@ mod route;
 mod socket;
 mod sys;
 mod sysctl;
+mod trunk;
 
 pub use address::Family;
 pub use advertise::{Advertise, stop_advertising};

@@ -6,8 +6,9 @@ use rustix::pipe::PipeFlags;
 
 use crate::advertise::stop_advertising;
 use crate::error::{NetError, Result, invalid, system};
-use crate::message::{Attrs, Message, attribute, text, u32_at};
+use crate::message::{Attrs, Message, attribute, text, u16_at, u32_at};
 use crate::socket::{Event, Socket};
+use crate::trunk;
 
 pub const IFLA_ADDRESS: u16 = 1;
 pub const IFLA_IFNAME: u16 = 3;
@@ -16,17 +17,19 @@ pub const IFLA_LINK: u16 = 5;
 pub const IFLA_MASTER: u16 = 10;
 pub const IFLA_LINKINFO: u16 = 18;
 pub const IFLA_NET_NS_FD: u16 = 28;
-pub const IFLA_NUM_TX_QUEUES: u16 = 31;
-pub const IFLA_NUM_RX_QUEUES: u16 = 32;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 pub const IFLA_IFALIAS: u16 = 20;
 pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
-pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
-pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_EXT_MASK: u16 = 29;
 /// Counters are most of what is told of a link.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_NO: u16 = 18;
 const BR_STATE_FORWARDING: u8 = 3;
 pub const IFINFOMSG_LEN: usize = 16;
 const IFNAMSIZ: usize = 16;
@@ -40,13 +43,14 @@ pub fn check_name(op: &'static str, name: &str) -> Result<()> {
 
 /// `struct ifinfomsg`; `up`: with IFF_UP set.
 pub fn header(index: u32, up: bool) -> [u8; IFINFOMSG_LEN] {
+    header_with(index, if up { libc::IFF_UP } else { 0 })
+}
+
+fn header_with(index: u32, flags: libc::c_int) -> [u8; IFINFOMSG_LEN] {
     let mut bytes = [0; IFINFOMSG_LEN];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
-    if up {
-        let flag = (libc::IFF_UP as u32).to_ne_bytes();
-        bytes[8..12].copy_from_slice(&flag);
-        bytes[12..16].copy_from_slice(&flag);
-    }
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&flags.to_ne_bytes());
     bytes
 }
 
@@ -60,10 +64,39 @@ pub fn create_message(op: &'static str, name: &str, kind: &str, fill: impl FnOnc
     message
 }
 
+const VETH_INFO_PEER: u16 = 1;
+
+/// Both ends of a veth pair in one message, the nearer one by its name. The number of queues is said, since the kernel
+/// otherwise makes one for each processor, uses one of them, and waits for a grace period when it puts the others aside.
+pub fn pair_message(op: &'static str, name: &str, fill_peer: impl FnOnce(&mut Attrs)) -> Message {
+    let mut message = create_message(op, name, "veth", |data| {
+        data.nest(VETH_INFO_PEER, |peer| {
+            peer.put(&header(0, false)).number(IFLA_NUM_TX_QUEUES, 1).number(IFLA_NUM_RX_QUEUES, 1);
+            fill_peer(peer);
+        });
+    });
+    message.number(IFLA_NUM_TX_QUEUES, 1).number(IFLA_NUM_RX_QUEUES, 1);
+    message
+}
+
+/// A port of a bridge: what came by it may leave by it, as a container that reaches its own published port.
+pub fn hairpin_port(message: &mut Message) {
+    message.nest(IFLA_LINKINFO, |info| {
+        info.string(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |port| {
+            port.attr(IFLA_BRPORT_MODE, &[1]);
+        });
+    });
+}
+
 /// Changes a link that exists, named by its index.
 pub fn set_message(op: &'static str, name: &str, index: u32, up: bool) -> Message {
+    flags_message(op, name, index, if up { libc::IFF_UP } else { 0 })
+}
+
+/// With these flags set; others stay.
+pub fn flags_message(op: &'static str, name: &str, index: u32, flags: libc::c_int) -> Message {
     let mut message = Message::new(libc::RTM_NEWLINK, 0, op, name);
-    message.put(&header(index, up));
+    message.put(&header_with(index, flags));
     message
 }
 
@@ -74,6 +107,8 @@ pub struct Link {
     pub alias: String,
     /// As port of a bridge.
     pub forwards: bool,
+    /// Its number as such; 0 where it is none.
+    pub port: u16,
 }
 
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
@@ -89,6 +124,7 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
             kind: text(attribute(info, 0, IFLA_INFO_KIND).unwrap_or_default()),
             alias: text(alias),
             forwards: attribute(port, 0, IFLA_BRPORT_STATE) == Some(&[BR_STATE_FORWARDING]),
+            port: attribute(port, 0, IFLA_BRPORT_NO).and_then(|value| u16_at(value, 0)).unwrap_or(0),
         }
     }))
 }
@@ -104,7 +140,7 @@ pub fn delete_link(name: &str) -> Result<()> {
     check_name("delete link", name)?;
     stop_advertising(name);
     let mut socket = Socket::route()?;
-    let Link { index, .. } = find(&mut socket, name)?.ok_or_else(|| system("delete link", name)(Errno::NODEV))?;
+    let Link { index, kind, .. } = find(&mut socket, name)?.ok_or_else(|| system("delete link", name)(Errno::NODEV))?;
     let mut events = Socket::link_events()?;
     let mut message = Message::new(libc::RTM_DELLINK, 0, "delete link", name);
     message.put(&header(index, false));
@@ -112,6 +148,9 @@ pub fn delete_link(name: &str) -> Result<()> {
     let work = move || {
         // Closed with the thread, which whoever waits for its end sees.
         let _running = running;
+        if kind == "bridge" {
+            socket.lookup(vec![trunk::remove_message(index)], Errno::NODEV)?;
+        }
         socket.run(vec![message])
     };
     let builder = std::thread::Builder::new().name("delete-link".into()).stack_size(256 * 1024);

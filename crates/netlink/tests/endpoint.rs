@@ -124,6 +124,46 @@ fn a_name_in_use_is_a_conflict_and_a_failure_leaves_nothing() {
     assert!(!node.shell("ip -o link").contains("eth0"));
 }
 
+/// Three ports of it are left: the third container finds it full.
+#[test]
+fn further_containers_share_a_port_of_a_full_bridge() {
+    let host = Node::new();
+    let both =
+        BridgeOptions { name: "br0".into(), addresses: vec!["172.30.0.1/16".into(), "fd00::1/64".into()], mtu: None };
+    host.run(|| ensure_bridge(&both)).unwrap();
+    host.shell("for n in $(seq 1020); do echo link add d$n master br0 type veth peer name e$n; done | ip -batch -");
+    let first = container(&host, "br0", 2, "172.30.0.2/16 fd00::2/64", "172.30.0.1");
+    let neighbour = container(&host, "br0", 3, "172.30.0.3/16 fd00::3/64", "172.30.0.1");
+    let shared = |number, addresses: &str| container(&host, "br0", number, addresses, "172.30.0.1");
+    let (one, two) = (shared(4, "172.30.0.4/16 fd00::4/64"), shared(5, "172.30.0.5/16 fd00::5/64"));
+    for node in [&first, &one, &two] {
+        node.serve(80);
+    }
+    let everybody = ["172.30.0.2:80", "172.30.0.4:80", "172.30.0.5:80", "[fd00::2]:80", "[fd00::4]:80", "[fd00::5]:80"];
+    for from in [&host, &neighbour, &one, &two] {
+        for to in everybody {
+            assert_eq!(from.connect(to), world::Seen::Open, "{to}");
+        }
+    }
+    let bridge = host.shell("ip -o link show br0");
+    let learnt = one.shell("ip neigh show 172.30.0.1");
+    let mac = learnt.split(' ').nth(4).unwrap();
+    assert!(bridge.contains(mac), "the bridge itself answers: {learnt} {bridge}");
+    let alone = EndpointOptions { isolated: true, ..endpoint("br0", 6, "172.30.0.6/16", "172.30.0.1") };
+    let node = Node::new();
+    host.run(|| create_endpoint(&alone, node.0.as_fd())).unwrap();
+    assert_eq!(node.connect("172.30.0.1:80"), world::Seen::Closed);
+    assert_eq!(node.connect("172.30.0.4:80"), world::Seen::Closed);
+    assert_eq!(node.connect("172.30.0.2:80"), world::Seen::Open);
+
+    assert_eq!(host.run(|| delete_link("vethbr04")).unwrap_err().kind(), "notFound");
+    delete_child(one.0.as_fd(), "eth0").unwrap();
+    assert!(!one.shell("ip -o link").contains("eth0"));
+    host.run(|| delete_link("br0")).unwrap();
+    assert!(!two.shell("ip -o link").contains("eth0"), "with the bridge goes what hangs on it");
+    assert!(!host.shell("ip -o link").contains("trunk"));
+}
+
 #[test]
 fn deleting_takes_both_ends_and_then_finds_nothing() {
     let host = Node::new();
@@ -197,6 +237,6 @@ fn a_full_bridge_says_so() {
     let one = endpoint("br0", 1, "172.30.0.2/16", "172.30.0.1");
     let error = host.run(|| create_endpoint(&one, node.0.as_fd())).unwrap_err();
     assert_eq!(error.kind(), "conflict");
-    assert!(error.to_string().contains("the bridge 'br0' has 1023 containers, the most that Linux allows"), "{error}");
+    assert!(error.to_string().contains("the bridge 'br0' has 1023 ports, the most that Linux allows"), "{error}");
     assert!(!host.shell("ip -o link").contains(&one.host_name), "nothing is left of it");
 }

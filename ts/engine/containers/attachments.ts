@@ -218,7 +218,7 @@ export class Attachments {
     leader?: EndpointRow,
   ): Promise<void> {
     const { native } = this.#ctx;
-    if (row.hostName !== null) await native.deleteLink(row.hostName).catch(ignoreMissing);
+    const isGone = row.hostName !== null && (await deleteHostEnd(native, row.hostName));
     let netnsFd: number;
     try {
       netnsFd = await native.containerNetns(containerId);
@@ -227,7 +227,7 @@ export class Attachments {
       return;
     }
     try {
-      if (row.hostName === null) await native.deleteChild(netnsFd, row.interface).catch(ignoreMissing);
+      if (!isGone) await native.deleteChild(netnsFd, row.interface).catch(ignoreMissing);
       if (leader) {
         await native.setDefaultRoutes({ netnsFd, device: leader.interface, gateways: gatewaysOf(leader) });
       }
@@ -264,6 +264,17 @@ export class Attachments {
         },
       ],
     };
+  }
+}
+
+/** False when there is none: the device shares a port of the bridge, or somebody else has deleted both ends. */
+async function deleteHostEnd(native: ContainerContext['native'], name: string): Promise<boolean> {
+  try {
+    await native.deleteLink(name);
+    return true;
+  } catch (error) {
+    ignoreMissing(error);
+    return false;
   }
 }
 

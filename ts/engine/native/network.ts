@@ -11,7 +11,9 @@ export interface EndpointOptions {
   /** From createNetns; not consumed. */
   netnsFd: number;
   bridge: string;
-  /** Name of the host's end. */
+  /** Containers on it do not talk to each other. */
+  isolated: boolean;
+  /** Name of the host's end; there is none where the bridge had no port left and the container shares one. */
   hostName: string;
   /** Name inside, `eth0`. */
   containerName: string;

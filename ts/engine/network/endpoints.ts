@@ -266,7 +266,8 @@ export class Endpoints {
       await this.#devices.ensure(network);
       const { advertise, hostName } = plan;
       const bridge = network.bridge ?? '';
-      await this.#native.createEndpoint({ ...common, advertise, bridge, hostName: hostName ?? '' });
+      const isolated = !bridgeSettings(network, this.#config).icc;
+      await this.#native.createEndpoint({ ...common, advertise, bridge, isolated, hostName: hostName ?? '' });
       return;
     }
     const options = optionsOf(network);

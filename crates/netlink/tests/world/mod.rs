@@ -90,6 +90,7 @@ pub fn endpoint(bridge: &str, number: u8, addresses: &str, gateways: &str) -> En
     let list = |text: &str| text.split(' ').map(str::to_owned).collect();
     EndpointOptions {
         bridge: bridge.into(),
+        isolated: false,
         host_name: format!("veth{bridge}{number}"),
         container_name: "eth0".into(),
         mac: format!("02:42:00:00:00:{number:02x}"),
