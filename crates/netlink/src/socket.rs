@@ -68,9 +68,13 @@ impl Socket {
         rustix::net::sockopt::set_socket_send_buffer_size_force(&socket.fd, room)
             .and_then(|()| rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket.fd, room))
             .map_err(system("setsockopt", "nfnetlink"))?;
-        // A socket without a port of its own is not told of events, and has no name that its changes could be known by.
-        rustix::net::bind(&socket.fd, &netlink::SocketAddrNetlink::new(0, 0)).map_err(system("bind", "nfnetlink"))?;
+        socket.bind()?;
         Ok(socket)
+    }
+
+    /// Without a port of its own it is not told of events, and has no name that its changes could be known by.
+    fn bind(&self) -> Result<()> {
+        rustix::net::bind(&self.fd, &netlink::SocketAddrNetlink::new(0, 0)).map_err(system("bind", "netlink"))
     }
 
     fn open(protocol: Option<Protocol>, name: &str) -> Result<Self> {
@@ -94,6 +98,7 @@ impl Socket {
     /// Told of every change to links, from now on.
     pub fn link_events() -> Result<Self> {
         let socket = Self::route()?;
+        socket.bind()?;
         sys::set_netlink_option(&socket.fd, libc::NETLINK_ADD_MEMBERSHIP, libc::RTNLGRP_LINK as libc::c_int)
             .map_err(system("setsockopt", "link events"))?;
         Ok(socket)
