@@ -171,6 +171,20 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('from containers'
       expect(await daemon.dockerOk('exec', 'goes', 'echo', 'alive')).toBe('alive');
     });
 
+    it('mounts nothing over a layer that a running container writes, of which the kernel would warn', async () => {
+      const warnings = (): string[] => {
+        const lines = execFileSync('dmesg', { encoding: 'utf8', maxBuffer: 1 << 26 }).split('\n');
+        return lines.filter((line) => line.includes('dir is in-use as'));
+      };
+      await daemon.dockerOk('run', '-d', '--network=none', '--name', 'goes', BASE, 'sleep', '1000');
+      const before = warnings();
+      expect(await listed('goes')).toContain('opt/kept');
+      for (const path of ['goes:/opt/kept', 'goes:/etc']) await daemon.dockerOk('cp', path, dir);
+      await daemon.dockerOk('cp', join(dir, 'kept'), 'goes:/opt/again');
+      await daemon.dockerOk('diff', 'goes');
+      expect(warnings()).toEqual(before);
+    });
+
     it('is what import makes the same container of', async () => {
       await daemon.dockerOk('run', '--network=none', '--name', 'ended', BASE, 'sh', '-c', 'echo new > /new');
       await listed('ended');

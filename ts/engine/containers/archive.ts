@@ -81,7 +81,9 @@ export class Archives {
   /** The root filesystem without what is mounted in it, to the client's connection; `fd` is consumed. */
   async export(record: ContainerRecord, fd: number, head: string): Promise<void> {
     const { upper, lower } = overlayOf(this.#ctx, record);
-    await this.#ctx.native.exportTree({ layers: [upper, ...lower], fd, head });
+    const { pid, pidStart: startTime } = record.row;
+    const process = isRunning(record.row) ? { process: { pid, startTime } } : {};
+    await this.#ctx.native.exportTree({ ...process, layers: [upper, ...lower], fd, head });
     this.#ctx.events.container(record, 'export');
   }
 

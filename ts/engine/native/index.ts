@@ -314,9 +314,15 @@ export interface Native {
   sendLayer(layer: LayerSource, fd: number): Promise<void>;
   /** The bytes that `sendLayer` sends. Kind `notFound` when there is no recipe. */
   layerArchiveSize(recipe: string): Promise<number>;
-  /** Sends layers (the top one first), seen over each other, to a client as a tar: the head, then a chunked body. Resolves
-   * when the client has it all or has left. Consumes `fd`. */
-  exportTree(options: { layers: string[]; fd: number; head: string }): Promise<void>;
+  /** Sends the root filesystem of a container to a client as a tar, without what is mounted in it: the head, then a chunked
+   * body. Of the init `process` while that runs, else of the layers (the top one first) seen over each other. Resolves when
+   * the client has it all or has left. Consumes `fd`. */
+  exportTree(options: {
+    process?: { pid: number; startTime: number };
+    layers: string[];
+    fd: number;
+    head: string;
+  }): Promise<void>;
   /** Copies a directory of an image (seen through its overlay) into an empty volume, or into a directory of one (its
    * `subpath`, '' for none; nothing happens where it is missing): owners, modes, xattrs, links. */
   copyUp(options: { lower: string[]; upper?: string; source: string; target: string; subpath: string }): Promise<void>;

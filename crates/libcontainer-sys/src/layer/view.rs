@@ -1,6 +1,7 @@
-//! The files of an image as a container would see them, without a mount that anyone else can see.
+//! The files of an image as a container would see them, or of a container as it does, without a mount that anyone else can
+//! see.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -8,10 +9,13 @@ use std::thread;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, mount, open_tree,
 };
 
+use super::archive::Process;
 use super::error::{LayerError, Result, system};
+use crate::container::start_time;
 use crate::sys::private_mounts;
 
 /// An fd of the root of `layers` (the top one first) laid over each other, read-only. It holds the mount: that ends with
@@ -29,6 +33,27 @@ pub(super) fn open(layers: &[PathBuf]) -> Result<OwnedFd> {
             other => other.map_err(system("mount an overlay of", path.as_os_str().as_bytes())),
         },
     }
+}
+
+/// An fd of the root filesystem of a running container, without what is mounted in it: a copy of the container's own mount,
+/// since the kernel forbids a second overlay over a writable layer in use. None when that process has ended.
+pub(super) fn of_process(process: &Process) -> Result<Option<OwnedFd>> {
+    let path = format!("/proc/{}/ns/mnt", process.pid);
+    let namespace = match openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        other => other.map_err(system("open", path.as_bytes()))?,
+    };
+    // compared after the opening: what was opened is of that process and no other
+    if start_time(process.pid).ok() != Some(process.start_time) {
+        return Ok(None);
+    }
+    let copy = || {
+        private_mounts::join(namespace.as_fd()).map_err(system("enter", path.as_bytes()))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(CWD, "/", flags).map_err(system("copy the root mount of", path.as_bytes()))
+    };
+    let result = thread::scope(|scope| scope.spawn(copy).join());
+    result.unwrap_or_else(|_| Err(system("enter", path.as_bytes())(Errno::IO))).map(Some)
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

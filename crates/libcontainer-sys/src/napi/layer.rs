@@ -151,7 +151,14 @@ pub fn pack_layer(env: &Env, options: PackOptions) -> napi::Result<Object<'_>> {
 }
 
 #[napi(object)]
+pub struct ExportedProcess {
+    pub pid: i32,
+    pub start_time: i64,
+}
+
+#[napi(object)]
 pub struct ExportOptions {
+    pub process: Option<ExportedProcess>,
     pub layers: Vec<String>,
     pub fd: i32,
     pub head: String,
@@ -161,7 +168,9 @@ pub struct ExportOptions {
 pub fn export_tree(env: &Env, options: ExportOptions) -> napi::Result<Object<'_>> {
     let client = Client { fd: inherit::take(options.fd)?, head: options.head };
     let layers: Vec<PathBuf> = options.layers.into_iter().map(PathBuf::from).collect();
-    on_thread(env, "export-tree", move || Ok(layer::export(&layers, client)?))
+    let process =
+        options.process.map(|one| layer::archive::Process { pid: one.pid, start_time: one.start_time as u64 });
+    on_thread(env, "export-tree", move || Ok(layer::export(process.as_ref(), &layers, client)?))
 }
 
 #[napi(object)]

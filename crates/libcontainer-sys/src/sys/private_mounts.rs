@@ -1,8 +1,10 @@
-//! A mount namespace for one thread.
+//! A mount namespace for one thread: a new one, or another's.
+
+use std::os::fd::BorrowedFd;
 
 use rustix::io;
 use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Gives the calling thread a mount namespace of its own; no mount made in it reaches the host's. The thread must end
 /// with the work: it cannot go back.
@@ -12,4 +14,11 @@ pub fn enter() -> io::Result<()> {
     // object of the program.
     unsafe { unshare_unsafe(flags) }?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+}
+
+/// Takes the calling thread into a mount namespace, to its root. The thread must end with the work, as above.
+pub fn join(namespace: BorrowedFd) -> io::Result<()> {
+    // SAFETY: as above; what is unshared is root, cwd and umask.
+    unsafe { unshare_unsafe(UnshareFlags::FS) }?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))
 }

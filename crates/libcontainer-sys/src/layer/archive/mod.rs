@@ -20,4 +20,4 @@ pub use changes::{Change, ChangeKind, changes};
 pub use pack::read;
 pub use stat::{PathStat, stat};
 pub use unpack::{WriteOptions, write};
-pub use view::ViewOptions;
+pub use view::{Process, ViewOptions};

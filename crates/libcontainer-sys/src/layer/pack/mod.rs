@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, statat};
 use rustix::io::Errno;
 
+use super::archive::Process;
 use super::dirs::{MAX_DEPTH, OPAQUE, open_beneath};
 use super::error::{LayerError, Result, corrupt, system};
 use super::member::{BUFFER, Links, entry, names, promised, special};
@@ -54,10 +55,12 @@ pub fn pack(options: &PackOptions) -> Result<AppliedLayer> {
     applied
 }
 
-/// Sends a container's root filesystem to a client as the chunked body of an answer: `layers`, the top one first. What is
-/// mounted in the container is not in it. The client that leaves is an end like any other.
-pub fn export(layers: &[PathBuf], client: Client) -> Result<()> {
-    let root = view::open(layers)?;
+/// Sends a container's root filesystem to a client as the chunked body of an answer: that of the running `process`, or
+/// `layers`, the top one first. What is mounted in the container is not in it. The client that leaves is an end like any
+/// other.
+pub fn export(process: Option<&Process>, layers: &[PathBuf], client: Client) -> Result<()> {
+    let running = process.map(view::of_process).transpose()?.flatten();
+    let root = running.map_or_else(|| view::open(layers), Ok)?;
     let root = open_beneath(&root, b".", OFlags::RDONLY | OFlags::DIRECTORY).map_err(system("open", b"/"))?;
     let mut body = Body { client, gone: false };
     body.head().map_err(|error| io_failure(&error, b"/"))?;

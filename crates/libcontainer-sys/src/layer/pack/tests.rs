@@ -118,7 +118,8 @@ fn a_socket_is_left_out() {
 /// The answer as a client gets it, its body without the chunks' frames.
 fn exported(layers: Vec<PathBuf>) -> Vec<u8> {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let sending = std::thread::spawn(move || export(&layers, Client { fd: theirs.into(), head: "H\r\n\r\n".into() }));
+    let sending =
+        std::thread::spawn(move || export(None, &layers, Client { fd: theirs.into(), head: "H\r\n\r\n".into() }));
     let mut got = Vec::new();
     std::io::Read::read_to_end(&mut ours, &mut got).unwrap();
     sending.join().unwrap().unwrap();
