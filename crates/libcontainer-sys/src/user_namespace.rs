@@ -8,8 +8,19 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Writes both maps of a process's new user namespace; the writer is privileged in the namespace above.
+/// Whether this process is in one that is not the host's: that one alone maps all ids to themselves.
+pub fn is_inner() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Writes both maps of a process's new user namespace. Who is not privileged in the namespace above may map his own ids alone,
+/// and no groups may be set then (user_namespaces(7)).
 pub fn map(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        let path = format!("/proc/{pid}/setgroups");
+        std::fs::write(&path, "deny").context("write to", &path)?;
+    }
     for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
         let path = format!("/proc/{pid}/{file}");
         let lines: String = mappings

@@ -3,6 +3,7 @@
 //! Lifecycle: `create` makes the directories, `set` writes limits, a child joins through `join_files` by itself, `remove`
 //! takes the directories away when the last process has gone.
 
+mod absent;
 pub mod devices;
 pub mod v1;
 mod v1_limits;
@@ -14,7 +15,7 @@ mod values;
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{RdmaLimit, Resources};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -69,8 +70,11 @@ pub trait Cgroup {
     }
 }
 
-/// The cgroup at `path` (`/parent/name`) of this host.
+/// The cgroup at `path` (`/parent/name`) of this host; with an empty one the creator's own.
 pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
+    if path.is_empty() {
+        return Ok(Box::new(absent::Absent));
+    }
     if !path.starts_with('/') || path.split('/').any(|part| part == "..") || path.len() < 2 {
         return Err(Failure::invalid(
             "cgroup",
@@ -81,6 +85,15 @@ pub fn open(path: &str) -> Result<Box<dyn Cgroup>> {
         true => Box::new(v2::V2::new(Path::new(ROOT), path)),
         false => Box::new(v1::V1::new(path)?),
     })
+}
+
+/// Whether the caller may make the cgroup at `path`.
+pub fn may_create(path: &str) -> Result<bool> {
+    let writable = |dir: &Path| {
+        let above = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+        access(above, Access::WRITE_OK).is_ok()
+    };
+    Ok(open(path)?.mounts().iter().all(|(_, dir)| writable(dir)))
 }
 
 /// Freezes or thaws the cgroup at `path`; kind `NotFound` when it is removed meanwhile: its files are away, or answer ENODEV.

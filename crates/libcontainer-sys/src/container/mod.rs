@@ -17,7 +17,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::init::{InitPlan, JoinPlan, run_container_init, run_joining_process};
 use crate::rootfs::Sources;
 use crate::seccomp::{self, Filter};
-use crate::spec::{Identity, Process, Rootfs, Spec, UserSpec};
+use crate::spec::{Identity, NamespaceKind, Process, Rootfs, Spec, UserSpec};
 use crate::sys::clone::{Cloned, clone3};
 use crate::{hooks, user_namespace};
 use agent::Agent;
@@ -171,7 +171,9 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
     let spec = options.spec;
     spec.check()?;
     let filter = filter(spec)?;
-    let sources = Sources::open(spec, options.rootfs)?;
+    // an ordinary user has the rights to in his user namespace alone
+    let by_init = spec.has_new(NamespaceKind::User) && !rustix::process::geteuid().is_root();
+    let sources = if by_init { None } else { Some(Sources::open(spec, options.rootfs)?) };
     let (joins, birthplace) = membership(options.cgroup)?;
     let (ours, theirs) = Control::pair()?;
     let flags = namespaces::clone_flags(spec, options.netns.is_some());
@@ -183,7 +185,7 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
             let plan = InitPlan {
                 spec,
                 rootfs: options.rootfs,
-                sources: &sources,
+                sources: sources.as_ref(),
                 netns: options.netns,
                 user: options.user,
                 stdio: descriptors(&options.stdio),
@@ -206,7 +208,7 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
                 .and_then(|child| {
                     let agent = Agent::of(filter.as_ref(), options.identity);
                     let agent = agent.map(|agent| Agent { pid: child.0, container: child.0, ..agent });
-                    await_ready(ours, child, agent, options.notes, Some((options, &sources)))
+                    await_ready(ours, child, agent, options.notes, Some((options, sources.as_ref())))
                 })
                 .map_err(|failure| told_with_oom(failure, options))
         }
@@ -320,7 +322,7 @@ fn await_ready(
     (pid, pidfd): (i32, OwnedFd),
     agent: Option<Agent>,
     notes: Notes,
-    created: Option<(&CreateOptions, &Sources)>,
+    created: Option<(&CreateOptions, Option<&Sources>)>,
 ) -> Result<Pending> {
     let mut console = None;
     let served = loop {
@@ -334,7 +336,9 @@ fn await_ready(
                 user_namespace::map(pid, &linux.uid_mappings, &linux.gid_mappings).and_then(|()| control.go())
             }),
             Ok(Some((Message::MapMount { at }, fd))) => match (created, fd) {
-                (Some((_, sources)), Some(tree)) => sources.map_inside(at, tree.as_fd()).and_then(|()| control.go()),
+                (Some((_, Some(sources))), Some(tree)) => {
+                    sources.map_inside(at, tree.as_fd()).and_then(|()| control.go())
+                }
                 _ => Err(Failure::new(Kind::System, "init", "no tree whose ids could be mapped")),
             },
             Ok(Some((Message::RuntimeHooks, _))) => created.map_or(Ok(()), |(options, _)| {

@@ -27,7 +27,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 pub struct InitPlan<'a> {
     pub spec: &'a Spec,
     pub rootfs: &'a Rootfs,
-    pub sources: &'a Sources,
+    /// None: its creator is an ordinary user, and init opens them itself: it has the rights to, in its user namespace.
+    pub sources: Option<&'a Sources>,
     pub netns: Option<BorrowedFd<'a>>,
     pub user: Option<&'a UserSpec>,
     /// stdin, stdout, stderr; None with a terminal.
@@ -89,7 +90,10 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     control.debug(plan.debug, || "child process in init()".into());
     rustix::process::setsid().context("setsid", "")?;
     if spec.has_new(NamespaceKind::User) {
+        // only root may write the maps of a process that is not dumpable
+        prctl::set_dumpable(plan.sources.is_none()).context("prctl", "dumpable")?;
         control.ask(&Message::MapIds)?;
+        prctl::set_dumpable(false).context("prctl", "not dumpable")?;
     }
     if spec.namespace(NamespaceKind::User).is_some() {
         become_root()?;
@@ -111,7 +115,15 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
         prctl::new_session_keyring(c"_ses.caisson").context("keyctl", "session keyring")?;
     }
     let layout = if plan.reaper { Layout::read() } else { None };
-    let (rootfs, sources, cgroup, no_pivot) = (plan.rootfs, plan.sources, plan.cgroup, plan.how.no_pivot);
+    let opened;
+    let sources = match plan.sources {
+        Some(sources) => sources,
+        None => {
+            opened = Sources::open(spec, plan.rootfs)?;
+            &opened
+        }
+    };
+    let (rootfs, cgroup, no_pivot) = (plan.rootfs, plan.cgroup, plan.how.no_pivot);
     let map_ids = |at: usize, tree: BorrowedFd| control.ask_with(&Message::MapMount { at }, Some(tree));
     let entry = rootfs::Entry { spec, rootfs, sources, cgroup, no_pivot, map_ids: &map_ids };
     let console = rootfs::enter(&entry, || run_creation_hooks(plan, control))?;

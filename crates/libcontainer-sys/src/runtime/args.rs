@@ -1,7 +1,7 @@
 //! Options as Go's command lines take them: `--name value`, `--name=value`, one or two dashes, before the positional words.
 
 use crate::failure::{Failure, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Default)]
 pub struct Args {
@@ -94,10 +94,23 @@ impl Args {
         self.value(name).is_some_and(|value| value != "false")
     }
 
-    /// Absolute: what is kept of it must mean the same to a later call from elsewhere.
+    /// Absolute: what is kept of it must mean the same to a later call from elsewhere. An ordinary user's is his own.
     pub fn root(&self) -> PathBuf {
-        let root = self.value("root").unwrap_or(DEFAULT_ROOT);
-        std::path::absolute(root).unwrap_or_else(|_| root.into())
+        let own = || std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty() && self.rootless());
+        let root = match self.value("root") {
+            Some(root) => PathBuf::from(root),
+            None => own().map_or(DEFAULT_ROOT.into(), |dir| Path::new(&dir).join("caisson-runtime")),
+        };
+        std::path::absolute(&root).unwrap_or(root)
+    }
+
+    /// Whether the caller has the rights of an ordinary user, whoever he is in a user namespace.
+    pub fn rootless(&self) -> bool {
+        match self.value("rootless") {
+            Some("true") => true,
+            Some("false") => false,
+            _ => !rustix::process::geteuid().is_root() || crate::user_namespace::is_inner(),
+        }
     }
 
     /// The container's id: the first positional word, and no further ones unless `more`.

@@ -38,8 +38,16 @@ struct Request {
     args: Args,
 }
 
-pub fn create(root: &Path, systemd: bool, words: Vec<String>) -> Result<i32> {
-    let request = read(systemd, words)?;
+/// Who makes cgroups.
+#[derive(Clone, Copy)]
+pub struct Driver {
+    pub systemd: bool,
+    /// An ordinary user, who may not be allowed to.
+    pub rootless: bool,
+}
+
+pub fn create(root: &Path, driver: Driver, words: Vec<String>) -> Result<i32> {
+    let request = read(driver, words)?;
     let dir = claim(root, &request)?;
     let undo = |failure| {
         let _ = request.place.remove();
@@ -74,8 +82,8 @@ fn end(pending: Pending) {
     }
 }
 
-pub fn run(root: &Path, systemd: bool, words: Vec<String>) -> Result<i32> {
-    let request = read(systemd, words)?;
+pub fn run(root: &Path, driver: Driver, words: Vec<String>) -> Result<i32> {
+    let request = read(driver, words)?;
     let dir = claim(root, &request)?;
     let outcome = run_in(&dir, &request);
     // a detached container stays, with what `delete` needs
@@ -105,7 +113,7 @@ fn run_in(dir: &Path, request: &Request) -> Result<i32> {
     foreground::start_and_wait(pending, detach, own_console, started)
 }
 
-fn read(systemd: bool, words: Vec<String>) -> Result<Request> {
+fn read(Driver { systemd, rootless }: Driver, words: Vec<String>) -> Result<Request> {
     let args = Args::parse(words, &OPTIONS)?;
     let id = args.id(false)?.to_owned();
     super::state::check_id(&id)?;
@@ -129,7 +137,11 @@ fn read(systemd: bool, words: Vec<String>) -> Result<Request> {
     let unit = systemd.then(|| Unit::parse(&spec.linux.cgroups_path, &id)).transpose()?;
     spec.linux.cgroups_path = match &unit {
         Some(unit) => unit.path()?,
-        None => cgroup_path(&spec.linux.cgroups_path, &id)?,
+        None => {
+            let path = cgroup_path(&spec.linux.cgroups_path, &id)?;
+            let go_without = rootless && spec.linux.cgroups_path.is_empty() && !cgroup::may_create(&path)?;
+            if go_without { String::new() } else { path }
+        }
     };
     let rules = &mut spec.linux.resources.devices;
     if rules.is_empty() {

@@ -83,6 +83,7 @@ fn dispatch(global: &mut Args) -> Result<i32> {
     if systemd {
         systemd::check_running()?;
     }
+    let driver = create::Driver { systemd, rootless: global.rootless() };
     let words = std::mem::take(&mut global.rest);
     let Some((command, words)) = words.split_first() else {
         println!("{USAGE}");
@@ -98,8 +99,8 @@ fn dispatch(global: &mut Args) -> Result<i32> {
         seal::enter_copy(command != "exec")?;
     }
     match command.as_str() {
-        "create" => create::create(&root, systemd, words),
-        "run" => create::run(&root, systemd, words),
+        "create" => create::create(&root, driver, words),
+        "run" => create::run(&root, driver, words),
         "start" => lifecycle::start(&root, words),
         "kill" => lifecycle::kill(&root, words),
         "delete" => lifecycle::delete(&root, words),

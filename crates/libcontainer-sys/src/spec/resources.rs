@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
     pub devices: Vec<DeviceRule>,
@@ -19,7 +19,7 @@ pub struct Resources {
     pub rdma: BTreeMap<String, RdmaLimit>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct DeviceRule {
     pub allow: bool,
     #[serde(rename = "type")]
@@ -29,7 +29,7 @@ pub struct DeviceRule {
     pub access: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
     pub limit: Option<i64>,
@@ -45,7 +45,7 @@ pub struct Memory {
     pub check_before_update: Option<bool>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Cpu {
     pub shares: Option<u64>,
@@ -59,13 +59,13 @@ pub struct Cpu {
     pub mems: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Pids {
     pub limit: i64,
 }
 
 /// How the packets that leave are known to the host.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NetworkMarks {
     #[serde(rename = "classID")]
@@ -73,20 +73,20 @@ pub struct NetworkMarks {
     pub priorities: Vec<InterfacePriority>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct InterfacePriority {
     pub name: String,
     pub priority: u32,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RdmaLimit {
     pub hca_handles: Option<u32>,
     pub hca_objects: Option<u32>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlockIo {
     pub weight: Option<u16>,
@@ -99,21 +99,21 @@ pub struct BlockIo {
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct WeightDevice {
     pub major: i64,
     pub minor: i64,
     pub weight: Option<u16>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ThrottleDevice {
     pub major: i64,
     pub minor: i64,
     pub rate: u64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
     #[serde(alias = "pagesize")]

@@ -4,6 +4,8 @@ use super::bundle::{Bundle, able, text};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::Output;
 
 const FIRST: u32 = 100_000;
 
@@ -104,4 +106,53 @@ fn a_bind_has_the_ids_of_its_own_map() {
         .add_mount(json!({"destination": "/mapped", "type": "bind", "source": source, "options": ["bind", "ridmap"]}));
     bundle.add_mount(json!({"destination": "/plain", "type": "bind", "source": source, "options": ["bind"]}));
     assert_eq!(bundle.output(), "0\n65534\n");
+}
+
+/// Without any right on the host: his own id alone is mapped, and where he may make no cgroup there are no limits.
+#[test]
+fn an_ordinary_user_runs_containers() {
+    if !able() {
+        return;
+    }
+    const USER: u32 = 1234;
+    let own = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+    let mut bundle = Bundle::new("rootless");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    let linux = &mut bundle.config["linux"];
+    linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    linux["uidMappings"] = own.clone();
+    linux["gidMappings"] = own;
+    linux["cgroupsPath"] = json!("");
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        // the group of terminals has no number here
+        mount["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+    }
+    bundle.write();
+    super::bundle::tree_paths(&bundle.dir).iter().for_each(|path| chown(path, Some(USER), Some(USER)).unwrap());
+    let call = |bundle: &Bundle, words: &[&str]| -> Output {
+        let mut command = bundle.command(words);
+        command.uid(USER).gid(USER).env("XDG_RUNTIME_DIR", &bundle.dir);
+        // not a pipe, which the container would hold open
+        let said = bundle.dir.join("said");
+        let file = fs::File::create(&said).unwrap();
+        let status = command.stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
+        Output { status, stdout: fs::read(&said).unwrap(), stderr: Vec::new() }
+    };
+    let dir = bundle.dir.to_str().unwrap().to_owned();
+    let run = call(&bundle, &["run", "--detach", "--bundle", &dir, &bundle.id]);
+    assert!(run.status.success(), "{}", text(&run.stdout));
+    let look = "id -u; touch /made; grep -c . /proc/self/uid_map; cat /proc/self/setgroups";
+    assert_eq!(text(&call(&bundle, &["exec", &bundle.id, "sh", "-c", look]).stdout), "0\n1\ndeny\n");
+    assert_eq!(fs::metadata(bundle.rootfs("made")).unwrap().uid(), USER);
+    let pause = text(&call(&bundle, &["pause", &bundle.id]).stdout);
+    assert!(pause.contains("pause: this container has no cgroup of its own"), "{pause}");
+    let delete = call(&bundle, &["delete", "--force", &bundle.id]);
+    assert!(delete.status.success(), "{}", text(&delete.stdout));
+    bundle.assert_nothing_left();
+
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 10});
+    bundle.write();
+    let limited = text(&call(&bundle, &["run", "--bundle", &dir, &bundle.id]).stdout);
+    assert!(limited.contains("rootless needs no limits"), "{limited}");
+    bundle.assert_nothing_left();
 }
