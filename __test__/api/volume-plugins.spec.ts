@@ -116,15 +116,33 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('volumes of plugi
     expect([...plugin.volumes]).toEqual([]);
   });
 
+  it('a plugin that is not there yet, or for the moment, is waited for', async () => {
+    const late = new VolumePlugin(dir);
+    try {
+      for (const name of ['early', 'between']) {
+        const made = ok('volume', 'create', '-d', late.name, name);
+        // by then the daemon has looked for it
+        await daemon.http('GET', '/info');
+        await late.start();
+        expect(await made).toBe(name);
+        await ok('volume', 'rm', name);
+        late.stop();
+      }
+    } finally {
+      late.stop();
+    }
+  });
+
   it('what goes wrong is told in the plugin’s words', async () => {
     const fails = async (...args: string[]): Promise<string> => (await daemon.docker(args)).stderr.trim();
     const absent = 'error looking up volume plugin nobody: plugin "nobody" not found';
-    expect(await fails('volume', 'create', '-d', 'nobody', 'x1')).toBe(
-      `Error response from daemon: create x1: ${absent}`,
-    );
-    expect(
-      await fails('run', '--rm', '--pull', 'never', '--volume-driver', 'nobody', '-v', 'x1:/v', 'busybox', 'true'),
-    ).toContain(absent);
+    const withNobody = ['--volume-driver', 'nobody', '-v', 'x0:/v'];
+    const [made, ran] = await Promise.all([
+      fails('volume', 'create', '-d', 'nobody', 'x1'),
+      fails('run', '--rm', '--pull', 'never', ...withNobody, 'busybox', 'true'),
+    ]);
+    expect(made).toBe(`Error response from daemon: create x1: ${absent}`);
+    expect(ran).toContain(absent);
     expect(await fails('volume', 'create', '-d', plugin.name, '-o', 'bad=1', 'x2')).toBe(
       'Error response from daemon: create x2: no such option: bad',
     );

@@ -65,7 +65,7 @@ export class Authorizer {
       let answer: Record<string, unknown>;
       try {
         const plugin: Plugin = await this.#plugins.get(name, 'authz');
-        answer = await plugin.call(method, shown);
+        answer = await plugin.call(method, shown, { waits: true });
       } catch (error) {
         const message = `plugin ${name} failed with error: ${(error as Error).message}`;
         throw new CaissonError('System', message, { code: 'PLUGIN_FAILED', cause: error });

@@ -29,10 +29,11 @@ export async function callPlugin(
   method: string,
   body: object,
 ): Promise<Record<string, unknown>> {
-  const failed = (why: string, cause?: unknown): CaissonError =>
-    new CaissonError('System', `${method}: ${why}`, { code: 'PLUGIN_FAILED', cause });
+  const failed = (why: string, cause?: unknown, code = 'PLUGIN_FAILED'): CaissonError =>
+    new CaissonError('System', `${method}: ${why}`, { code, cause });
   const { status, text } = await post(address, method, JSON.stringify(body)).catch((error: Error) => {
-    throw failed(error.message, error);
+    const listens = !['ECONNREFUSED', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '');
+    throw failed(error.message, error, listens ? 'PLUGIN_FAILED' : 'PLUGIN_NOT_LISTENING');
   });
   const answer = parse(text);
   const said = answer?.['Err'];

@@ -9,14 +9,21 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CaissonError } from '../../errdefs.ts';
 import { callPlugin, type PluginAddress } from './call.ts';
 
 export interface Plugin {
   name: string;
-  /** `method` is for example `AuthZPlugin.AuthZReq`; kind System, with the method's name, when it fails. */
-  call(method: string, body: object): Promise<Record<string, unknown>>;
+  /**
+   * `method` is for example `AuthZPlugin.AuthZReq`; kind System, with the method's name, when it fails. One that does not
+   * listen is waited for as one that is not there, if asked.
+   */
+  call(method: string, body: object, options?: { waits?: boolean }): Promise<Record<string, unknown>>;
 }
+
+/** As dockerd: a plugin may still be starting, or starting again. Fifteen seconds together. */
+const PAUSES_MS = [1000, 2000, 4000, 8000];
 
 const SOCKETS = '/run/docker/plugins';
 const SPECIFICATIONS = ['/etc/docker/plugins', '/usr/lib/docker/plugins'];
@@ -30,12 +37,17 @@ export class Plugins {
   readonly #found = new Map<string, Known>();
   readonly #activating = new Map<string, Promise<Known>>();
 
-  /** Kind NotFound when there is none of that name, or when it is of another sort. */
-  async get(name: string, implemented: string): Promise<Plugin> {
-    const known = this.#found.get(name) ?? (await this.#activate(name));
+  /** Kind NotFound when there is none of that name, or when it is of another sort. `waits`: for one that may come. */
+  async get(name: string, implemented: string, { waits = true }: { waits?: boolean } = {}): Promise<Plugin> {
+    const known = this.#found.get(name) ?? (await (waits ? this.#awaited(name) : this.#activate(name)));
     if (!known.implemented.includes(implemented))
       throw new CaissonError('NotFound', `plugin "${name}" does not implement "${implemented}"`);
     return known.plugin;
+  }
+
+  #awaited(name: string): Promise<Known> {
+    const isAway = (error: unknown): boolean => error instanceof CaissonError && AWAY.has(error.code);
+    return patiently(() => this.#activate(name), isAway);
   }
 
   /** Once, whoever else asks meanwhile. */
@@ -54,7 +66,7 @@ export class Plugins {
 
   /** All that announce themselves, answer and implement it. */
   async all(implemented: string): Promise<Plugin[]> {
-    const asked = announced().map((name) => this.get(name, implemented));
+    const asked = announced().map((name) => this.get(name, implemented, { waits: false }));
     return (await Promise.allSettled(asked)).flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
   }
 
@@ -62,6 +74,20 @@ export class Plugins {
   used(implemented: string): string[] {
     return [...this.#found].filter(([, one]) => one.implemented.includes(implemented)).map(([name]) => name);
   }
+}
+
+const AWAY = new Set(['PLUGIN_NOT_FOUND', 'PLUGIN_NOT_LISTENING']);
+
+async function patiently<T>(attempt: () => Promise<T>, isAway: (error: unknown) => boolean): Promise<T> {
+  for (const pauseMs of PAUSES_MS) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isAway(error)) throw error;
+    }
+    await sleep(pauseMs);
+  }
+  return attempt();
 }
 
 /** A directory of the same name may hold a plugin's files. */
@@ -91,7 +117,13 @@ async function activate(name: string): Promise<Known> {
       code: 'PLUGIN_NOT_FOUND',
       hint: `it is looked for as ${SOCKETS}/${name}.sock and as ${name}.spec or ${name}.json in ${SPECIFICATIONS.join(' and ')}`,
     });
-  const plugin: Plugin = { name, call: (method, body) => callPlugin(address, method, body) };
+  const plugin: Plugin = {
+    name,
+    call: (method, body, { waits = false } = {}) => {
+      const call = () => callPlugin(address, method, body);
+      return waits ? patiently(call, (error) => (error as CaissonError).code === 'PLUGIN_NOT_LISTENING') : call();
+    },
+  };
   const { Implements: implemented } = await plugin.call('Plugin.Activate', {});
   if (!Array.isArray(implemented)) throw new CaissonError('System', `plugin "${name}" does not say what it implements`);
   return { plugin, implemented: implemented.map(String) };

@@ -27,10 +27,10 @@ export class VolumeDrivers {
     this.#plugins = plugins;
   }
 
-  /** Kind NotFound, with Docker's text, when there is no such plugin. */
-  async get(name: string): Promise<VolumeDriver> {
+  /** Kind NotFound, with Docker's text, when there is no such plugin. `waits`: for one that may come. */
+  async get(name: string, options: { waits?: boolean } = {}): Promise<VolumeDriver> {
     try {
-      return this.#driver(await this.#plugins.get(name, IMPLEMENTED));
+      return this.#driver(await this.#plugins.get(name, IMPLEMENTED, options));
     } catch (error) {
       if (!(error instanceof CaissonError)) throw error;
       const { kind, message, code, hint } = error;
@@ -77,11 +77,11 @@ export class VolumeDriver {
   }
 
   async create(name: string, options: Record<string, string>): Promise<void> {
-    await this.#call('Create', { Name: name, Opts: options });
+    await this.#call('Create', { Name: name, Opts: options }, { waits: true });
   }
 
   async remove(name: string): Promise<void> {
-    await this.#call('Remove', { Name: name });
+    await this.#call('Remove', { Name: name }, { waits: true });
   }
 
   /** Undefined when the plugin has none of that name, which each says in words of its own. */
@@ -102,7 +102,7 @@ export class VolumeDriver {
 
   /** The directory on the host; `id` is of this one use, for a plugin that counts. */
   async mount(name: string, id: string): Promise<string> {
-    const { Mountpoint: path } = await this.#call('Mount', { Name: name, ID: id });
+    const { Mountpoint: path } = await this.#call('Mount', { Name: name, ID: id }, { waits: true });
     if (typeof path === 'string' && path.startsWith('/')) return path;
     throw new CaissonError(
       'System',
@@ -114,11 +114,11 @@ export class VolumeDriver {
   }
 
   async unmount(name: string, id: string): Promise<void> {
-    await this.#call('Unmount', { Name: name, ID: id });
+    await this.#call('Unmount', { Name: name, ID: id }, { waits: true });
   }
 
-  #call(method: string, body: object): Promise<Record<string, unknown>> {
-    return this.#plugin.call(`${IMPLEMENTED}.${method}`, body);
+  #call(method: string, body: object, options: { waits?: boolean } = {}): Promise<Record<string, unknown>> {
+    return this.#plugin.call(`${IMPLEMENTED}.${method}`, body, options);
   }
 }
 

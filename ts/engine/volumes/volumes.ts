@@ -125,7 +125,7 @@ export class Volumes {
   /** What the plugin says of it. Without the plugin's knowing it, its row goes as soon as no container mounts it. */
   async #ofPlugin(row: VolumeRow): Promise<PluginVolume | undefined> {
     try {
-      const told = await (await this.#plugins.drivers.get(row.driver)).get(row.name);
+      const told = await (await this.#plugins.drivers.get(row.driver, { waits: false })).get(row.name);
       if (told === undefined && this.#graph.volumes.users(row.name).length === 0) this.#graph.volumes.delete(row.name);
       return told;
     } catch (error) {
