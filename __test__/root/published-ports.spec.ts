@@ -152,7 +152,7 @@ describe.skipIf(lacking).each(ENGINES)('published ports of %s', (engine) => {
     await daemon.dockerOk('run', '-d', '--network', 'inside', '--ip', '10.197.3.50', '--ip6', 'fd97:3::50', ...serve);
     const other = await daemon.dockerOk('run', '-d', '--network', 'other', 'busybox', 'sleep', '1000');
     otherPid = await daemon.dockerOk('inspect', '-f', '{{.State.Pid}}', other);
-  }, 90_000);
+  });
 
   afterAll(async () => {
     await daemon[Symbol.asyncDispose]();

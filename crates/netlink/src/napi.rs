@@ -6,7 +6,7 @@
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use napi::bindgen_prelude::{Function, Object};
+use napi::bindgen_prelude::{Function, JsObjectValue, Object};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
@@ -54,6 +54,16 @@ where
 
 fn read<T: DeserializeOwned>(op: &'static str, options: Value) -> Result<T> {
     serde_json::from_value(options).map_err(|error| invalid(op, "options", error.to_string()))
+}
+
+/// For lists: a property at a time they take ten times as long to cross.
+fn stringify(env: &Env, list: Object<'_>) -> napi::Result<String> {
+    let json: Object = env.get_global()?.get_named_property("JSON")?;
+    json.get_named_property::<Function<Object, String>>("stringify")?.call(list)
+}
+
+fn parse<T: DeserializeOwned>(op: &'static str, list: &str) -> Result<T> {
+    serde_json::from_str(list).map_err(|error| invalid(op, "options", error.to_string()))
 }
 
 /// Opened by the first call and kept: the kernel binds a table to the socket that made it.
@@ -203,9 +213,10 @@ pub fn create_resolver_sockets(env: &Env, netns_fd: RawFd) -> napi::Result<Objec
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn apply_ruleset(env: &Env, ruleset: Value) -> napi::Result<Object<'_>> {
-    on_thread(env, "apply-ruleset", || {
-        let ruleset: Ruleset = read("apply ruleset", ruleset)?;
+pub fn apply_ruleset<'env>(env: &'env Env, ruleset: Object<'env>) -> napi::Result<Object<'env>> {
+    let ruleset = stringify(env, ruleset)?;
+    on_thread(env, "apply-ruleset", move || {
+        let ruleset: Ruleset = parse("apply ruleset", &ruleset)?;
         firewall(|firewall| firewall.apply(&ruleset))
     })
 }
@@ -235,17 +246,19 @@ pub fn remove_bridge_rules(env: &Env, table: String, rules: Value) -> napi::Resu
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn add_ports(env: &Env, table: String, ports: Value) -> napi::Result<Object<'_>> {
+pub fn add_ports<'env>(env: &'env Env, table: String, ports: Object<'env>) -> napi::Result<Object<'env>> {
+    let ports = stringify(env, ports)?;
     on_thread(env, "add-ports", move || {
-        let ports: Vec<PublishedPort> = read("publish port", ports)?;
+        let ports: Vec<PublishedPort> = parse("publish port", &ports)?;
         firewall(|firewall| firewall.add_ports(&table, &ports))
     })
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn remove_ports(env: &Env, table: String, ports: Value) -> napi::Result<Object<'_>> {
+pub fn remove_ports<'env>(env: &'env Env, table: String, ports: Object<'env>) -> napi::Result<Object<'env>> {
+    let ports = stringify(env, ports)?;
     on_thread(env, "remove-ports", move || {
-        let ports: Vec<PublishedPort> = read("publish port", ports)?;
+        let ports: Vec<PublishedPort> = parse("publish port", &ports)?;
         firewall(|firewall| firewall.remove_ports(&table, &ports))
     })
 }
@@ -256,9 +269,10 @@ pub fn delete_ruleset(env: &Env, table: String) -> napi::Result<Object<'_>> {
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn reserve_ports(env: &Env, ports: Value) -> napi::Result<Object<'_>> {
-    on_thread(env, "reserve-ports", || {
-        let requests: Vec<PortRequest> = read("reserve port", ports)?;
+pub fn reserve_ports<'env>(env: &'env Env, ports: Object<'env>) -> napi::Result<Object<'env>> {
+    let ports = stringify(env, ports)?;
+    on_thread(env, "reserve-ports", move || {
+        let requests: Vec<PortRequest> = parse("reserve port", &ports)?;
         let reserved = crate::reserve_ports(&requests)?.into_iter();
         let answer = reserved.map(|port| json!({ "fd": port.fd.into_raw_fd(), "hostPort": port.host_port }));
         Ok(answer.collect::<Vec<_>>())

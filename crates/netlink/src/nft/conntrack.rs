@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::address::from_octets;
+use crate::address::{family, from_octets};
 use crate::error::Result;
 use crate::message::{Message, attribute};
 use crate::socket::{Reply, Socket};
@@ -28,27 +28,24 @@ const NESTED: u16 = 1 << 15;
 /// What answers: address, protocol, port.
 pub type End = (IpAddr, u8, u16);
 
-/// Forgets the flows that these ends answer.
+/// Forgets the flows that these ends answer. The kernel walks its whole table for it, so once for both families.
 pub fn forget(socket: &mut Socket, ends: &HashSet<End>) -> Result<()> {
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        if !ends.iter().any(|(address, ..)| address.is_ipv4() == (family == libc::AF_INET)) {
-            continue;
-        }
-        let flows = match socket.dump(message(GET, family, "list flows")) {
-            // A kernel that does not show its flows (no NF_CT_NETLINK) has no way to forget one either.
-            Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => return Ok(()),
-            result => result?,
-        };
-        let stale = flows.iter().filter(|flow| answers_from(flow).is_some_and(|end| ends.contains(&end)));
-        let deletions = stale.filter_map(|flow| {
-            let original = attribute(&flow.payload, NFGENMSG_LEN, TUPLE_ORIGINAL)?;
-            let mut message = message(DELETE, family, "forget flow");
-            message.attr(TUPLE_ORIGINAL | NESTED, original);
-            Some(message)
-        });
-        socket.lookup(deletions.collect(), Errno::NOENT)?;
+    if ends.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let flows = match socket.dump(message(GET, libc::AF_UNSPEC, "list flows")) {
+        // A kernel that does not show its flows (no NF_CT_NETLINK) has no way to forget one either.
+        Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => return Ok(()),
+        result => result?,
+    };
+    let stale = flows.iter().filter_map(|flow| Some((flow, answers_from(flow).filter(|end| ends.contains(end))?.0)));
+    let deletions = stale.filter_map(|(flow, address)| {
+        let original = attribute(&flow.payload, NFGENMSG_LEN, TUPLE_ORIGINAL)?;
+        let mut message = message(DELETE, family(address).into(), "forget flow");
+        message.attr(TUPLE_ORIGINAL | NESTED, original);
+        Some(message)
+    });
+    socket.lookup(deletions.collect(), Errno::NOENT).map(|_| ())
 }
 
 /// Where a flow's answers come from: the container.

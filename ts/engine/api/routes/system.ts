@@ -35,10 +35,11 @@ async function check(call: Call<undefined>, { images }: Engine): Promise<undefin
   lines.end();
 }
 
-/** Clients before 1.50 read of the bridge's filters, which this engine does not use. */
+/** Clients before 1.50 read of the bridge’s filters, which this engine does not use; those before 1.49 of no firewall. */
 const infoOf = (call: Call<undefined>, engine: Engine): object => ({
   ...systemInfo(engine),
   ...(call.atLeast('1.50') ? {} : { BridgeNfIptables: false, BridgeNfIp6tables: false }),
+  ...(call.atLeast('1.49') ? {} : { FirewallBackend: undefined }),
 });
 
 async function events(call: Call<undefined>, engine: Engine): Promise<undefined> {
