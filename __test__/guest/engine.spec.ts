@@ -38,7 +38,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup2', 'apparm
       ['memory.low', ['-m', '64m', '--memory-reservation', '32m'], '33554432'],
       ['cpu.max', ['--cpus', '0.5'], '50000 100000'],
       ['cpu.max', ['--cpu-period', '50000', '--cpu-quota', '10000'], '10000 50000'],
-      ['cpu.weight', ['--cpu-shares', '512'], '20'],
+      ['cpu.weight', ['--cpu-shares', '512'], '59'],
       ['cpuset.cpus', ['--cpuset-cpus', '1'], '1'],
       ['cpuset.mems', ['--cpuset-mems', '0'], '0'],
       ['pids.max', ['--pids-limit', '50'], '50'],

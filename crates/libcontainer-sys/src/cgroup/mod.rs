@@ -14,7 +14,7 @@ mod v2_stats;
 mod values;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{RdmaLimit, Resources};
+use crate::spec::{Memory, RdmaLimit, Resources};
 use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -150,12 +150,20 @@ fn rdma_lines(limits: &BTreeMap<String, RdmaLimit>) -> impl Iterator<Item = Stri
 }
 
 /// `checkBeforeUpdate`: a limit that would have the kernel kill at once is not set.
-pub fn refuse_limit_below(limit: i64, usage: u64) -> Result<()> {
-    if limit.unsigned_abs() >= usage {
+pub fn refuse_limits_below_usage(memory: &Memory, usage: impl FnOnce() -> u64) -> Result<()> {
+    let limits = [("memory+swap", memory.swap), ("memory", memory.limit)];
+    if memory.check_before_update != Some(true) || limits.iter().all(|(_, limit)| limit.is_none()) {
         return Ok(());
     }
-    let message = format!("rejecting memory limit {limit}: it is below the current usage {usage}");
-    Err(Failure::new(Kind::Conflict, "cgroup", message))
+    let usage = usage();
+    match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit > 0 && limit.unsigned_abs() <= usage)) {
+        Some((what, limit)) => {
+            let limit = limit.unwrap_or_default();
+            let message = format!("rejecting {what} limit {limit}: the current usage is {usage}");
+            Err(Failure::new(Kind::Conflict, "cgroup", message))
+        }
+        None => Ok(()),
+    }
 }
 
 #[derive(Debug, Default, Serialize)]

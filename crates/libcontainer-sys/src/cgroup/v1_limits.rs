@@ -30,12 +30,9 @@ impl V1 {
         if let Some(value) = memory.reservation.filter(|v| *v != 0) {
             write(self.need("memory", "memory reservation")?, "memory.soft_limit_in_bytes", value)?;
         }
-        if memory.check_before_update == Some(true)
-            && let Some(limit) = memory.limit.filter(|limit| *limit > 0)
-        {
-            let usage = read_u64(self.need("memory", "memory limit")?, "memory.usage_in_bytes").unwrap_or(0);
-            super::refuse_limit_below(limit, usage)?;
-        }
+        super::refuse_limits_below_usage(memory, || {
+            self.dir("memory").and_then(|dir| read_u64(dir, "memory.usage_in_bytes").ok()).unwrap_or(0)
+        })?;
         self.set_memory_and_swap(memory.limit.filter(|v| *v != 0), memory.swap.filter(|v| *v != 0))?;
         if let Some(value) = memory.swappiness {
             write(self.need("memory", "memory swappiness")?, "memory.swappiness", value)?;

@@ -55,9 +55,7 @@ impl V2 {
         // the kernel refuses other negative ones
         let text = |value: i64| if value == -1 { "max".to_owned() } else { value.to_string() };
         let limit = memory.limit.filter(|v| *v != 0);
-        if let (Some(true), Some(limit @ 1..)) = (memory.check_before_update, limit) {
-            super::refuse_limit_below(limit, read_u64(&self.dir, "memory.current").unwrap_or(0))?;
-        }
+        super::refuse_limits_below_usage(memory, || read_u64(&self.dir, "memory.current").unwrap_or(0))?;
         match (limit, memory.swap.filter(|v| *v != 0)) {
             // no limit of memory is none of memory and swap
             (Some(-1), None) if exists(&self.dir, "memory.swap.max")? => write(&self.dir, "memory.swap.max", "max")?,
@@ -155,9 +153,13 @@ impl V2 {
     }
 }
 
-/// 2…262144 of v1 to 1…10000, as runc and systemd convert.
+/// 2…262144 of v1 to 1…10000: a curve through the smallest, the default (1024 to 100) and the largest, as runc has it since 1.3.2.
+/// A straight line would give the default 39, less than what has none set.
 pub fn cpu_weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    let power = (shares.clamp(2, 262_144) as f64).log2();
+    let exponent = (power * power + 125.0 * power) / 612.0 - 7.0 / 34.0;
+    // of the ends it is a whole number but for rounding
+    (10f64.powf(exponent) - 1e-6).ceil() as u64
 }
 
 /// 10…1000 of v1 to 1…10000.
@@ -306,7 +308,7 @@ mod tests {
 
     #[test]
     fn weights_keep_their_ends() {
-        assert_eq!([2, 1024, 262_144].map(cpu_weight), [1, 39, 10_000]);
+        assert_eq!([2, 100, 1024, 262_144].map(cpu_weight), [1, 17, 100, 10_000]);
         assert_eq!([10, 500, 1000].map(io_weight), [1, 4950, 10_000]);
     }
 

@@ -351,7 +351,11 @@ fn sysctl_path(key: &str, spec: &Spec) -> Result<String> {
     let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax"];
     let ipc_too = ["kernel/shmmni", "kernel/shm_rmid_forced", "kernel/msg_next_id", "kernel/sem_next_id"];
     let allowed = match path.as_str() {
-        "kernel/domainname" | "kernel/hostname" => own(NamespaceKind::Uts),
+        "kernel/hostname" => {
+            let message = format!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field");
+            return Err(Failure::invalid("sysctl", message));
+        }
+        "kernel/domainname" => own(NamespaceKind::Uts),
         path if ipc.contains(&path) || ipc_too.contains(&path) => own(NamespaceKind::Ipc),
         path if path == "kernel/shm_next_id" || path.starts_with("fs/mqueue/") => own(NamespaceKind::Ipc),
         // the engine passes a namespace by descriptor, which stands in the list without a path

@@ -21,11 +21,9 @@ impl Place {
 
     pub fn set(&self, resources: &Resources) -> Result<()> {
         if let Some(unit) = &self.unit {
-            let memory = &resources.memory;
-            if let (Some(true), Some(limit @ 1..)) = (memory.check_before_update, memory.limit) {
-                // systemd does not ask
-                cgroup::refuse_limit_below(limit, self.group.stats()?.memory.usage)?;
-            }
+            // systemd does not ask
+            let usage = || self.group.stats().map_or(0, |stats| stats.memory.usage);
+            cgroup::refuse_limits_below_usage(&resources.memory, usage)?;
             unit.set(resources)?;
         }
         self.group.set(resources)

@@ -55,7 +55,10 @@ impl Status {
 pub fn check_id(id: &str) -> Result<()> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     if id.is_empty() || id == "." || id == ".." || id.len() > 255 || !id.chars().all(valid) {
-        return Err(Failure::invalid("id", format!("{id:?} is not an id: letters, digits and _ + - . are allowed")));
+        return Err(Failure::invalid(
+            "id",
+            format!("invalid container ID format: {id:?}: letters, digits and _ + - . are allowed"),
+        ));
     }
     Ok(())
 }

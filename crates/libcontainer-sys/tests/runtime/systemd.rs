@@ -86,7 +86,7 @@ fn a_container_is_a_scope_with_its_limits() {
     let low = bundle.dir.join("low.json");
     fs::write(&low, r#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#).unwrap();
     let refused = bundle.call(&["update", "--resources", low.to_str().unwrap(), &bundle.id]);
-    assert!(text(&refused.stderr).contains("below the current usage"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("rejecting memory limit"), "{}", text(&refused.stderr));
     assert_eq!(bundle.status(), "running");
     // systemd writes what it knows again
     assert!(Command::new("systemctl").arg("daemon-reload").status().unwrap().success());
