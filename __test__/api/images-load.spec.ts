@@ -121,7 +121,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('load', () => {
     const wrong = Buffer.concat([Buffer.from('x'.repeat(4096)), Buffer.alloc(8 << 20)]);
     expect(await send('/images/load', wrong), 'what is wrong stands in the stream').toBe(200);
     expect(await send('/images/create?fromSrc=-', wrong)).toBeGreaterThanOrEqual(400);
-    expect(await send('/build', wrong)).toBe(501);
+    expect(await send('/build', wrong)).toBe(400);
     expect(await send('/images/prune', Buffer.alloc(0))).toBe(200);
     agent.destroy();
   });

@@ -270,9 +270,9 @@ describe('errors', () => {
   });
 
   it('names an operation that it does not have', async () => {
-    const answer = await post('/v1.51/build', 'tar', 'application/x-tar');
+    const answer = await post('/v1.51/grpc', 'x', 'application/grpc');
     expect(answer.status).toBe(501);
-    expect(message(answer)).toContain('POST /build');
+    expect(message(answer)).toContain('POST /grpc');
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { applyChanges } from '../../ts/engine/images/changes.ts';
 import { checkConfig, inheritableLabels } from '../../ts/engine/images/config.ts';
+import { applyChanges } from '../../ts/engine/images/instructions.ts';
 import { parsePlatform, requirePlatform } from '../../ts/engine/images/platform.ts';
 import { parseCredentials } from '../../ts/engine/images/pull.ts';
 import { CaissonError } from '../../ts/errdefs.ts';

@@ -2,6 +2,7 @@
 import type { Engine } from '../engine.ts';
 import type { Router } from './router.ts';
 import { archiveRoutes } from './routes/archive.ts';
+import { buildRoutes } from './routes/build.ts';
 import { commitRoutes } from './routes/commit.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { containerStreamRoutes } from './routes/containersStreams.ts';
@@ -22,6 +23,7 @@ export function registerRoutes(router: Router, engine: Engine): void {
   containerStreamRoutes(router, engine.containers, engine.native);
   archiveRoutes(router, engine.containers);
   commitRoutes(router, engine);
+  buildRoutes(router, engine);
   execRoutes(router, engine.containers);
   networkRoutes(router, engine.networks, engine.containers);
   volumeRoutes(router, engine.volumes);

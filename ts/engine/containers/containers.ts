@@ -149,8 +149,9 @@ export class Containers {
     return this.#reconciler.adopt();
   }
 
-  settle(): Promise<void> {
-    return this.#reconciler.settle();
+  async settle(): Promise<void> {
+    await this.#reconciler.settle();
+    await this.#removeOfBuilds();
   }
 
   connect(network: string, container: string, body: EndpointBody | null | undefined): Promise<void> {
@@ -326,6 +327,20 @@ export class Containers {
     } finally {
       logHandles.delete(handle);
     }
+  }
+
+  /** One that a build leaves to the user. */
+  async keepOfBuild(id: string): Promise<void> {
+    const { graph } = this.#ctx;
+    const { ofBuild: _, ...detail } = this.record(id).detail;
+    graph.containers.updateDefinition(id, { detail: JSON.stringify(detail) });
+    await graph.db.durable();
+  }
+
+  /** At the daemon's start, when no build is under way. */
+  async #removeOfBuilds(): Promise<void> {
+    for (const row of this.#ctx.graph.containers.all())
+      if (readRecord(row).detail.ofBuild) await this.remove(row.id, { force: true, volumes: true });
   }
 
   /** Removes what does not run; returns ids and bytes. */

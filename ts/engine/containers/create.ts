@@ -193,6 +193,8 @@ export interface CreateOptions {
   shallowReadOnly?: boolean;
   /** The host's cgroup namespace is the default on cgroup v1, whatever the daemon's is, as for clients before 1.41. */
   sharesCgroupns?: boolean;
+  /** For a step of a build: a later daemon, which cannot go on with that, removes it. */
+  ofBuild?: boolean;
 }
 
 export interface Created {
@@ -214,7 +216,7 @@ function checkPlatform(ctx: ContainerContext, name: string, config: ImageConfig,
 function plan(
   ctx: ContainerContext,
   body: CreateBody,
-  { name, platform = '', shallowReadOnly = false, sharesCgroupns = false }: CreateOptions,
+  { name, platform = '', shallowReadOnly = false, sharesCgroupns = false, ofBuild = false }: CreateOptions,
 ): { plan: CreatePlan; warnings: string[] } {
   const { graph } = ctx;
   if (!body.Image && !body.Cmd && !body.HostConfig && !body.Entrypoint) {
@@ -264,6 +266,7 @@ function plan(
   const detail: ContainerDetail = {
     mountPoints,
     logPath: logPath(ctx.paths.containerDir(id), id, hostConfig.LogConfig.Type),
+    ...(ofBuild && { ofBuild }),
   };
   const links = takeLinks(ctx, hostConfig);
   const definition: ContainerDefinition = {

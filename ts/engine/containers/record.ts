@@ -7,6 +7,8 @@ export interface ContainerDetail {
   mountPoints: MountPoint[];
   /** Driver `none`: no file. */
   logPath: string;
+  /** Made by a build that is under way. */
+  ofBuild?: boolean;
 }
 
 export interface ContainerRecord {

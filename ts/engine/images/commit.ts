@@ -16,8 +16,8 @@ import { familiarString, type Reference, withDefaultTag } from '../../reference.
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native } from '../native/index.ts';
-import { applyChanges, mergeRunConfig } from './changes.ts';
 import { checkConfig, parseConfig } from './config.ts';
+import { applyChanges, mergeRunConfig } from './instructions.ts';
 import { familiarRow, referenceRow } from './names.ts';
 import type { LayerUnpacker } from './unpack.ts';
 
@@ -62,7 +62,7 @@ interface CommitState {
 }
 
 /** Of an archive without entries: nothing was changed. */
-const EMPTY_DIFF_ID = sha256Of(Buffer.alloc(1024));
+export const EMPTY_DIFF_ID = sha256Of(Buffer.alloc(1024));
 
 export interface CommitterOptions {
   graph: Graph;

@@ -11,6 +11,7 @@ import type { KindRegistry } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { HostInfo, Native } from '../native/index.ts';
 import { type BudgetOptions, StorageBudget } from './budget.ts';
+import { BuildSteps } from './buildSteps.ts';
 import { type CheckOptions, StoreChecker } from './check.ts';
 import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { parseConfig } from './config.ts';
@@ -50,6 +51,8 @@ export interface ImagesOptions extends BudgetOptions {
 }
 
 export class Images {
+  /** The images that builds make step by step; see buildSteps.ts. */
+  readonly buildSteps: BuildSteps;
   readonly #options: ImagesOptions;
   readonly #names: ImageNames;
   readonly #installer: Installer;
@@ -99,6 +102,7 @@ export class Images {
     this.#pusher = new ImagePusher({ ...options, blobs }, this.#names, pushJob, options.maxConcurrentUploads);
     const checkJob = new Installer(options, ['check', 'compare'], { durable: false });
     this.#checker = new StoreChecker({ ...options, blobs }, unpacker, checkJob);
+    this.buildSteps = new BuildSteps(options, new Installer(options, ['build', 'step'], { durable: false }), unpacker);
     this.#usage = new StoreUsage(options);
     this.#budget = new StorageBudget(options, this.#remover, options);
   }

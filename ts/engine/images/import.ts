@@ -4,9 +4,9 @@ import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageConfig, Platform } from '../../oci.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
-import { applyChanges } from './changes.ts';
 import { checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
+import { applyChanges } from './instructions.ts';
 import { referenceRow } from './names.ts';
 import type { LayerUnpacker } from './unpack.ts';
 

@@ -291,13 +291,15 @@ export interface Native {
 
   /** Kind `notFound`: no such path in the container; `gone`: the view's process has ended. */
   statArchive(view: ArchiveView, path: string): Promise<ArchivePathStat>;
-  /** Writes a tar archive of the path to `fd`. Consumes it. */
-  readArchive(view: ArchiveView, path: string, fd: number): Promise<void>;
-  /** Unpacks the archive (gzip, zstd or plain) that is read from `fd` below a directory. Consumes it. */
+  /** Writes a tar archive of the path to `fd`, and consumes that. `name`: what it is called there, by default its own last
+   * name; of a directory that is called '' the archive has what is in it. */
+  readArchive(view: ArchiveView, path: string, fd: number, name?: string): Promise<void>;
+  /** Unpacks the archive (gzip, zstd or plain) that is read from `fd` below a directory. Consumes it. `owner` and `mode`, of
+   * files and directories, replace those of the archive. */
   writeArchive(
     view: ArchiveView,
     path: string,
-    options: { keepKinds: boolean; owner?: string },
+    options: { keepKinds: boolean; owner?: string; mode?: number },
     fd: number,
   ): Promise<void>;
   /** What an upper directory changes of the layers below it, sorted by path. */

@@ -8,8 +8,7 @@ import type { Router } from '../router.ts';
 const PluginSettings = Type.Union([Type.Array(Type.Unknown()), Type.Object({})]);
 
 const ROUTES: [HTTPMethods, string, string][] = [
-  ['POST', '/build', 'building images'],
-  ['POST', '/build/cancel', 'building images'],
+  ['POST', '/build/cancel', 'BuildKit'],
   ['POST', '/session', 'BuildKit sessions'],
   ['POST', '/grpc', 'the BuildKit API'],
   ['GET', '/plugins/privileges', 'managed plugins'],
@@ -27,7 +26,7 @@ export function unsupportedRoutes(router: Router): void {
       },
     });
   }
-  // Without builds there is no cache, and `docker system prune` ends with this call.
+  // The cache of builds is images, which `image prune` takes; `docker system prune` ends with this call.
   router.plain({
     method: 'POST',
     path: '/build/prune',

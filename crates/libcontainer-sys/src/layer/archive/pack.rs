@@ -31,14 +31,15 @@ struct Level {
     below: Vec<Vec<u8>>,
 }
 
-/// Writes the archive of `path` to `output`. Call it on a thread that ends with it (see `view::open`).
-pub fn read(options: &ViewOptions, path: &str, output: OwnedFd) -> Result<()> {
+/// Writes the archive of `path` to `output`; it is called `name` there, by default by its own last name. Of a directory that
+/// is called nothing the archive has what is in it. Call it on a thread that ends with it (see `view::open`).
+pub fn read(options: &ViewOptions, path: &str, name: Option<&str>, output: OwnedFd) -> Result<()> {
     let root = view::open(options)?;
     let found = find(root.as_fd(), path)?;
     let stat = stat_of(&found, path)?;
     let output = BufWriter::with_capacity(BUFFER, File::from(output));
     let mut packer = Packer { archive: Writer::new(output), links: Links::default(), buffer: vec![0; BUFFER] };
-    let name = name_in_archive(path);
+    let name = name.map_or_else(|| name_in_archive(path), |name| name.as_bytes().to_vec());
     match found {
         Found::Directory(dir) => packer.tree(dir, &stat, name)?,
         Found::Name { parent, name: own } if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
@@ -104,9 +105,11 @@ impl Packer {
     fn enter(&mut self, dir: OwnedFd, device: u64, mounted: bool, path: Vec<u8>) -> Result<Level> {
         let dir = reopen(&dir, OFlags::DIRECTORY).context("open", shown(&path))?;
         let stat = fstat(&dir).context("stat", shown(&path))?;
-        let prefix = [path.as_slice(), b"/"].concat();
-        let xattrs = xattr::of_fd(&dir, &prefix)?;
-        self.entry(&entry(prefix.clone(), Type::Directory, &stat, xattrs))?;
+        let prefix = if path.is_empty() { Vec::new() } else { [path.as_slice(), b"/"].concat() };
+        if !prefix.is_empty() {
+            let xattrs = xattr::of_fd(&dir, &prefix)?;
+            self.entry(&entry(prefix.clone(), Type::Directory, &stat, xattrs))?;
+        }
         let closed = mounted && is_kernels(&dir);
         let below = if closed { Vec::new() } else { names(&dir).context("read", shown(&path))? };
         Ok(Level { dir, device, prefix, below })

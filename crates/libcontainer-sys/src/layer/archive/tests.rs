@@ -36,9 +36,13 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn archive_of(options: &ViewOptions, path: &str) -> crate::failure::Result<Vec<u8>> {
+    archive_as(options, path, None)
+}
+
+fn archive_as(options: &ViewOptions, path: &str, name: Option<&str>) -> crate::failure::Result<Vec<u8>> {
     let (mut reader, writer) = std::io::pipe().unwrap();
     thread::scope(|scope| {
-        let work = scope.spawn(move || read(options, path, OwnedFd::from(writer)));
+        let work = scope.spawn(move || read(options, path, name, OwnedFd::from(writer)));
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
         work.join().unwrap().map(|()| bytes)
@@ -217,4 +221,36 @@ fn a_process_that_is_another_is_not_looked_into() {
     let process = view::Process { pid: std::process::id().cast_signed(), start_time: 1 };
     let options = ViewOptions { process: Some(process), ..stopped(&scratch) };
     assert_eq!(on_thread(|| stat(&options, "/etc")).unwrap_err().kind, crate::failure::Kind::Gone);
+}
+
+#[test]
+fn files_go_by_another_name_owner_and_mode() {
+    let scratch = Scratch::new("archive");
+    let options = stopped(&scratch);
+    fs::create_dir_all(scratch.path("upper/tree/sub")).unwrap();
+    fs::write(scratch.path("upper/tree/sub/file"), "x").unwrap();
+    assert_eq!(names(&archive_as(&options, "/tree", Some("a/b")).unwrap()), ["a/b/", "a/b/sub/", "a/b/sub/file"]);
+    assert_eq!(names(&archive_as(&options, "/tree/sub/file", Some("b")).unwrap()), ["b"]);
+    let inside = archive_as(&options, "/tree", Some("")).unwrap();
+    assert_eq!(names(&inside), ["sub/", "sub/file"]);
+
+    let how = WriteOptions { keep_kinds: true, owner: Some("user".into()), mode: Some(0o640) };
+    unpack(&options, "/", &how, &archive_as(&options, "/tree/sub/file", Some("made/on/the/way")).unwrap()).unwrap();
+    let stat = |path: &str| fs::metadata(scratch.path(path)).map(|stat| (stat.mode() & 0o7777, stat.uid(), stat.gid()));
+    assert_eq!(stat("upper/made/on/the/way").unwrap(), (0o640, 1000, 1001));
+    assert_eq!(stat("upper/made/on").unwrap(), (0o755, 1000, 1001));
+}
+
+#[test]
+fn an_archive_may_end_with_the_last_byte_of_its_last_file() {
+    let scratch = Scratch::new("archive");
+    let options = stopped(&scratch);
+    fs::write(scratch.path("upper/file"), "no block").unwrap();
+    let whole = archive_of(&options, "/file").unwrap();
+    unpack(&options, "/data", &WriteOptions::default(), &whole[..512 + 8]).unwrap();
+    assert_eq!(fs::read_to_string(scratch.path("volume/file")).unwrap(), "no block");
+    for cut in [512 + 7, 512 + 9, 511] {
+        let failure = unpack(&options, "/data", &WriteOptions::default(), &whole[..cut]).unwrap_err();
+        assert_eq!(failure.kind, crate::failure::Kind::Corrupt, "{cut}");
+    }
 }

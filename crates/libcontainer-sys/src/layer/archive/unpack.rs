@@ -39,6 +39,8 @@ pub struct WriteOptions {
     pub keep_kinds: bool,
     /// Everything gets this owner instead of the archive's: `user[:group]`, looked up in the container.
     pub owner: Option<String>,
+    /// Files and directories of the archive get this mode instead of their own.
+    pub mode: Option<u32>,
 }
 
 struct Unpacker {
@@ -47,6 +49,7 @@ struct Unpacker {
     place: Vec<u8>,
     keep_kinds: bool,
     owner: Option<(u32, u32)>,
+    mode: Option<u32>,
     /// Directories get their times at the end: what is made in them changes them.
     directories: Vec<(Vec<u8>, Time)>,
     /// The directory of the entry before, with its path.
@@ -67,9 +70,16 @@ pub fn write(options: &ViewOptions, path: &str, how: &WriteOptions, input: Owned
         None => None,
     };
     let place = [path.as_bytes(), b"/"].concat();
-    let mut unpacker =
-        Unpacker { root, place, keep_kinds: how.keep_kinds, owner, directories: Vec::new(), parent: None };
-    let mut reader = Reader::new(inflated(input)?);
+    let mut unpacker = Unpacker {
+        root,
+        place,
+        keep_kinds: how.keep_kinds,
+        owner,
+        mode: how.mode,
+        directories: Vec::new(),
+        parent: None,
+    };
+    let mut reader = Reader::unpadded(inflated(input)?);
     while let Some(entry) = reader.next().map_err(damaged)? {
         unpacker.entry(&entry, &mut reader)?;
     }
@@ -173,7 +183,12 @@ impl Unpacker {
                         other => other.context("mkdir", shown(&path))?,
                     }
                     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    openat(&dir, *name, flags, Mode::empty()).context("open", shown(&path))?
+                    let made = openat(&dir, *name, flags, Mode::empty()).context("open", shown(&path))?;
+                    if let Some((uid, gid)) = self.owner {
+                        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+                        chownat(&made, "", uid, gid, AtFlags::EMPTY_PATH).context("chown", shown(&path))?;
+                    }
+                    made
                 }
                 other => other.context("open", shown(&path))?,
             };
@@ -257,7 +272,7 @@ impl Unpacker {
         }
         let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
         // after chown, which clears setuid and security.capability
-        chmod(&*by_descriptor, Mode::from_raw_mode(entry.mode)).context("chmod", told())?;
+        chmod(&*by_descriptor, Mode::from_raw_mode(self.mode.unwrap_or(entry.mode))).context("chmod", told())?;
         xattr::set_by_path(by_descriptor.as_bytes(), &entry.xattrs, &entry.path)?;
         if entry.kind == Type::Directory {
             self.directories.push((entry.path.clone(), entry.mtime));

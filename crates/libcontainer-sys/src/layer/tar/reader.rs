@@ -13,6 +13,7 @@ pub(in super::super) struct Reader<R> {
     /// Bytes of the current entry's data that have not been consumed, and of the padding behind it.
     remaining: u64,
     padding: u64,
+    may_end_unpadded: bool,
 }
 
 /// What stood in front of a header.
@@ -31,7 +32,12 @@ impl Prelude {
 
 impl<R: BufRead> Reader<R> {
     pub(in super::super) fn new(input: R) -> Self {
-        Self { input, global: Records::default(), remaining: 0, padding: 0 }
+        Self { input, global: Records::default(), remaining: 0, padding: 0, may_end_unpadded: false }
+    }
+
+    /// The last entry's data may end the stream, as Go reads archives; the docker CLI sends such build contexts.
+    pub(in super::super) fn unpadded(input: R) -> Self {
+        Self { may_end_unpadded: true, ..Self::new(input) }
     }
 
     /// What it reads from: at the current entry's data, behind all that it has told of.
@@ -46,8 +52,10 @@ impl<R: BufRead> Reader<R> {
     /// The next entry; skips what is left of the one before. `None` at the end of the archive, after which the stream
     /// may still have bytes (`drain`).
     pub(in super::super) fn next(&mut self) -> TarResult<Option<Entry>> {
-        let rest = self.remaining + self.padding;
-        self.skip(rest)?;
+        self.skip(self.remaining)?;
+        if !(self.may_end_unpadded && self.input.fill_buf()?.is_empty()) {
+            self.skip(self.padding)?;
+        }
         (self.remaining, self.padding) = (0, 0);
         let mut prelude = Prelude::default();
         loop {

@@ -1,4 +1,4 @@
-/** Dockerfile instructions that change an image's config: `--change` of import and commit. */
+/** Dockerfile instructions that change an image's config: of a build, and of `--change` of import and commit. */
 import { posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ImageRunConfig } from '../../oci.ts';
@@ -21,22 +21,36 @@ function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
   if (text === '') throw invalid(line, 'it needs an instruction and a value');
   // what this very instruction sets is seen by the next one only
   const lookup = lookupIn(config.Env ?? []);
-  switch (name.toUpperCase()) {
+  const changed = applyInstruction(config, { name: name.toUpperCase(), text }, lookup, (reason) =>
+    invalid(line, reason),
+  );
+  if (changed === undefined) throw invalid(line, `${name || line} is not an instruction that can be used here`);
+  return changed;
+}
+
+/** Undefined for one that changes no config. `fail` makes the error of a reason. */
+export function applyInstruction(
+  config: ImageRunConfig,
+  { name, text }: { name: string; text: string },
+  lookup: Lookup,
+  fail: (reason: string) => Error,
+): ImageRunConfig | undefined {
+  switch (name) {
     case 'CMD':
-      return { ...config, Cmd: command(text) };
+      return { ...config, Cmd: command(config, text) };
     case 'ENTRYPOINT':
-      return { ...config, Entrypoint: command(text) };
+      return { ...config, Entrypoint: command(config, text) };
     case 'ENV':
-      return { ...config, Env: mergeEnv(config.Env ?? [], pairs(line, text, lookup)) };
+      return { ...config, Env: mergeEnv(config.Env ?? [], pairs(text, lookup, fail)) };
     case 'LABEL':
-      return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(pairs(line, text, lookup)) } };
+      return { ...config, Labels: { ...config.Labels, ...Object.fromEntries(pairs(text, lookup, fail)) } };
     case 'EXPOSE':
       return {
         ...config,
-        ExposedPorts: { ...config.ExposedPorts, ...ports(line, resolve(text, lookup).split(/\s+/)) },
+        ExposedPorts: { ...config.ExposedPorts, ...ports(resolve(text, lookup).trim().split(/\s+/), fail) },
       };
     case 'VOLUME':
-      return { ...config, Volumes: { ...config.Volumes, ...emptyObjects(jsonList(text) ?? words(text, lookup)) } };
+      return { ...config, Volumes: { ...config.Volumes, ...emptyObjects(volumes(text, lookup, fail)) } };
     case 'USER':
       return { ...config, User: resolve(text, lookup) };
     case 'WORKDIR':
@@ -44,11 +58,11 @@ function applyChange(config: ImageRunConfig, line: string): ImageRunConfig {
     case 'STOPSIGNAL':
       return { ...config, StopSignal: resolve(text, lookup) };
     case 'HEALTHCHECK':
-      return { ...config, Healthcheck: parseHealthcheck(text, jsonList, (reason) => invalid(line, reason)) };
+      return { ...config, Healthcheck: parseHealthcheck(text, jsonList, fail) };
     case 'ONBUILD':
       return { ...config, OnBuild: [...(config.OnBuild ?? []), text] };
     default:
-      throw invalid(line, `${name || line} is not an instruction that can be used here`);
+      return undefined;
   }
 }
 
@@ -77,9 +91,15 @@ export function mergeRunConfig(own: ImageRunConfig, base: ImageRunConfig): Image
   return merged;
 }
 
-const command = (text: string): string[] => jsonList(text) ?? ['/bin/sh', '-c', text];
+/** A list as it is, anything else for the shell. */
+export const command = ({ Shell }: ImageRunConfig, text: string): string[] =>
+  jsonList(text) ?? [...shellOf(Shell), text];
 
-function jsonList(text: string): string[] | undefined {
+export const shellOf = (shell: readonly string[] | null | undefined): readonly string[] =>
+  shell != null && shell.length > 0 ? shell : ['/bin/sh', '-c'];
+
+/** Undefined for what is no JSON list of strings. */
+export function jsonList(text: string): string[] | undefined {
   if (!text.startsWith('[')) return undefined;
   try {
     const list: unknown = JSON.parse(text);
@@ -90,32 +110,38 @@ function jsonList(text: string): string[] | undefined {
 }
 
 /** `a=b c="d e"`, or the old `a rest of the line`. */
-function pairs(line: string, text: string, lookup: Lookup): [string, string][] {
+export function pairs(text: string, lookup: Lookup, fail: (reason: string) => Error): [string, string][] {
   const list = words(text, lookup);
   const [first = ''] = list;
   if (!first.includes('=')) {
     const value = text.slice(text.search(/\s|$/)).trim();
-    if (value === '') throw invalid(line, `${first} has no value`);
+    if (value === '') throw fail(`${first} has no value`);
     return [[first, resolve(value, lookup)]];
   }
   return list.map((word) => {
     const at = word.indexOf('=');
-    if (at < 1) throw invalid(line, `${word} is not of the form key=value`);
+    if (at < 1) throw fail(`${word} is not of the form key=value`);
     return [word.slice(0, at), word.slice(at + 1)];
   });
 }
 
-function mergeEnv(env: readonly string[], added: [string, string][]): string[] {
+export function mergeEnv(env: readonly string[], added: [string, string][]): string[] {
   const all = new Map(env.map((entry) => [entry.split('=')[0] ?? '', entry]));
   for (const [key, value] of added) all.set(key, `${key}=${value}`);
   return [...all.values()];
 }
 
-function ports(line: string, list: string[]): Record<string, object> {
+function volumes(text: string, lookup: Lookup, fail: (reason: string) => Error): string[] {
+  const paths = jsonList(text)?.map((path) => resolve(path, lookup)) ?? words(text, lookup);
+  if (paths.some((path) => path.trim() === '')) throw fail('VOLUME specified can not be an empty string');
+  return paths;
+}
+
+function ports(list: string[], fail: (reason: string) => Error): Record<string, object> {
   return emptyObjects(
     list.map((port) => {
       const match = /^(\d{1,5}(?:-\d{1,5})?)(?:\/(tcp|udp|sctp))?$/i.exec(port);
-      if (!match) throw invalid(line, `${port} is not a port`);
+      if (!match) throw fail(`${port} is not a port`);
       return `${match[1]}/${(match[2] ?? 'tcp').toLowerCase()}`;
     }),
   );

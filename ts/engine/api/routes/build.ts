@@ -1,0 +1,140 @@
+/** `POST /build`: Docker's classic builder. */
+import { CaissonError } from '../../../errdefs.ts';
+import { parseReference, type Reference } from '../../../reference.ts';
+import type { Credentials } from '../../../registry/client/auth.ts';
+import type { BuildRequest } from '../../builder/builds.ts';
+import { build } from '../../builder/builds.ts';
+import { CommandFailed } from '../../builder/run.ts';
+import type { Engine } from '../../engine.ts';
+import { credentialsOf } from '../../images/pull.ts';
+import type { Call } from '../call.ts';
+import type { Router } from '../router.ts';
+import { notImplemented } from './unsupported.ts';
+
+export function buildRoutes(router: Router, engine: Engine): void {
+  router.plain({ method: 'POST', path: '/build', body: 'stream', handle: (call) => postBuild(call, engine) });
+}
+
+async function postBuild(call: Call<undefined>, engine: Engine): Promise<undefined> {
+  const { query } = call;
+  const request = requestOf(call);
+  const quiet = query.bool('q');
+  const lines = call.lines();
+  let said = '';
+  try {
+    const id = await build(
+      engine,
+      request,
+      (line) => {
+        if (quiet) said += line.stream ?? '';
+        else if (line.aux === undefined || call.atLeast('1.30')) lines.write(line);
+      },
+      call.signal,
+    );
+    if (quiet) lines.write({ stream: `${id}\n` });
+  } catch (error) {
+    if (quiet && said !== '') lines.write({ stream: said });
+    if (!lines.started) throw error;
+    if (!(error instanceof CommandFailed)) return lines.fail(error) as undefined;
+    const { message, exitCode } = error;
+    lines.write({ errorDetail: { code: exitCode, message }, error: message });
+  }
+  lines.end();
+}
+
+function requestOf(call: Call<undefined>): BuildRequest {
+  const { query } = call;
+  const version = query.string('version');
+  if (version === '2') throw notImplemented('POST /build?version=2', 'BuildKit');
+  if (version !== '' && version !== '1')
+    throw new CaissonError('InvalidParameter', `invalid version ${JSON.stringify(version)}`);
+  if (query.all('securityopt').length > 0)
+    throw new CaissonError('InvalidParameter', 'security options are not supported on linux');
+  if (query.bool('squash'))
+    throw new CaissonError('InvalidParameter', 'squash is only supported with experimental mode');
+  const isolation = query.string('isolation');
+  if (!['', 'default'].includes(isolation.toLowerCase()))
+    throw new CaissonError('InvalidParameter', `unsupported isolation: ${JSON.stringify(isolation)}`);
+  const forceRemove = query.bool('forcerm');
+  return {
+    archive: call.chunks,
+    remote: query.string('remote'),
+    dockerfile: query.string('dockerfile'),
+    tags: tagsOf(query.all('t')),
+    target: query.string('target'),
+    platform: call.atLeast('1.32') ? query.string('platform') : '',
+    labels: record(call, 'labels', 'error reading labels'),
+    buildArgs: new Map(
+      Object.entries(json<Record<string, string | null>>(call, 'buildargs', {}, 'error reading build args')),
+    ),
+    cacheFrom: json<string[]>(call, 'cachefrom', [], 'error reading cache-from') ?? [],
+    noCache: query.bool('nocache'),
+    pull: query.bool('pull'),
+    remove: forceRemove || query.string('rm') === '' || query.bool('rm'),
+    forceRemove,
+    host: {
+      CgroupParent: query.string('cgroupparent'),
+      CpuShares: number(call, 'cpushares'),
+      CpuPeriod: number(call, 'cpuperiod'),
+      CpuQuota: number(call, 'cpuquota'),
+      CpusetCpus: query.string('cpusetcpus'),
+      CpusetMems: query.string('cpusetmems'),
+      Memory: number(call, 'memory'),
+      MemorySwap: number(call, 'memswap'),
+      ShmSize: number(call, 'shmsize'),
+      Ulimits: json(call, 'ulimits', [], 'error reading ulimit settings'),
+      ExtraHosts: query.all('extrahosts'),
+      ...(query.string('networkmode') !== '' && { NetworkMode: query.string('networkmode') }),
+    },
+    credentials: credentialsFor(call.header('x-registry-config')),
+  };
+}
+
+/** Each once, none with a digest. */
+function tagsOf(names: readonly string[]): Reference[] {
+  const references = [...new Set(names)].filter((name) => name !== '').map(parseReference);
+  if (references.some(({ digest }) => digest !== undefined))
+    throw new CaissonError('InvalidParameter', 'build tag cannot contain a digest');
+  return references;
+}
+
+function json<T>(call: Call<undefined>, key: string, byDefault: T, what: string): T {
+  const text = call.query.string(key);
+  if (text === '') return byDefault;
+  try {
+    return (JSON.parse(text) as T | null) ?? byDefault;
+  } catch (error) {
+    throw new CaissonError('InvalidParameter', `${what}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function record(call: Call<undefined>, key: string, what: string): Record<string, string> {
+  const value = json<Record<string, unknown>>(call, key, {}, what);
+  if (Object.values(value).some((item) => typeof item !== 'string'))
+    throw new CaissonError('InvalidParameter', `${what}: a value is no string`);
+  return value as Record<string, string>;
+}
+
+/** As Go's client sends it; what is no number is none. */
+function number(call: Call<undefined>, key: string): number {
+  const value = Number(call.query.string(key) || 0);
+  return Number.isSafeInteger(value) ? value : 0;
+}
+
+/** X-Registry-Config: the logins of every registry that the client knows, by its address. */
+function credentialsFor(header: string): (reference: Reference) => Credentials | undefined {
+  let logins: Record<string, Record<string, unknown>> = {};
+  try {
+    if (header !== '') logins = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'));
+  } catch {
+    // as dockerd: whoever needs one will be told by the registry
+  }
+  return ({ domain }) => {
+    const names =
+      domain === 'docker.io'
+        ? ['https://index.docker.io/v1/', 'index.docker.io', domain]
+        : [domain, `https://${domain}`];
+    const login = names.map((name) => logins[name]).find((one) => typeof one === 'object' && one !== null);
+    return login && credentialsOf(login);
+  };
+}

@@ -1,0 +1,70 @@
+/** `--build-arg` and ARG: which variables an instruction sees. */
+
+/** Everybody may use these without an ARG; they leave no trace in the image's history. */
+const BUILTIN = ['HTTP_PROXY', 'HTTPS_PROXY', 'FTP_PROXY', 'NO_PROXY', 'ALL_PROXY'].flatMap((name) => [
+  name,
+  name.toLowerCase(),
+]);
+
+/** Null: named without a value. */
+type Values = ReadonlyMap<string, string | null>;
+
+export class BuildArgs {
+  /** Of the request. */
+  readonly #given: Values;
+  /** Of ARG before the first FROM, and the platforms. */
+  readonly #global: Map<string, string | null>;
+  /** Of ARG in this stage. */
+  readonly #stage = new Map<string, string | null>();
+  readonly #used: Set<string>;
+
+  constructor(given: Values, platforms: Record<string, string>, of?: BuildArgs) {
+    this.#given = given;
+    this.#global = of === undefined ? new Map(Object.entries(platforms)) : of.#global;
+    this.#used = of === undefined ? new Set() : of.#used;
+  }
+
+  /** For the next stage, which sees none of this one's. */
+  stage(): BuildArgs {
+    return new BuildArgs(this.#given, {}, this);
+  }
+
+  declareGlobal(name: string, value: string | null): void {
+    this.#global.set(name, value);
+    this.#used.add(name);
+  }
+
+  declare(name: string, value: string | null): void {
+    this.#stage.set(name, value);
+    this.#used.add(name);
+  }
+
+  /** What FROM may use. */
+  global(name: string): string | undefined {
+    return this.#global.has(name) || BUILTIN.includes(name) ? this.#value(name, this.#global.get(name)) : undefined;
+  }
+
+  /** What an instruction of the stage may use, and RUN has in its environment. */
+  all(): Map<string, string> {
+    const names = [...new Set([...this.#stage.keys(), ...BUILTIN])];
+    return new Map(
+      names.flatMap((name): [string, string][] => {
+        const value = this.#value(name, this.#stage.get(name));
+        return value === undefined ? [] : [[name, value]];
+      }),
+    );
+  }
+
+  /** A command that had another value is another command; proxies are the same wherever they lead. */
+  isTold(name: string): boolean {
+    return this.#stage.has(name) || !BUILTIN.includes(name);
+  }
+
+  unused(): string[] {
+    return [...this.#given.keys()].filter((name) => !this.#used.has(name) && !BUILTIN.includes(name)).sort();
+  }
+
+  #value(name: string, byDefault: string | null | undefined): string | undefined {
+    return this.#given.get(name) ?? byDefault ?? this.#global.get(name) ?? undefined;
+  }
+}

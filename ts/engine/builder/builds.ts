@@ -1,0 +1,93 @@
+/** Takes a build's context and Dockerfile, whatever they come by, and carries it out. */
+import { randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join, posix } from 'node:path';
+import { CaissonError } from '../../errdefs.ts';
+import type { Engine } from '../engine.ts';
+import type { Emit } from '../images/progress.ts';
+import { Build, type BuildOptions } from './builder.ts';
+import { BuildContext } from './context.ts';
+import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
+import { download } from './download.ts';
+
+export interface BuildRequest extends BuildOptions {
+  /** The request's body: an archive, plain or compressed. */
+  archive: AsyncIterable<Buffer>;
+  /** In place of it: a URL of an archive or of a Dockerfile; '' for none. */
+  remote: string;
+  /** The Dockerfile's path in the context. */
+  dockerfile: string;
+}
+
+const DEFAULT_NAME = 'Dockerfile';
+
+/** Resolves with the image's id. */
+export async function build(engine: Engine, request: BuildRequest, emit: Emit, signal: AbortSignal): Promise<string> {
+  const dir = join(engine.paths.tmp, `build-${randomBytes(8).toString('hex')}`);
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  try {
+    const sent = await receive(engine, dir, request, signal);
+    return await new Build(engine, request, { ...sent, dir }, emit, signal).run();
+  } finally {
+    await engine.native.removeTree(dir);
+  }
+}
+
+interface Sent {
+  context: BuildContext | undefined;
+  dockerfile: Dockerfile;
+}
+
+async function receive(engine: Engine, dir: string, request: BuildRequest, signal: AbortSignal): Promise<Sent> {
+  const { remote, archive } = request;
+  if (remote === 'client-session')
+    throw new CaissonError(
+      'InvalidParameter',
+      'experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead',
+    );
+  if (remote === '') return fromArchive(engine, join(dir, 'context'), request, archive);
+  if (/^(git@|git:\/\/|ssh:\/\/|github\.com\/)/.test(remote) || /\.git(#.*)?$/.test(remote))
+    throw new CaissonError('NotImplemented', `building from the git repository ${remote} is not supported by caisson`, {
+      hint: 'clone it, and build from the directory',
+    });
+  if (!/^https?:\/\//.test(remote))
+    throw new CaissonError('InvalidParameter', `remoteURL (${remote}) could not be recognized as URL`);
+  const { content } = await download(remote, undefined, signal);
+  // an archive has bytes that no text has
+  if (!content.includes(0))
+    return { context: undefined, dockerfile: parse(content.toString('utf8'), request.dockerfile) };
+  return fromArchive(engine, join(dir, 'context'), request, one(content));
+}
+
+async function* one(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
+}
+
+async function fromArchive(
+  { native }: Engine,
+  dir: string,
+  request: BuildRequest,
+  archive: AsyncIterable<Buffer>,
+): Promise<Sent> {
+  const context = await BuildContext.receive(native, dir, archive);
+  const asked = request.dockerfile === '' ? DEFAULT_NAME : request.dockerfile;
+  if (posix.normalize(asked).startsWith('..'))
+    throw new CaissonError('InvalidParameter', `forbidden path outside the build context: ${asked} ()`);
+  const names = asked === DEFAULT_NAME ? [asked, asked.toLowerCase()] : [asked];
+  for (const name of names) {
+    const text = context.text(name);
+    if (text === undefined) continue;
+    const dockerfile = parse(text, name);
+    await context.hide(name);
+    return { context, dockerfile };
+  }
+  throw new CaissonError('InvalidParameter', `Cannot locate specified Dockerfile: ${asked}`, {
+    code: 'DOCKERFILE_NOT_FOUND',
+  });
+}
+
+function parse(text: string, name: string): Dockerfile {
+  if (text === '')
+    throw new CaissonError('InvalidParameter', `the Dockerfile (${name || DEFAULT_NAME}) cannot be empty`);
+  return parseDockerfile(text);
+}

@@ -1,0 +1,120 @@
+/** The build context: the files that the client sent along, unpacked and listed with their hashes. */
+import { readFileSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { join, posix } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import type { ArchiveView } from '../native/files.ts';
+import type { Native } from '../native/index.ts';
+import { cleaned } from './glob.ts';
+import { ignores } from './ignore.ts';
+import { type Entry, hashBelow, Listing } from './listing.ts';
+import { type CopySource, isPattern, matcher, type SourceItem } from './source.ts';
+
+const MAX_FOLLOWS = 40;
+
+export class BuildContext implements CopySource {
+  readonly view: ArchiveView;
+  readonly #upper: string;
+  readonly #entries: Map<string, Entry>;
+
+  private constructor(view: ArchiveView, entries: Map<string, Entry>) {
+    this.view = view;
+    this.#upper = view.overlay.upper;
+    this.#entries = entries;
+  }
+
+  /** Unpacks below `dir`, which is the caller's to remove. */
+  static async receive(native: Native, dir: string, archive: AsyncIterable<Buffer>): Promise<BuildContext> {
+    const overlay = { lower: [join(dir, 'lower')], upper: join(dir, 'upper'), work: join(dir, 'work'), volatile: true };
+    for (const path of [...overlay.lower, overlay.upper, overlay.work])
+      await mkdir(path, { recursive: true, mode: 0o755 });
+    const [readFd, writeFd] = native.pipe();
+    const unpacked = native.writeArchive({ overlay, writable: true }, '/', { keepKinds: false, owner: '0:0' }, readFd);
+    const listing = new Listing({ withOwners: false });
+    const stream = new Socket({ fd: writeFd, readable: false, writable: true });
+    const sent = pipeline(Readable.from(listing.watch(archive)), stream).catch((error: unknown) => {
+      // whoever unpacks and stops early says himself why
+      if (!['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    });
+    try {
+      await Promise.all([unpacked, sent]);
+    } catch (error) {
+      if (!isKind(error, 'DataLoss')) throw error;
+      throw new CaissonError('InvalidParameter', `Error processing tar file: ${error.message}`, { cause: error });
+    }
+    return new BuildContext({ overlay }, listing.entries);
+  }
+
+  async find(path: string): Promise<SourceItem[]> {
+    if (!isPattern(path)) return [this.#item(cleaned(path))];
+    const wanted = matcher(cleaned(path));
+    const names = [...this.#entries.keys()].filter((name) => wanted.test(name)).sort();
+    return names.map((name) => this.#item(name));
+  }
+
+  /** Undefined when there is no such file. */
+  text(path: string): string | undefined {
+    const real = this.#resolve(cleaned(path));
+    if (real === undefined || this.#entries.get(real)?.isDirectory !== false) return undefined;
+    return readFileSync(this.pathOf(real), 'utf8');
+  }
+
+  /** Where a file lies, for whoever has resolved its name. */
+  pathOf(path: string): string {
+    return join(this.#upper, path);
+  }
+
+  /** What `.dockerignore` excludes though the client had to send it. */
+  async hide(dockerfile: string): Promise<void> {
+    const rules = this.text('.dockerignore');
+    if (rules === undefined) return;
+    for (const name of ['.dockerignore', cleaned(dockerfile)]) {
+      if (!ignores(rules, name)) continue;
+      this.#entries.delete(name);
+      await rm(this.pathOf(name), { force: true });
+    }
+  }
+
+  #item(path: string): SourceItem {
+    const real = this.#resolve(path);
+    const entry = real === '' ? { isDirectory: true } : real === undefined ? undefined : this.#entries.get(real);
+    if (real === undefined || entry === undefined)
+      throw new CaissonError(
+        'NotFound',
+        `file not found in build context or excluded by .dockerignore: stat ${path}: file does not exist`,
+      );
+    return { path: real, name: posix.basename(path), isDirectory: entry.isDirectory, hash: this.#hash(real) };
+  }
+
+  #hash(path: string): string {
+    const own = this.#entries.get(path);
+    return own !== undefined && !own.isDirectory ? `file:${own.hash}` : hashBelow(this.#entries, path);
+  }
+
+  /** Symlinks followed, none of them out of the context. */
+  #resolve(path: string): string | undefined {
+    const pending = path.split('/');
+    const done: string[] = [];
+    for (let follows = 0; pending.length > 0; ) {
+      const name = pending.shift() ?? '';
+      if (name === '' || name === '.') continue;
+      if (name === '..') {
+        done.pop();
+        continue;
+      }
+      const entry = this.#entries.get([...done, name].join('/'));
+      if (entry === undefined) return undefined;
+      if (entry.target === undefined) {
+        done.push(name);
+        continue;
+      }
+      if (++follows > MAX_FOLLOWS) return undefined;
+      if (entry.target.startsWith('/')) done.length = 0;
+      pending.unshift(...entry.target.split('/'));
+    }
+    return done.join('/');
+  }
+}

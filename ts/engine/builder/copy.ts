@@ -1,0 +1,178 @@
+/** COPY, ADD and WORKDIR: files brought into a layer of their own, without a container. */
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import { join, posix } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { Header } from 'tar';
+import { CaissonError } from '../../errdefs.ts';
+import type { ArchiveView } from '../native/files.ts';
+import type { Native } from '../native/index.ts';
+import { archiveKind } from './archiveKind.ts';
+import { cleaned } from './glob.ts';
+import { hashOf } from './listing.ts';
+import { type Place, resolveIn, type SourceItem } from './source.ts';
+
+/** A file that is in no source: a here-document, or what was downloaded. */
+export interface InlineItem {
+  name: string;
+  content: Buffer;
+  mode: number;
+  mtimeMs: number;
+}
+
+/** What is copied, and out of where. */
+export type CopyItem = { inline: InlineItem } | { view: ArchiveView; item: SourceItem; localPath?: string };
+
+export interface CopyOptions {
+  /** `user:group`; undefined: as in the source. */
+  owner: string | undefined;
+  /** Undefined: as in the source. */
+  mode: number | undefined;
+  /** Archives of the context are unpacked (ADD). */
+  extract: boolean;
+}
+
+/** What the cache goes by. */
+export function hashOfItems(items: readonly CopyItem[]): string {
+  const hashes = items.map((one) =>
+    'inline' in one ? `file:${createHash('sha256').update(one.inline.content).digest('hex')}` : one.item.hash,
+  );
+  return hashes.length === 1 ? (hashes[0] as string) : hashOf('multi', hashes);
+}
+
+/** A layer in the making, over those of an image. */
+export class LayerDraft {
+  /** What was changed. */
+  readonly upper: string;
+  readonly #native: Native;
+  readonly #view: ArchiveView;
+
+  private constructor(native: Native, view: ArchiveView) {
+    this.#native = native;
+    this.#view = view;
+    this.upper = view.overlay.upper;
+  }
+
+  /** Below `dir`, which is the caller's to remove. `lower`: the layers' directories, the top one first. */
+  static async begin(native: Native, dir: string, lower: readonly string[]): Promise<LayerDraft> {
+    const own = join(dir, randomBytes(8).toString('hex'));
+    const empty = join(own, 'lower');
+    const overlay = {
+      lower: lower.length > 0 ? [...lower] : [empty],
+      upper: join(own, 'upper'),
+      work: join(own, 'work'),
+      volatile: true,
+    };
+    for (const path of [empty, overlay.upper, overlay.work]) await mkdir(path, { recursive: true, mode: 0o755 });
+    return new LayerDraft(native, { overlay, writable: true });
+  }
+
+  /** `destination`: absolute; with a slash at its end it is a directory. */
+  async copy(items: readonly CopyItem[], destination: string, options: CopyOptions): Promise<void> {
+    for (const one of items) await this.#copy(one, destination, options);
+  }
+
+  /** A directory that is there already stays as it is. Resolves with where it is. */
+  async makeDirectory(path: string, owner: string | undefined): Promise<string> {
+    const there = await this.#place(path);
+    const place = `/${there.path}`;
+    if (there.kind !== 'missing') return place;
+    await this.#write('/', entryOf(`${there.path}/`, 'Directory', 0o755, Date.now(), Buffer.alloc(0)), { owner });
+    return place;
+  }
+
+  async #copy(one: CopyItem, destination: string, { owner, mode, extract }: CopyOptions): Promise<void> {
+    const options = { owner, ...(mode !== undefined && { mode }) };
+    if ('inline' in one) {
+      const { name, content, mode: own, mtimeMs } = one.inline;
+      const target = await this.#target(destination, name);
+      return this.#write('/', entryOf(target, 'File', own, mtimeMs, content), options);
+    }
+    const { view, item, localPath } = one;
+    if (item.isDirectory) {
+      return this.#pipe(view, item.path, '', await this.makeDirectory(destination, owner), options);
+    }
+    if (extract && localPath !== undefined && (await archiveKind(localPath)) === 'archive') {
+      return this.#write(await this.makeDirectory(destination, undefined), createReadStream(localPath), {});
+    }
+    return this.#pipe(view, item.path, await this.#target(destination, item.name), '/', options);
+  }
+
+  /** Where a file goes, as a name below the root. */
+  async #target(destination: string, name: string): Promise<string> {
+    const { path, kind } = await this.#place(destination);
+    return destination.endsWith('/') || kind === 'directory' ? posix.join(path, name) : path;
+  }
+
+  async #place(path: string): Promise<Place> {
+    await this.#unmarked();
+    return resolveIn(this.#native, { overlay: this.#view.overlay }, cleaned(path));
+  }
+
+  async #pipe(view: ArchiveView, path: string, name: string, place: string, options: WriteAs): Promise<void> {
+    const [readFd, writeFd] = this.#native.pipe();
+    const read = this.#native.readArchive(view, `/${path}`, writeFd, name);
+    const written = this.#unpack(place, options, readFd);
+    // who unpacks and stops early says why; the other one only lost its reader
+    const results = await Promise.allSettled([written, read]);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  async #write(place: string, archive: Buffer | Readable, options: WriteAs): Promise<void> {
+    const [readFd, writeFd] = this.#native.pipe();
+    const written = this.#unpack(place, options, readFd);
+    const source = archive instanceof Readable ? archive : Readable.from([archive]);
+    const sent = pipeline(source, new Socket({ fd: writeFd, readable: false, writable: true }));
+    const results = await Promise.allSettled([written, sent]);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+  /** Mounted without syncs, since it need not be durable before it is a layer; the kernel would mount it so only once. */
+  async #unmarked(): Promise<void> {
+    await rm(join(this.#view.overlay.work, 'work', 'incompat'), { recursive: true, force: true });
+  }
+
+  async #unpack(place: string, options: WriteAs, fd: number): Promise<void> {
+    await this.#unmarked();
+    await this.#native.writeArchive(this.#view, place, asGiven(options), fd);
+  }
+}
+
+interface WriteAs {
+  owner?: string | undefined;
+  mode?: number;
+}
+
+const asGiven = ({ owner, mode }: WriteAs): { keepKinds: boolean; owner?: string; mode?: number } => ({
+  keepKinds: true,
+  ...(owner !== undefined && { owner }),
+  ...(mode !== undefined && { mode }),
+});
+
+/** `--chown`: a name alone is that of the group too. */
+export function ownerOf(chown: string): string {
+  const parts = chown.split(':');
+  if (chown === '' || parts.length > 2 || parts.includes(''))
+    throw new CaissonError('InvalidParameter', `invalid chown string format: ${chown}`);
+  return parts.length === 1 ? `${chown}:${chown}` : chown;
+}
+
+/** `--chmod`: octal digits. */
+export function modeOf(chmod: string): number {
+  if (!/^0?[0-7]{1,4}$/.test(chmod))
+    throw new CaissonError(
+      'InvalidParameter',
+      `invalid chmod parameter: '${chmod}'. it should be octal string and between 0 and 07777`,
+    );
+  return Number.parseInt(chmod, 8);
+}
+
+/** A whole archive of one entry, with the long name that a header may not hold refused by itself. */
+function entryOf(path: string, type: 'File' | 'Directory', mode: number, mtimeMs: number, content: Buffer): Buffer {
+  const header = new Header({ path, type, mode, uid: 0, gid: 0, size: content.length, mtime: new Date(mtimeMs) });
+  const head = Buffer.alloc(512);
+  if (header.encode(head, 0)) throw new CaissonError('InvalidParameter', `${path}: the name is too long`);
+  return Buffer.concat([head, content, Buffer.alloc((512 - (content.length % 512)) % 512), Buffer.alloc(1024)]);
+}

@@ -1,0 +1,134 @@
+/**
+ * The text of a Dockerfile as instructions: directives, comments, continued lines, flags and here-documents. What an
+ * instruction means is in instructions.ts.
+ */
+import { CaissonError } from '../../errdefs.ts';
+
+export interface Heredoc {
+  /** The word that began it, without quotes. */
+  name: string;
+  content: string;
+  /** Quoted: variables in it stay as they are. */
+  literal: boolean;
+}
+
+/** One instruction as it is written. */
+export interface Statement {
+  /** Where it begins, from 1. */
+  line: number;
+  /** In capitals. */
+  name: string;
+  /** `--chown=1:1` */
+  flags: string[];
+  /** All behind the flags. */
+  text: string;
+  /** For people: the whole of it on one line, as in the Dockerfile. */
+  original: string;
+  heredocs: Heredoc[];
+}
+
+export interface Dockerfile {
+  statements: Statement[];
+  /** The character that continues a line and quotes another one. */
+  escapeSign: '\\' | '`';
+  warnings: string[];
+}
+
+export function parseError(line: number, reason: string): CaissonError {
+  return new CaissonError('InvalidParameter', `dockerfile parse error on line ${line}: ${reason}`, {
+    code: 'DOCKERFILE_INVALID',
+  });
+}
+
+const DIRECTIVE = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/;
+const HEREDOC = /(?<=^|\s)(\d*)<<(-?)(?:(["'])([^"'<\s]+)\3|([^"'<\s]+))/g;
+const HAVE_HEREDOCS = ['ADD', 'COPY', 'RUN'];
+
+/** Throws with the line and the reason. */
+export function parseDockerfile(bytes: string): Dockerfile {
+  const lines = bytes.replace(/^\uFEFF/, '').split(/\r?\n/);
+  if (lines.at(-1) === '') lines.pop();
+  const escapeSign = escapeOf(lines);
+  const continued = escapeSign === '`' ? /`[ \t]*$/ : /\\[ \t]*$/;
+  const statements: Statement[] = [];
+  const warnings: string[] = [];
+  for (let at = 0; at < lines.length; ) {
+    const line = at + 1;
+    let text = (lines[at++] ?? '').trimStart();
+    if (text === '' || text.startsWith('#')) continue;
+    let isEmptySeen = false;
+    while (continued.test(text)) {
+      text = text.replace(continued, '');
+      let next = lines[at++];
+      while (next !== undefined && (next.trim() === '' || next.trimStart().startsWith('#'))) {
+        isEmptySeen ||= next.trim() === '';
+        next = lines[at++];
+      }
+      if (next === undefined) break;
+      text += next;
+    }
+    if (isEmptySeen) warnings.push(`[WARNING]: Empty continuation line found in:\n    ${text}`);
+    const statement = split(text.trimEnd(), line);
+    if (HAVE_HEREDOCS.includes(statement.name)) at = takeHeredocs(statement, lines, at);
+    statements.push(statement);
+  }
+  if (isNone(statements)) throw new CaissonError('InvalidParameter', 'file with no instructions');
+  if (warnings.length > 0) warnings.push('[WARNING]: Empty continuation lines will become errors in a future release.');
+  return { statements, escapeSign, warnings };
+}
+
+const isNone = (list: readonly unknown[]): boolean => list.length === 0;
+
+/** Directives stand before everything else, each once. */
+function escapeOf(lines: readonly string[]): '\\' | '`' {
+  const seen = new Set<string>();
+  let escapeSign: string | undefined;
+  for (const [at, line] of lines.entries()) {
+    const [, key = '', value = ''] = DIRECTIVE.exec(line) ?? [];
+    const name = key.toLowerCase();
+    if (!['escape', 'syntax', 'check'].includes(name)) break;
+    if (seen.has(name)) throw parseError(at + 1, `only one ${name} parser directive can be used`);
+    seen.add(name);
+    if (name === 'escape') escapeSign = value;
+    if (escapeSign !== undefined && escapeSign !== '\\' && escapeSign !== '`')
+      throw parseError(at + 1, `invalid escape token '${escapeSign}' does not match \` or \\`);
+  }
+  return escapeSign === '`' ? '`' : '\\';
+}
+
+function split(original: string, line: number): Statement {
+  const [, name = '', rest = ''] = /^(\S+)\s*([\s\S]*)$/.exec(original) ?? [];
+  const flags: string[] = [];
+  let text = rest;
+  for (;;) {
+    const word = /^--\S*/.exec(text)?.[0];
+    if (word === undefined) break;
+    text = text.slice(word.length).trimStart();
+    if (word === '--') break;
+    flags.push(word);
+  }
+  return { line, name: name.toUpperCase(), flags, text: text.trim(), original, heredocs: [] };
+}
+
+/** Returns the line behind them. */
+function takeHeredocs(statement: Statement, lines: readonly string[], from: number): number {
+  let at = from;
+  for (const match of statement.text.matchAll(HEREDOC)) {
+    if (isQuoted(statement.text.slice(0, match.index))) continue;
+    const [, , dash, quote, quoted, plain] = match;
+    const name = quoted ?? plain ?? '';
+    const content: string[] = [];
+    for (;;) {
+      const next = lines[at++];
+      if (next === undefined) throw parseError(statement.line, 'unterminated heredoc');
+      const own = dash === '-' ? next.replace(/^\t+/, '') : next;
+      if (own === name) break;
+      content.push(`${own}\n`);
+    }
+    statement.heredocs.push({ name, content: content.join(''), literal: quote !== undefined });
+  }
+  return at;
+}
+
+const isQuoted = (before: string): boolean =>
+  (before.match(/"/g)?.length ?? 0) % 2 === 1 || (before.match(/'/g)?.length ?? 0) % 2 === 1;

@@ -1,0 +1,110 @@
+/** RUN: a command in a container of its own, whose changes become the step's layer. */
+import { once } from 'node:events';
+import { Socket } from 'node:net';
+import { StringDecoder } from 'node:string_decoder';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import type { Containers } from '../containers/containers.ts';
+import { type Emit, shortId } from '../images/progress.ts';
+import type { Native } from '../native/index.ts';
+
+/** A command's own failure: its exit code is what the client's CLI ends with. */
+export class CommandFailed extends CaissonError {
+  readonly exitCode: number;
+
+  constructor(command: readonly string[], exitCode: number) {
+    super('InvalidParameter', `The command '${command.join(' ')}' returned a non-zero code: ${exitCode}`, {
+      code: 'BUILD_COMMAND_FAILED',
+    });
+    this.exitCode = exitCode;
+  }
+}
+
+/** The containers of one build. */
+export class StepContainers {
+  readonly #containers: Containers;
+  readonly #native: Native;
+  readonly #emit: Emit;
+  readonly #left = new Set<string>();
+
+  constructor(containers: Containers, native: Native, emit: Emit) {
+    this.#containers = containers;
+    this.#native = native;
+    this.#emit = emit;
+  }
+
+  /** Runs to the end; resolves with the directory of what it changed, which is there until `remove`. */
+  async run(body: CreateBody, command: readonly string[], signal: AbortSignal): Promise<string> {
+    const { id, warnings } = await this.#containers.create(body, { name: '', ofBuild: true });
+    this.#left.add(id);
+    for (const warning of warnings) this.#emit({ stream: ` ---> [Warning] ${warning}\n` });
+    this.#emit({ stream: ` ---> Running in ${shortId(id)}\n` });
+    const onAbort = (): void => void this.#containers.kill(id, 'KILL').catch(() => undefined);
+    signal.addEventListener('abort', onAbort, { once: true });
+    const [ours, theirs] = this.#native.socketPair();
+    const output = new Socket({ fd: ours });
+    try {
+      const ended = this.#containers.wait(id, 'next-exit', signal);
+      ended.catch(() => undefined);
+      await this.#attach(id, theirs);
+      const told = this.#tell(output);
+      await this.#containers.start(id);
+      const [{ exitCode }] = await Promise.all([ended, told]);
+      signal.throwIfAborted();
+      if (exitCode !== 0) throw new CommandFailed(command, exitCode);
+      return this.#containers.archives.committable(id).upper;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      output.destroy();
+    }
+  }
+
+  /** Removes those that are left. */
+  async remove(): Promise<void> {
+    for (const id of this.#left) {
+      this.#left.delete(id);
+      try {
+        await this.#containers.remove(id, { force: true, volumes: true });
+        this.#emit({ stream: ` ---> Removed intermediate container ${shortId(id)}\n` });
+      } catch (error) {
+        if (isKind(error, 'NotFound')) continue;
+        this.#emit({ stream: `Removing intermediate container ${shortId(id)}: ${(error as Error).message}\n` });
+      }
+    }
+  }
+
+  /** They are the user's from here on, to look at what went wrong. */
+  async keep(): Promise<void> {
+    for (const id of this.#left) await this.#containers.keepOfBuild(id);
+    this.#left.clear();
+  }
+
+  async #attach(id: string, fd: number): Promise<void> {
+    await this.#containers.attach(
+      this.#containers.record(id),
+      { fd, early: new Uint8Array(), upgraded: false },
+      { stdin: false, stdout: true, stderr: true, tty: false, detachKeys: [], answered: true, namesFraming: false },
+      { goesOn: true },
+    );
+  }
+
+  /** Docker's frames out of the stream; what went to stderr is red for whoever reads it. */
+  async #tell(stream: Socket): Promise<void> {
+    const decoders = [new StringDecoder('utf8'), new StringDecoder('utf8')];
+    const tell = (isError: boolean, text: string): void => {
+      if (text !== '') this.#emit({ stream: isError ? `\u001b[91m${text}\u001b[0m` : text });
+    };
+    let rest = Buffer.alloc(0);
+    stream.on('error', () => undefined);
+    stream.on('data', (chunk: Buffer) => {
+      rest = Buffer.concat([rest, chunk]);
+      while (rest.length >= 8 && rest.length >= 8 + rest.readUInt32BE(4)) {
+        const end = 8 + rest.readUInt32BE(4);
+        const isError = rest[0] === 2;
+        tell(isError, decoders[isError ? 1 : 0]?.write(rest.subarray(8, end)) ?? '');
+        rest = rest.subarray(end);
+      }
+    });
+    await once(stream, 'close');
+  }
+}

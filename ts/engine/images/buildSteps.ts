@@ -1,0 +1,182 @@
+/** The images that the steps of a build make, each the child of the one before, and those of earlier builds that a step need not make again. */
+import { isDeepStrictEqual } from 'node:util';
+import { chainIdOf, chainIds } from '../../digest.ts';
+import type { ContentStore } from '../../graph/content-store.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { ImageRow } from '../../graph/images.ts';
+import type { Snapshotter } from '../../graph/snapshotter.ts';
+import type { ImageConfig, ImageRunConfig, Platform } from '../../oci.ts';
+import { EMPTY_DIFF_ID } from './commit.ts';
+import { checkConfig, parseConfig } from './config.ts';
+import type { Installer } from './install.ts';
+import type { UsableImage } from './names.ts';
+import type { LayerUnpacker } from './unpack.ts';
+
+export interface BuildStep {
+  /** Null: the first step on nothing. */
+  parent: UsableImage | null;
+  /** Of an image without a parent. */
+  platform: Platform;
+  config: ImageRunConfig;
+  /** The command that made it; with the parent and the config it is what the cache goes by. */
+  createdBy: string;
+  author: string;
+}
+
+export interface BuildStepsParts {
+  graph: Graph;
+  content: ContentStore;
+  snapshotter: Snapshotter;
+}
+
+export class BuildSteps {
+  readonly #parts: BuildStepsParts;
+  readonly #installer: Installer;
+  readonly #unpacker: LayerUnpacker;
+
+  constructor(parts: BuildStepsParts, installer: Installer, unpacker: LayerUnpacker) {
+    this.#parts = parts;
+    this.#installer = installer;
+    this.#unpacker = unpacker;
+  }
+
+  /** `upper`: the directory of what the step changed; absent for one that changes no files. */
+  async make(step: BuildStep, upper: string | undefined, signal: AbortSignal): Promise<UsableImage> {
+    const { graph } = this.#parts;
+    const { parent } = step;
+    let made: UsableImage | undefined;
+    const prepare = async (lease: string): Promise<() => void> => {
+      const below = parent?.chainId == null ? [] : graph.layers.chain(parent.chainId).reverse();
+      for (const { chainId } of below) graph.leases.add(lease, 'layer', chainId);
+      const added = upper === undefined ? undefined : await this.#layer(upper, parent?.chainId ?? null, lease);
+      const diffIds = [...below.map(({ diffId }) => diffId), ...(added ? [added.diffId] : [])];
+      const text = JSON.stringify(configOf(step, diffIds, added === undefined));
+      const { id, config } = checkConfig(Buffer.from(text));
+      made = { id, config, chainId: added?.chainId ?? parent?.chainId ?? null };
+      return () => this.#insert(id, text, parent?.id ?? null, chainIds(diffIds));
+    };
+    await this.#installer.run({ subject: `a build step on ${parent?.id ?? 'nothing'}`, prepare }, signal);
+    if (made === undefined) throw new Error('the job of a build step has ended without an image');
+    return made;
+  }
+
+  /** The newest image that this very step made of this parent. */
+  cached({ parent, config, createdBy }: BuildStep): UsableImage | undefined {
+    const { images } = this.#parts.graph;
+    const length = (parent?.config.history?.length ?? 0) + 1;
+    const children =
+      parent === null
+        ? images.all().filter((image) => image.parent === null && image.manifestDigest === null)
+        : images.children(parent.id).flatMap((id) => images.get(id) ?? []);
+    return children
+      .sort((a, b) => b.createdMs - a.createdMs)
+      .map((image) => this.#usable(image))
+      .find(
+        (image) =>
+          image.config.history?.length === length &&
+          image.config.history.at(-1)?.created_by === createdBy &&
+          isDeepStrictEqual(plain(image.config.config), plain(config)),
+      );
+  }
+
+  /**
+   * What another image, pulled perhaps (`--cache-from`), went through after the same beginning and by the same command. It
+   * becomes an image of its own when that one went on from there.
+   */
+  async restored(step: BuildStep, source: UsableImage, signal: AbortSignal): Promise<UsableImage | undefined> {
+    const { graph } = this.#parts;
+    const before = step.parent?.config.history ?? [];
+    const history = source.config.history ?? [];
+    const own = history[before.length];
+    const layers = step.parent?.config.rootfs.diff_ids ?? [];
+    const isSame = (a: readonly unknown[], b: readonly unknown[]): boolean => isDeepStrictEqual(a, b);
+    if (own?.created_by !== step.createdBy || !isSame(history.slice(0, before.length), before)) return undefined;
+    const diffIds = source.config.rootfs.diff_ids;
+    if (!isSame(diffIds.slice(0, layers.length), layers)) return undefined;
+    if (history.length === before.length + 1)
+      return isDeepStrictEqual(plain(source.config.config), plain(step.config)) ? source : undefined;
+    const taken = diffIds.slice(0, layers.length + (own.empty_layer ? 0 : 1));
+    const chain = chainIds(taken);
+    const made = configOf(step, taken, own.empty_layer === true);
+    const text = JSON.stringify({ ...made, created: own.created, history: history.slice(0, before.length + 1) });
+    const { id, config } = checkConfig(Buffer.from(text));
+    await this.#installer.run(
+      {
+        subject: `a build step of ${source.id}`,
+        prepare: async (lease) => {
+          for (const chainId of chain) graph.leases.add(lease, 'layer', chainId);
+          return () => this.#insert(id, text, step.parent?.id ?? null, chain);
+        },
+      },
+      signal,
+    );
+    return { id, config, chainId: chain.at(-1) ?? null };
+  }
+
+  /** Undefined when nothing was changed. */
+  async #layer(
+    upper: string,
+    parent: string | null,
+    lease: string,
+  ): Promise<{ diffId: string; chainId: string } | undefined> {
+    const { graph, content, snapshotter } = this.#parts;
+    const place = { cacheId: snapshotter.newCacheId(), blobPath: content.newIngest() };
+    const packed = await this.#unpacker.pack(upper, place);
+    const { diffId } = packed.applied;
+    if (diffId === EMPTY_DIFF_ID) {
+      await this.#unpacker.discard(place);
+      return undefined;
+    }
+    const chainId = chainIdOf(parent, diffId);
+    graph.leases.add(lease, 'layer', chainId);
+    await this.#unpacker.commit(packed, { chainId, parent }, lease);
+    return { diffId, chainId };
+  }
+
+  #insert(id: string, config: string, parent: string | null, layers: string[]): void {
+    const { graph } = this.#parts;
+    const sizeBytes = layers.reduce((sum, chainId) => sum + (graph.layers.get(chainId)?.sizeBytes ?? 0), 0);
+    const image = { id, config, manifestDigest: null, sizeBytes, parent, createdMs: Date.now(), taggedMs: null };
+    graph.images.insert({ image, layers, blobs: [] });
+    graph.events.append({ type: 'image', action: 'create', actorId: id, attributes: { name: id } });
+  }
+
+  #usable(image: ImageRow): UsableImage {
+    const chainId = this.#parts.graph.images.layers(image.id).at(-1) ?? null;
+    return { id: image.id, config: parseConfig(image.config), chainId };
+  }
+}
+
+function configOf(
+  { parent, platform, config, createdBy, author }: BuildStep,
+  diffIds: string[],
+  isEmpty: boolean,
+): ImageConfig {
+  const created = new Date().toISOString();
+  const { os, architecture, variant } = parent?.config ?? platform;
+  return {
+    created,
+    ...(author !== '' && { author }),
+    architecture,
+    os,
+    ...(variant !== undefined && { variant }),
+    config: plain(config),
+    rootfs: { type: 'layers', diff_ids: diffIds },
+    history: [
+      ...(parent?.config.history ?? []),
+      {
+        created,
+        created_by: createdBy,
+        ...(author !== '' && { author }),
+        ...(isEmpty && { empty_layer: true }),
+      },
+    ],
+  };
+}
+
+/** Without what says nothing, so that configs can be compared. */
+function plain(config: ImageRunConfig | undefined): ImageRunConfig {
+  const says = (value: unknown): boolean =>
+    value != null && value !== '' && !(typeof value === 'object' && Object.keys(value).length === 0);
+  return Object.fromEntries(Object.entries(config ?? {}).filter(([, value]) => says(value)));
+}
