@@ -1,9 +1,11 @@
 /** Pushing from a real daemon to a real registry, by the real docker client. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MEDIA_TYPES } from '../../ts/oci.ts';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { type BuiltImage, buildImage, busyboxTar, pushImage } from '../helpers/image.ts';
+import { type BuiltImage, buildImage, busyboxTar, pushImage, sha256 } from '../helpers/image.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
+import { putManifest } from '../helpers/servedRegistry.ts';
 
 /** `ann` with the password `secret`. */
 const HTPASSWD = 'ann:$2b$04$v4I9IxvBv3rX4CKnPL/DFOPjSqrIFWUrRnBFSHd8YnCR2p.lq01xG\n';
@@ -59,6 +61,43 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('push
       progressDetail: {},
       aux: { Tag: '1', Digest: image.manifestDigest, Size: image.manifest.length },
     });
+  });
+
+  it('gives an index on as it came when the images of all its platforms are here', async () => {
+    const images = [
+      forArchitecture(image, 'amd64'),
+      forArchitecture(buildImage([await busyboxTar({ 'etc/motd': 'arm' })]), 'arm64'),
+    ];
+    for (const one of images) await pushImage(open.url, 'test/multi', one.architecture, one);
+    const manifests = images.map(({ manifest, manifestDigest: digest, architecture }) => {
+      const platform = { os: 'linux', architecture };
+      return { mediaType: MEDIA_TYPES.ociManifest, digest, size: manifest.length, platform };
+    });
+    const index = JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests });
+    await putManifest(open.url, 'test/multi', 'all', index, { 'content-type': MEDIA_TYPES.ociIndex });
+    const source = `${open.host}/test/multi:all`;
+    const pulls = ['amd64', 'arm64'].map((architecture) => [
+      'pull',
+      '-q',
+      '--platform',
+      `linux/${architecture}`,
+      source,
+    ]);
+    const [one = [], two = []] = pulls;
+
+    await daemon.dockerOk(...two);
+    await daemon.dockerOk('tag', source, `${open.host}/test/part:1`);
+    expect(await daemon.dockerOk('push', `${open.host}/test/part:1`)).toContain(images[1]?.manifestDigest);
+    await daemon.dockerOk(...one);
+    const name = `${open.host}/test/whole:1`;
+    await daemon.dockerOk('tag', source, name);
+    expect(await daemon.dockerOk('push', name)).toContain(`1: digest: ${sha256(index)} size: ${index.length}`);
+    const answer = await fetch(`${open.url}/v2/test/whole/manifests/1`, { headers: { accept: MEDIA_TYPES.ociIndex } });
+    expect(await answer.text()).toBe(index);
+    for (const { manifestDigest } of images)
+      expect(await served(open, 'test/whole', manifestDigest)).toBe(manifestDigest);
+    await daemon.dockerOk('push', '--platform', 'linux/amd64', name);
+    expect(await served(open, 'test/whole', '1')).toBe(images[0]?.manifestDigest);
   });
 
   it('takes a login, for the registry that it is for', async () => {
@@ -144,3 +183,20 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('push
     for (const [method, path] of requests) expect((await ask(method, path, own)).status).toBe(200);
   });
 });
+
+/** The same layers under another config. */
+function forArchitecture(image: BuiltImage, architecture: string): BuiltImage & { architecture: string } {
+  const config = Buffer.from(
+    JSON.stringify({
+      ...JSON.parse(image.blobs.get(image.configDigest)?.toString() ?? ''),
+      architecture,
+      author: 'us',
+    }),
+  );
+  const configDigest = sha256(config);
+  const blobs = new Map([...image.blobs].filter(([digest]) => digest !== image.configDigest)).set(configDigest, config);
+  const parsed = JSON.parse(image.manifest.toString()) as { config: object };
+  const described = { ...parsed.config, digest: configDigest, size: config.length };
+  const manifest = Buffer.from(JSON.stringify({ ...parsed, config: described }));
+  return { blobs, manifest, manifestDigest: sha256(manifest), configDigest, architecture };
+}

@@ -61,6 +61,7 @@ export class ImageStore {
   readonly #referencesOf: Statement<[string], ReferenceRow>;
   readonly #deleteReference: Statement<[string], never>;
   readonly #withBlob: Statement<[string, string], { id: string }>;
+  readonly #blobs: Statement<[string], { digest: string }>;
 
   constructor(db: Database) {
     this.#db = db;
@@ -85,6 +86,7 @@ export class ImageStore {
     this.#reference = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE name = ?`);
     this.#references = db.prepare(`SELECT ${REFERENCE} FROM reference ORDER BY name`);
     this.#referencesOf = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE image_id = ? ORDER BY name`);
+    this.#blobs = db.prepare('SELECT digest FROM image_blob WHERE image_id = ? ORDER BY digest');
     this.#withBlob = db.prepare(`
       SELECT image_id AS id FROM image_blob WHERE digest = ?
       UNION SELECT image_id FROM image_layer JOIN layer USING (chain_id) WHERE blob_digest = ?`);
@@ -130,6 +132,11 @@ export class ImageStore {
   /** Ids of the images whose parent it is. */
   children(id: string): string[] {
     return this.#children.all(id).map((row) => row.id);
+  }
+
+  /** Digests of the blobs kept with it. */
+  blobs(id: string): string[] {
+    return this.#blobs.all(id).map((row) => row.digest);
   }
 
   /** Ids of the images that a blob belongs to. */

@@ -1,18 +1,20 @@
 /**
- * `docker push`: the layers all at once, then the config, then the manifest, so that a tag never names what is not there.
+ * `docker push`: the layers all at once, then the config, then the manifest, so that a tag never names what is not there. An
+ * index whose images are all here is given on as it came.
  * A layer blob that is not kept is fetched again when the registry lacks it; see layerBlobs.ts.
  */
 import { Semaphore } from '../../async.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
-import type { ReferenceRow } from '../../graph/images.ts';
+import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
 import type { Descriptor, Platform } from '../../oci.ts';
 import { familiarRepository, type Reference, repositoryOf } from '../../reference.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
 import type { PushTarget } from '../../registry/client/upload.ts';
 import { parseConfig } from './config.ts';
+import { type HeldIndex, heldIndex } from './heldIndex.ts';
 import type { Installer } from './install.ts';
 import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
 import { type ManifestParts, type StoredManifest, storedManifest } from './manifest.ts';
@@ -28,6 +30,12 @@ export interface PushRequest {
   credentials: Credentials | undefined;
 }
 
+/** What the name stands for from then on, and the manifests of it. */
+interface Pushed {
+  descriptor: Descriptor;
+  stored: StoredManifest[];
+}
+
 interface Pushing {
   target: PushTarget;
   reference: Reference;
@@ -35,6 +43,8 @@ interface Pushing {
   lease: string;
   emit: Emit;
   signal: AbortSignal;
+  /** What can be fetched does not count. */
+  anew?: boolean;
 }
 
 /** Other repositories to ask for one blob before it is sent. */
@@ -75,34 +85,77 @@ export class ImagePusher {
     emit({ status: `The push refers to repository [${repository}]` });
     const target = this.#remote.target({ domain, path }, credentials);
     for (const row of rows) {
-      let stored: StoredManifest | undefined;
+      let pushed: Descriptor | undefined;
       await this.#job.run(
         {
           subject: familiarRow(row),
           prepare: async (lease, aborted) => {
-            const { image } = this.#names.resolve(row.imageId);
-            const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
             const pushing = { target, reference, credentials, lease, emit, signal: aborted };
-            try {
-              stored = await storedManifest(parts, image, lease, { others: 'compressed' });
-              await this.#pushImage(stored, row, pushing);
-            } catch (error) {
-              if (!isLayerAway(error)) throw error;
-              emit({ status: `${error.message}: layers are compressed anew, and the image's digest may be another` });
-              stored = await storedManifest(parts, image, lease, { others: 'compressed', anew: true });
-              await this.#pushImage(stored, row, pushing);
-            }
-            const pushed = stored;
-            return () => this.#write(row, pushed);
+            const whole = await this.#pushRow(row, platform === undefined, pushing);
+            pushed = whole.descriptor;
+            return () => this.#write(row, whole);
           },
         },
         signal,
       );
-      if (stored === undefined) continue;
-      const { digest, size } = stored.descriptor;
+      if (pushed === undefined) continue;
+      const { digest, size } = pushed;
       emit({ status: `${row.tag}: digest: ${digest} size: ${size}` });
       emit({ progressDetail: {}, aux: { Tag: row.tag, Digest: digest, Size: size } });
     }
+  }
+
+  /** `whole`: the index that the image came with, where all its images are here. */
+  async #pushRow(row: ReferenceRow, whole: boolean, pushing: Pushing): Promise<Pushed> {
+    const { image } = this.#names.resolve(row.imageId);
+    const tag = row.tag ?? undefined;
+    const parts = { graph: this.#graph, content: this.#content };
+    const index = whole ? await heldIndex(parts, image, pushing.lease) : undefined;
+    const attempts = [
+      async () => index && this.#pushIndex(index, tag, pushing),
+      async () => this.#pushImage(image, tag, pushing),
+    ];
+    let away = '';
+    for (const attempt of attempts)
+      try {
+        const pushed = await attempt();
+        if (pushed !== undefined) return pushed;
+      } catch (error) {
+        if (!isLayerAway(error)) throw error;
+        away = error.message;
+      }
+    pushing.emit({ status: `${away}: layers are compressed anew, and the image's digest may be another` });
+    return this.#pushImage(image, tag, { ...pushing, anew: true });
+  }
+
+  /** undefined where one of its manifests is not to be had. */
+  async #pushIndex(
+    { descriptor, bytes, images }: HeldIndex,
+    tag: string | undefined,
+    pushing: Pushing,
+  ): Promise<Pushed | undefined> {
+    const stored = await Promise.all(images.map((image) => this.#stored(image, pushing)));
+    if (stored.some((one, i) => one.descriptor.digest !== images[i]?.manifestDigest)) return undefined;
+    const { target, signal } = pushing;
+    for (const one of stored) {
+      await this.#pushContent(one, pushing);
+      await target.putManifest(undefined, one.descriptor, one.bytes, signal);
+    }
+    await target.putManifest(tag, descriptor, bytes, signal);
+    return { descriptor, stored };
+  }
+
+  async #pushImage(image: ImageRow, tag: string | undefined, pushing: Pushing): Promise<Pushed> {
+    const stored = await this.#stored(image, pushing);
+    const { descriptor, bytes } = stored;
+    await this.#pushContent(stored, pushing);
+    await pushing.target.putManifest(tag, descriptor, bytes, pushing.signal);
+    return { descriptor, stored: [stored] };
+  }
+
+  #stored(image: ImageRow, { lease, anew = false }: Pushing): Promise<StoredManifest> {
+    const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
+    return storedManifest(parts, image, lease, { others: 'compressed', anew });
   }
 
   #chosen(reference: Reference): ReferenceRow[] {
@@ -126,11 +179,8 @@ export class ImagePusher {
     return rows;
   }
 
-  async #pushImage(
-    { layers, rows, config, descriptor, bytes }: StoredManifest,
-    row: ReferenceRow,
-    pushing: Pushing,
-  ): Promise<void> {
+  /** All that a manifest names: its layers at once, then its config. */
+  async #pushContent({ layers, rows, config }: StoredManifest, pushing: Pushing): Promise<void> {
     const stop = new AbortController();
     const signal = AbortSignal.any([pushing.signal, stop.signal]);
     const seen = new Set<string>();
@@ -159,7 +209,6 @@ export class ImagePusher {
     const open = (offset: number): AsyncIterable<Uint8Array> => once(config.bytes.subarray(offset));
     const upload = { descriptor: config.descriptor, open, onProgress: () => undefined, mountFrom: [] };
     await target.push(upload, pushing.signal);
-    await target.putManifest(row.tag ?? undefined, descriptor, bytes, pushing.signal);
   }
 
   async #pushLayer(
@@ -201,14 +250,15 @@ export class ImagePusher {
     return [...found];
   }
 
-  #write(row: ReferenceRow, { descriptor: { digest }, layers: blobs }: StoredManifest): void {
+  #write(row: ReferenceRow, { descriptor: { digest }, stored }: Pushed): void {
     const { images, layers, events } = this.#graph;
     if (images.get(row.imageId) === undefined) return;
-    for (const [i, chainId] of images.layers(row.imageId).entries()) {
-      const blob = blobs[i] as Descriptor;
-      layers.cameFrom(chainId, blob.digest, row.repository);
-      layers.wentAs(chainId, blob);
-    }
+    for (const { rows, layers: blobs } of stored)
+      for (const [i, { chainId }] of rows.entries()) {
+        const blob = blobs[i] as Descriptor;
+        layers.cameFrom(chainId, blob.digest, row.repository);
+        layers.wentAs(chainId, blob);
+      }
     const [domain = '', ...path] = row.repository.split('/');
     images.setReference(referenceRow({ domain, path: path.join('/'), digest }, row.imageId), Date.now());
     const name = familiarRow(row);
