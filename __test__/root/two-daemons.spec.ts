@@ -73,6 +73,17 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip', 'nft'))('two
     expect((await second.docker(ping)).code, 'an address of the other\u2019s bridge is closed').toBe(1);
   });
 
+  test('a daemon under the same cgroup leaves the other’s containers alone when it starts', async () => {
+    await using third = new TestDaemon(['--cgroup-parent', first.cgroupParent]);
+    third.launcher = first.launcher;
+    const id = await first.dockerOk('run', '-d', '--network', 'none', 'busybox', 'sleep', '1000');
+    await third.start();
+    await third.kill('SIGKILL');
+    await third.start();
+    expect(await first.dockerOk('ps', '-q', '--no-trunc', '-f', `id=${id}`)).toBe(id);
+    await first.dockerOk('rm', '-f', id);
+  });
+
   // the kernel asks the table that was written last first
   test.each(['older', 'newer'])('a port that a dead daemon’s %s table still has goes to who holds it', async (age) => {
     const [dead, other] = [first, second];

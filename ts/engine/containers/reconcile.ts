@@ -111,15 +111,15 @@ export class Reconciler {
     }
   }
 
-  /** State directories, cgroups, veth pairs and directories that neither a row nor an unfinished job knows. */
+  /** State directories with their cgroups, veth pairs and directories that neither a row nor an unfinished job knows. */
   async #sweep(): Promise<void> {
     const { graph, native, paths, config, devices, log } = this.#ctx;
     const rows = graph.containers.all();
     const all = new Set(rows.map(({ id }) => id));
     const running = rows.filter(isRunning).map(({ id }) => id);
     const planned = this.#plannedIds();
-    const kernel = new Set([...names(paths.state), ...this.#cgroups()]);
-    const { orphans } = difference(kernel, running, planned);
+    // a cgroup of another id may be that of another daemon with the same parent; ours go before their state directories
+    const { orphans } = difference(names(paths.state), running, planned);
     for (const id of orphans) {
       log.info({ container: id }, 'kernel objects of a container that does not run are removed');
       await native
@@ -133,13 +133,6 @@ export class Reconciler {
 
   #plannedIds(): string[] {
     return this.#ctx.runner.unfinished().map(({ subject }) => subject);
-  }
-
-  #cgroups(): string[] {
-    const { config, host } = this.#ctx;
-    const root = '/sys/fs/cgroup';
-    const hierarchies = host.cgroupVersion === 2 ? [root] : readdirSync(root).map((name) => join(root, name));
-    return hierarchies.flatMap((hierarchy) => names(join(hierarchy, config.cgroupParent)));
   }
 }
 
