@@ -6,22 +6,26 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** At most `limit` at a time; the rest wait in the order in which they came. */
 export class Semaphore {
-  #free: number;
+  readonly #limit: () => number;
+  #running = 0;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(limit: number) {
-    this.#free = limit;
+  /** A limit that may change is asked for each time. */
+  constructor(limit: number | (() => number)) {
+    this.#limit = typeof limit === 'number' ? () => limit : limit;
   }
 
   async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--;
+    if (this.#running < this.#limit()) this.#running++;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
     try {
       return await task();
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free++;
-      else next();
+      this.#running--;
+      while (this.#waiting.length > 0 && this.#running < this.#limit()) {
+        this.#running++;
+        this.#waiting.shift()?.();
+      }
     }
   }
 }

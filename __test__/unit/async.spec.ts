@@ -30,6 +30,30 @@ test('a semaphore lets so many run, in order, and goes on after a failure', asyn
   expect(started).toEqual([0, 1, 2, 3]);
 });
 
+test('a limit that has grown lets more run as soon as one has ended, a smaller one fewer', async () => {
+  let limit = 1;
+  const semaphore = new Semaphore(() => limit);
+  const started: number[] = [];
+  const gates = [0, 1, 2, 3].map(() => Promise.withResolvers<void>());
+  const runs = gates.map((gate, index) =>
+    semaphore.run(async () => {
+      started.push(index);
+      await gate.promise;
+    }),
+  );
+  limit = 2;
+  gates[0]?.resolve();
+  await settle();
+  expect(started).toEqual([0, 1, 2]);
+  limit = 1;
+  gates[1]?.resolve();
+  await settle();
+  expect(started).toEqual([0, 1, 2]);
+  for (const gate of gates) gate.resolve();
+  await Promise.all(runs);
+  expect(started).toEqual([0, 1, 2, 3]);
+});
+
 test('abortable gives up with the reason, before and during', async () => {
   const abort = new AbortController();
   const waiting = abortable(new Promise(() => undefined), abort.signal);

@@ -143,9 +143,11 @@ describe('config file', () => {
   it('reloads what may change, and nothing else', async () => {
     const path = file({ debug: false, mtu: 1300 });
     const config = loadConfig(['--config-file', path]);
-    writeFileSync(path, JSON.stringify({ debug: true, mtu: 1200, 'registry-mirrors': ['http://n'] }));
-    expect((await reloadConfig(config)).sort()).toEqual(['debug', 'registry-mirrors']);
+    const transfers = { 'max-concurrent-downloads': 7, 'max-concurrent-uploads': 0 };
+    writeFileSync(path, JSON.stringify({ debug: true, mtu: 1200, 'registry-mirrors': ['http://n'], ...transfers }));
+    expect((await reloadConfig(config)).sort()).toEqual(['debug', ...Object.keys(transfers), 'registry-mirrors']);
     expect(config).toMatchObject({ debug: true, mtu: 1300, registryMirrors: ['http://n/'] });
+    expect(config).toMatchObject({ maxConcurrentDownloads: 7, maxConcurrentUploads: 1 });
   });
 
   it('brings back the level of a daemon that was started to debug', async () => {

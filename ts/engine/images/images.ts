@@ -42,8 +42,9 @@ export interface ImagesOptions extends BudgetOptions {
   bootId: string;
   native: LayerBlobsParts['native'] & Pick<Native, 'openLayer' | 'packLayer' | 'treeSize' | 'cgroupFreeze'>;
   host: Pick<HostInfo, 'architecture'>;
-  maxConcurrentDownloads: number;
-  maxConcurrentUploads: number;
+  /** Asked each time: a reload may change them. */
+  maxConcurrentDownloads: () => number;
+  maxConcurrentUploads: () => number;
   keepLayerBlobs: boolean;
   /** Path of the policy for pulls; '' for none. */
   signaturePolicy: string;

@@ -27,7 +27,7 @@ export interface LayerBlobsParts {
   snapshotter: Snapshotter;
   gc: GarbageCollector;
   remote: RegistryClient;
-  maxConcurrentDownloads: number;
+  maxConcurrentDownloads: () => number;
   native: Pick<Native, 'recreateLayer' | 'sendLayer' | 'layerArchiveSize' | 'pipe'>;
 }
 

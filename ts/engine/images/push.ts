@@ -63,7 +63,7 @@ export class ImagePusher {
     { graph, content, blobs, remote }: ManifestParts & { remote: RegistryClient },
     names: ImageNames,
     job: Installer,
-    concurrency: number,
+    concurrency: () => number,
   ) {
     this.#graph = graph;
     this.#content = content;

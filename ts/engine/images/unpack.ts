@@ -88,7 +88,7 @@ export class LayerUnpacker {
       partials,
     }: { graph: Graph; snapshotter: Snapshotter; content: ContentStore; partials: Partials },
     native: Pick<Native, 'openLayer' | 'packLayer'>,
-    { maxConcurrentDownloads, keepLayerBlobs }: { maxConcurrentDownloads: number; keepLayerBlobs: boolean },
+    { maxConcurrentDownloads, keepLayerBlobs }: { maxConcurrentDownloads: () => number; keepLayerBlobs: boolean },
   ) {
     this.#graph = graph;
     this.#snapshotter = snapshotter;
