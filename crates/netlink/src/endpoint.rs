@@ -11,6 +11,7 @@ use crate::address::{self, Cidr, parse_ip, parse_mac};
 use crate::advertise::{self, Advertise, Device};
 use crate::child::{self, ChildKind, ChildOptions, delete_child};
 use crate::error::{NetError, Result, system};
+use crate::limits;
 use crate::link::{self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD};
 use crate::message::Message;
 use crate::netns::in_netns;
@@ -130,6 +131,7 @@ fn configure(plan: &Plan, host: &mut Socket, bridge: u32, netns: BorrowedFd<'_>)
     let mut up = link::set_message("set veth up", name, link.index, true);
     link::hairpin_port(&mut up);
     host.run(vec![up])?;
+    limits::raise(link.port);
     trunk::prepare(host, bridge, link.port, plan.mtu)?;
     finish(plan, netns)
 }

@@ -8,6 +8,7 @@ mod bridge;
 mod child;
 mod endpoint;
 mod error;
+mod limits;
 mod link;
 mod message;
 mod netns;
