@@ -1,65 +1,114 @@
-/** The runtimes alone, on one bundle of a true-only program, beside the floor. */
+/** The runtimes alone, on one bundle of a true-only program, beside the floor: whole lives, execs, and what is there already. */
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
+import { defaultSection } from '../../../ts/engine/runtime/seccomp.ts';
+import type { RuntimeSpec } from '../../../ts/oci.ts';
 import { packageRoot } from '../../../ts/packageRoot.ts';
 import { type Bench, timedMs } from '../bench.ts';
 
-function trueBundle(dir: string): string {
-  const bundle = join(dir, 'bundle');
-  mkdirSync(join(bundle, 'rootfs/bin'), { recursive: true });
+const OURS = join(packageRoot, 'build/caisson-runtime');
+/** As many containers run meanwhile; what they cost the kernel, they cost the floor. */
+const CROWDS = [100, 1000];
+
+/** A bundle of one static program, with what of its configuration is to be another. */
+function bundle(dir: string, args: string[], change: (spec: RuntimeSpec) => void = () => undefined): string {
+  mkdirSync(join(dir, 'rootfs/bin'), { recursive: true });
   const busybox = execFileSync('sh', ['-c', 'readlink -f "$(command -v busybox)"'], { encoding: 'utf8' }).trim();
-  cpSync(busybox, join(bundle, 'rootfs/bin/true'));
-  execFileSync('runc', ['spec', '--bundle', bundle]);
-  const config = JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')) as {
-    process: { args: string[]; terminal: boolean };
-  };
-  config.process.args = ['/bin/true'];
-  config.process.terminal = false;
-  writeFileSync(join(bundle, 'config.json'), JSON.stringify(config));
-  return bundle;
+  for (const name of ['true', 'sleep']) cpSync(busybox, join(dir, 'rootfs/bin', name));
+  execFileSync('runc', ['spec', '--bundle', dir]);
+  const config = join(dir, 'config.json');
+  const spec = JSON.parse(readFileSync(config, 'utf8')) as RuntimeSpec;
+  spec.process.args = args;
+  spec.process.terminal = false;
+  change(spec);
+  writeFileSync(config, JSON.stringify(spec));
+  return dir;
 }
 
 export async function runtimeRows(bench: Bench, floor: string): Promise<void> {
   if (!bench.wanted('runtime')) return;
-  const bundle = trueBundle(bench.dir);
+  const plain = bundle(join(bench.dir, 'bundle'), ['/bin/true']);
+  const state = join(bench.dir, 'state');
   let n = 0;
-  const run = (runtime: string) => () =>
-    timedMs(() =>
-      execFileSync(runtime, ['--root', join(bench.dir, 'state'), 'run', '--bundle', bundle, `bench${n++}`], {
-        stdio: 'ignore',
-      }),
-    );
+  const call = (runtime: string, ...words: string[]): void => {
+    execFileSync(runtime, ['--root', join(state, runtime.replaceAll('/', '-')), ...words], { stdio: 'ignore' });
+  };
+  const run =
+    (runtime: string, of = plain) =>
+    () =>
+      timedMs(() => call(runtime, 'run', '--bundle', of, `bench${n++}`));
   const work = join(bench.dir, 'floor-work');
   const bare = (): number => {
     rmSync(work, { recursive: true, force: true });
     mkdirSync(work);
-    return timedMs(() => execFileSync(floor, [join(bundle, 'rootfs'), work, '/bin/true'], { stdio: 'ignore' }));
+    return timedMs(() => execFileSync(floor, [join(plain, 'rootfs'), work, '/bin/true'], { stdio: 'ignore' }));
   };
-  const peers: [string, () => number][] = [['floor', bare]];
-  for (const peer of ['runc', 'crun']) {
+  const peers = ['runc', 'crun'].filter((peer) => {
     try {
       run(peer)();
-      peers.push([peer, run(peer)]);
+      return true;
     } catch {
-      console.error(`${peer} does not run here: row left out`);
+      console.error(`${peer} does not run here: rows left out`);
+      return false;
     }
-  }
+  });
+  const both = (id: string, what: string) => ({ id, what, unit: 'ms', count: bench.pairCount });
   for (const [mode, gapMs] of [
     ['burst', 0],
     ['sporadic', 250],
   ] as const) {
-    for (const [peer, theirs] of peers) {
+    for (const peer of ['floor', ...peers]) {
       await bench.pairs({
-        id: `runtime-${peer}-${mode}`,
-        what: `runtime run of a true-only bundle, ${mode}`,
-        unit: 'ms',
+        ...both(`runtime-${peer}-${mode}`, `runtime run of a true-only bundle, ${mode}`),
         peer,
-        count: bench.pairCount,
         gapMs,
-        ours: run(join(packageRoot, 'build/caisson-runtime')),
-        theirs,
+        ours: run(OURS),
+        theirs: peer === 'floor' ? bare : run(peer),
       });
     }
+  }
+
+  const filtered = bundle(join(bench.dir, 'filtered'), ['/bin/true'], (spec) => {
+    const host = { architecture: process.arch === 'arm64' ? 'aarch64' : 'x86_64', kernelVersion: release() } as const;
+    spec.linux.seccomp = defaultSection(host, spec.process.capabilities?.bounding ?? []);
+  });
+  await bench.pairs({
+    ...both('runtime-seccomp', 'runtime run under Docker’s default filter; without one'),
+    peer: 'caisson-runtime',
+    ours: run(OURS, filtered),
+    theirs: run(OURS),
+  });
+
+  const sleeping = bundle(join(bench.dir, 'sleeping'), ['/bin/sleep', '100000']);
+  const ids: string[] = [];
+  const start = (runtime: string, id: string): void => call(runtime, 'run', '--detach', '--bundle', sleeping, id);
+  try {
+    for (const peer of peers.filter((peer) => bench.wanted(`runtime-exec-${peer}`))) {
+      for (const runtime of [OURS, peer]) start(runtime, `execs-${peer}`);
+      const exec = (runtime: string) => () => timedMs(() => call(runtime, 'exec', `execs-${peer}`, '/bin/true'));
+      await bench.pairs({
+        ...both(`runtime-exec-${peer}`, 'runtime exec of true'),
+        peer,
+        ours: exec(OURS),
+        theirs: exec(peer),
+      });
+      for (const runtime of [OURS, peer]) call(runtime, 'delete', '--force', `execs-${peer}`);
+    }
+    for (const crowd of CROWDS.filter((crowd) => bench.wanted(`runtime-among-${crowd}`))) {
+      for (let at = ids.length; at < crowd; at++) {
+        ids.push(`crowd${at}`);
+        start(OURS, `crowd${at}`);
+      }
+      await bench.pairs({
+        ...both(`runtime-among-${crowd}`, `runtime run of a true-only bundle while ${crowd} containers run, burst`),
+        peer: 'floor',
+        ours: run(OURS),
+        theirs: bare,
+      });
+    }
+  } finally {
+    for (const id of ids) call(OURS, 'delete', '--force', id);
   }
 }
