@@ -13,6 +13,7 @@ const LEAVES = [
   'oci',
   'digest',
   'reference',
+  'dockerignore',
   'strictJson',
   'async',
   'packageRoot',

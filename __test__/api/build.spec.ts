@@ -1,6 +1,6 @@
 /** `docker build` with Docker's classic builder, on ours and (where a row is not marked) on dockerd (helpers/subject.ts). */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -325,6 +325,29 @@ CMD 5`;
     const env = { ...subject.env, DOCKER_BUILDKIT: '0' };
     const piped = await run('docker', ['build', '-f', 'sub/Dockerfile', '-'], { env, input: archive });
     expect(piped.stdout).toContain('\n4\n');
+  });
+
+  it.skipIf(FOREIGN)('is done by our CLI, with .dockerignore and the command’s exit code', async () => {
+    const dir = context({
+      'sub/My.file': `FROM ${BASE}\nARG V\nCOPY . /c\nRUN cd /c && echo $V $(find . -type f | sort); test "$V" != wrong || exit 9`,
+      '.dockerignore': '# all but\n*\n!kept\n!deep/**/f\ndeep/no\n',
+      kept: '',
+      left: '',
+      'deep/a/f': '',
+      'deep/a/g': '',
+      'deep/no/f': '',
+    });
+    const flags = ['-f', join(dir, 'sub/My.file'), '-t', 'build.test/cli', '--iidfile', join(subject.dir, 'iid')];
+    const made = await subject.cli('caisson', ['build', ...flags, '--build-arg', 'V=right', dir]);
+    expect(made).toMatchObject({ code: 0, stderr: '' });
+    expect(made.stdout).toContain('right ./deep/a/f ./kept\n');
+    expect(readFileSync(join(subject.dir, 'iid'), 'utf8')).toBe(
+      await subject.ok('image', 'inspect', '-f', '{{.Id}}', 'build.test/cli'),
+    );
+    const failed = await subject.cli('caisson', ['build', ...flags, '--force-rm', '--build-arg', 'V=wrong', dir]);
+    expect(failed.code).toBe(9);
+    expect(failed.stderr).toMatch(/^caisson: The command '.*' returned a non-zero code: 9\n$/);
+    expect((await subject.cli('caisson', ['build', join(dir, 'nowhere')])).stderr).toContain('not found');
   });
 
   it('leaves the container of a failed step, unless told to remove it', async () => {

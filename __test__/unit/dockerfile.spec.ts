@@ -1,9 +1,8 @@
 /** What is written in a Dockerfile, and what of it is refused before anything is done. Reasons are Docker's. */
 import { describe, expect, it } from 'vitest';
+import { cleaned, ignores } from '../../ts/dockerignore.ts';
 import { BuildArgs } from '../../ts/engine/builder/buildArgs.ts';
 import { parseDockerfile } from '../../ts/engine/builder/dockerfile.ts';
-import { cleaned } from '../../ts/engine/builder/glob.ts';
-import { ignores } from '../../ts/engine/builder/ignore.ts';
 import { matcher } from '../../ts/engine/builder/source.ts';
 import { findStage, flagsOf, stagesOf } from '../../ts/engine/builder/stages.ts';
 

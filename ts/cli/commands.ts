@@ -40,6 +40,7 @@ const CONTAINER = {
 };
 
 const IMAGE = {
+  build: entry('Make an image by a Dockerfile', () => import('./commands/build.ts')),
   pull: entry('Fetch an image from its registry', () => import('./commands/pull.ts')),
   push: entry('Send an image to its registry', () => import('./commands/push.ts')),
   tag: entry('Give an image a further name', () => import('./commands/tag.ts')),

@@ -202,7 +202,7 @@ function healthcheck(flags: ContainerFlags): CreateBody['Healthcheck'] {
 }
 
 /** `nofile=1024:2048`; -1 is no limit. */
-function parseUlimit(text: string): { Name: string; Soft: number; Hard: number } {
+export function parseUlimit(text: string): { Name: string; Soft: number; Hard: number } {
   const [, name, soft, hard = soft] = /^(\w+)=(-?\d+)(?::(-?\d+))?$/.exec(text) ?? [];
   if (name === undefined) throw invalidFlag('--ulimit', text, 'not name=soft[:hard]');
   const [Soft, Hard] = [Number(soft), Number(hard)];
@@ -222,7 +222,7 @@ function parseRestart(text: string, flag: string): { Name: string; MaximumRetryC
 }
 
 /** `host:ip` or `host=ip`; an IPv6 address may stand in brackets. */
-function parseHost(text: string): string {
+export function parseHost(text: string): string {
   const [, host, address] = /^([^:=]+)[:=](.+)$/.exec(text) ?? [];
   if (host === undefined || address === undefined) throw invalidFlag('--add-host', text, 'bad format for add-host');
   return `${host}:${address.replace(/^\[(.*)\]$/, '$1')}`;

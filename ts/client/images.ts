@@ -16,11 +16,50 @@ export interface Progress {
   status?: string;
   stream?: string;
   progressDetail?: { current?: number; total?: number };
-  /** The outcome of a push. */
-  aux?: { Tag?: string; Digest?: string; Size?: number };
+  /** The outcome of a push, or of a build's stage. */
+  aux?: { Tag?: string; Digest?: string; Size?: number; ID?: string };
 }
 
-type ProgressLine = Progress & { error?: string; errorDetail?: { message?: string; code?: string } };
+type ProgressLine = Progress & { error?: string; errorDetail?: { message?: string; code?: string | number } };
+
+/** A command of a build has failed. */
+export class BuildFailed extends CaissonError {
+  /** Of the command. */
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number) {
+    super('System', message, { code: 'BUILD_COMMAND_FAILED' });
+    this.exitCode = exitCode;
+  }
+}
+
+export interface BuildOptions extends Options {
+  /** Its path in the context. */
+  dockerfile?: string | undefined;
+  tags?: string[];
+  target?: string | undefined;
+  platform?: string | undefined;
+  /** Null: named without a value. */
+  buildArgs?: Record<string, string | null>;
+  labels?: Record<string, string>;
+  cacheFrom?: string[];
+  noCache?: boolean;
+  /** Looks for newer base images. */
+  pull?: boolean;
+  /** Says nothing but the id. */
+  quiet?: boolean;
+  /** Containers of steps that succeeded; on by default. */
+  remove?: boolean;
+  /** Those of steps that failed too. */
+  forceRemove?: boolean;
+  network?: string | undefined;
+  extraHosts?: string[];
+  /** Of the commands' containers, by the names of the API. */
+  limits?: Record<string, string | number | undefined>;
+  ulimits?: { Name: string; Soft: number; Hard: number }[];
+  /** By the registry's address. */
+  logins?: Record<string, object>;
+}
 
 export interface ImagesPruned {
   ImagesDeleted: { Untagged?: string; Deleted?: string }[] | null;
@@ -52,6 +91,7 @@ export class Transfer implements AsyncIterable<Progress>, PromiseLike<undefined>
       const message = line.errorDetail?.message ?? line.error;
       if (message !== undefined) {
         const { code } = line.errorDetail ?? {};
+        if (typeof code === 'number') throw new BuildFailed(message, code);
         throw new CaissonError('System', message, typeof code === 'string' ? { code } : {});
       }
       yield line;
@@ -206,6 +246,37 @@ export class Images {
   ): Promise<SearchResult[]> {
     const query = { term, limit, filters: encodeFilters(filters) };
     return this.#transport.json('GET', '/images/search', { query, headers: authHeader(credentials), signal });
+  }
+
+  /** `context`: an archive of the files, or the URL of one or of a Dockerfile. */
+  build(context: AsyncIterable<Uint8Array> | string, options: BuildOptions = {}): Transfer {
+    const { tags = [], extraHosts = [], logins = {}, limits = {}, signal } = options;
+    const json = (value: object | undefined): string | undefined => value && JSON.stringify(value);
+    const query = {
+      ...limits,
+      remote: typeof context === 'string' ? context : undefined,
+      dockerfile: options.dockerfile,
+      t: tags,
+      target: options.target,
+      platform: options.platform,
+      buildargs: json(options.buildArgs),
+      labels: json(options.labels),
+      cachefrom: json(options.cacheFrom),
+      nocache: options.noCache,
+      pull: options.pull,
+      q: options.quiet,
+      rm: options.remove ?? true,
+      forcerm: options.forceRemove,
+      networkmode: options.network,
+      extrahosts: extraHosts,
+      ulimits: json(options.ulimits),
+    };
+    const headers = {
+      'content-type': 'application/x-tar',
+      'X-Registry-Config': Buffer.from(JSON.stringify(logins)).toString('base64url'),
+    };
+    const source = typeof context === 'string' ? {} : { source: context };
+    return this.#transfer('/build', { query, headers, signal, ...source });
   }
 
   #transfer(path: string, options: Parameters<Transport['chunks']>[2]): Transfer {

@@ -5,11 +5,10 @@ import { Socket } from 'node:net';
 import { join, posix } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { cleaned, ignores } from '../../dockerignore.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
-import { cleaned } from './glob.ts';
-import { ignores } from './ignore.ts';
 import { type Entry, hashBelow, Listing } from './listing.ts';
 import { type CopySource, isPattern, matcher, type SourceItem } from './source.ts';
 

@@ -7,11 +7,11 @@ import { join, posix } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Header } from 'tar';
+import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
 import { archiveKind } from './archiveKind.ts';
-import { cleaned } from './glob.ts';
 import { hashOf } from './listing.ts';
 import { type Place, resolveIn, type SourceItem } from './source.ts';
 

@@ -3,11 +3,11 @@ import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { chmod, chown } from 'node:fs/promises';
 import { join, posix } from 'node:path';
+import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { CreateBody, MountBody } from '../api/schemas/containers.ts';
 import type { UsableImage } from '../images/names.ts';
 import type { BuildContext } from './context.ts';
-import { cleaned } from './glob.ts';
 
 export interface MountPlaces {
   /** Holds the directories of `type=cache`, which outlive the build. */

@@ -1,10 +1,10 @@
 /** Where COPY and ADD take files from: the build's context, or an image. */
 import { Socket } from 'node:net';
 import { posix } from 'node:path';
+import { cleaned, globSource } from '../../dockerignore.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
-import { cleaned, globSource } from './glob.ts';
 import { type Entry, hashBelow, Listing } from './listing.ts';
 
 export interface SourceItem {

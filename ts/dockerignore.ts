@@ -1,4 +1,4 @@
-/** Paths and patterns of COPY and of `.dockerignore`; patterns in Go's dialect. */
+/** Paths and patterns of `.dockerignore` and COPY; patterns in Go's dialect. */
 import { posix } from 'node:path';
 
 /** `./a//b/` → `a/b`; '' for the root. */
@@ -19,3 +19,22 @@ export function globSource(pattern: string, { deep = false } = {}): string {
 }
 
 const quoted = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+
+/** Patterns in order, the last that fits decides; `!` takes back. What is below a directory that fits is excluded too. */
+export function ignores(rules: string, path: string): boolean {
+  let excluded = false;
+  for (const line of rules.replace(/^\uFEFF/, '').split(/\r?\n/)) {
+    const rule = line.trim();
+    if (rule === '' || line.startsWith('#')) continue;
+    const takesBack = rule.startsWith('!');
+    const pattern = cleaned(rule.slice(takesBack ? 1 : 0).trim());
+    if (pattern !== '' && fits(pattern, path)) excluded = !takesBack;
+  }
+  return excluded;
+}
+
+const fits = (pattern: string, path: string): boolean =>
+  new RegExp(`^${globSource(pattern, { deep: true })}(?:/|$)`).test(path);
+
+/** Something below what is excluded may be taken back. */
+export const hasExceptions = (rules: string): boolean => /^\s*!/m.test(rules);
