@@ -18,6 +18,7 @@ const LEAVES = [
   'async',
   'packageRoot',
   'nativeFiles',
+  'humanSize',
 ].map((name) => `ts/${name}.ts`);
 
 /** Which parts a part may import, beside the leaves and itself. Wire types of the engine: `ts/engine/api/schemas/`. */

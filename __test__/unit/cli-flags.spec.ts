@@ -12,8 +12,9 @@ import { parseMount } from '../../ts/cli/mounts.ts';
 import { parsePorts } from '../../ts/cli/ports.ts';
 import { startFailure } from '../../ts/cli/runContainer.ts';
 import { DetachWatch, parseDetachKeys } from '../../ts/cli/terminal.ts';
-import { parseDuration, parseSize, showAge, showSize } from '../../ts/cli/units.ts';
+import { parseDuration, parseSize, showAge } from '../../ts/cli/units.ts';
 import { CaissonError } from '../../ts/client/index.ts';
+import { humanSize } from '../../ts/humanSize.ts';
 
 const SHAPE: CommandShape = {
   name: 'run',
@@ -242,7 +243,7 @@ describe('units', () => {
     [999, '999B'],
     [1_980_000, '1.98MB'],
     [425_313_936, '425MB'],
-  ])('%i bytes are shown as %s', (bytes, text) => expect(showSize(bytes)).toBe(text));
+  ])('%i bytes are shown as %s', (bytes, text) => expect(humanSize(bytes)).toBe(text));
   it.each([
     [0.5, 'Less than a second'],
     [59, '59 seconds'],

@@ -1,6 +1,6 @@
 /** What `system df` counts: how many of each kind there are, how many are used, what they take and what could be freed. */
 import type { DiskUsage } from '../client/index.ts';
-import { showSize } from './units.ts';
+import { humanSize } from '../humanSize.ts';
 
 export interface UsageRow {
   Type: string;
@@ -56,7 +56,7 @@ function row(Type: string, all: readonly unknown[] | null, active: number, size:
     Type,
     TotalCount: String(all?.length ?? 0),
     Active: String(active),
-    Size: showSize(size, 4),
-    Reclaimable: `${showSize(free, 4)}${Type === 'Build Cache' ? '' : share}`,
+    Size: humanSize(size, 4),
+    Reclaimable: `${humanSize(free, 4)}${Type === 'Build Cache' ? '' : share}`,
   };
 }

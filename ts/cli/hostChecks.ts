@@ -2,8 +2,8 @@
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import { dirname } from 'node:path';
+import { humanSize } from '../humanSize.ts';
 import { ADDON, nativeFile } from '../nativeFiles.ts';
-import { showSize } from './units.ts';
 
 export interface Check {
   name: string;
@@ -150,7 +150,7 @@ function disk(dataRoot: string): Check[] {
   const { bavail, blocks, bsize, ffree, files } = statfsSync(path);
   const free = bavail * bsize;
   const fix = 'caisson system df shows what takes it, caisson system prune frees what nothing uses';
-  const space = `${showSize(free)} of ${showSize(blocks * bsize)} free`;
+  const space = `${humanSize(free)} of ${humanSize(blocks * bsize)} free`;
   return [
     free < 1e9 || bavail < blocks * 0.05 ? warning('disk', `${path}: ${space}`, fix) : ok('disk', `${path}: ${space}`),
     files > 0 && ffree < files * 0.05

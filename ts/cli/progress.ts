@@ -1,7 +1,7 @@
 /** The progress of a pull or load: a bar for each layer on a terminal, a line for each change elsewhere. */
 import type { MultiBar, SingleBar } from 'cli-progress';
 import type { Progress, Transfer } from '../client/index.ts';
-import { showSize } from './units.ts';
+import { humanSize } from '../humanSize.ts';
 
 /** Resolves when the transfer is done, rejects when it fails. */
 export async function showProgress(
@@ -60,8 +60,8 @@ async function openBars(out: NodeJS.WriteStream): Promise<{ show(line: Progress)
         bars.set(id, bar);
         if (total !== undefined) bar.setTotal(total);
         const sizes = {
-          current: current === undefined ? '' : showSize(current),
-          total: total === undefined ? '' : showSize(total),
+          current: current === undefined ? '' : humanSize(current),
+          total: total === undefined ? '' : humanSize(total),
         };
         bar.update(current ?? 0, { id, status, ...sizes });
       }

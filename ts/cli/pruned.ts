@@ -1,6 +1,6 @@
 /** What the prune commands have in common: what they remove, and how that is told. */
 import type { Caisson, Filters } from '../client/index.ts';
-import { showSize } from './units.ts';
+import { humanSize } from '../humanSize.ts';
 
 /** Writes what is gone; gives the bytes that became free. */
 export type Prune = (engine: Caisson, filters: Filters) => Promise<number>;
@@ -38,4 +38,4 @@ export const pruneImages: Prune = async ({ images }, filters) => {
 };
 
 export const tellTotal = (bytes: number): void =>
-  void process.stdout.write(`Total reclaimed space: ${showSize(bytes, 4)}\n`);
+  void process.stdout.write(`Total reclaimed space: ${humanSize(bytes, 4)}\n`);

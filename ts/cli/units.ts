@@ -38,15 +38,6 @@ export function parseCpus(text: string, flag: string): number {
   return Math.round(Number(text) * 1e9);
 }
 
-/** `1.5GB`: powers of 1000, as docker shows sizes: three digits in lists, four in totals. */
-export function showSize(bytes: number, digits: 3 | 4 = 3): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
-  let value = bytes;
-  let at = 0;
-  for (; value >= 1000 && at < units.length - 1; at++) value /= 1000;
-  return `${Number(value.toPrecision(digits))}${units[at]}`;
-}
-
 /** `2026-11-28 05:26:13 +0000 UTC`: a moment as Go writes it, in this machine's time zone. */
 export function showTime(ms: number): string {
   const moment = new Date(ms);

@@ -2,6 +2,7 @@
 import { posix } from 'node:path';
 import { type Caisson, CaissonError, type PathStat } from '../../client/index.ts';
 import { isKind } from '../../errdefs.ts';
+import { humanSize } from '../../humanSize.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { pack } from '../copy/pack.ts';
@@ -17,7 +18,6 @@ import {
 import { unpack } from '../copy/unpack.ts';
 import { ExitCode } from '../failure.ts';
 import { requireOutput, writeArchive } from '../outputFile.ts';
-import { showSize } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'cp',
@@ -149,7 +149,7 @@ class Counter implements AsyncIterable<Uint8Array> {
   }
 
   get size(): string {
-    return showSize(this.#bytes);
+    return humanSize(this.#bytes);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {

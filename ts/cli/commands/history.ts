@@ -1,9 +1,10 @@
 /** `caisson history`. */
 import type { HistoryItem } from '../../client/index.ts';
+import { humanSize } from '../../humanSize.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { type Column, type ListFlags, printList } from '../table.ts';
-import { showAge, showSize } from '../units.ts';
+import { showAge } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'history',
@@ -47,7 +48,7 @@ export default command<ListFlags & { human: boolean; platform?: string; trunc: b
         value: ({ CreatedBy }) => short(CreatedBy.replaceAll('\t', ' '), 45),
         flexible: true,
       },
-      { title: 'SIZE', field: 'Size', value: ({ Size }) => (flags.human ? showSize(Size) : String(Size)) },
+      { title: 'SIZE', field: 'Size', value: ({ Size }) => (flags.human ? humanSize(Size) : String(Size)) },
       { title: 'COMMENT', field: 'Comment', value: ({ Comment }) => Comment },
     ];
     if (flags.quiet) for (const item of items) process.stdout.write(`${id(item)}\n`);

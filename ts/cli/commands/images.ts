@@ -1,10 +1,11 @@
 /** `caisson images`. */
 import type { ImageSummary } from '../../client/index.ts';
+import { humanSize } from '../../humanSize.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { parseFilters } from '../filters.ts';
 import { type Column, type ListFlags, type Listing, printList } from '../table.ts';
-import { showAge, showSize, showTime } from '../units.ts';
+import { showAge, showTime } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'images',
@@ -58,12 +59,12 @@ export function imageListing(show: { digests: boolean; trunc: boolean; shared: b
     {
       title: 'SHARED SIZE',
       field: 'SharedSize',
-      value: ({ image }) => known(image.SharedSize, (size) => showSize(size, 4)),
+      value: ({ image }) => known(image.SharedSize, (size) => humanSize(size, 4)),
     },
     {
       title: 'UNIQUE SIZE',
       field: 'UniqueSize',
-      value: ({ image }) => known(image.SharedSize, (size) => showSize(image.Size - size, 4)),
+      value: ({ image }) => known(image.SharedSize, (size) => humanSize(image.Size - size, 4)),
     },
     { title: 'CONTAINERS', field: 'Containers', value: ({ image }) => known(image.Containers, String) },
   ];
@@ -77,7 +78,7 @@ export function imageListing(show: { digests: boolean; trunc: boolean; shared: b
       field: 'CreatedSince',
       value: ({ image }) => `${showAge(Date.now() / 1000 - image.Created)} ago`,
     },
-    { title: 'SIZE', field: 'Size', value: ({ image }) => showSize(image.Size) },
+    { title: 'SIZE', field: 'Size', value: ({ image }) => humanSize(image.Size) },
     ...(show.shared ? shared : []),
   ];
   const more: Column<Row>[] = [

@@ -1,8 +1,9 @@
 /** `caisson info`. */
+
+import { humanSize } from '../../humanSize.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { template } from '../format.ts';
-import { showSize } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'info',
@@ -47,7 +48,7 @@ export default command<{ format?: string; json?: boolean }>(SHAPE, async ({ flag
   }
   for (const [title, key] of SHOWN) {
     const value = info[key];
-    const text = key === 'MemTotal' ? showSize(Number(value)) : Array.isArray(value) ? value.join(', ') : value;
+    const text = key === 'MemTotal' ? humanSize(Number(value)) : Array.isArray(value) ? value.join(', ') : value;
     if (text !== undefined && text !== '') process.stdout.write(`${title}: ${text}\n`);
   }
   const warnings = info['Warnings'];

@@ -1,10 +1,11 @@
 /** `caisson ps`. */
 import type { ContainerSummary } from '../../client/index.ts';
+import { humanSize } from '../../humanSize.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { parseFilters } from '../filters.ts';
 import { type Column, type ListFlags, type Listing, printList, showLabels } from '../table.ts';
-import { parseInteger, showAge, showSize, showTime } from '../units.ts';
+import { parseInteger, showAge, showTime } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'ps',
@@ -75,7 +76,7 @@ const SIZE: Column<ContainerSummary> = {
   title: 'SIZE',
   field: 'Size',
   value: ({ SizeRw = 0, SizeRootFs = 0 }) =>
-    SizeRootFs > 0 ? `${showSize(SizeRw)} (virtual ${showSize(SizeRootFs)})` : showSize(SizeRw),
+    SizeRootFs > 0 ? `${humanSize(SizeRw)} (virtual ${humanSize(SizeRootFs)})` : humanSize(SizeRw),
 };
 
 const MORE: Column<ContainerSummary>[] = [

@@ -1,9 +1,9 @@
 /** `caisson stats`. */
 import type { StatsReading } from '../../client/index.ts';
+import { humanSize } from '../../humanSize.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engine } from '../connect.ts';
 import { type Column, type ListFlags, printList } from '../table.ts';
-import { showSize } from '../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'stats',
@@ -78,12 +78,12 @@ const COLUMNS: Column<Reading>[] = [
   {
     title: 'NET I/O',
     field: 'NetIO',
-    value: (reading) => `${showSize(sum(reading, 'rx_bytes'))} / ${showSize(sum(reading, 'tx_bytes'))}`,
+    value: (reading) => `${humanSize(sum(reading, 'rx_bytes'))} / ${humanSize(sum(reading, 'tx_bytes'))}`,
   },
   {
     title: 'BLOCK I/O',
     field: 'BlockIO',
-    value: (reading) => `${showSize(disk(reading, 'read'))} / ${showSize(disk(reading, 'write'))}`,
+    value: (reading) => `${humanSize(disk(reading, 'read'))} / ${humanSize(disk(reading, 'write'))}`,
   },
   { title: 'PIDS', field: 'PIDs', value: ({ pids_stats }) => String(pids_stats.current ?? 0) },
 ];

@@ -1,4 +1,5 @@
 /** The JSON lines that a client sees while layers come: Docker's words, at most ten lines a second for each layer. */
+import { humanSize } from '../../humanSize.ts';
 
 export interface ProgressLine {
   status?: string;
@@ -68,14 +69,8 @@ export function progressLine(status: string, id: string, detail: { current: numb
   if (current <= 0 && total <= 0) return { status, progressDetail: detail, id };
   const done = Math.min(50, Math.floor((current / total) * 50));
   const bar = total > 0 ? `[${'='.repeat(done)}>${' '.repeat(50 - done)}] ` : '';
-  const of = total > 0 && current <= total ? `/${humanSize(total)}` : '';
-  return { status, progressDetail: detail, progress: `${bar}${humanSize(current).padStart(8)}${of}`, id };
-}
-
-/** Four digits and a decimal unit, as `50.33MB`. */
-function humanSize(bytes: number): string {
-  const power = Math.min(5, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${Number((bytes / 1000 ** power).toPrecision(4))}${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][power]}`;
+  const of = total > 0 && current <= total ? `/${humanSize(total, 4)}` : '';
+  return { status, progressDetail: detail, progress: `${bar}${humanSize(current, 4).padStart(8)}${of}`, id };
 }
 
 /** All bytes of a layer have come and are unpacked as they came. */

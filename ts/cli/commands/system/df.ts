@@ -1,11 +1,12 @@
 /** `caisson system df`. */
 import type { BuildCacheRecord, DiskUsage } from '../../../client/index.ts';
+import { humanSize } from '../../../humanSize.ts';
 import { type CommandShape, command } from '../../command.ts';
 import { engine } from '../../connect.ts';
 import { type UsageRow, usageRows } from '../../diskUsage.ts';
 import { template } from '../../format.ts';
 import { type Column, type ListFlags, printList, rowOf } from '../../table.ts';
-import { showAge, showSize } from '../../units.ts';
+import { showAge } from '../../units.ts';
 import { imageListing, imageRows } from '../images.ts';
 import { containerListing } from '../ps.ts';
 import { VOLUME_LISTING } from '../volume/ls.ts';
@@ -34,7 +35,7 @@ const COLUMNS: Column<UsageRow>[] = [
 const CACHE_COLUMNS: Column<BuildCacheRecord>[] = [
   { title: 'CACHE ID', field: 'ID', value: ({ ID }) => ID.slice(0, 12) },
   { title: 'CACHE TYPE', field: 'CacheType', value: ({ Type }) => Type },
-  { title: 'SIZE', field: 'Size', value: ({ Size }) => showSize(Size) },
+  { title: 'SIZE', field: 'Size', value: ({ Size }) => humanSize(Size) },
   { title: 'CREATED', field: 'CreatedSince', value: ({ CreatedAt }) => since(CreatedAt) },
   { title: 'LAST USED', field: 'LastUsedSince', value: ({ LastUsedAt }) => (LastUsedAt ? since(LastUsedAt) : '') },
   { title: 'USAGE', field: 'UsageCount', value: ({ UsageCount }) => String(UsageCount) },
@@ -74,7 +75,7 @@ async function verbose(usage: DiskUsage, flags: ListFlags): Promise<void> {
   await printList(usage.Volumes ?? [], { columns: VOLUME_LISTING.sizes }, {});
   const cache = usage.BuildCache ?? [];
   process.stdout.write(
-    `\nBuild cache usage: ${showSize(
+    `\nBuild cache usage: ${humanSize(
       cache.reduce((total, { Size }) => total + Size, 0),
       4,
     )}\n\n`,

@@ -1,10 +1,10 @@
 /** `caisson volume ls`. */
 import type { VolumeDetails } from '../../../client/index.ts';
+import { humanSize } from '../../../humanSize.ts';
 import { type CommandShape, command } from '../../command.ts';
 import { engine } from '../../connect.ts';
 import { parseFilters } from '../../filters.ts';
 import { type Column, type ListFlags, type Listing, printList, showLabels } from '../../table.ts';
-import { showSize } from '../../units.ts';
 
 const SHAPE: CommandShape = {
   name: 'volume ls',
@@ -29,7 +29,7 @@ const LINKS: Column<VolumeDetails> = {
 const SIZE: Column<VolumeDetails> = {
   title: 'SIZE',
   field: 'Size',
-  value: ({ UsageData }) => (UsageData ? showSize(UsageData.Size, 4) : 'N/A'),
+  value: ({ UsageData }) => (UsageData ? humanSize(UsageData.Size, 4) : 'N/A'),
 };
 
 /** `sizes`: what `system df -v` shows. */
