@@ -1,5 +1,6 @@
 /** Where the engine listens. */
 import { CaissonError } from '../errdefs.ts';
+import { contextAddress } from './dockerContext.ts';
 
 export const DEFAULT_SOCKET = '/run/caisson/caisson.sock';
 
@@ -20,7 +21,13 @@ export function parseAddress(text: string, withTls = false): Address {
   });
 }
 
-/** Of `$CAISSON_HOST`, `$DOCKER_HOST`, or the engine of this machine. */
+/**
+ * Of `$CAISSON_HOST`, `$DOCKER_HOST`, the context that `$DOCKER_CONTEXT` names, or the engine of this machine. The context
+ * that `docker context use` has chosen is docker's own affair.
+ */
 export function defaultAddress(env: Record<string, string | undefined> = process.env): string {
-  return env['CAISSON_HOST'] || env['DOCKER_HOST'] || `unix://${DEFAULT_SOCKET}`;
+  const named = env['CAISSON_HOST'] || env['DOCKER_HOST'];
+  if (named) return named;
+  const context = env['DOCKER_CONTEXT'];
+  return (context && contextAddress(context, env)) || `unix://${DEFAULT_SOCKET}`;
 }
