@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::address::{family, from_octets};
+use crate::address::{family, from_octets, octets};
 use crate::error::Result;
 use crate::message::{Message, attribute};
 use crate::socket::{Reply, Socket};
@@ -24,28 +24,48 @@ const PROTO_SOURCE_PORT: u16 = 2;
 const IP_V4_SOURCE: u16 = 1;
 const IP_V6_SOURCE: u16 = 3;
 const NESTED: u16 = 1 << 15;
+const FILTER: u16 = 25;
+const FILTER_REPLY: u16 = 2;
+const FILTER_IP_SOURCE: u32 = 1;
 
 /// What answers: address, protocol, port.
 pub type End = (IpAddr, u8, u16);
 
-/// Forgets the flows that these ends answer. The kernel walks its whole table for it, so once for both families.
+/// Forgets the flows that these ends answer. The kernel tells of those of their addresses alone: a busy host has tens of
+/// thousands of others.
 pub fn forget(socket: &mut Socket, ends: &HashSet<End>) -> Result<()> {
-    if ends.is_empty() {
-        return Ok(());
+    let addresses: HashSet<_> = ends.iter().map(|(address, ..)| *address).collect();
+    for address in addresses {
+        let flows = match socket.dump(list_message(address)) {
+            // A kernel that does not show its flows (no NF_CT_NETLINK) has no way to forget one either.
+            Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => return Ok(()),
+            result => result?,
+        };
+        let stale = flows.iter().filter(|flow| answers_from(flow).is_some_and(|end| ends.contains(&end)));
+        let deletions = stale.filter_map(|flow| {
+            let original = attribute(&flow.payload, NFGENMSG_LEN, TUPLE_ORIGINAL)?;
+            let mut message = message(DELETE, address, "forget flow");
+            message.attr(TUPLE_ORIGINAL | NESTED, original);
+            Some(message)
+        });
+        socket.lookup(deletions.collect(), Errno::NOENT)?;
     }
-    let flows = match socket.dump(message(GET, libc::AF_UNSPEC, "list flows")) {
-        // A kernel that does not show its flows (no NF_CT_NETLINK) has no way to forget one either.
-        Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => return Ok(()),
-        result => result?,
-    };
-    let stale = flows.iter().filter_map(|flow| Some((flow, answers_from(flow).filter(|end| ends.contains(end))?.0)));
-    let deletions = stale.filter_map(|(flow, address)| {
-        let original = attribute(&flow.payload, NFGENMSG_LEN, TUPLE_ORIGINAL)?;
-        let mut message = message(DELETE, family(address).into(), "forget flow");
-        message.attr(TUPLE_ORIGINAL | NESTED, original);
-        Some(message)
+    Ok(())
+}
+
+/// Of flows whose answers come from this address.
+fn list_message(address: IpAddr) -> Message {
+    let mut message = message(GET, address, "list flows");
+    let source = if address.is_ipv4() { IP_V4_SOURCE } else { IP_V6_SOURCE };
+    message.nest(TUPLE_REPLY, |tuple| {
+        tuple.nest(TUPLE_IP, |ip| {
+            ip.attr(source, &octets(address));
+        });
     });
-    socket.lookup(deletions.collect(), Errno::NOENT).map(|_| ())
+    message.nest(FILTER, |filter| {
+        filter.number(FILTER_REPLY, FILTER_IP_SOURCE);
+    });
+    message
 }
 
 /// Where a flow's answers come from: the container.
@@ -58,8 +78,8 @@ fn answers_from(flow: &Reply) -> Option<End> {
     Some((address, *attribute(proto, 0, PROTO_NUMBER)?.first()?, u16::from_be_bytes(port)))
 }
 
-fn message(kind: u16, family: i32, op: &'static str) -> Message {
+fn message(kind: u16, address: IpAddr, op: &'static str) -> Message {
     let mut message = Message::new(SUBSYSTEM << 8 | kind, 0, op, "conntrack");
-    message.put(&[family as u8, 0, 0, 0]);
+    message.put(&[family(address), 0, 0, 0]);
     message
 }
