@@ -218,6 +218,15 @@ describe.skipIf(lacking).each(ENGINES)('published ports of %s', (engine) => {
 
   test('fresh', () => check('fresh'));
 
+  test.skipIf(isPeer)('behind a chain of the host’s own, which comes first', async () => {
+    shell(
+      HOST,
+      "nft 'table inet own { chain first { type filter hook forward priority -200; ct status dnat drop; }; }'",
+    );
+    await check('dropped by a chain with a priority below ours', false);
+    shell(HOST, 'nft delete table inet own');
+  });
+
   test('while the daemon is gone, and under the next', async () => {
     await daemon.kill('SIGKILL');
     // the container answers by its own; what comes over loopback by its shim
