@@ -109,3 +109,29 @@ fn much_is_no_error() {
     assert_eq!(bundle.output(), "100000 10000\n");
     bundle.assert_nothing_left();
 }
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    if !able() {
+        return;
+    }
+    let change = |pointer: &str, value: serde_json::Value| {
+        let mut bundle = Bundle::new("refused");
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        bundle.config.pointer_mut(parent).unwrap()[key] = value;
+        bundle.refusal()
+    };
+    for (pointer, value) in [
+        ("/linux/intelRdt", json!({})),
+        ("/linux/netDevices", json!({"eth9": {}})),
+        ("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})),
+        ("/linux/resources/network", json!({"classID": 1})),
+        ("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0")),
+        ("/linux/personality", json!({"domain": "LINUX32", "flags": ["X"]})),
+        ("/process/apparmorProfile", json!("docker-default")),
+        ("/process/selinuxLabel", json!("system_u:system_r:container_t:s0")),
+    ] {
+        let message = change(pointer, value);
+        assert!(message.contains(pointer), "{pointer}: {message}");
+    }
+}
