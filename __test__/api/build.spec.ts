@@ -88,15 +88,18 @@ RUN false`,
     dockerfile: `FROM ${BASE}
 ADD plain.tar /plain/
 ADD packed.tgz /packed
+ADD packed.txz packed.tbz2 /more/
 ADD not.gz /file/
 COPY plain.tar /copied/
-RUN cat /plain/in /packed/in && ls /file /copied`,
+RUN cat /plain/in /packed/in /more/xz /more/bz && ls /file /copied`,
     files: {
       'plain.tar': tarOf({ in: 'plain' }),
       'packed.tgz': gzipSync(tarOf({ in: 'packed' })),
+      'packed.txz': execFileSync('xz', ['-c'], { input: tarOf({ xz: 'by xz' }) }),
+      'packed.tbz2': execFileSync('bzip2', ['-c'], { input: tarOf({ bz: 'by bzip2' }) }),
       'not.gz': gzipSync('no archive at all'),
     },
-    says: 'plainpacked/copied:\nplain.tar\n\n/file:\nnot.gz\n',
+    says: 'plainpackedby xzby bzip2/copied:\nplain.tar\n\n/file:\nnot.gz\n',
     prints: ['true', ''],
   },
   'triggers of the base': {

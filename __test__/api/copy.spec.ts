@@ -100,13 +100,9 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('copying files', 
   it('executes nothing of the container to unpack', async () => {
     await ok('run', '-d', '--name', 'box', 'busybox', 'sleep', '1000');
     const plain = spawnSync('tar', ['-C', local('tree'), '-c', 'sub']).stdout;
-    for (const [program, expected] of [
-      ['gzip', 200],
-      ['xz', 501],
-      ['bzip2', 501],
-    ] as const) {
+    for (const program of ['gzip', 'xz', 'bzip2']) {
       const packed = spawnSync(program, ['-c'], { input: plain }).stdout;
-      expect((await daemon.http('PUT', '/containers/box/archive?path=/tmp', packed)).status).toBe(expected);
+      expect((await daemon.http('PUT', '/containers/box/archive?path=/tmp', packed)).status).toBe(200);
     }
     expect(await ok('diff', 'box')).not.toContain('trapped');
     expect(existsSync('/trapped')).toBe(false);

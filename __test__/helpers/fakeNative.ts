@@ -250,6 +250,7 @@ export class FakeNative implements Native {
   statArchive = none;
   readArchive = none;
   writeArchive = none;
+  isArchive = none;
   listChanges = none;
   openLayer = none;
   packLayer = none;

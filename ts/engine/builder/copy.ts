@@ -11,7 +11,6 @@ import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
-import { archiveKind } from './archiveKind.ts';
 import { hashOf } from './listing.ts';
 import { type Place, resolveIn, type SourceItem } from './source.ts';
 
@@ -95,7 +94,7 @@ export class LayerDraft {
     if (item.isDirectory) {
       return this.#pipe(view, item.path, '', await this.makeDirectory(destination, owner), options);
     }
-    if (extract && localPath !== undefined && (await archiveKind(localPath)) === 'archive') {
+    if (extract && localPath !== undefined && (await this.#native.isArchive(localPath))) {
       return this.#write(await this.makeDirectory(destination, undefined), createReadStream(localPath), {});
     }
     return this.#pipe(view, item.path, await this.#target(destination, item.name), '/', options);

@@ -294,7 +294,7 @@ export interface Native {
   /** Writes a tar archive of the path to `fd`, and consumes that. `name`: what it is called there, by default its own last
    * name; of a directory that is called '' the archive has what is in it. */
   readArchive(view: ArchiveView, path: string, fd: number, name?: string): Promise<void>;
-  /** Unpacks the archive (gzip, zstd or plain) that is read from `fd` below a directory. Consumes it. `owner` and `mode`, of
+  /** Unpacks the archive (plain, gzip, zstd, xz or bzip2) that is read from `fd` below a directory. Consumes it. `owner` and `mode`, of
    * files and directories, replace those of the archive. */
   writeArchive(
     view: ArchiveView,
@@ -302,6 +302,8 @@ export interface Native {
     options: { keepKinds: boolean; owner?: string; mode?: number },
     fd: number,
   ): Promise<void>;
+  /** Whether a file of ours is a tar archive, plain or compressed with gzip, zstd, xz or bzip2. */
+  isArchive(path: string): Promise<boolean>;
   /** What an upper directory changes of the layers below it, sorted by path. */
   listChanges(options: { upper: string; lower: string[] }): Promise<LayerChange[]>;
 

@@ -1,4 +1,4 @@
-//! `statArchive`, `readArchive`, `writeArchive`, `listChanges`.
+//! `statArchive`, `readArchive`, `writeArchive`, `isArchive`, `listChanges`.
 
 use std::path::PathBuf;
 
@@ -32,6 +32,11 @@ pub fn write_archive(env: &Env, view: Value, path: String, options: Value, fd: i
     let (view, options): (ViewOptions, WriteOptions) =
         (serde_json::from_value(view)?, serde_json::from_value(options)?);
     on_thread(env, "archive", move || archive::write(&view, &path, &options, input?))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn is_archive(env: &Env, path: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "archive", move || archive::is_archive(&path))
 }
 
 #[derive(Deserialize)]

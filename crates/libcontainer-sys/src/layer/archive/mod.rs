@@ -7,6 +7,7 @@
 //! (CVE-2026-42306).
 
 mod changes;
+mod inflate;
 mod pack;
 mod path;
 mod stat;
@@ -17,6 +18,7 @@ mod view;
 mod tests;
 
 pub use changes::{Change, ChangeKind, changes};
+pub use inflate::is_archive;
 pub use pack::read;
 pub use stat::{PathStat, stat};
 pub use unpack::{WriteOptions, write};

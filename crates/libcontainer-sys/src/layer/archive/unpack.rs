@@ -4,11 +4,9 @@
 //! as the ceiling, what is made is made exclusively, and its owner, mode and attributes are set through a descriptor of
 //! the thing itself, never through its name.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmod,
     chownat, fstatvfs, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
@@ -21,13 +19,13 @@ use super::super::error::shown;
 use super::super::remove::remove_at;
 use super::super::tar::{Entry, Kind as Type, Reader, TarError, Time};
 use super::super::xattr;
+use super::inflate::inflated;
 use super::path::{is_kernels, open_in, told};
 use super::view::{self, ViewOptions};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::init::user;
 use crate::spec::UserSpec;
 
-const BUFFER: usize = 256 * 1024;
 const MAX_PATH: usize = 4096;
 /// How often something in the container may put a thing in our place.
 const ATTEMPTS: usize = 16;
@@ -101,26 +99,6 @@ fn check_place(root: &OwnedFd, place: &OwnedFd, path: &str) -> Result<()> {
     let of_root = rustix::fs::fstat(root).context("stat", "/")?.st_dev == stat.st_dev;
     let what = if of_root { "container rootfs is marked read-only" } else { "mounted volume is marked read-only" };
     Err(Failure::invalid("extract", what))
-}
-
-/// gzip, zstd or nothing, told by the first bytes; in this process, never by a program of the container.
-fn inflated(input: OwnedFd) -> Result<Box<dyn BufRead>> {
-    let mut input = BufReader::with_capacity(BUFFER, File::from(input));
-    let head = input.fill_buf().context("read", "archive")?;
-    let unsupported = |what: &str| {
-        let message = format!("the archive is compressed with {what}; gzip, zstd and none are supported");
-        Failure::new(Kind::Unsupported, "inflate", message)
-    };
-    match *head {
-        [0x1f, 0x8b, ..] => Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input)))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(input).context("inflate", "archive")?;
-            Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
-        }
-        [0xfd, b'7', b'z', b'X', ..] => Err(unsupported("xz")),
-        [b'B', b'Z', b'h', ..] => Err(unsupported("bzip2")),
-        _ => Ok(Box::new(input)),
-    }
 }
 
 fn damaged(error: TarError) -> Failure {

@@ -15,6 +15,11 @@ pub(super) use writer::Writer;
 
 /// Bytes of a block; headers and data are padded to it.
 pub(super) const BLOCK: usize = 512;
+
+/// Whether a block is the header of an entry.
+pub(super) fn is_header(block: &[u8; BLOCK]) -> bool {
+    *block != [0; BLOCK] && header::Header(block).check().is_ok()
+}
 /// Bytes of one PAX header, long name or sparse map (Go's and node-tar's limit).
 const MAX_META: u64 = 1024 * 1024;
 
