@@ -193,6 +193,11 @@ COPY --chmod=0640 --link f /mode`,
     files: { f: 'f\n' },
     prints: ['cat /out; stat -c %a /mode', 'kept\nf\nother\nread-only\n1\n640'],
   },
+  'the network of the host': {
+    beyond: true,
+    dockerfile: `FROM ${BASE}\nRUN --network=host true`,
+    fails: [1, 'RUN --network=host: granting entitlement network.host is not allowed'],
+  },
   'what only BuildKit can do': {
     beyond: true,
     dockerfile: `FROM ${BASE}\nRUN --mount=type=secret,id=x true`,
@@ -351,6 +356,15 @@ CMD 5`;
     expect(failed.code).toBe(9);
     expect(failed.stderr).toMatch(/^caisson: The command '.*' returned a non-zero code: 9\n$/);
     expect((await subject.cli('caisson', ['build', join(dir, 'nowhere')])).stderr).toContain('not found');
+  });
+
+  it.skipIf(FOREIGN)('keeps what cache mounts hold until it is pruned', async () => {
+    const run = (command: string): Promise<CommandResult> =>
+      build(context({ Dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,id=pruned,target=/c ${command}` }));
+    await run('dd if=/dev/zero of=/c/f bs=1M count=2 2>/dev/null');
+    expect((await run('du -m /c/f')).stdout).toContain('2\t/c/f');
+    expect(await subject.ok('builder', 'prune', '-f')).toMatch(/Total.*: 2\.\d+MB/);
+    expect((await run('ls -a /c | wc -l')).stdout).toContain('\n2\n');
   });
 
   it('leaves the container of a failed step, unless told to remove it', async () => {

@@ -46,6 +46,7 @@ export interface Engine {
  *   content/blobs/sha256/<hex>   manifests, indexes, configs
  *   containers/<id>/             hostname, hosts, resolv.conf, <id>-json.log
  *   volumes/<name>/_data
+ *   build-cache/                 what RUN --mount=type=cache keeps, each in a directory of its own
  *   tmp/                         emptied at every start
  * <execRoot>                     on tmpfs
  *   c/<id>/                      0700: shim.sock, config.json, exit.json
@@ -77,6 +78,9 @@ export class EnginePaths {
   }
   get volumes(): string {
     return join(this.dataRoot, 'volumes');
+  }
+  get buildCaches(): string {
+    return join(this.dataRoot, 'build-cache');
   }
   get tmp(): string {
     return join(this.dataRoot, 'tmp');

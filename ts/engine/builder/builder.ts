@@ -353,6 +353,12 @@ export class Build {
 
   async #run(state: State, statement: Statement, lookup: Lookup): Promise<void> {
     const flags = flagsOf(statement);
+    const network = flags.get('network')?.[0];
+    // what a Dockerfile may not take for itself
+    if (network === 'host' && this.#options.host.NetworkMode !== 'host')
+      throw new CaissonError('Forbidden', 'RUN --network=host: granting entitlement network.host is not allowed', {
+        hint: 'build with --network host',
+      });
     const { caches, host, key, cmd } = await this.#command(state, statement);
     const mountFlags = (flags.get('mount') ?? []).map((flag) => resolve(flag, lookup));
     const mounts = await stepMounts(mountFlags, {
@@ -371,7 +377,6 @@ export class Build {
     await this.#make(state, [...prefix, ...key].join(' '), async () => {
       if (state.image === null)
         throw new CaissonError('InvalidParameter', 'a command cannot run in an image without files');
-      const network = flags.get('network')?.[0];
       const body: CreateBody = {
         Image: state.image.id,
         // an empty list is the image's own command
@@ -397,7 +402,7 @@ export class Build {
     state: State,
     { text, heredocs, line }: Statement,
   ): Promise<{ caches: string; host: object; key: string[]; cmd: string[] }> {
-    const caches = join(this.#engine.paths.dataRoot, 'build-cache');
+    const caches = this.#engine.paths.buildCaches;
     const shell = shellOf(state.config.Shell);
     const [first] = heredocs;
     if (first === undefined) {

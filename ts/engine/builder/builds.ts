@@ -1,6 +1,6 @@
 /** Takes a build's context and Dockerfile, whatever they come by, and carries it out. */
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Engine } from '../engine.ts';
@@ -21,15 +21,40 @@ export interface BuildRequest extends BuildOptions {
 
 const DEFAULT_NAME = 'Dockerfile';
 
-/** Resolves with the image's id. */
-export async function build(engine: Engine, request: BuildRequest, emit: Emit, signal: AbortSignal): Promise<string> {
-  const dir = join(engine.paths.tmp, `build-${randomBytes(8).toString('hex')}`);
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  try {
-    const sent = await receive(engine, dir, request, signal);
-    return await new Build(engine, request, { ...sent, dir }, emit, signal).run();
-  } finally {
-    await engine.native.removeTree(dir);
+export class Builds {
+  readonly #engine: Engine;
+  #underWay = 0;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** Resolves with the image's id. */
+  async build(request: BuildRequest, emit: Emit, signal: AbortSignal): Promise<string> {
+    const { native, paths } = this.#engine;
+    const dir = join(paths.tmp, `build-${randomBytes(8).toString('hex')}`);
+    this.#underWay++;
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o700 });
+      const sent = await receive(this.#engine, dir, request, signal);
+      return await new Build(this.#engine, request, { ...sent, dir }, emit, signal).run();
+    } finally {
+      this.#underWay--;
+      await native.removeTree(dir);
+    }
+  }
+
+  /** Removes what `RUN --mount=type=cache` has left, unless a build may be using it. Steps are images, which `image prune` takes. */
+  async prune(): Promise<{ ids: string[]; bytes: number }> {
+    const { native, paths } = this.#engine;
+    const ids = this.#underWay > 0 ? [] : await readdir(paths.buildCaches).catch(() => []);
+    let bytes = 0;
+    for (const id of ids) {
+      const place = join(paths.buildCaches, id);
+      bytes += await native.treeSize(place);
+      await native.removeTree(place);
+    }
+    return { ids, bytes };
   }
 }
 

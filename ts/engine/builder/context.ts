@@ -1,5 +1,5 @@
 /** The build context: the files that the client sent along, unpacked and listed with their hashes. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join, posix } from 'node:path';
@@ -21,7 +21,7 @@ export class BuildContext implements CopySource {
 
   private constructor(view: ArchiveView, entries: Map<string, Entry>) {
     this.view = view;
-    this.#upper = view.overlay.upper;
+    this.#upper = realpathSync(view.overlay.upper);
     this.#entries = entries;
   }
 
@@ -61,9 +61,13 @@ export class BuildContext implements CopySource {
     return readFileSync(this.pathOf(real), 'utf8');
   }
 
-  /** Where a file lies, for whoever has resolved its name. */
+  /** Where a file lies whose name has been resolved here. An archive of which one reader makes a file and another a symlink
+   * leads nowhere. */
   pathOf(path: string): string {
-    return join(this.#upper, path);
+    const place = join(this.#upper, path);
+    if (realpathSync(place) !== place)
+      throw new CaissonError('InvalidParameter', `Error processing tar file: ${path} is not what it seems to be`);
+    return place;
   }
 
   /** What `.dockerignore` excludes though the client had to send it. */

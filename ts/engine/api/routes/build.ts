@@ -2,8 +2,7 @@
 import { CaissonError } from '../../../errdefs.ts';
 import { parseReference, type Reference } from '../../../reference.ts';
 import type { Credentials } from '../../../registry/client/auth.ts';
-import type { BuildRequest } from '../../builder/builds.ts';
-import { build } from '../../builder/builds.ts';
+import { type BuildRequest, Builds } from '../../builder/builds.ts';
 import { CommandFailed } from '../../builder/run.ts';
 import type { Engine } from '../../engine.ts';
 import { credentialsOf } from '../../images/pull.ts';
@@ -12,18 +11,26 @@ import type { Router } from '../router.ts';
 import { notImplemented } from './unsupported.ts';
 
 export function buildRoutes(router: Router, engine: Engine): void {
-  router.plain({ method: 'POST', path: '/build', body: 'stream', handle: (call) => postBuild(call, engine) });
+  const builds = new Builds(engine);
+  router.plain({ method: 'POST', path: '/build', body: 'stream', handle: (call) => postBuild(call, builds) });
+  router.plain({
+    method: 'POST',
+    path: '/build/prune',
+    handle: async () => {
+      const { ids, bytes } = await builds.prune();
+      return { CachesDeleted: ids.length > 0 ? ids : null, SpaceReclaimed: bytes };
+    },
+  });
 }
 
-async function postBuild(call: Call<undefined>, engine: Engine): Promise<undefined> {
+async function postBuild(call: Call<undefined>, builds: Builds): Promise<undefined> {
   const { query } = call;
   const request = requestOf(call);
   const quiet = query.bool('q');
   const lines = call.lines();
   let said = '';
   try {
-    const id = await build(
-      engine,
+    const id = await builds.build(
       request,
       (line) => {
         if (quiet) said += line.stream ?? '';

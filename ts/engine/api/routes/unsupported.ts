@@ -26,12 +26,6 @@ export function unsupportedRoutes(router: Router): void {
       },
     });
   }
-  // The cache of builds is images, which `image prune` takes; `docker system prune` ends with this call.
-  router.plain({
-    method: 'POST',
-    path: '/build/prune',
-    handle: () => ({ CachesDeleted: null, SpaceReclaimed: 0 }),
-  });
   // what is no JSON is told first, as dockerd does
   router.json({
     method: 'POST',
