@@ -1,4 +1,7 @@
 /** `--build-arg` and ARG: which variables an instruction sees. */
+import type { Platform } from '../../oci.ts';
+import { type Lookup, rawWords, resolve } from '../images/variables.ts';
+import type { Statement } from './dockerfile.ts';
 
 /** Everybody may use these without an ARG; they leave no trace in the image's history. */
 const BUILTIN = ['HTTP_PROXY', 'HTTPS_PROXY', 'FTP_PROXY', 'NO_PROXY', 'ALL_PROXY'].flatMap((name) => [
@@ -67,4 +70,24 @@ export class BuildArgs {
   #value(name: string, byDefault: string | null | undefined): string | undefined {
     return this.#given.get(name) ?? byDefault ?? this.#global.get(name) ?? undefined;
   }
+}
+
+/** `ARG a=1 b`: each with its default, in which the ones before are seen. */
+export function declare({ text }: Statement, lookup: Lookup, set: (name: string, value: string | null) => void): void {
+  for (const word of rawWords(text)) {
+    const at = word.indexOf('=');
+    if (at < 0) set(resolve(word, lookup), null);
+    else set(word.slice(0, at), resolve(word.slice(at + 1), lookup));
+  }
+}
+
+/** The variables that BuildKit gives every build. */
+export function platformArgs(target: Platform, build: Platform): Record<string, string> {
+  const of = (prefix: string, { os, architecture, variant = '' }: Platform): Record<string, string> => ({
+    [`${prefix}PLATFORM`]: [os, architecture, ...(variant === '' ? [] : [variant])].join('/'),
+    [`${prefix}OS`]: os,
+    [`${prefix}ARCH`]: architecture,
+    [`${prefix}VARIANT`]: variant,
+  });
+  return { ...of('TARGET', target), ...of('BUILD', build) };
 }

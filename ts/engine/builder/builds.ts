@@ -37,7 +37,10 @@ export class Builds {
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
       const sent = await receive(this.#engine, dir, request, signal);
-      return await new Build(this.#engine, request, { ...sent, dir }, emit, signal).run();
+      const id = await new Build(this.#engine, request, { ...sent, dir }, emit, signal).run();
+      for (const name of await this.#engine.images.keepBudget())
+        emit({ stream: `Removed for the storage budget: ${name}\n` });
+      return id;
     } finally {
       this.#underWay--;
       await native.removeTree(dir);

@@ -164,3 +164,14 @@ export function findStage(stages: readonly Stage[], target: string): number {
   if (byName >= 0) return byName;
   return /^\d+$/.test(target) && Number(target) < stages.length ? Number(target) : -1;
 }
+
+/** `--label`, as instructions at the end. */
+export function labelsOf(labels: Record<string, string>): Statement[] {
+  return Object.entries(labels)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => {
+      const quoted = (part: string): string => `'${part.replace(/'/g, `'"'"'`)}'`;
+      const text = `${quoted(key)}=${quoted(value)}`;
+      return { line: 0, name: 'LABEL', flags: [], text, original: `LABEL ${key}=${value}`, heredocs: [] };
+    });
+}

@@ -1,6 +1,7 @@
 /** The images that the steps of a build make, each the child of the one before, and those of earlier builds that a step need not make again. */
 import { isDeepStrictEqual } from 'node:util';
 import { chainIdOf, chainIds } from '../../digest.ts';
+import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageRow } from '../../graph/images.ts';
@@ -48,6 +49,8 @@ export class BuildSteps {
     const prepare = async (lease: string): Promise<() => void> => {
       const below = parent?.chainId == null ? [] : graph.layers.chain(parent.chainId).reverse();
       for (const { chainId } of below) graph.leases.add(lease, 'layer', chainId);
+      if (parent !== null && below.length !== parent.config.rootfs.diff_ids.length)
+        throw new CaissonError('Conflict', `image ${parent.id}, which the step is built on, was removed meanwhile`);
       const added = upper === undefined ? undefined : await this.#layer(upper, parent?.chainId ?? null, lease);
       const diffIds = [...below.map(({ diffId }) => diffId), ...(added ? [added.diffId] : [])];
       const text = JSON.stringify(configOf(step, diffIds, added === undefined));

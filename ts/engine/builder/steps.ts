@@ -1,0 +1,303 @@
+/** What each instruction does: to the config at once, to the files when its turn has come. */
+import { randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join, posix } from 'node:path';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import type { ImageRunConfig } from '../../oci.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import { parseSignal } from '../containers/signals.ts';
+import type { Engine } from '../engine.ts';
+import { applyInstruction, command, jsonList, mergeEnv, pairs, shellOf } from '../images/instructions.ts';
+import type { UsableImage } from '../images/names.ts';
+import { type Lookup, resolve, words } from '../images/variables.ts';
+import { type BuildArgs, declare } from './buildArgs.ts';
+import type { BuildContext } from './context.ts';
+import { type CopyItem, hashOfItems, type InlineItem, LayerDraft, modeOf, ownerOf } from './copy.ts';
+import { type Heredoc, parseError, type Statement } from './dockerfile.ts';
+import { download } from './download.ts';
+import { stepMounts } from './mounts.ts';
+import type { StepContainers } from './run.ts';
+import { ImageSource } from './source.ts';
+import { flagsOf, pathsOf } from './stages.ts';
+
+/** The build's state in one stage. */
+export interface State {
+  image: UsableImage | null;
+  config: ImageRunConfig;
+  author: string;
+  /** CMD stood in this stage: an ENTRYPOINT behind it leaves it. */
+  isCommandSet: boolean;
+  args: BuildArgs;
+}
+
+export interface Change {
+  /** The command as Docker notes it in the history; the cache goes by it. */
+  createdBy: string;
+  /** Resolves with the directory of changed files; absent when none change. */
+  make?: () => Promise<string>;
+}
+
+export interface StepsParts {
+  engine: Engine;
+  context: BuildContext | undefined;
+  /** For what is in the making; the caller's to remove. */
+  dir: string;
+  containers: StepContainers;
+  /** Resources and network of the commands' containers. */
+  host: NonNullable<CreateBody['HostConfig']>;
+  /** The image that `--from` names. */
+  imageFrom: (name: string) => Promise<UsableImage>;
+  signal: AbortSignal;
+}
+
+export class Steps {
+  readonly #engine: Engine;
+  readonly #context: BuildContext | undefined;
+  readonly #dir: string;
+  readonly #containers: StepContainers;
+  readonly #host: StepsParts['host'];
+  readonly #imageFrom: StepsParts['imageFrom'];
+  readonly #signal: AbortSignal;
+
+  constructor({ engine, context, dir, containers, host, imageFrom, signal }: StepsParts) {
+    this.#engine = engine;
+    this.#context = context;
+    this.#dir = dir;
+    this.#containers = containers;
+    this.#host = host;
+    this.#imageFrom = imageFrom;
+    this.#signal = signal;
+  }
+
+  /** Reads an instruction into the state; resolves with what it does. */
+  async of(state: State, statement: Statement): Promise<Change> {
+    const { name, text, line } = statement;
+    const variables = new Map([
+      ...state.args.all(),
+      ...(state.config.Env ?? []).map((entry): [string, string] => [
+        entry.slice(0, entry.indexOf('=')),
+        entry.slice(entry.indexOf('=') + 1),
+      ]),
+    ]);
+    const lookup: Lookup = (key) => variables.get(key);
+    switch (name) {
+      case 'RUN':
+        return this.#run(state, statement, lookup);
+      case 'COPY':
+      case 'ADD':
+        return this.#copy(state, statement, lookup);
+      case 'WORKDIR':
+        return this.#workdir(state, resolve(text, lookup));
+      case 'ARG':
+        declare(statement, lookup, (key, value) => state.args.declare(key, value));
+        return settled(state, `ARG ${words(text, lookup).join(' ')}`);
+      case 'MAINTAINER':
+        state.author = text;
+        return settled(state, `MAINTAINER ${state.author}`);
+      case 'SHELL':
+        state.config = { ...state.config, Shell: jsonList(text) ?? [] };
+        return settled(state, `SHELL [${state.config.Shell?.join(' ')}]`);
+      case 'STOPSIGNAL':
+        parseSignal(resolve(text, lookup));
+        break;
+    }
+    const fail = (reason: string): Error => parseError(line, reason);
+    const whole = name === 'HEALTHCHECK' ? [...statement.flags, text].join(' ') : text;
+    const changed = applyInstruction(state.config, { name, text: whole }, lookup, fail);
+    if (changed === undefined) throw parseError(line, `unknown instruction: ${name}`);
+    state.config = changed;
+    if (name === 'CMD') state.isCommandSet = true;
+    if (name === 'ENTRYPOINT' && !state.isCommandSet) state.config = { ...changed, Cmd: null };
+    return settled(state, `${name} ${shown(statement, state.config, lookup)}`);
+  }
+
+  #workdir(state: State, given: string): Change {
+    const path = posix.resolve('/', state.config.WorkingDir || '', given);
+    state.config = { ...state.config, WorkingDir: path };
+    const make = async (): Promise<string> => {
+      const draft = await this.#draft(state);
+      await draft.makeDirectory(path, '0:0');
+      return draft.upper;
+    };
+    return { createdBy: nop(state, `WORKDIR ${path}`), make };
+  }
+
+  async #copy(state: State, statement: Statement, lookup: Lookup): Promise<Change> {
+    const { name, text } = statement;
+    const flags = flagsOf(statement);
+    const flag = (key: string): string | undefined => flags.get(key)?.[0] && resolve(flags.get(key)?.[0] ?? '', lookup);
+    const paths = pathsOf(text).map((path) => (jsonList(text) ? path : resolve(path, lookup)));
+    const given = paths.pop() ?? '';
+    const from = flag('from');
+    const chown = flag('chown');
+    const chmod = flag('chmod');
+    const image = from === undefined ? undefined : await this.#imageFrom(from);
+    const items: CopyItem[] = [];
+    for (const path of paths) items.push(...(await this.#items(statement, path, image, lookup, flag('checksum'))));
+    if (items.length === 0)
+      throw new CaissonError('InvalidParameter', `${name} failed: no source files were specified`);
+    if (items.length > 1 && !given.endsWith('/'))
+      throw new CaissonError(
+        'InvalidParameter',
+        `When using ${name} with more than one source file, the destination must be a directory and end with a /`,
+      );
+    const options = [...(chown ? [`--chown=${chown}`] : []), ...(chmod ? [`--chmod=${chmod}`] : [])];
+    const comment = `${name} ${[...options, hashOfItems(items)].join(' ')} in ${given} `;
+    const owner = chown === undefined ? (from === undefined ? '0:0' : undefined) : ownerOf(chown);
+    const make = async (): Promise<string> => {
+      const draft = await this.#draft(state);
+      const slash = /(^|\/)\.?$/.test(given) ? '/' : '';
+      const destination = posix.resolve('/', state.config.WorkingDir || '', given);
+      await draft.copy(items, destination === '/' ? '/' : `${destination}${slash}`, {
+        owner,
+        mode: chmod === undefined ? undefined : modeOf(chmod),
+        extract: name === 'ADD',
+      });
+      return draft.upper;
+    };
+    return { createdBy: nop(state, comment), make };
+  }
+
+  async #items(
+    { name, line, heredocs }: Statement,
+    path: string,
+    image: UsableImage | undefined,
+    lookup: Lookup,
+    checksum: string | undefined,
+  ): Promise<CopyItem[]> {
+    const heredoc = path.startsWith('<<')
+      ? heredocs.find((one) => path.replace(/^<<-?/, '').replace(/["']/g, '') === one.name)
+      : undefined;
+    if (heredoc !== undefined) return [{ inline: inlineOf(heredoc, lookup) }];
+    if (/^https?:\/\//.test(path)) {
+      if (name === 'COPY') throw parseError(line, "source can't be a URL for COPY");
+      return [{ inline: await download(path, checksum, this.#signal) }];
+    }
+    if (name === 'ADD' && /^(git@|git:\/\/|ssh:\/\/)/.test(path))
+      throw new CaissonError('NotImplemented', `ADD ${path}: git repositories are not supported`);
+    if (checksum !== undefined) throw parseError(line, 'checksum requires an HTTP(S) source');
+    try {
+      if (image !== undefined) {
+        const view = { overlay: await this.#layers(image) };
+        const source = new ImageSource(this.#engine.native, view, image.chainId ?? '');
+        return (await source.find(path)).map((item) => ({ view, item }));
+      }
+      const context = this.#context;
+      if (context === undefined) throw new CaissonError('InvalidParameter', 'missing build context');
+      return (await context.find(path)).map((item) => ({
+        view: context.view,
+        item,
+        localPath: context.pathOf(item.path),
+      }));
+    } catch (error) {
+      if (!isKind(error, 'NotFound') && !isKind(error, 'InvalidParameter')) throw error;
+      throw new CaissonError('InvalidParameter', `${name} failed: ${error.message}`, { cause: error });
+    }
+  }
+
+  async #run(state: State, statement: Statement, lookup: Lookup): Promise<Change> {
+    const flags = flagsOf(statement);
+    const network = flags.get('network')?.[0];
+    // what a Dockerfile may not take for itself
+    if (network === 'host' && this.#host.NetworkMode !== 'host')
+      throw new CaissonError('Forbidden', 'RUN --network=host: granting entitlement network.host is not allowed', {
+        hint: 'build with --network host',
+      });
+    const cmd = programOf(state, statement);
+    const mountFlags = (flags.get('mount') ?? []).map((flag) => resolve(flag, lookup));
+    const mounts = await stepMounts(mountFlags, {
+      caches: this.#engine.paths.buildCaches,
+      context: this.#context,
+      workingDir: state.config.WorkingDir ?? '',
+      image: this.#imageFrom,
+    });
+    const known = new Set((state.config.Env ?? []).map((entry) => entry.slice(0, entry.indexOf('='))));
+    const env = [...state.args.all()].filter(([name]) => !known.has(name)).map(([name, value]) => `${name}=${value}`);
+    const told = [
+      ...env.filter((entry) => state.args.isTold(entry.slice(0, entry.indexOf('=')))).sort(),
+      ...mounts.keys,
+    ];
+    const prefix = told.length > 0 ? [`|${told.length}`, ...told] : [];
+    const make = async (): Promise<string> => {
+      if (state.image === null)
+        throw new CaissonError('InvalidParameter', 'a command cannot run in an image without files');
+      const body: CreateBody = {
+        Image: state.image.id,
+        // an empty list is the image's own command
+        ...(cmd.length > 0 && { Cmd: cmd, Entrypoint: [''] }),
+        Env: env,
+        Healthcheck: { Test: ['NONE'] },
+        AttachStdout: true,
+        AttachStderr: true,
+        HostConfig: {
+          ...this.#host,
+          ...(network !== undefined && network !== 'default' && { NetworkMode: network }),
+          ...mounts.host,
+          LogConfig: { Type: 'none' },
+        },
+      };
+      return this.#containers.run(body, cmd, this.#signal);
+    };
+    return { createdBy: [...prefix, ...cmd].join(' '), make };
+  }
+
+  #draft(state: State): Promise<LayerDraft> {
+    return LayerDraft.begin(this.#engine.native, this.#dir, this.#lower(state.image));
+  }
+
+  /** An overlay for reading alone. */
+  async #layers(image: UsableImage): Promise<{ lower: string[]; upper: string; work: string; volatile: boolean }> {
+    const own = join(this.#dir, randomBytes(8).toString('hex'));
+    await mkdir(join(own, 'upper'), { recursive: true });
+    return { lower: this.#lower(image), upper: join(own, 'upper'), work: join(own, 'work'), volatile: true };
+  }
+
+  #lower(image: UsableImage | null): string[] {
+    const { graph, paths } = this.#engine;
+    if (image?.chainId == null) return [];
+    return graph.layers.chain(image.chainId).map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
+  }
+}
+
+/** The command by which Docker notes a step that ran none. */
+const nop = ({ config }: State, comment: string): string => [...shellOf(config.Shell), `#(nop) ${comment}`].join(' ');
+
+/** A step that changes the config alone. */
+const settled = (state: State, comment: string): Change => ({ createdBy: nop(state, ` ${comment}`) });
+
+/** What RUN executes. */
+function programOf({ config }: State, { text, heredocs, line }: Statement): string[] {
+  const [first] = heredocs;
+  if (first === undefined) return command(config, text);
+  const shell = shellOf(config.Shell);
+  const isScript = /^<<-?["']?[^"'\s]+["']?$/.test(text);
+  if (!isScript) return [...shell, [text, ...heredocs.map(({ name, content }) => `${content}${name}`)].join('\n')];
+  if (first.content.startsWith('#!'))
+    throw parseError(line, 'a here-document of RUN that names an interpreter is not supported: name it before <<');
+  return [...shell, first.content];
+}
+
+/** An instruction's words in the image's history, as Docker writes them. */
+function shown({ name, text }: Statement, config: ImageRunConfig, lookup: Lookup): string {
+  const list = (items: readonly string[] | null | undefined): string =>
+    `[${(items ?? []).map((item) => JSON.stringify(item)).join(' ')}]`;
+  if (name === 'CMD') return list(config.Cmd);
+  if (name === 'ENTRYPOINT') return list(config.Entrypoint);
+  if (name === 'VOLUME') return `[${(jsonList(text) ?? words(text, lookup)).join(' ')}]`;
+  if (name === 'ONBUILD') return text;
+  if (name === 'HEALTHCHECK') return JSON.stringify(config.Healthcheck);
+  if (name === 'ENV' || name === 'LABEL')
+    return mergeEnv(
+      [],
+      pairs(text, lookup, (reason) => new Error(reason)),
+    ).join(' ');
+  const plain = words(text, lookup);
+  return (name === 'EXPOSE' ? plain.sort() : plain).join(' ');
+}
+
+function inlineOf({ name, content, literal }: Heredoc, lookup: Lookup): InlineItem {
+  const text = literal
+    ? content
+    : content.replace(/\\\$|\$(\w+|\{[^}]*\})/g, (all) => (all === '\\$' ? '$' : resolve(all, lookup)));
+  return { name, content: Buffer.from(text), mode: 0o644, mtimeMs: Date.now() };
+}
