@@ -220,7 +220,7 @@ mod tests {
             "cpu": {"shares": 1024, "quota": 4501, "period": 10000, "cpus": "0-2,9"}, "blockIO": {"weight": 10}});
         let quota = ["CPUQuotaPeriodUSec U64(10000)", "CPUQuotaPerSecUSec U64(460000)", "AllowedCPUs Bytes([7, 2])"];
         let (most, infinity) = ("TasksMax U64(18446744073709551615)", "18446744073709551615");
-        let v2 = ["MemoryMax U64(1000)", "MemorySwapMax U64(2000)", "CPUWeight U64(39)", most];
+        let v2 = ["MemoryMax U64(1000)", "MemorySwapMax U64(2000)", "CPUWeight U64(100)", most];
         assert_eq!(told(asked.clone(), true), [&v2[..], &quota].concat());
         let v1 = ["MemoryLimit U64(1000)", "CPUShares U64(1024)", "BlockIOWeight U64(10)", most];
         assert_eq!(told(asked, false), [&v1[..], &quota].concat());
