@@ -174,6 +174,7 @@ export class TestDaemon implements AsyncDisposable {
         DOCKER_HOST: `unix://${this.socket}`,
         DOCKER_CONFIG: join(this.dir, 'docker-config'),
         DOCKER_CONTENT_TRUST: '',
+        DOCKER_BUILDKIT: '0',
       },
     });
   }

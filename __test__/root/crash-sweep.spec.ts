@@ -49,7 +49,8 @@ async function settled(daemon: TestDaemon): Promise<Listed[]> {
 async function scenario(daemon: TestDaemon, archive: Buffer, registry: TestRegistry): Promise<string[]> {
   const failed: string[] = [];
   const docker = async (...args: string[]): Promise<void> => {
-    const result = await daemon.docker(args, { input: args[0] === 'load' ? archive : '' });
+    const input = args[0] === 'load' ? archive : args[0] === 'build' ? `FROM ${IMAGE}\nRUN echo built > /built` : '';
+    const result = await daemon.docker(args, { input });
     if (result.code !== 0) failed.push(`${args.join(' ')}: ${result.stderr}${result.stdout}`);
   };
   await docker('load');
@@ -70,6 +71,8 @@ async function scenario(daemon: TestDaemon, archive: Buffer, registry: TestRegis
   await docker('kill', '-s', 'WINCH', 'sweep');
   await docker('commit', 'sweep', 'sweep.test/committed:1');
   await docker('rmi', 'sweep.test/committed:1');
+  await docker('build', '--force-rm', '-t', 'sweep.test/built:1', '-');
+  await docker('rmi', 'sweep.test/built:1');
   await docker('restart', '-t', '0', 'sweep');
   await docker('stop', '-t', '0', 'sweep');
   await docker('rm', '-v', 'sweep');
