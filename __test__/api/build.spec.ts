@@ -186,7 +186,7 @@ two`,
 RUN echo other > /o
 FROM ${BASE}
 RUN --mount=type=cache,target=/cache,mode=0700 echo kept >> /cache/f; stat -c %a /cache
-RUN --mount=type=cache,target=/cache --mount=target=/ctx --mount=from=other,source=/o,target=/o \\
+RUN --mount=type=cache,target=/cache,sharing=locked --mount=target=/ctx --mount=from=other,source=/o,target=/o \\
     cat /cache/f /ctx/f /o > /out; touch /ctx/f || echo read-only >> /out
 RUN --mount=type=tmpfs,target=/t mount | grep -c ' /t ' >> /out
 COPY --chmod=0640 --link f /mode`,
@@ -197,6 +197,16 @@ COPY --chmod=0640 --link f /mode`,
     beyond: true,
     dockerfile: `FROM ${BASE}\nRUN --network=host true`,
     fails: [1, 'RUN --network=host: granting entitlement network.host is not allowed'],
+  },
+  'a cache of a command alone': {
+    beyond: true,
+    dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/c,sharing=private true`,
+    fails: [1, 'a private cache is not supported'],
+  },
+  'a mount that says neither yes nor no': {
+    beyond: true,
+    dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/c,ro=maybe true`,
+    fails: [1, 'invalid value for ro: maybe'],
   },
   'what only BuildKit can do': {
     beyond: true,
@@ -356,6 +366,22 @@ CMD 5`;
     expect(failed.code).toBe(9);
     expect(failed.stderr).toMatch(/^caisson: The command '.*' returned a non-zero code: 9\n$/);
     expect((await subject.cli('caisson', ['build', join(dir, 'nowhere')])).stderr).toContain('not found');
+  });
+
+  it('does not take an image of another platform for what it would make of nothing', async () => {
+    const dir = context({ Dockerfile: 'FROM scratch\nCOPY f /', f: 'of any platform' });
+    for (const architecture of ['amd64', 'arm64']) {
+      await build(dir, '--platform', `linux/${architecture}`, '-t', 'build.test/nothing');
+      expect(await subject.ok('image', 'inspect', '-f', '{{.Architecture}}', 'build.test/nothing')).toBe(architecture);
+    }
+  });
+
+  it.skipIf(FOREIGN)('lets one command at a time use a locked cache', async () => {
+    const alone = 'test ! -e /c/busy && touch /c/busy && sleep 0.5 && rm /c/busy';
+    const mount = '--mount=type=cache,id=locked,target=/c,sharing=locked';
+    const dirs = [1, 2, 3].map((n) => context({ Dockerfile: `FROM ${BASE}\nRUN ${mount} ${alone} # ${n}` }));
+    const results = await Promise.all(dirs.map((dir) => build(dir, '--force-rm')));
+    expect(results.map(({ code }) => code)).toEqual([0, 0, 0]);
   });
 
   it.skipIf(FOREIGN)('keeps what cache mounts hold until it is pruned', async () => {

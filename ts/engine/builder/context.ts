@@ -75,9 +75,10 @@ export class BuildContext implements CopySource {
     const rules = this.text('.dockerignore');
     if (rules === undefined) return;
     for (const name of ['.dockerignore', cleaned(dockerfile)]) {
-      if (!ignores(rules, name)) continue;
-      this.#entries.delete(name);
-      await rm(this.pathOf(name), { force: true });
+      const real = this.#resolve(name);
+      if (real === undefined || !ignores(rules, name)) continue;
+      this.#entries.delete(real);
+      await rm(this.pathOf(real));
     }
   }
 

@@ -22,9 +22,10 @@ export interface StepMounts {
   host: NonNullable<CreateBody['HostConfig']>;
   /** What the cache of steps has to go by. */
   keys: string[];
+  /** Held while the command runs: caches that it shares with no other (`sharing=locked`). */
+  locks: string[];
 }
 
-const BOOLEAN: Record<string, boolean> = { '': true, true: true, '1': true, false: false, '0': false };
 const KNOWN: Record<string, string[]> = {
   bind: ['source', 'target', 'from', 'rw'],
   cache: ['id', 'source', 'target', 'sharing', 'ro', 'mode', 'uid', 'gid'],
@@ -40,6 +41,14 @@ const NAMES: Record<string, string> = {
 
 const invalid = (flag: string, reason: string): CaissonError =>
   new CaissonError('InvalidParameter', `invalid --mount=${flag}: ${reason}`);
+
+/** Named alone it is on; absent it is not. */
+function isOn(flag: string, fields: Map<string, string>, name: string): boolean {
+  const value = fields.get(name);
+  if (value === undefined || /^(false|0)$/i.test(value)) return false;
+  if (!/^(true|1)?$/i.test(value)) throw invalid(flag, `invalid value for ${name}: ${value}`);
+  return true;
+}
 
 function parse(flag: string): Map<string, string> {
   const fields = new Map<string, string>([['type', 'bind']]);
@@ -70,20 +79,35 @@ function parse(flag: string): Map<string, string> {
 export async function stepMounts(flags: readonly string[], places: MountPlaces): Promise<StepMounts> {
   const mounts: MountBody[] = [];
   const keys: string[] = [];
+  const locks = new Set<string>();
   const tmpfs: Record<string, string> = {};
   for (const flag of flags) {
     const fields = parse(flag);
     const target = posix.resolve('/', places.workingDir, fields.get('target') ?? '');
     const type = fields.get('type');
     if (type === 'tmpfs') tmpfs[target] = fields.has('size') ? `size=${fields.get('size')}` : '';
-    else if (type === 'cache') mounts.push(await cacheMount(flag, fields, target, places));
-    else {
+    else if (type === 'cache') {
+      const mount = await cacheMount(flag, fields, target, places);
+      mounts.push(mount);
+      if (isLocked(flag, fields)) locks.add(`build-cache:${mount.Source}`);
+    } else {
       const { mount, key } = await bindMount(flag, fields, target, places);
       mounts.push(mount);
       keys.push(key);
     }
   }
-  return { host: { Mounts: mounts, ...(Object.keys(tmpfs).length > 0 && { Tmpfs: tmpfs }) }, keys };
+  return { host: { Mounts: mounts, ...(Object.keys(tmpfs).length > 0 && { Tmpfs: tmpfs }) }, keys, locks: [...locks] };
+}
+
+function isLocked(flag: string, fields: Map<string, string>): boolean {
+  const sharing = fields.get('sharing') ?? 'shared';
+  if (sharing === 'private')
+    throw new CaissonError('NotImplemented', `--mount=${flag}: a private cache is not supported`, {
+      hint: 'sharing=locked lets one command at a time use it',
+    });
+  if (sharing !== 'shared' && sharing !== 'locked')
+    throw invalid(flag, `unsupported sharing value ${JSON.stringify(sharing)}`);
+  return sharing === 'locked';
 }
 
 async function cacheMount(
@@ -109,7 +133,7 @@ async function cacheMount(
     Type: 'bind',
     Source: dir,
     Target: target,
-    ReadOnly: fields.has('ro') && BOOLEAN[fields.get('ro') ?? ''] === true,
+    ReadOnly: isOn(flag, fields, 'ro'),
   };
 }
 
@@ -119,7 +143,7 @@ async function bindMount(
   target: string,
   { context, image }: MountPlaces,
 ): Promise<{ mount: MountBody; key: string }> {
-  if (fields.has('rw') && BOOLEAN[fields.get('rw') ?? ''] !== false)
+  if (isOn(flag, fields, 'rw'))
     throw new CaissonError('NotImplemented', `--mount=${flag}: a bind that can be written to is not supported`, {
       hint: 'copy the files into the image, or write to a cache mount',
     });

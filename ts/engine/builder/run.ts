@@ -39,6 +39,7 @@ export class StepContainers {
     this.#left.add(id);
     for (const warning of warnings) this.#emit({ stream: ` ---> [Warning] ${warning}\n` });
     this.#emit({ stream: ` ---> Running in ${shortId(id)}\n` });
+    signal.throwIfAborted();
     const onAbort = (): void => void this.#containers.kill(id, 'KILL').catch(() => undefined);
     signal.addEventListener('abort', onAbort, { once: true });
     const [ours, theirs] = this.#native.socketPair();

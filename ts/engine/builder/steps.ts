@@ -6,6 +6,7 @@ import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ImageRunConfig } from '../../oci.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { parseSignal } from '../containers/signals.ts';
+import { layersOf } from '../containers/spawn.ts';
 import type { Engine } from '../engine.ts';
 import { applyInstruction, command, jsonList, mergeEnv, pairs, shellOf } from '../images/instructions.ts';
 import type { UsableImage } from '../images/names.ts';
@@ -236,26 +237,30 @@ export class Steps {
           LogConfig: { Type: 'none' },
         },
       };
-      return this.#containers.run(body, cmd, this.#signal);
+      const held = await this.#engine.runner.lock(mounts.locks, this.#signal);
+      try {
+        return await this.#containers.run(body, cmd, this.#signal);
+      } finally {
+        held.release();
+      }
     };
     return { createdBy: [...prefix, ...cmd].join(' '), make };
   }
 
   #draft(state: State): Promise<LayerDraft> {
-    return LayerDraft.begin(this.#engine.native, this.#dir, this.#lower(state.image));
+    return LayerDraft.begin(this.#engine.native, this.#dir, layersOf(this.#engine, state.image?.chainId ?? null));
   }
 
   /** An overlay for reading alone. */
   async #layers(image: UsableImage): Promise<{ lower: string[]; upper: string; work: string; volatile: boolean }> {
     const own = join(this.#dir, randomBytes(8).toString('hex'));
     await mkdir(join(own, 'upper'), { recursive: true });
-    return { lower: this.#lower(image), upper: join(own, 'upper'), work: join(own, 'work'), volatile: true };
-  }
-
-  #lower(image: UsableImage | null): string[] {
-    const { graph, paths } = this.#engine;
-    if (image?.chainId == null) return [];
-    return graph.layers.chain(image.chainId).map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
+    return {
+      lower: layersOf(this.#engine, image.chainId),
+      upper: join(own, 'upper'),
+      work: join(own, 'work'),
+      volatile: true,
+    };
   }
 }
 

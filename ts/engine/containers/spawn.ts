@@ -26,7 +26,10 @@ export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: stri
 export const shimCgroup = (ctx: ContainerContext): string => join(ctx.config.cgroupParent, 'shims');
 
 /** Directories of the layers of a chain ID, the top one first. */
-export const layersOf = ({ graph, paths }: ContainerContext, chainId: string | null): string[] =>
+export const layersOf = (
+  { graph, paths }: Pick<ContainerContext, 'graph' | 'paths'>,
+  chainId: string | null,
+): string[] =>
   chainId === null ? [] : graph.layers.chain(chainId).map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
 
 export function overlayOf(ctx: ContainerContext, { row, hostConfig }: ContainerRecord): OverlayRootfs {

@@ -11,6 +11,7 @@ import { EMPTY_DIFF_ID } from './commit.ts';
 import { checkConfig, parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import type { UsableImage } from './names.ts';
+import { formatPlatform } from './platform.ts';
 import type { LayerUnpacker } from './unpack.ts';
 
 export interface BuildStep {
@@ -64,7 +65,7 @@ export class BuildSteps {
   }
 
   /** The newest image that this very step made of this parent. */
-  cached({ parent, config, createdBy }: BuildStep): UsableImage | undefined {
+  cached({ parent, platform, config, createdBy }: BuildStep): UsableImage | undefined {
     const { images } = this.#parts.graph;
     const length = (parent?.config.history?.length ?? 0) + 1;
     const children =
@@ -76,6 +77,7 @@ export class BuildSteps {
       .map((image) => this.#usable(image))
       .find(
         (image) =>
+          (parent !== null || formatPlatform(image.config) === formatPlatform(platform)) &&
           image.config.history?.length === length &&
           image.config.history.at(-1)?.created_by === createdBy &&
           isDeepStrictEqual(plain(image.config.config), plain(config)),
