@@ -19,11 +19,11 @@ export async function heldIndex(
   image: ImageRow,
   lease: string,
 ): Promise<HeldIndex | undefined> {
-  const byManifest = new Map(graph.images.all().map((row) => [row.manifestDigest, row]));
   for (const digest of graph.images.blobs(image.id)) {
     graph.leases.add(lease, 'blob', digest);
     const blob = graph.blobs.get(digest);
     if (blob === undefined || !INDEXES.includes(blob.mediaType)) continue;
+    const byManifest = new Map(graph.images.all().map((row) => [row.manifestDigest, row]));
     const bytes = await content.read(digest);
     const { manifests } = JSON.parse(bytes.toString()) as ImageIndex;
     const images = manifests.flatMap((manifest) => byManifest.get(manifest.digest) ?? []);
