@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { create } from 'tar';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -53,14 +53,15 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('load', () => {
 
   it('takes what docker save wrote before 1.10', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'caisson-load-'));
-    const [base, top] = ['a'.repeat(64), 'b'.repeat(64)];
+    const [base, empty, top] = ['a'.repeat(64), 'b'.repeat(64), 'c'.repeat(64)];
     const image = (id: string, more: object) => ({ id, created: '2014-05-06T07:08:09Z', os: 'linux', ...more });
     const layers: [string, Buffer, object][] = [
       [base, await busyboxTar(), image(base, { container_config: { Cmd: ['/bin/sh', '-c', 'COPY'] }, Size: 7 })],
+      [empty, Buffer.alloc(0), image(empty, { parent: base, container_config: { Cmd: ['ENV'] } })],
       [
         top,
         await busyboxTar({ 'etc/motd': 'old' }),
-        image(top, { parent: base, config: { Cmd: ['cat', '/etc/motd'] } }),
+        image(top, { parent: empty, config: { Cmd: ['cat', '/etc/motd'] } }),
       ],
     ];
     for (const [id, layer, json] of layers) {
@@ -71,12 +72,12 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('load', () => {
     }
     writeFileSync(join(dir, 'repositories'), JSON.stringify({ 'old.test/image': { one: base, two: top } }));
     const archive = join(dir, 'archive.tar');
-    await create({ cwd: dir, file: archive }, ['repositories', base, top]);
+    await create({ cwd: dir, file: archive }, ['repositories', base, empty, top]);
     const loaded = await daemon.dockerOk('load', '-i', archive);
     expect(loaded.split('\n').sort()).toEqual(['one', 'two'].map((tag) => `Loaded image: old.test/image:${tag}`));
     expect(await daemon.dockerOk('run', '--rm', '--network=none', 'old.test/image:two')).toBe('old');
     const history = await daemon.dockerOk('history', '--no-trunc', '--format', '{{.CreatedBy}}', 'old.test/image:two');
-    expect(history).toBe('\n/bin/sh -c COPY'.trim());
+    expect(history.split('\n')).toEqual(['ENV', '/bin/sh -c COPY']);
     await daemon.dockerOk('rmi', 'old.test/image:one', 'old.test/image:two');
     rmSync(dir, { recursive: true });
   });
@@ -89,6 +90,37 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('load', () => {
     expect(image.Id).toBe(two.configDigest);
     expect(image.RepoTags.sort()).toEqual(['test/two:1', 'test/two:2']);
     await removeAll();
+  });
+
+  it('gives a name to the image of the archive, says who has lost it, and knows whom an image was made of', async () => {
+    const [name, child] = ['test/base:1', 'test/child:1'];
+    await daemon.docker(['load'], { input: await ociArchive(one, `docker.io/${name}`) });
+    const container = await daemon.dockerOk('create', name);
+    const made = await daemon.dockerOk('commit', container, child);
+    await daemon.dockerOk('rm', container);
+    const archive = join(mkdtempSync(join(tmpdir(), 'caisson-load-')), 'both.tar');
+    await daemon.dockerOk('save', '-o', archive, child, name);
+    await daemon.dockerOk('rmi', child, name);
+    await daemon.docker(['load'], { input: await ociArchive(two, `docker.io/${name}`) });
+    const before = await json<object>(`/images/${name}/json`);
+    expect(before).toMatchObject({ Id: two.configDigest, Metadata: { LastTagTime: '0001-01-01T00:00:00Z' } });
+    const loaded = await daemon.dockerOk('load', '-i', archive);
+    expect(loaded).toContain(
+      `The image ${name} already exists, renaming the old one with ID ${two.configDigest} to empty string\n` +
+        `Loaded image: ${name}`,
+    );
+    expect(await json<object>(`/images/${child}/json`)).toMatchObject({ Id: made, Parent: one.configDigest });
+    const conflict = await daemon.docker(['rmi', one.configDigest]);
+    expect(conflict.stderr).toContain('(cannot be forced) - image has dependent child images');
+    // What the child was made of has no name any more: it goes along unless it is asked to stay.
+    await daemon.dockerOk('rmi', '--no-prune', name);
+    const kept = await daemon.dockerOk('rmi', '--no-prune', child);
+    expect(kept).not.toContain(one.configDigest);
+    await daemon.dockerOk('load', '-i', archive);
+    await daemon.dockerOk('rmi', name);
+    expect(await daemon.dockerOk('rmi', child)).toContain(`Deleted: ${one.configDigest}`);
+    await removeAll();
+    rmSync(dirname(archive), { recursive: true });
   });
 
   it.each([

@@ -199,6 +199,33 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('imag
     await removeAll();
   });
 
+  it('imports what a URL gives, and says why one gives nothing', async () => {
+    const archive = await busyboxTar();
+    await using server = await new ScriptedRegistry().listen();
+    server.fault = (request, response) => {
+      if (request.url !== '/root.tar') return false;
+      response.writeHead(200, { 'content-length': archive.length }).end(archive);
+      return true;
+    };
+    const imported = await daemon.docker(['import', `http://${server.host}/root.tar`, 'test/imported:2']);
+    expect(imported).toMatchObject({ code: 0 });
+    expect(imported.stdout).toContain(`Downloading from http://${server.host}/root.tar`);
+    expect(await json<object>('/images/test/imported:2/json')).toMatchObject({
+      Id: imported.stdout.trim().split('\n').at(-1),
+      Comment: `Imported from http://${server.host}/root.tar`,
+    });
+    await removeAll();
+    for (const [source, reason] of [
+      [`http://${server.host}/absent`, `failed to GET http://${server.host}/absent with status 404 Not Found`],
+      ['http://127.0.0.1:1/root.tar', 'dial tcp 127.0.0.1:1: connect: connection refused'],
+      ['https://nosuchdomain.invalid/root.tar', 'dial tcp: '],
+    ] as const) {
+      const refused = await daemon.docker(['import', source]);
+      expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(reason)]);
+    }
+    expect(layerDirectories()).toEqual([]);
+  });
+
   describe('names', () => {
     beforeAll(async () => {
       await daemon.dockerOk('pull', '-q', name('one'));

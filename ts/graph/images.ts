@@ -56,6 +56,7 @@ export class ImageStore {
   readonly #children: Statement<[string], { id: string }>;
   readonly #setReference: Statement<[ReferenceRow], never>;
   readonly #tagged: Statement<[number, string], never>;
+  readonly #setParent: Statement<[string, string], never>;
   readonly #reference: Statement<[string], ReferenceRow>;
   readonly #references: Statement<[], ReferenceRow>;
   readonly #referencesOf: Statement<[string], ReferenceRow>;
@@ -83,6 +84,7 @@ export class ImageStore {
       INSERT INTO reference VALUES (@name, @repository, @tag, @digest, @imageId)
       ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`);
     this.#tagged = db.prepare('UPDATE image SET tagged_ms = ? WHERE id = ?');
+    this.#setParent = db.prepare('UPDATE image SET parent = ? WHERE id = ?');
     this.#reference = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE name = ?`);
     this.#references = db.prepare(`SELECT ${REFERENCE} FROM reference ORDER BY name`);
     this.#referencesOf = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE image_id = ? ORDER BY name`);
@@ -149,10 +151,14 @@ export class ImageStore {
     this.#delete.run(id);
   }
 
-  /** Sets a name, or moves it from another image. */
-  setReference(reference: ReferenceRow, nowMs: number): void {
+  setParent(id: string, parent: string): void {
+    this.#setParent.run(parent, id);
+  }
+
+  /** Sets a name, or moves it from another image. `nowMs`: absent where the user has not given the name now. */
+  setReference(reference: ReferenceRow, nowMs?: number): void {
     this.#setReference.run(reference);
-    this.#tagged.run(nowMs, reference.imageId);
+    if (nowMs !== undefined) this.#tagged.run(nowMs, reference.imageId);
   }
 
   reference(name: string): ReferenceRow | undefined {

@@ -12,6 +12,8 @@ import { asCaissonError, CaissonError } from '../../errdefs.ts';
 /** As containerd limits the JSON of an import; here of the whole archive. */
 const JSON_LIMIT = 20 * 1024 * 1024;
 const BLOCK = 512;
+/** Without a byte it is a layer without files: old archives have such. */
+const EMPTY_LAYER = 'layer.tar';
 
 export interface ArchiveReader<L> {
   documents: Map<string, Buffer>;
@@ -34,7 +36,7 @@ export async function readArchive<L>(
   const readEntry = async (entry: ReadEntry, path: string): Promise<void> => {
     const chunks = entryChunks(entry, stopped);
     const start = await firstBytes(chunks);
-    if (isLayer(start.bytes)) {
+    if (isLayer(start.bytes) || (entry.size === 0 && posix.basename(path) === EMPTY_LAYER)) {
       found.layers.set(path, await onLayer(path, rest(start, chunks), entry.size));
       return;
     }

@@ -10,6 +10,8 @@ export interface Bundle {
   /** References, as the archive writes them. */
   names: string[];
   config: Buffer;
+  /** Id of the image of the archive that it was made of. */
+  parent?: string;
   /** Paths in the archive, the base layer first. */
   layerPaths: string[];
   /** The image's manifest, where the archive has it: its exact bytes, and the layers that it names. */
@@ -32,7 +34,7 @@ function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>)
   if (!Array.isArray(list)) throw invalid('manifest.json is not a list');
   const described = manifestsByConfig(documents);
   return list.map((item: unknown) => {
-    const { Config, RepoTags, Layers } = (item ?? {}) as Record<string, unknown>;
+    const { Config, RepoTags, Layers, Parent } = (item ?? {}) as Record<string, unknown>;
     if (typeof Config !== 'string' || !isStringsOrNull(Layers) || !isStringsOrNull(RepoTags))
       throw invalid('an entry of manifest.json needs Config, RepoTags and Layers');
     const config = documents.get(Config);
@@ -41,6 +43,7 @@ function dockerBundles(manifest: Buffer, documents: ReadonlyMap<string, Buffer>)
     return {
       names: RepoTags ?? [],
       config,
+      ...(typeof Parent === 'string' && Parent !== '' && { parent: Parent }),
       layerPaths: Layers ?? [],
       manifest: found?.layers.length === Layers?.length ? found : undefined,
     };

@@ -15,7 +15,7 @@ import { BuildSteps } from './buildSteps.ts';
 import { type CheckOptions, StoreChecker } from './check.ts';
 import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { parseConfig } from './config.ts';
-import { type ImportRequest, importImage } from './import.ts';
+import { type ImportRequest, importImage, openSource } from './import.ts';
 import { Installer } from './install.ts';
 import { LayerBlobs, type LayerBlobsParts } from './layerBlobs.ts';
 import { type ListOptions, listImages } from './list.ts';
@@ -144,8 +144,8 @@ export class Images {
     await graph.db.durable();
   }
 
-  remove(name: string, force: boolean): Promise<Removed[]> {
-    return this.#remover.remove(name, force);
+  remove(name: string, options: Parameters<ImageRemover['remove']>[1]): Promise<Removed[]> {
+    return this.#remover.remove(name, options);
   }
 
   prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
@@ -203,11 +203,18 @@ export class Images {
     return this.#budget.enforce();
   }
 
-  /** Resolves with the id. */
-  async import(request: ImportRequest, signal: AbortSignal): Promise<string> {
-    const { graph } = this.#options;
-    const id = await importImage({ graph, installer: this.#installer, unpacker: this.#unpacker }, request, signal);
+  /** `body`: what is imported when the source is `-`. The last line is the id. */
+  async import(
+    request: Omit<ImportRequest, 'stream'>,
+    body: AsyncIterable<Uint8Array>,
+    emit: Emit,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { graph, remote } = this.#options;
+    const stream = request.source === '-' ? body : await openSource(request.source, remote, emit, signal);
+    const parts = { graph, installer: this.#installer, unpacker: this.#unpacker };
+    const id = await importImage(parts, { ...request, stream }, signal);
     await this.keepBudget();
-    return id;
+    emit({ status: id });
   }
 }

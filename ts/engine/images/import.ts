@@ -4,14 +4,18 @@ import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { ImageConfig, Platform } from '../../oci.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
+import type { RegistryClient } from '../../registry/client/client.ts';
 import { checkConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { applyChanges } from './instructions.ts';
 import { referenceRow } from './names.ts';
+import { type Emit, TransferProgress } from './progress.ts';
 import type { LayerUnpacker } from './unpack.ts';
 
 export interface ImportRequest {
-  stream: AsyncIterable<Buffer>;
+  stream: AsyncIterable<Uint8Array>;
+  /** As the image's history names it: `-` for the request's body, or a URL. */
+  source: string;
   /** Absent: an image without a name. */
   reference: Reference | undefined;
   message: string;
@@ -45,7 +49,7 @@ export async function importImage(
           ...(request.platform.variant === undefined ? {} : { variant: request.platform.variant }),
           config: run,
           rootfs: { type: 'layers', diff_ids: [diffId] },
-          history: [{ created, comment: request.message || 'Imported from -' }],
+          history: [{ created, comment: request.message || `Imported from ${request.source}` }],
         };
         const text = JSON.stringify(config);
         checkConfig(Buffer.from(text));
@@ -56,6 +60,32 @@ export async function importImage(
     signal,
   );
   return id;
+}
+
+/** The file of a URL, of which the scheme may be left out. Kind InvalidParameter when it is none. */
+export async function openSource(
+  source: string,
+  remote: RegistryClient,
+  emit: Emit,
+  signal: AbortSignal,
+): Promise<AsyncIterable<Uint8Array>> {
+  const text = source.includes('://') ? source : `http://${source}`;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol))
+    throw new CaissonError('InvalidParameter', `cannot import from ${source}: it is no http or https URL`, {
+      hint: 'give the URL of a tar archive, or - and the archive itself',
+    });
+  const { sizeBytes, bytes } = await remote.openFile(url, signal);
+  emit({ status: `Downloading from ${text}` });
+  return followed(bytes, new TransferProgress(emit, '', sizeBytes, 'Importing'));
+}
+
+async function* followed(bytes: AsyncIterable<Uint8Array>, progress: TransferProgress): AsyncGenerator<Uint8Array> {
+  for await (const chunk of bytes) {
+    progress.moved(chunk.byteLength);
+    yield chunk;
+  }
+  progress.line('Importing');
 }
 
 function write(graph: Graph, id: string, config: string, diffId: string, reference: Reference | undefined): void {

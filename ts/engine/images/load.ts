@@ -1,9 +1,10 @@
 /** `docker load`. */
+import { isDeepStrictEqual } from 'node:util';
 import { chainIds } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { MEDIA_TYPES, type Platform } from '../../oci.ts';
+import { type ImageConfig, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { familiarString, parseReference, withDefaultTag } from '../../reference.ts';
 import type { HostInfo } from '../native/index.ts';
 import { type ArchiveReader, readArchive } from './archive.ts';
@@ -69,21 +70,31 @@ export class ImageLoader {
     signal: AbortSignal,
   ): Promise<void> {
     const loaded: LoadedImage[] = [];
+    /** Of names that were there, the image that has lost it. */
+    const renamed = new Map<string, string>();
     await this.#installer.run(
       {
         subject: 'an image archive',
         prepare: async (lease, aborted) => {
           loaded.push(...(await this.#prepare(stream, platform, lease, emit, aborted)));
           return () => {
-            for (const image of loaded) this.#write(image);
+            for (const image of loaded) this.#write(image, renamed);
+            this.#setParents(loaded);
           };
         },
       },
       signal,
     );
     for (const { bundle, checked } of loaded) {
-      for (const name of bundle.names)
-        emit({ stream: `Loaded image: ${familiarString(withDefaultTag(parseReference(name)))}\n` });
+      for (const name of bundle.names) {
+        const shown = familiarString(withDefaultTag(parseReference(name)));
+        const loser = renamed.get(name);
+        if (loser !== undefined)
+          emit({
+            stream: `The image ${shown} already exists, renaming the old one with ID ${loser} to empty string\n`,
+          });
+        emit({ stream: `Loaded image: ${shown}\n` });
+      }
       if (bundle.names.length === 0) emit({ stream: `Loaded image ID: ${checked.id}\n` });
     }
   }
@@ -210,9 +221,8 @@ export class ImageLoader {
     return [manifest.digest, checked.id, ...manifest.layers.map(({ digest }) => digest)];
   }
 
-  #write({ bundle, checked, chain, blobs }: LoadedImage): void {
+  #write({ bundle, checked, chain, blobs }: LoadedImage, renamed: Map<string, string>): void {
     const { images, layers, events } = this.#graph;
-    const now = Date.now();
     images.insert({
       image: {
         id: checked.id,
@@ -220,15 +230,42 @@ export class ImageLoader {
         manifestDigest: blobs.length > 0 ? (bundle.manifest?.digest ?? null) : null,
         sizeBytes: chain.reduce((sum, chainId) => sum + (layers.get(chainId)?.sizeBytes ?? 0), 0),
         parent: null,
-        createdMs: now,
+        createdMs: Date.now(),
         taggedMs: null,
       },
       layers: chain,
       blobs,
     });
-    for (const name of bundle.names) images.setReference(referenceRow(parseReference(name), checked.id), now);
+    for (const name of bundle.names) {
+      const row = referenceRow(parseReference(name), checked.id);
+      const before = images.reference(row.name);
+      if (before !== undefined && before.imageId !== checked.id) renamed.set(name, before.imageId);
+      images.setReference(row);
+    }
     events.append({ type: 'image', action: 'load', actorId: checked.id, attributes: { name: checked.id } });
   }
+
+  /** Only images of the archive count: another of that id was never said to be the parent of one of these here. */
+  #setParents(loaded: readonly LoadedImage[]): void {
+    for (const { bundle, checked } of loaded) {
+      const parent = loaded.find((other) => other.checked.id === bundle.parent && other.checked.id !== checked.id);
+      if (parent === undefined) continue;
+      if (!isParentOf(parent.checked.config, checked.config))
+        throw new CaissonError(
+          'InvalidParameter',
+          `image ${parent.checked.id} is not a valid parent for ${checked.id}`,
+          { code: 'ARCHIVE_INVALID' },
+        );
+      this.#graph.images.setParent(checked.id, parent.checked.id);
+    }
+  }
+}
+
+/** What was built on an image has its history, and one step more. */
+function isParentOf(parent: ImageConfig, child: ImageConfig): boolean {
+  const [above = [], below = []] = [parent.history, child.history];
+  if (above.length === 0 && below.length === 0) return true;
+  return isDeepStrictEqual(above, below.slice(0, -1));
 }
 
 function followLinks(path: string, links: ReadonlyMap<string, string>): string {

@@ -27,7 +27,7 @@ export class TransferProgress {
   #current = 0;
   #lastMs = 0;
 
-  constructor(emit: Emit, id: string, total: number, verb: 'Downloading' | 'Pushing') {
+  constructor(emit: Emit, id: string, total: number, verb: 'Downloading' | 'Pushing' | 'Importing') {
     this.#emit = emit;
     this.#id = id;
     this.#total = total;

@@ -28,12 +28,14 @@ export class ImageRemover {
     this.#partials = partials;
   }
 
-  async remove(name: string, force: boolean): Promise<Removed[]> {
+  /** `keepParents`: an image without a name that the removed one was made of stays. */
+  async remove(name: string, { force, keepParents }: { force: boolean; keepParents: boolean }): Promise<Removed[]> {
     const removed: Removed[] = [];
     const garbage = this.#graph.db.transaction(() => {
       const { image, reference } = this.#names.resolve(name);
       if (reference !== undefined) this.#removeByName(image, reference, name, force, removed);
       else this.#removeById(image, force, removed);
+      if (!keepParents && this.#graph.images.get(image.id) === undefined) this.#removeParents(image, removed);
       const collected = this.#gc.collect();
       for (const layer of collected.layers) removed.push({ Deleted: layer.chainId });
       return collected;
@@ -124,42 +126,44 @@ export class ImageRemover {
 
   #removeById(image: ImageRow, force: boolean, removed: Removed[]): void {
     const references = this.#graph.images.referencesOf(image.id);
-    const short = shortId(image.id);
-    const repositories = new Set(references.map((row) => row.repository));
-    const tags = references.filter((row) => row.tag !== null);
-    this.#refuseUsed(image, force);
-    if (!force && (repositories.size > 1 || tags.length > 1))
-      throw new CaissonError(
-        'Conflict',
-        `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
-        { code: 'IMAGE_HAS_SEVERAL_NAMES' },
-      );
-    if (this.#graph.images.children(image.id).length > 0)
-      throw new CaissonError(
-        'Conflict',
-        `conflict: unable to delete ${short} (cannot be forced) - image has dependent child images`,
-        { code: 'IMAGE_HAS_CHILDREN' },
-      );
+    this.#refuse(image, references, force);
     for (const row of references) this.#untag(row, removed);
     this.#delete(image, removed);
   }
 
-  #refuseUsed(image: ImageRow, force: boolean): void {
-    const short = shortId(image.id);
-    for (const id of this.#graph.containers.usingImage(image.id)) {
-      const running = ['running', 'paused', 'restarting'].includes(this.#graph.containers.get(id)?.status ?? '');
-      if (running)
-        throw new CaissonError(
-          'Conflict',
-          `conflict: unable to delete ${short} (cannot be forced) - image is being used by running container ${id.slice(0, 12)}`,
-          { code: 'IMAGE_IN_USE' },
-        );
-      if (!force)
-        throw new CaissonError(
-          'Conflict',
-          `conflict: unable to delete ${short} (must be forced) - image is being used by stopped container ${id.slice(0, 12)}`,
-          { code: 'IMAGE_IN_USE' },
-        );
+  /** What stands in the way, in Docker's order; half of it can be forced. */
+  #refuse({ id }: ImageRow, references: readonly ReferenceRow[], force: boolean): void {
+    const refuse = (how: 'cannot be forced' | 'must be forced', why: string, code: string): never => {
+      throw new CaissonError('Conflict', `conflict: unable to delete ${shortId(id)} (${how}) - ${why}`, { code });
+    };
+    const users = this.#graph.containers.usingImage(id);
+    const isRunning = (user: string): boolean =>
+      ['running', 'paused', 'restarting'].includes(this.#graph.containers.get(user)?.status ?? '');
+    if (this.#graph.images.children(id).length > 0)
+      refuse('cannot be forced', 'image has dependent child images', 'IMAGE_HAS_CHILDREN');
+    const running = users.find(isRunning);
+    if (running !== undefined)
+      refuse('cannot be forced', `image is being used by running container ${running.slice(0, 12)}`, 'IMAGE_IN_USE');
+    if (force) return;
+    const repositories = new Set(references.map((row) => row.repository));
+    if (repositories.size > 1 || references.filter((row) => row.tag !== null).length > 1)
+      refuse('must be forced', 'image is referenced in multiple repositories', 'IMAGE_HAS_SEVERAL_NAMES');
+    const [stopped] = users;
+    if (stopped !== undefined)
+      refuse('must be forced', `image is being used by stopped container ${stopped.slice(0, 12)}`, 'IMAGE_IN_USE');
+  }
+
+  /** What the removed image was made of, as far as nothing else needs it. */
+  #removeParents({ parent }: ImageRow, removed: Removed[]): void {
+    const { images, containers } = this.#graph;
+    for (let id = parent; id !== null; ) {
+      const image = images.get(id);
+      const isNeeded = [images.referencesOf(id), images.children(id), containers.usingImage(id)].some(
+        (of) => of.length > 0,
+      );
+      if (image === undefined || isNeeded) return;
+      this.#delete(image, removed);
+      id = image.parent;
     }
   }
 

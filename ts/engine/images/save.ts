@@ -188,6 +188,7 @@ export class ImageSaver {
         Config: blobPath(image.id),
         RepoTags: tags.length === 0 ? null : tags.map(familiarRow),
         Layers: manifest.layers.map(({ digest }) => blobPath(digest)),
+        ...(image.parent !== null && stored.has(image.parent) && { Parent: image.parent }),
         LayerSources: Object.fromEntries(manifest.layers.map((layer, i) => [manifest.rows[i]?.diffId, layer])),
       })),
     );

@@ -12,14 +12,14 @@
  */
 import type { Reference } from '../../reference.ts';
 import { Authenticator, type Credentials } from './auth.ts';
-import { readSmall } from './body.ts';
+import { readPaced, readSmall } from './body.ts';
 import { Endpoints } from './endpoints.ts';
-import { answerError, MAX_ERROR_BYTES } from './errors.ts';
+import { answerError, fileError, MAX_ERROR_BYTES } from './errors.ts';
 import { Repository } from './repository.ts';
 import { retrying } from './retry.ts';
 import { type SearchHit, search } from './search.ts';
 import { DEFAULT_SETTINGS, DEFAULT_TIMING, type RegistrySettings, type RegistryTiming } from './settings.ts';
-import { discard, Transport } from './transport.ts';
+import { discard, header, Transport } from './transport.ts';
 import { PushTarget } from './upload.ts';
 
 export interface RegistryClientOptions {
@@ -93,6 +93,23 @@ export class RegistryClient {
       const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
       throw answerError(answer, text.toString(), reference, this.#timing.maxRetryAfterMs);
     });
+  }
+
+  /**
+   * A file of any server, by the proxies and certificates that registries are reached by. It comes once: a connection that
+   * is cut is not resumed.
+   */
+  async openFile(url: URL, signal: AbortSignal): Promise<{ sizeBytes: number; bytes: AsyncIterable<Uint8Array> }> {
+    const answer = await this.#transport.exchange(url, { signal });
+    if (answer.status >= 400) {
+      const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#timing.responseMs, signal, cut: true };
+      const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
+      throw fileError(answer, text.toString());
+    }
+    return {
+      sizeBytes: Number(header(answer, 'content-length') ?? 0),
+      bytes: readPaced(answer, this.#timing.stallMs, signal),
+    };
   }
 
   /** Ends idle connections. */

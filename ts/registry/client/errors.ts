@@ -1,4 +1,5 @@
 /** What a registry's failure is called. Clients look for Docker's texts, so those are fixed here. */
+import { STATUS_CODES } from 'node:http';
 import { CaissonError, type ErrorKind } from '../../errdefs.ts';
 import { familiarRepository, familiarString, type Reference, repositoryOf } from '../../reference.ts';
 import type { Answer } from './transport.ts';
@@ -31,7 +32,7 @@ export function connectionError(url: URL, error: unknown): CaissonError {
   const message = error instanceof Error ? error.message : String(error);
   const get = `Get "${url.origin}${url.pathname}"`;
   if (code === 'ENOTFOUND')
-    return new CaissonError('Unavailable', `${get}: lookup ${url.hostname}: no such host`, {
+    return new CaissonError('Unavailable', `${get}: dial tcp: lookup ${url.hostname}: no such host`, {
       code: 'REGISTRY_UNREACHABLE',
       hint: 'check the name of the registry and the DNS of this machine',
       cause: error,
@@ -43,7 +44,7 @@ export function connectionError(url: URL, error: unknown): CaissonError {
       cause: error,
     });
   if (NO_WAY.includes(code) || isLate(error))
-    return new CaissonError('Unavailable', `${get}: ${message}`, {
+    return new CaissonError('Unavailable', `${get}: dial tcp: ${message}`, {
       code: 'REGISTRY_UNREACHABLE',
       hint: `check that this machine reaches ${url.host}: its network, DNS, and proxy settings of the daemon`,
       cause: error,
@@ -128,6 +129,18 @@ export function answerError(
     code: problem?.code ?? 'REGISTRY_ERROR',
     ...fixOf(problem?.code, reference),
   });
+}
+
+/** Of a server that is asked for a file, and is no registry. */
+export function fileError({ status, url }: Pick<Answer, 'status' | 'url'>, text: string): CaissonError {
+  const kinds: Record<number, ErrorKind> = {
+    400: 'InvalidParameter',
+    401: 'Unauthorized',
+    403: 'Forbidden',
+    404: 'NotFound',
+  };
+  const told = `failed to GET ${url.href} with status ${status} ${STATUS_CODES[status] ?? ''}: ${text.trim()}`;
+  return new CaissonError(kinds[status] ?? 'System', told, { code: 'FILE_NOT_SERVED' });
 }
 
 /** How the user mends it. */

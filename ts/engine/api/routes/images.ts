@@ -10,7 +10,6 @@ import { parseCredentials } from '../../images/pull.ts';
 import { PRUNE_FILTERS } from '../../images/remove.ts';
 import type { Call } from '../call.ts';
 import { pageNotFound, type Router } from '../router.ts';
-import { notImplemented } from './unsupported.ts';
 
 export function imageRoutes(router: Router, images: Images): void {
   router.plain({
@@ -76,7 +75,7 @@ export function imageRoutes(router: Router, images: Images): void {
       const name = call.param('*');
       if (name.trim() === '') throw new CaissonError('InvalidParameter', 'image name cannot be blank');
       requirePlatforms(call, 'platforms', images, name);
-      return images.remove(name, call.query.bool('force'));
+      return images.remove(name, { force: call.query.bool('force'), keepParents: call.query.bool('noprune') });
     },
   });
 }
@@ -138,17 +137,16 @@ async function create(call: Call<undefined>, images: Images): Promise<undefined>
     const credentials = parseCredentials(call.header('x-registry-auth'));
     return streamed(call, (emit) => images.pull({ reference, platform, credentials }, emit, call.signal));
   }
-  if (source !== '-') throw notImplemented('POST /images/create?fromSrc=URL', 'importing from a URL');
   const repository = query.string('repo');
   const tag = query.string('tag');
   const request = {
-    stream: call.chunks,
+    source,
     reference: repository === '' ? undefined : parseReference(tag === '' ? repository : `${repository}:${tag}`),
     message: query.string('message'),
     changes: query.all('changes'),
     platform: platform ?? images.hostPlatform,
   };
-  return streamed(call, async (emit) => emit({ status: await images.import(request, call.signal) }));
+  return streamed(call, (emit) => images.import(request, call.chunks, emit, call.signal));
 }
 
 async function push(call: Call<undefined>, images: Images, name: string): Promise<undefined> {
