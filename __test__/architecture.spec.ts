@@ -92,6 +92,13 @@ describe('rust', () => {
     );
     expect(wrong).toEqual([]);
   });
+
+  it('uses netlink in the command line of the runtime alone', () => {
+    const wrong = sources('crates/libcontainer-sys/src/**/*.rs')
+      .filter((file) => !file.includes('/src/runtime/'))
+      .filter((file) => /\bnetlink::/.test(read(file)));
+    expect(wrong).toEqual([]);
+  });
 });
 
 describe('dependencies', () => {

@@ -29,6 +29,8 @@ pub(crate) enum Message {
     MapMount {
         at: usize,
     },
+    /// Wants the host's network devices that are to be the container's; waits.
+    NetDevices,
     /// Wants the hooks of the runtime's namespace run; waits.
     RuntimeHooks,
     /// With the descriptor on which the seccomp filter asks.

@@ -54,7 +54,7 @@ impl Joining {
                     self.released = true;
                 }
                 Message::Failed(failure) => return Err(failure),
-                Message::MapIds | Message::MapMount { .. } | Message::RuntimeHooks => {
+                Message::MapIds | Message::MapMount { .. } | Message::NetDevices | Message::RuntimeHooks => {
                     return Err(Failure::new(Kind::System, "init", "a joining process asks for what only init needs"));
                 }
             }

@@ -9,6 +9,7 @@
 mod agent;
 mod control;
 mod joining;
+mod manner;
 pub(crate) mod namespaces;
 mod notes;
 
@@ -23,6 +24,7 @@ use crate::{hooks, user_namespace};
 use agent::Agent;
 pub(crate) use control::{Control, Message, send_to_socket};
 pub use joining::{Joined, Joining};
+pub use manner::Manner;
 pub use notes::{Level, Notes};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -50,17 +52,6 @@ pub struct CreateOptions<'a> {
     pub identity: &'a Identity,
     pub how: Manner,
     pub notes: Notes,
-}
-
-/// What callers of a runtime may ask for beside the specification.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Manner {
-    /// Descriptors above stdio, from 3 on, that the program gets.
-    pub preserved_fds: u32,
-    /// The root is entered by chroot: for hosts whose own root cannot be pivoted away from (an initramfs).
-    pub no_pivot: bool,
-    /// The creator's session keyring stays.
-    pub keep_keyring: bool,
 }
 
 pub struct ExecOptions<'a> {
@@ -341,6 +332,9 @@ fn await_ready(
                 }
                 _ => Err(Failure::new(Kind::System, "init", "no tree whose ids could be mapped")),
             },
+            Ok(Some((Message::NetDevices, _))) => created.map_or(Ok(()), |(options, _)| {
+                options.how.move_devices(pid, &options.spec.linux.net_devices).and_then(|()| control.go())
+            }),
             Ok(Some((Message::RuntimeHooks, _))) => created.map_or(Ok(()), |(options, _)| {
                 let (all, state) = (&options.spec.hooks, options.identity.state("creating", pid));
                 hooks::run("prestart", &all.prestart, &state)

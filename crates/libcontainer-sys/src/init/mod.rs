@@ -101,6 +101,9 @@ fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     if plan.netns.is_none() && spec.has_new(NamespaceKind::Network) {
         prctl::loopback_up().context("set up", "lo")?;
     }
+    if !spec.linux.net_devices.is_empty() {
+        control.ask(&Message::NetDevices)?;
+    }
     if spec.has_new(NamespaceKind::Cgroup) {
         // after joining: the cgroup of this moment becomes the root that the container sees
         prctl::unshare_cgroup_namespace().context("unshare", "cgroup namespace")?;

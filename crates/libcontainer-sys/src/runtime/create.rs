@@ -4,7 +4,7 @@ use super::args::{Args, Known};
 use super::place::Place;
 use super::state::{State, make_directory, now, start_socket};
 use super::systemd::Unit;
-use super::{foreground, lifecycle, log};
+use super::{foreground, lifecycle, log, net_devices};
 use crate::cgroup::{self, Cgroup};
 use crate::container::{self, CreateOptions, Level, Manner, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -121,6 +121,7 @@ fn read(Driver { systemd, rootless }: Driver, words: Vec<String>) -> Result<Requ
         preserved_fds: preserved_fds(&args)?,
         no_pivot: args.has("no-pivot"),
         keep_keyring: args.has("no-new-keyring"),
+        mover: Some(net_devices::hand_over),
     };
     let bundle = fs::canonicalize(args.value("bundle").unwrap_or(".")).context("bundle", "")?;
     let path = bundle.join("config.json");

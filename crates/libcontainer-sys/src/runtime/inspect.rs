@@ -208,7 +208,7 @@ pub fn features() -> Result<i32> {
             "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
         },
     }));
     Ok(0)

@@ -13,6 +13,7 @@ mod foreground;
 mod inspect;
 mod lifecycle;
 mod log;
+mod net_devices;
 mod place;
 mod seal;
 mod state;

@@ -74,10 +74,10 @@ impl Spec {
             return Err(missing("/linux/mountLabel", "SELinux"));
         }
         let linux = &self.linux;
-        let present = [("/linux/intelRdt", &linux.intel_rdt), ("/linux/netDevices", &linux.net_devices)];
-        if let Some((pointer, _)) = present.iter().find(|(_, value)| is_set(value)) {
-            return refuse(pointer);
+        if is_set(&linux.intel_rdt) {
+            return refuse("/linux/intelRdt");
         }
+        self.check_net_devices()?;
         self.process.check()
     }
 
@@ -149,6 +149,23 @@ impl Spec {
         }
         for (at, mount) in self.mounts.iter().enumerate() {
             check_maps(&format!("/mounts/{at}"), &mount.uid_mappings, &mount.gid_mappings)?;
+        }
+        Ok(())
+    }
+
+    fn check_net_devices(&self) -> Result<()> {
+        let devices = &self.linux.net_devices;
+        if !devices.is_empty() && self.namespace(NamespaceKind::Network).is_none() {
+            return Err(invalid("/linux/netDevices: needs a network namespace of the container's own"));
+        }
+        for (name, device) in devices {
+            for (pointer, word) in [("", name), ("/name", &device.name)] {
+                let optional = !pointer.is_empty() && word.is_empty();
+                if !optional && !is_device_name(word) {
+                    let at = format!("/linux/netDevices/{}{pointer}", name.replace('~', "~0").replace('/', "~1"));
+                    return Err(invalid(format!("{at}: {word:?} is not a name that a network device can have")));
+                }
+            }
         }
         Ok(())
     }
@@ -226,6 +243,12 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// As the kernel has it (`dev_valid_name`).
+fn is_device_name(name: &str) -> bool {
+    let plain = |byte: u8| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b':' | 0 | 0x0b);
+    !name.is_empty() && name.len() < 16 && name != "." && name != ".." && name.bytes().all(plain)
 }
 
 fn is_set(value: &Option<Refused>) -> bool {

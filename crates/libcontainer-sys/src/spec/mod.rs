@@ -209,7 +209,8 @@ pub struct Linux {
     /// By clock: `monotonic`, `boottime`.
     pub time_offsets: BTreeMap<String, TimeOffset>,
     pub intel_rdt: Option<Refused>,
-    pub net_devices: Option<Refused>,
+    /// By the host's name.
+    pub net_devices: BTreeMap<String, NetDevice>,
     pub memory_policy: Option<MemoryPolicy>,
 }
 
@@ -218,6 +219,14 @@ pub struct Personality {
     pub domain: String,
     #[serde(default)]
     pub flags: Vec<String>,
+}
+
+/// A network device of the host that becomes the container's.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct NetDevice {
+    /// What it is called in the container; empty: as before.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// From which NUMA nodes (`0-3,7`) memory comes.
@@ -326,4 +335,4 @@ impl Identity {
 }
 
 /// The version of the specification that this is.
-pub const VERSION: &str = "1.2.1";
+pub const VERSION: &str = "1.3.0";

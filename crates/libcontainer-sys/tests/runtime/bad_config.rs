@@ -123,7 +123,6 @@ fn what_is_not_supported_is_refused_by_name() {
     };
     for (pointer, value) in [
         ("/linux/intelRdt", json!({})),
-        ("/linux/netDevices", json!({"eth9": {}})),
         ("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})),
         ("/linux/resources/network", json!({"classID": 1})),
         ("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0")),

@@ -11,6 +11,7 @@ mod hooks;
 mod joiner;
 mod lifecycle;
 mod mounts;
+mod net_devices;
 mod process;
 mod seccomp;
 mod systemd;
