@@ -80,6 +80,15 @@ impl Failure {
 
 /// The kernel's words without Rust's "(os error N)", as users of runc know them.
 pub fn reason(error: &io::Error) -> String {
+    // where musl has others, of which callers know nothing
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => return "device or resource busy".into(),
+        Some(libc::ELOOP) => return "too many levels of symbolic links".into(),
+        Some(libc::EMFILE) => return "too many open files".into(),
+        Some(libc::ENOMEM) => return "cannot allocate memory".into(),
+        Some(libc::EOPNOTSUPP) => return "operation not supported".into(),
+        _ => {}
+    }
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();

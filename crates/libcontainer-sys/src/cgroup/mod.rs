@@ -133,10 +133,17 @@ pub fn birthplace_of(pid: i32) -> Result<OwnedFd> {
 /// A group to be joined, not made.
 fn must_exist(dir: &Path) -> Result<()> {
     let procs = dir.join("cgroup.procs");
-    std::fs::metadata(&procs).map(drop).map_err(|error| {
-        let failure = Failure::io("open", procs.display(), error);
-        Failure { message: format!("error adding pid {} to cgroups: {failure}", std::process::id()), ..failure }
-    })
+    std::fs::metadata(&procs).map(drop).map_err(|error| not_joined(Failure::io("open", procs.display(), error)))
+}
+
+/// Of a group that takes no process because it has handed its controllers to groups below.
+pub fn is_busy(group: &dyn Cgroup, error: std::io::Error) -> Failure {
+    let dir = group.mounts().into_iter().next().map(|(_, dir)| dir).unwrap_or_default();
+    not_joined(Failure::io("write", dir.join("cgroup.procs").display(), error))
+}
+
+fn not_joined(failure: Failure) -> Failure {
+    Failure { message: format!("error adding pid {} to cgroups: {failure}", std::process::id()), ..failure }
 }
 
 const RDMA: &str = "/linux/resources/rdma";

@@ -332,6 +332,13 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         fs::write(group.dir.join("cgroup.procs"), child.id().to_string()).unwrap();
         assert_eq!(group.pids().unwrap(), [child.id() as i32]);
+        // what a container may do that has the right to write here: the kernel lists no processes of such a group
+        let threads = group.dir.join("threads");
+        fs::create_dir(&threads).unwrap();
+        fs::write(threads.join("cgroup.type"), "threaded").unwrap();
+        fs::write(threads.join("cgroup.threads"), child.id().to_string()).unwrap();
+        assert_eq!(fs::read(threads.join("cgroup.procs")).unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+        assert_eq!(group.pids().unwrap(), [child.id() as i32]);
         group.freeze(true).unwrap();
         group.freeze(false).unwrap();
         let missing = group.limit("memory.nothing", 1, "a limit").unwrap_err();

@@ -47,20 +47,36 @@ pub fn read_map(dir: &Path, file: &str) -> Result<BTreeMap<String, u64>> {
 
 /// Of the group and of those that the container has made below it.
 pub fn pids_below(dir: &Path, found: &mut Vec<i32>) -> Result<()> {
-    match fs::read_to_string(dir.join("cgroup.procs")) {
+    match list_below(dir, "cgroup.procs", found) {
+        Err(failure) if is_threaded(&failure) => list_below(dir, "cgroup.threads", found),
+        listed => listed,
+    }
+}
+
+fn list_below(dir: &Path, file: &str, found: &mut Vec<i32>) -> Result<()> {
+    match fs::read_to_string(dir.join(file)) {
         Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
         // it went away before it was opened, or after
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
-        Err(error) => return Err(Failure::io("read", dir.join("cgroup.procs").display(), error)),
+        Err(error) => return Err(Failure::io("read", dir.join(file).display(), error)),
     }
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.context("read", dir.display())?,
     };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        pids_below(&entry.path(), found)?;
+        match list_below(&entry.path(), file, found) {
+            // its processes stand in this one
+            Err(failure) if is_threaded(&failure) => {}
+            listed => listed?,
+        }
     }
     Ok(())
+}
+
+/// Of a group of cgroup v2 that has threads alone.
+fn is_threaded(failure: &Failure) -> bool {
+    failure.errno == Some(libc::EOPNOTSUPP)
 }
 
 /// Directories that the container made below go first. EBUSY lasts for a moment after the last process has been reaped.

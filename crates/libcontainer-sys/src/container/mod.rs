@@ -236,9 +236,10 @@ pub fn join(options: &ExecOptions) -> Result<Joining> {
     let container = pid_of(options.pidfd);
     let cloned = match clone3(0, birthplace.as_ref().map(AsFd::as_fd)) {
         // the container has handed its controllers to groups below: on v2 no process may be beside them
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) && options.beside_init => {
-            clone3(0, Some(cgroup::birthplace_of(container)?.as_fd()))
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => match options.beside_init {
+            true => clone3(0, Some(cgroup::birthplace_of(container)?.as_fd())),
+            false => return Err(cgroup::is_busy(options.cgroup, error)),
+        },
         cloned => cloned,
     };
     match cloned.context("clone3", "exec")? {
