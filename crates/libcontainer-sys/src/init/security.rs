@@ -1,7 +1,10 @@
 //! Labels of the security modules, which take effect at the execve that follows.
 
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::rootfs::procfs;
 use crate::spec::Process;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::os::fd::AsFd;
 
 /// Whether the modules are there was asked before anything was made (`Process::check`).
 pub fn set_exec_label(process: &Process) -> Result<()> {
@@ -23,8 +26,15 @@ pub fn set_exec_label(process: &Process) -> Result<()> {
 
 /// The first of the files that this kernel has.
 fn write_attribute(files: &[&str], value: &str) -> Result<()> {
-    let path = |file: &&str| format!("/proc/thread-self/attr/{file}");
-    let file = files.iter().map(path).find(|path| std::fs::exists(path).unwrap_or(false));
-    let file = file.ok_or_else(|| Failure::new(Kind::System, "label", "/proc/thread-self/attr is not there"))?;
-    std::fs::write(&file, value).context(&format!("write {value:?} to"), file)
+    let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open", "/")?;
+    let open = |file: &&str| procfs::open(root.as_fd(), &format!("thread-self/attr/{file}"), OFlags::WRONLY);
+    let found = files.iter().map(open).find(|opened| !matches!(opened, Err(failure) if is_absent(failure)));
+    let absent = || Err(Failure::new(Kind::System, "label", "/proc/thread-self/attr is not there"));
+    let file = found.unwrap_or_else(absent)?;
+    rustix::io::write(&file, value.as_bytes()).context(&format!("write {value:?} to"), "/proc/thread-self/attr")?;
+    Ok(())
+}
+
+fn is_absent(failure: &Failure) -> bool {
+    failure.errno == Some(libc::ENOENT)
 }

@@ -14,6 +14,7 @@ mod enter;
 mod masks;
 pub mod options;
 pub mod overlay;
+pub mod procfs;
 mod sources;
 pub mod target;
 
@@ -104,7 +105,7 @@ pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result
         mount_setattr(dev.as_fd(), false, &MountAttr { set: RDONLY, ..MountAttr::default() })
             .context("make read-only", place)?;
     }
-    write_sysctls(root.as_fd(), spec)?;
+    procfs::write_sysctls(root.as_fd(), spec)?;
     masks::read_only(root.as_fd(), &spec.linux.readonly_paths)?;
     masks::mask(root.as_fd(), &spec.linux.masked_paths)?;
     // made now, while the root can be written; what cannot be made is told by whoever goes there
@@ -180,43 +181,8 @@ fn attach_bind(root: BorrowedFd, mount: &Mount, options: &MountOptions, source: 
             format!("mount {} at a path where the image has {a}, or where it has nothing", mount.source),
         ));
     }
-    check_proc(source, &target, mount)?;
+    procfs::check_place(source, &target, &mount.destination)?;
     attach(source.as_fd(), target.as_fd()).context("mount", &mount.destination)
-}
-
-/// Files of /proc that may be covered (lxcfs does it). Anything else there could hide what the masks and sysctls rely on.
-const PROC_FILES: [&str; 11] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/net/dev",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
-
-const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
-
-fn is_procfs(fd: impl AsFd) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PROC_MAGIC)
-}
-
-/// A bind may neither cover procfs nor stand where it belongs (CVE-2019-16884, CVE-2023-27561).
-fn check_proc(source: &OwnedFd, target: &OwnedFd, mount: &Mount) -> Result<()> {
-    let place =
-        format!("/{}", mount.destination.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"));
-    let allowed = match place.as_str() {
-        "/proc" => is_procfs(source),
-        _ => !is_procfs(target) || PROC_FILES.contains(&place.as_str()),
-    };
-    if allowed {
-        return Ok(());
-    }
-    Err(Failure::invalid("mount", format!("{:?} cannot be mounted because it is inside /proc", mount.destination)))
 }
 
 fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, label: &str) -> Result<()> {
@@ -248,6 +214,7 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, la
     let writable = MountAttr { set: options.attr.set & !RDONLY, ..options.attr };
     let first = MountOptions { attr: if below.is_some() { writable } else { options.attr }, ..options.clone() };
     let made = make_filesystem(&mount.kind, &mount.source, &first)?;
+    procfs::check_place(&made, &target, &mount.destination)?;
     refuse_again(&made, &target, mount)?;
     attach(made.as_fd(), target.as_fd()).context("mount", &mount.destination)?;
     if let Some(below) = below {
@@ -326,44 +293,4 @@ pub fn open_console(root: BorrowedFd) -> Result<Console> {
     let peer = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
         .context("open peer of terminal", "")?;
     Ok(Console { master, peer })
-}
-
-fn write_sysctls(root: BorrowedFd, spec: &Spec) -> Result<()> {
-    for (key, value) in &spec.linux.sysctl {
-        let path = format!("proc/sys/{}", sysctl_path(key, spec)?);
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-        let file = openat2(root, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
-            .context("open sysctl", key)?;
-        if !is_procfs(&file) {
-            return Err(Failure::invalid("sysctl", format!("{key}: /proc of the container is not procfs")));
-        }
-        rustix::io::write(&file, value.as_bytes()).context("write sysctl", format!("{key}={value}"))?;
-    }
-    Ok(())
-}
-
-/// Only what belongs to a namespace of the container's own may be set: the rest is the host's (CVE-2022-0811).
-fn sysctl_path(key: &str, spec: &Spec) -> Result<String> {
-    let own = |kind| spec.namespace(kind).is_some_and(|namespace| namespace.path.is_empty());
-    let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-    let well_formed = path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.chars().all(plain));
-    let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax"];
-    let ipc_too = ["kernel/shmmni", "kernel/shm_rmid_forced", "kernel/msg_next_id", "kernel/sem_next_id"];
-    let allowed = match path.as_str() {
-        "kernel/hostname" => {
-            let message = format!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field");
-            return Err(Failure::invalid("sysctl", message));
-        }
-        "kernel/domainname" => own(NamespaceKind::Uts),
-        path if ipc.contains(&path) || ipc_too.contains(&path) => own(NamespaceKind::Ipc),
-        path if path == "kernel/shm_next_id" || path.starts_with("fs/mqueue/") => own(NamespaceKind::Ipc),
-        // the engine passes a namespace by descriptor, which stands in the list without a path
-        path if path.starts_with("net/") => own(NamespaceKind::Network),
-        _ => false,
-    };
-    if well_formed && allowed {
-        return Ok(path);
-    }
-    Err(Failure::invalid("sysctl", format!("sysctl {key:?} is not in a separate kernel namespace")))
 }

@@ -66,6 +66,31 @@ fn a_descriptor_is_no_working_directory() {
     }
 }
 
+/// CVE-2024-21626 by an exec: the joiner has descriptors of the host when it goes to its directory.
+#[test]
+fn a_descriptor_is_no_working_directory_of_an_exec() {
+    if !able() {
+        return;
+    }
+    let bundle = Bundle::shell("fd-exec", "sleep 1000");
+    bundle.write();
+    assert!(bundle.call_quiet(&["run", "--detach", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]));
+    for number in 3..=20 {
+        for cwd in
+            [format!("/proc/self/fd/{number}"), format!("/proc/1/fd/{number}"), format!("/proc/self/fd/{number}/..")]
+        {
+            let line = format!(
+                "exec {number}</; exec {} --root {} exec --cwd {cwd} {} pwd",
+                env!("CARGO_BIN_EXE_caisson-runtime"),
+                bundle.state_root().display(),
+                bundle.id
+            );
+            let output = std::process::Command::new("/bin/bash").args(["-c", &line]).output().unwrap();
+            assert!(!output.status.success(), "{cwd}: {}", text(&output.stdout));
+        }
+    }
+}
+
 /// CVE-2019-19921, CVE-2023-27561: procfs or sysfs where nobody looks for it.
 #[test]
 fn proc_and_sys_go_to_ordinary_directories_only() {
@@ -82,21 +107,55 @@ fn proc_and_sys_go_to_ordinary_directories_only() {
     }
 }
 
-/// CVE-2019-16884: a volume over /proc hides that masks are not in place.
+/// CVE-2019-16884, CVE-2025-52881: what stands over a part of /proc hides that masks are not in place, and takes the writes
+/// that are meant for the kernel.
 #[test]
 fn nothing_is_mounted_over_proc() {
     if !able() {
         return;
     }
     for place in ["/proc", "/proc/", "/proc/self", "/proc/sys/kernel", "/link"] {
-        let mut bundle = Bundle::new("proc-bind");
-        symlink("/proc/self", bundle.rootfs("link")).unwrap();
-        let volume = bundle.dir.join("volume");
-        fs::create_dir_all(volume.join("sys/kernel")).unwrap();
-        bundle.add_mount(json!({"destination": place, "type": "bind", "source": volume, "options": ["rbind", "rw"]}));
-        let message = bundle.refusal();
-        assert!(message.contains("cannot be mounted because it is inside /proc"), "{place}: {message}");
+        for kind in ["bind", "tmpfs", "cgroup", "proc"] {
+            let root_of_procfs = place.trim_end_matches('/') == "/proc";
+            if kind == "proc" && root_of_procfs {
+                continue;
+            }
+            let mut bundle = Bundle::new("proc-over");
+            symlink("/proc/self", bundle.rootfs("link")).unwrap();
+            let volume = bundle.dir.join("volume");
+            fs::create_dir_all(volume.join("sys/kernel")).unwrap();
+            let (source, options) = match kind {
+                "bind" => (volume.to_str().unwrap(), json!(["rbind", "rw"])),
+                kind => (kind, json!([])),
+            };
+            bundle.add_mount(json!({"destination": place, "type": kind, "source": source, "options": options}));
+            let message = bundle.refusal();
+            let why = if root_of_procfs { "it is not of type proc" } else { "it is inside /proc" };
+            // procfs and sysfs go where no link leads
+            let why = match (kind, place) {
+                ("proc", "/link" | "/proc/self") => "must be mounted on ordinary directory",
+                _ => why,
+            };
+            assert!(message.contains(why), "{kind} at {place}: {message}");
+        }
     }
+}
+
+/// CVE-2025-52881 without a mount: a root whose own files look like procfs takes no sysctl.
+#[test]
+fn a_false_proc_takes_no_writes() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("proc-false");
+    bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+    let file = bundle.rootfs("proc/sys/net/ipv4/ip_forward");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "mine").unwrap();
+    let message = bundle.refusal();
+    assert!(message.contains("/proc of the container is not procfs"), "{message}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
 
 /// CVE-2025-31133: the null device that covers masked files is the host's, not what the container has under that name.

@@ -164,3 +164,29 @@ fn a_hook_may_say_much_and_read_nothing() {
     bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
     assert_eq!(bundle.output(), "");
 }
+
+/// CVE-2025-23266: a loader's variables of the image in a hook that runs on the host. One without an environment has the
+/// caller's.
+#[test]
+fn a_hook_on_the_host_has_nothing_of_the_containers_environment() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::new("hook-env");
+    bundle.config["process"]["args"] = json!(["true"]);
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "LD_PRELOAD=/evil.so", "OF_IMAGE=1"]);
+    bundle.config["hooks"] = json!({});
+    let kinds = KINDS.iter().filter(|kind| **kind != "startContainer");
+    for kind in kinds.clone() {
+        let script =
+            format!("echo {kind} ${{OF_CALLER-}} ${{OF_IMAGE-}}${{LD_PRELOAD-}} >> {}", log(&bundle).display());
+        bundle.config["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    }
+    bundle.write();
+    let mut command = bundle.command(&["run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id]);
+    let output = command.env("OF_CALLER", "caller").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let told = fs::read_to_string(log(&bundle)).unwrap();
+    let wanted: String = kinds.map(|kind| format!("{kind} caller\n")).collect();
+    assert_eq!(told, wanted);
+}
