@@ -98,7 +98,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip'))('network op
     await daemon.dockerOk('network', 'create', 'own');
     await daemon.dockerOk('run', '-d', '--name', 'web', 'busybox', 'sleep', '1000');
     expect(await failing('network', 'connect', '--link-local-ip', '10.1.2.3', 'own', 'web')).toContain(
-      'invalid link local IP address: 10.1.2.3',
+      'invalid link-local IP address: 10.1.2.3',
     );
     await daemon.dockerOk('network', 'connect', '--link-local-ip', '169.254.7.8', 'own', 'web');
     expect(await daemon.dockerOk('exec', 'web', 'ip', '-o', 'addr')).toContain('169.254.7.8/16');

@@ -112,9 +112,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
     expect(await failing('network', 'create', '-o', 'com.example.x=1', 'other')).toContain(
       'com.example.x is not supported',
     );
-    expect(await failing('network', 'create', '--driver', 'overlay', 'other')).toContain(
-      'could not find plugin overlay',
-    );
+    expect(await failing('network', 'create', '--driver', 'overlay', 'other')).toContain('plugin "overlay" not found');
     expect(await failing('network', 'rm', 'bridge')).toContain('bridge is a pre-defined network and cannot be removed');
     await daemon.dockerOk('network', 'rm', 'made');
     expect((await run('ip', ['link', 'show', 'dev', bridge])).code).not.toBe(0);

@@ -38,6 +38,17 @@ describe('hosts', () => {
   });
 });
 
+describe('names of the container itself', () => {
+  it.each([
+    ['web', '', 'web'],
+    ['web', 'example.org', 'web.example.org web'],
+    ['web.example.org', '', 'web.example.org web'],
+  ])('%s of domain "%s": %s', (Hostname, Domainname, names) => {
+    const text = hostsFile({ ...naming(), config: { Hostname, Domainname } });
+    expect(text.split('\n').at(-2)).toBe(`172.17.0.2\t${names}`);
+  });
+});
+
 describe('resolv.conf', () => {
   const servers = (text: string): string[] => text.split('\n').filter((line) => line.startsWith('nameserver'));
 

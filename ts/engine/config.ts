@@ -113,7 +113,7 @@ export interface DaemonConfig {
   defaultCgroupnsMode: '' | 'host' | 'private';
   /** `builtin`, `unconfined` or the path of a profile. */
   seccompProfile: string;
-  /** What `host-gateway` of `--add-host` stands for, at most one address of each family; none: the gateway. */
+  /** What `host-gateway` of `--add-host` stands for, at most one address of each family; none: the default bridge's. */
   hostGatewayIps: string[];
   /** Directories of CDI specifications; empty: CDI devices are off. */
   cdiSpecDirs: string[];

@@ -12,6 +12,7 @@ import { imageUse } from './migrations/005-image-use.ts';
 import { imageMounts } from './migrations/006-image-mounts.ts';
 import { layerSources } from './migrations/007-layer-sources.ts';
 import { volumeMounts } from './migrations/008-volume-mounts.ts';
+import { networkIpam } from './migrations/009-network-ipam.ts';
 
 export interface Migration {
   version: number;
@@ -28,6 +29,7 @@ export const MIGRATIONS: readonly Migration[] = [
   imageMounts,
   layerSources,
   volumeMounts,
+  networkIpam,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

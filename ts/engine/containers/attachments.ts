@@ -5,7 +5,14 @@ import type { CreateBody } from '../api/schemas/containers.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import { ignoreMissing } from '../network/devices.ts';
 import { type EndpointPlan, gatewaysOf } from '../network/endpoints.ts';
-import { checkSettings, type EndpointBody, endpointSettings, networkDetail } from '../network/settings.ts';
+import {
+  checkSettings,
+  checkSettingsOf,
+  type EndpointBody,
+  type EndpointSettings,
+  endpointSettings,
+  networkDetail,
+} from '../network/settings.ts';
 import type { ContainerConfig, HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { writeNames } from './nameFiles.ts';
@@ -31,12 +38,13 @@ export function networksOf({ graph }: ContainerContext, record: ContainerRecord)
   return rows.filter((network) => network !== undefined);
 }
 
-/** All names that others know it by. */
-const dnsNames = (id: string, name: string, config: Pick<ContainerConfig, 'Hostname'>): string[] => [
-  name,
-  id.slice(0, 12),
-  config.Hostname,
-];
+/** All names that others know it by; its address is resolved to the first. */
+const dnsNames = (
+  id: string,
+  name: string,
+  { Hostname: hostname }: Pick<ContainerConfig, 'Hostname'>,
+  { aliases }: EndpointSettings,
+): string[] => [...new Set([name, ...aliases, id.slice(0, 12), hostname])];
 
 /** Endpoints that a create request asks for; the network of its mode first, the others by name. */
 export function requestedEndpoints(
@@ -50,7 +58,11 @@ export function requestedEndpoints(
   if (config.NetworkDisabled) return [];
   if (!hasOwnNetworks(hostConfig)) {
     for (const [network, endpoint] of Object.entries(asked))
-      checkSettings(network, undefined, endpointSettings(endpoint));
+      checkSettingsOf(network, undefined, endpointSettings(endpoint));
+    for (const network of Object.keys(asked)
+      .filter((one) => one !== mode)
+      .sort())
+      checkTogether(mode, network);
     return [];
   }
   const isMode = (network: string): boolean =>
@@ -68,8 +80,9 @@ export function requestedEndpoints(
     const settings = endpointSettings(endpoint);
     if (index === 0 && body.MacAddress && !settings.mac)
       settings.mac = endpointSettings({ MacAddress: body.MacAddress }).mac;
-    checkSettings(network, ctx.endpoints.find(network), settings);
-    const row = ctx.endpoints.row(id, network, devices, settings, dnsNames(id, name, config));
+    checkSettingsOf(network, ctx.endpoints.find(network), settings);
+    if (index > 0) checkTogether(mode, network);
+    const row = ctx.endpoints.row(id, network, devices, settings, dnsNames(id, name, config, settings));
     devices.push(row.interface);
     return row;
   });
@@ -110,22 +123,24 @@ export class Attachments {
     const { graph, endpoints, runner } = this.#ctx;
     const found = graph.networks.resolve(network);
     const record = readRecord(graph.containers.resolve(container));
-    checkJoinable(record, found);
+    if (record.hostConfig.NetworkMode.startsWith('container:')) throw invalid(SHARED);
     if (networkDetail(found).configOnly) {
       throw new CaissonError('Forbidden', 'cannot create endpoint on configuration-only network');
     }
     const settings = endpointSettings(body);
     checkSettings(found.name, found, settings);
-    const names = dnsNames(record.row.id, record.row.name, record.config);
+    checkJoinable(record, found);
+    const names = dnsNames(record.row.id, record.row.name, record.config, settings);
     const devices = graph.networks.endpointsOf(record.row.id).map((other) => other.interface);
     const row = endpoints.row(record.row.id, found.id, devices, settings, names);
     await runner.run(this.kinds[0], { containerId: record.row.id, row });
   }
 
-  /** `force`: for Docker, what a container that has gone left as well; here there is no such thing. */
+  /** `force`: also from a network that is gone. What a container that has gone would have left does not exist here. */
   async disconnect(network: string, container: string, force: boolean): Promise<void> {
     const { graph, runner } = this.#ctx;
-    const found = graph.networks.resolve(network);
+    const found = this.#ctx.endpoints.find(network);
+    if (!found && !force) graph.networks.resolve(network);
     let record: ContainerRecord;
     try {
       record = readRecord(graph.containers.resolve(container));
@@ -133,16 +148,11 @@ export class Attachments {
       if (!force || !isKind(error, 'NotFound')) throw error;
       throw new CaissonError('NotFound', `endpoint ${container} not found`, { cause: error });
     }
-    if (found.name === 'host') {
-      throw new CaissonError(
-        'Forbidden',
-        'container cannot be disconnected from host network or connected to host network',
-      );
-    }
-    const row = graph.networks.endpointsOf(record.row.id).find(({ networkId }) => networkId === found.id);
-    if (!row) {
-      throw new CaissonError('Forbidden', `container ${record.row.id} is not connected to network ${found.name}`);
-    }
+    if (found?.name === 'host' && record.hostConfig.NetworkMode === 'host') throw invalid(HOST_STAYS);
+    const rows = graph.networks.endpointsOf(record.row.id);
+    // what is left of a network that has gone is known by its name
+    const row = rows.find(({ networkId, networkName }) => (found ? networkId === found.id : networkName === network));
+    if (!row) throw forbid(`container ${record.row.id} is not connected to network ${found?.name ?? network}`);
     await runner.run(this.kinds[1], { containerId: record.row.id, row, running: isRunning(record.row) });
   }
 
@@ -278,20 +288,25 @@ async function deleteHostEnd(native: ContainerContext['native'], name: string): 
   }
 }
 
+const forbid = (message: string): CaissonError => new CaissonError('Forbidden', message);
+const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
+const HOST_STAYS = 'cannot disconnect container from host network - container was created in host network mode';
+const SHARED =
+  'container sharing network namespace with another container or host cannot be connected to any other network';
+
+/** What a container of a mode can join besides, with Docker's texts. */
+function checkTogether(mode: string, network: string): void {
+  if (network === 'host')
+    throw invalid('cannot connect container to host network - container must be created in host network mode');
+  if (mode === 'host' || mode.startsWith('container:')) throw invalid(SHARED);
+  if (mode === 'none' || network === 'none')
+    throw invalid('container cannot be connected to multiple networks with one of the networks in private (none) mode');
+}
+
 function checkJoinable({ row, hostConfig }: ContainerRecord, network: NetworkRow): void {
-  const { NetworkMode: mode } = hostConfig;
-  const forbid = (message: string): CaissonError => new CaissonError('Forbidden', message);
-  if (mode === 'host' || network.name === 'host') {
-    throw forbid('container cannot be disconnected from host network or connected to host network');
-  }
-  if (mode.startsWith('container:')) {
-    throw forbid(
-      'container sharing network namespace with another container or host cannot be connected to any other network',
-    );
-  }
-  if (mode === 'none' || network.name === 'none') {
-    throw forbid('container cannot be connected to multiple networks with one of the networks in private (none) mode');
-  }
+  if (hostConfig.NetworkMode === network.name && !hasOwnNetworks(hostConfig))
+    throw forbid(`endpoint with name ${row.name} already exists in network ${network.name}`);
+  checkTogether(hostConfig.NetworkMode, network.name);
   if (row.status === 'removing' || row.status === 'dead') {
     throw forbid(`container ${row.id} is marked for removal and cannot be connected or disconnected to the network`);
   }

@@ -156,16 +156,26 @@ function sharedNetwork({ graph }: ContainerContext, mode: string): string {
 }
 
 /** Combinations that Docker refuses because the container would not have a network of its own to apply them to. */
-function checkSharedNamespaces(body: CreateBody): void {
-  const { NetworkMode: mode = '', PortBindings: ports, Dns: dns, ExtraHosts: hosts } = body.HostConfig ?? {};
-  if (!mode?.startsWith('container:')) return;
+function checkSharedNamespaces({ HostConfig: hostConfig, Hostname, ExposedPorts }: CreateBody): void {
+  const { NetworkMode: mode, PortBindings: ports, PublishAllPorts, Dns, ExtraHosts, Links } = hostConfig ?? {};
+  const given = (setting: object | null | undefined): boolean => Object.keys(setting ?? {}).length > 0;
+  const withoutLinks = (kind: string): string =>
+    `${kind} can't be used with links. This would result in undefined behavior`;
+  const isHost = mode === 'host';
+  const isContainer = mode === 'container' || mode?.startsWith('container:') === true;
+  if (isContainer && !mode.split(':')[1])
+    throw new CaissonError('InvalidParameter', 'invalid network mode: invalid container format container:<name|id>');
   const conflicts: [boolean, string][] = [
-    [Boolean(body.Hostname), 'conflicting options: hostname and the network mode'],
-    [Object.keys(ports ?? {}).length > 0, 'conflicting options: port publishing and the container type network mode'],
-    [(dns ?? []).length > 0, 'conflicting options: dns and the network mode'],
-    [(hosts ?? []).length > 0, 'conflicting options: custom host-to-IP mapping and the network mode'],
+    [isContainer && Boolean(Hostname), 'hostname and the network mode'],
+    [isContainer && given(Links), withoutLinks('container type network')],
+    [isContainer && given(Dns), 'dns and the network mode'],
+    [isContainer && given(ExtraHosts), 'custom host-to-IP mapping and the network mode'],
+    [isContainer && (given(ports) || PublishAllPorts === true), 'port publishing and the container type network mode'],
+    [isContainer && given(ExposedPorts), 'port exposing and the container type network mode'],
+    [isHost && given(Links), withoutLinks('host type networking')],
   ];
-  for (const [hit, message] of conflicts) if (hit) throw new CaissonError('InvalidParameter', message);
+  for (const [hit, what] of conflicts)
+    if (hit) throw new CaissonError('InvalidParameter', `conflicting options: ${what}`);
 }
 
 /** Who shares a UTS or network namespace is known by the name of its owner. */

@@ -81,7 +81,9 @@ export function describeNetworks(
   const joined = record.row.startedAt !== NEVER;
   if (mode === 'host' || mode === 'none') {
     const network = ctx.graph.networks.byName(mode);
-    return { [mode]: describeEndpoint(undefined, joined ? (network?.id ?? '') : '') };
+    // without a device of its own there is no row; its id is as good as any
+    const EndpointID = isRunning(record.row) ? record.row.id : '';
+    return { [mode]: { ...describeEndpoint(undefined, joined ? (network?.id ?? '') : ''), EndpointID } };
   }
   return Object.fromEntries(
     endpoints.map((one) => [one.networkName, describeEndpoint(one, joined ? one.networkId : '')]),

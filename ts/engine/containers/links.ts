@@ -23,6 +23,9 @@ function parseLink(text: string): { name: string; alias: string } {
   return { name: name.replace(/^\//, ''), alias: last };
 }
 
+const LINK_TO_HOST =
+  "conflicting options: host type networking can't be used with links. This would result in undefined behavior";
+
 const onDefaultBridge = (mode: string): boolean => ['', 'default', 'bridge'].includes(mode);
 
 /**
@@ -32,15 +35,24 @@ const onDefaultBridge = (mode: string): boolean => ['', 'default', 'bridge'].inc
 export function takeLinks(ctx: ContainerContext, config: HostConfig): { alias: string; targetId: string }[] {
   if (!onDefaultBridge(config.NetworkMode)) return [];
   const links = (config.Links ?? []).map(parseLink).map(({ name, alias }) => {
-    try {
-      return { alias, targetId: ctx.graph.containers.resolve(name).id };
-    } catch (error) {
-      const message = `could not get container for ${name}: ${(error as Error).message}`;
-      throw new CaissonError('InvalidParameter', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
-    }
+    const target = owner(ctx, name);
+    if (target.hostConfig.NetworkMode === 'host') throw new CaissonError('InvalidParameter', LINK_TO_HOST);
+    return { alias, targetId: target.row.id };
   });
   config.Links = null;
   return [...new Map(links.map((link) => [link.alias, link])).values()];
+}
+
+/** The container that has the network namespace of the one of that name. */
+function owner(ctx: ContainerContext, name: string): ContainerRecord {
+  try {
+    const record = readRecord(ctx.graph.containers.resolve(name));
+    const { NetworkMode: mode } = record.hostConfig;
+    return mode.startsWith('container:') ? owner(ctx, mode.slice('container:'.length)) : record;
+  } catch (error) {
+    const message = `could not get container for ${name}: ${(error as Error).message}`;
+    throw new CaissonError('InvalidParameter', message, { code: 'CONTAINER_NOT_FOUND', cause: error });
+  }
 }
 
 /** `HostConfig.Links` of inspect: `/target:/owner/alias`. */
@@ -103,7 +115,7 @@ export function linkVariables(ctx: ContainerContext, record: ContainerRecord): s
 /** Lines of /etc/hosts. */
 export function linkHosts(ctx: ContainerContext, record: ContainerRecord): [address: string, names: string][] {
   return linksOf(ctx, record).flatMap(({ target, alias, address }) => {
-    const { name, id } = target.row;
-    return address === undefined ? [] : [[address, [...new Set([alias, id.slice(0, 12), name])].join(' ')]];
+    const names = new Set([alias, target.config.Hostname, target.row.name]);
+    return address === undefined ? [] : [[address, [...names].join(' ')]];
   });
 }

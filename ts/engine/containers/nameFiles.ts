@@ -1,4 +1,6 @@
 /** hosts, hostname and resolv.conf of a container, from its rows: at each start, and when it joins or leaves a network. */
+
+import type { EndpointRow } from '../../graph/networks.ts';
 import { type NamingOptions, writeContainerFiles } from '../network/containerFiles.ts';
 import { gatewaysOf } from '../network/endpoints.ts';
 import { hasIpv6, hasOwnNetworks } from './attachments.ts';
@@ -10,8 +12,6 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
   const { config, graph } = ctx;
   const endpoints = graph.networks.endpointsOf(record.row.id);
   const addresses = endpoints.flatMap(({ address, address6 }) => [address, address6]).filter((one) => one !== null);
-  const leader = endpoints.find(({ leadsOut }) => leadsOut) ?? endpoints[0];
-  const gateways = leader ? gatewaysOf(leader) : [];
   return {
     config: record.config,
     hostConfig: record.hostConfig,
@@ -19,9 +19,17 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
     addresses,
     userDefined: hasOwnNetworks(record.hostConfig) && endpoints.some(({ networkName }) => networkName !== 'bridge'),
     ipv6: hasIpv6(record.hostConfig),
-    hostGateways: [config.hostGatewayIps, gateways, ['127.0.0.1']].find((list) => list.length > 0) ?? [],
+    hostGateways: config.hostGatewayIps.length > 0 ? config.hostGatewayIps : hostAddresses(ctx, endpoints),
     dns: { servers: config.dns, options: config.dnsOptions, search: config.dnsSearch },
   };
+}
+
+/** Of the default bridge, where services of the host listen for containers of any network; else of the container's own. */
+function hostAddresses({ config, graph }: ContainerContext, endpoints: EndpointRow[]): string[] {
+  const bridge = config.bridge === 'none' ? undefined : graph.networks.byName('bridge');
+  const leader = endpoints.find(({ leadsOut }) => leadsOut);
+  const found = [bridge, leader].map((one) => (one ? gatewaysOf(one) : [])).find((list) => list.length > 0);
+  return found ?? ['127.0.0.1'];
 }
 
 /** The files are written in place: the container has them mounted. */

@@ -90,6 +90,9 @@ export function* piecesOf(pool: Subnet, prefix: number): Generator<Subnet> {
 }
 
 /** Every network number and IPv4's address for everybody are never given out. */
+export const isReservedIn = (subnet: Subnet, address: string): boolean =>
+  isReserved(subnet, parseAddress(address) - subnet.base);
+
 function isReserved(subnet: Subnet, offset: bigint): boolean {
   if (subnet.family === 4 && subnet.prefix >= 31) return false;
   return offset === 0n || (subnet.family === 4 && offset === sizeOf(subnet) - 1n);

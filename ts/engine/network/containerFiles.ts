@@ -55,8 +55,10 @@ export function hostsFile(options: NamingOptions): string {
   const { Hostname: host, Domainname: domain } = options.config;
   const head = HOSTS_HEAD.filter(([address]) => options.ipv6 || !address.includes(':'));
   const lines: (readonly [string, string])[] = [...head, ...extraHosts(options), ...(options.links ?? [])];
-  for (const address of options.addresses) lines.push([address, domain ? `${host}.${domain} ${host}` : host]);
-  return lines.map(([address, names]) => `${address}\t${names}\n`).join('');
+  const full = domain ? `${host}.${domain}` : host;
+  const names = [...new Set([full, full.split('.')[0]])].join(' ');
+  for (const address of options.addresses) lines.push([address, names]);
+  return lines.map((line) => `${line.join('\t')}\n`).join('');
 }
 
 /** Where the embedded server listens in a container's namespace. */

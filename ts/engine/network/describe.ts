@@ -3,9 +3,10 @@ import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { NetworkRow } from '../../graph/networks.ts';
 import { type Filters, labelsMatch } from '../api/query.ts';
+import type { IpamConfigBody } from '../api/schemas/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import { isPredefined } from './devices.ts';
-import { networkDetail } from './settings.ts';
+import { givenConfig, networkDetail } from './settings.ts';
 
 export interface NetworkView {
   graph: Graph;
@@ -44,25 +45,22 @@ export function attached({ graph }: Pick<NetworkView, 'graph'>, row: NetworkRow)
 }
 
 function ipamConfig(row: NetworkRow): object[] {
-  const { auxAddresses, configOnly, ipamConfig: given } = networkDetail(row);
-  if (configOnly) return given;
+  const { configOnly, ipamConfig } = networkDetail(row);
+  if (configOnly) return ipamConfig;
   const families = [
-    [row.subnet, row.ipRange, row.gateway],
-    [row.subnet6, row.ipRange6, row.gateway6],
+    [4, row.subnet, row.ipRange, row.gateway],
+    [6, row.subnet6, row.ipRange6, row.gateway6],
   ] as const;
-  return families.flatMap(([subnet, range, gateway]) => {
-    if (subnet === null) return [];
-    const own = Object.entries(auxAddresses).filter(([, one]) => one.includes(':') === subnet.includes(':'));
-    return [
-      {
-        Subnet: subnet,
-        ...(range === null ? {} : { IPRange: range }),
-        ...(gateway === null ? {} : { Gateway: gateway }),
-        ...(own.length > 0 ? { AuxiliaryAddresses: Object.fromEntries(own) } : {}),
-      },
-    ];
-  });
+  // a gateway that was not asked for is not shown: tools that compare what they have asked for would see a change
+  const given = families.map(([family]) => givenConfig(row, family));
+  const chosen = families.flatMap(([, Subnet, IPRange, Gateway], index) =>
+    given[index]?.length || Subnet === null ? [] : [{ Subnet, IPRange, Gateway }],
+  );
+  return [...given.flat(), ...chosen].map(withoutEmpty);
 }
+
+const withoutEmpty = (settings: IpamConfigBody): object =>
+  Object.fromEntries(Object.entries(settings).filter(([, value]) => value && Object.keys(value).length > 0));
 
 /** Docker's list leaves the containers out; inspect names them. */
 export function describeNetwork(view: NetworkView, row: NetworkRow, withContainers: boolean): object {

@@ -63,8 +63,11 @@ const FALSE = ['0', 'f', 'F', 'FALSE', 'false', 'False'];
 
 function bool(options: Record<string, string>, key: string, absent: boolean): boolean {
   const value = options[key];
-  if (value === undefined || value === '') return absent;
-  if (!TRUE.includes(value) && !FALSE.includes(value)) throw invalid(`invalid value for ${key}: ${value}`);
+  if (value === undefined) return absent;
+  if (!TRUE.includes(value) && !FALSE.includes(value)) {
+    if (key === ENABLE_IPV4 || key === ENABLE_IPV6) throw invalid(`driver-opt "${key}" is not a valid bool`);
+    throw invalid(`failed to parse ${key} value: ${value} (strconv.ParseBool: parsing "${value}": invalid syntax)`);
+  }
   return TRUE.includes(value);
 }
 
@@ -83,12 +86,14 @@ export function checkOptions(driver: string, options: Record<string, string>, in
   }
   for (const key of [ICC, MASQUERADE, INHIBIT, ENABLE_IPV4, ENABLE_IPV6]) bool(options, key, false);
   const mtu = options[MTU];
-  if (mtu !== undefined && (!/^\d{2,5}$/.test(mtu) || Number(mtu) < 68 || Number(mtu) > 65535)) {
+  // 0 is the usual one
+  const isMtu =
+    mtu === undefined || mtu === '0' || (/^\d{2,5}$/.test(mtu) && Number(mtu) >= 68 && Number(mtu) <= 65535);
+  if (!isMtu) {
     throw invalid(`invalid value for ${MTU}: ${mtu}`);
   }
-  if (options[NAME] !== undefined && !/^[\w.-]{1,15}$/.test(options[NAME]))
-    throw invalid(`invalid bridge name: ${options[NAME]}`);
-  if (options[PREFIX] !== undefined && !/^[\w.-]{1,11}$/.test(options[PREFIX])) {
+  if (options[NAME] && !/^[\w.-]{1,15}$/.test(options[NAME])) throw invalid(`invalid bridge name: ${options[NAME]}`);
+  if (options[PREFIX] && !/^[\w.-]{1,11}$/.test(options[PREFIX])) {
     throw invalid(`invalid value for ${PREFIX}: ${options[PREFIX]}`);
   }
   for (const key of GATEWAY_MODES) {
@@ -98,9 +103,12 @@ export function checkOptions(driver: string, options: Record<string, string>, in
   }
   for (const family of [4, 6] as const) {
     const source = options[SOURCES[family]];
-    if (source !== undefined && isIP(source) !== family)
+    if (source && isIP(source) !== family)
       throw invalid(`failed to parse ${SOURCES[family]} value: ${source} (not an address of IPv${family})`);
   }
+  const binding = options[HOST_BINDING];
+  if (binding !== undefined && isIP(binding) === 0)
+    throw invalid(`failed to parse ${HOST_BINDING} value: ${binding} (nil ip)`);
   advertiseOf(options);
   for (const device of trustedDevices(options)) {
     if (!/^[^\s/]{1,15}$/.test(device))
@@ -123,7 +131,7 @@ const advertiseOf = (options: Record<string, string>): BridgeSettings['advertise
 });
 
 function gatewayMode(options: Record<string, string>, key: string): GatewayMode {
-  const mode = options[key] || 'nat';
+  const mode = options[key] ?? 'nat';
   if (!isGatewayMode(mode)) throw invalid(`failed to parse ${key} value: ${mode} (unknown gateway mode ${mode})`);
   return mode;
 }
@@ -165,19 +173,19 @@ export function bridgeSettings(row: NetworkRow, config: DaemonConfig): BridgeSet
   return {
     icc: isDefault ? config.icc : bool(options, ICC, true),
     masquerade: isDefault ? config.ipMasq : bool(options, MASQUERADE, true),
-    mtu: isDefault ? config.mtu : Number(options[MTU] ?? 1500),
+    mtu: isDefault ? config.mtu : Number(options[MTU] ?? 0) || 1500,
     hostBinding: isDefault ? config.ip : options[HOST_BINDING] || '0.0.0.0',
     routers: isDefault ? config.defaultGateways : { 4: '', 6: '' },
     gateways: { 4: modes[4] !== 'isolated' && !bool(options, INHIBIT, false), 6: modes[6] !== 'isolated' },
     modes,
     trusted: trustedDevices(options),
     direct: config.allowDirectRouting,
-    sources: Object.values(SOURCES).flatMap((key) => options[key] ?? []),
+    sources: Object.values(SOURCES).flatMap((key) => options[key] || []),
     advertise: advertiseOf(options),
   };
 }
 
-export const interfacePrefix = (row: NetworkRow): string => optionsOf(row)[PREFIX] ?? 'eth';
+export const interfacePrefix = (row: NetworkRow): string => optionsOf(row)[PREFIX] || 'eth';
 
 /** MTU of the device that the host's default route leaves by, where it is smaller than the usual: a VPN, a cloud's network. */
 export function egressMtu(device: string | undefined): number | undefined {

@@ -83,7 +83,7 @@ export class Endpoints {
       prefixLength6: null,
       gateway6: null,
       leadsOut: false,
-      aliases: JSON.stringify(userDefined ? [...new Set([...names, ...settings.aliases])] : []),
+      aliases: JSON.stringify(userDefined ? names : []),
       config: JSON.stringify(settings),
     };
   }

@@ -228,7 +228,7 @@ function refuseUnsupported(body: NetworkCreateBody): void {
     throw new CaissonError('Forbidden', `only one instance of "${kind}" network is allowed`);
   }
   if (!['bridge', 'macvlan', 'ipvlan'].includes(kind)) {
-    throw new CaissonError('NotFound', `could not find plugin ${kind} in v1 plugin registry: plugin not found`, {
+    throw new CaissonError('NotFound', `plugin "${kind}" not found`, {
       hint: 'caisson has the drivers bridge, macvlan and ipvlan',
     });
   }
@@ -255,7 +255,7 @@ function newRow(body: NetworkCreateBody, routes: readonly RouteInfo[]): NetworkR
     id,
     name: body.Name,
     driver,
-    bridge: driver === 'bridge' ? (options[NAME] ?? `br-${id.slice(0, 12)}`) : null,
+    bridge: driver === 'bridge' ? options[NAME] || `br-${id.slice(0, 12)}` : null,
     subnet: null,
     gateway: null,
     ipRange: null,
@@ -271,8 +271,9 @@ function newRow(body: NetworkCreateBody, routes: readonly RouteInfo[]): NetworkR
   };
 }
 
-function completed(row: NetworkRow, { addressing, auxAddresses, fixed }: Choice, body: NetworkCreateBody): NetworkRow {
+function completed(row: NetworkRow, { addressing, auxAddresses }: Choice, body: NetworkCreateBody): NetworkRow {
   const ipamOptions = body.IPAM?.Options ?? null;
-  const detail = { fixed, auxAddresses, ipamOptions, configFrom: body.ConfigFrom?.Network ?? '' };
+  const ipamConfig = body.IPAM?.Config ?? [];
+  const detail = { auxAddresses, ipamOptions, ipamConfig, configFrom: body.ConfigFrom?.Network ?? '' };
   return { ...row, ...addressing, detail: JSON.stringify(detail) };
 }
