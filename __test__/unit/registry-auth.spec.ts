@@ -75,6 +75,34 @@ describe('tokens', () => {
     });
   });
 
+  it.each([
+    [401, '{"errors":[{"Code":"UNAUTHORIZED","message":"not you"}]}', /^unauthorized: not you$/],
+    [401, '{"error":"unauthorized"}', /^unauthorized: authentication required$/],
+    [403, 'no way', /error parsing HTTP 403 response body: "no way"$/],
+    [429, '{"errors":[{"code":"TOOMANYREQUESTS","message":"out of tokens"}]}', /^toomanyrequests: out of tokens$/],
+    [200, '{"something":"wrong"}', /authorization server did not include a token in the response$/],
+  ])('are missing in the words that clients know: %i %s', async (status, body, message) => {
+    askForToken(`http://${registry.host}/token`, undefined);
+    const { fault } = registry;
+    registry.fault = (request, response, attempt) => {
+      if (!request.url?.startsWith('/token')) return fault(request, response, attempt);
+      response.writeHead(status).end(body);
+      return true;
+    };
+    await expect(resolve(USER)).rejects.toThrow(message);
+  });
+
+  it('nor a password there is: a registry that wants one says so', async () => {
+    registry.fault = (_request, response) => {
+      problem(response, 401, 'UNAUTHORIZED', 'authentication required', { 'www-authenticate': 'Basic realm="r"' });
+      return true;
+    };
+    await expect(resolve()).rejects.toThrow(/: no basic auth credentials$/);
+    await expect(client.checkAuth(registry.host, USER, signal)).rejects.toThrow(
+      `login attempt to http://${registry.host}/v2/ failed with status: 401 Unauthorized`,
+    );
+  });
+
   it.each(['http://169.254.169.254/token', 'http://10.0.0.1/token', 'https://localhost/token', 'ftp://x/', 'nonsense'])(
     'are not asked for at %s',
     async (realm) => {

@@ -91,8 +91,10 @@ export class LayerBlobs {
     const { graph, remote } = this.#parts;
     const { digest } = descriptor;
     const failures: string[] = [];
+    const away = new Set<string>();
     for (const repository of graph.layers.sources(digest)) {
       const [domain = '', ...path] = repository.split('/');
+      if (away.has(domain)) continue;
       const credentials = domain === login?.domain ? login.credentials : undefined;
       const source = remote.repository({ domain, path: path.join('/') }, credentials);
       try {
@@ -100,7 +102,9 @@ export class LayerBlobs {
       } catch (error) {
         // the next one may have it
         signal.throwIfAborted();
-        failures.push(`${repository}: ${asCaissonError(error).message}`);
+        const { code, message } = asCaissonError(error);
+        if (code === 'REGISTRY_UNREACHABLE') away.add(domain);
+        failures.push(`${repository}: ${message}`);
       }
     }
     throw new CaissonError(

@@ -1,6 +1,6 @@
 /** `docker pull`: a reference becomes an image, its layers fetched and unpacked all at once. */
 import { chainIds } from '../../digest.ts';
-import { asCaissonError, CaissonError } from '../../errdefs.ts';
+import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { Descriptor, Platform } from '../../oci.ts';
@@ -240,17 +240,16 @@ function checkLayers({ id, config }: CheckedConfig, { manifest }: ResolvedImage)
 const fits = ({ config }: CheckedConfig, platform: Platform): boolean =>
   config.os === platform.os && config.architecture === platform.architecture;
 
-/** `X-Registry-Auth`: base64url of JSON. A header that cannot be read is an error, not an anonymous pull. */
+/** `X-Registry-Auth`: base64url of JSON. A header that cannot be read counts for none, as with dockerd: clients send such. */
 export function parseCredentials(header: string): Credentials | undefined {
   if (header === '') return undefined;
   let value: unknown;
   try {
     value = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'));
-  } catch (error) {
-    throw new CaissonError('InvalidParameter', `invalid X-Registry-Auth header: ${asCaissonError(error).message}`);
+  } catch {
+    return undefined;
   }
-  if (typeof value !== 'object' || value === null)
-    throw new CaissonError('InvalidParameter', 'invalid X-Registry-Auth header: must be a JSON object');
+  if (typeof value !== 'object' || value === null) return undefined;
   return credentialsOf(value as Record<string, unknown>);
 }
 

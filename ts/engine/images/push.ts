@@ -47,6 +47,8 @@ interface Pushing {
   anew?: boolean;
 }
 
+const DIGEST = /sha256:([0-9a-f]{12})[0-9a-f]{52}/g;
+
 /** Other repositories to ask for one blob before it is sent. */
 const MAX_MOUNTS = 3;
 
@@ -124,6 +126,8 @@ export class ImagePusher {
         if (!isLayerAway(error)) throw error;
         away = error.message;
       }
+    // Clients take the first digest of the output for the image's.
+    away = away.replaceAll(DIGEST, '$1');
     pushing.emit({ status: `${away}: layers are compressed anew, and the image's digest may be another` });
     return this.#pushImage(image, tag, { ...pushing, anew: true });
   }

@@ -3,7 +3,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { Reference } from '../../reference.ts';
 import { readSmall } from './body.ts';
 import { type Challenge, judgeRealm, parseChallenges } from './challenge.ts';
-import { answerError, MAX_ERROR_BYTES } from './errors.ts';
+import { MAX_ERROR_BYTES, tokenError } from './errors.ts';
 import { retrying } from './retry.ts';
 import type { RegistryTiming } from './settings.ts';
 import { type Answer, header, type Transport } from './transport.ts';
@@ -68,7 +68,16 @@ export class Authenticator {
       this.#remember(key, token);
       return token.value;
     }
-    if (challenges.some(({ scheme }) => scheme === 'basic') && credentials.username) {
+    if (challenges.some(({ scheme }) => scheme === 'basic')) {
+      if (!credentials.username)
+        throw new CaissonError(
+          'Unauthorized',
+          `Get "${refusal.url.origin}${refusal.url.pathname}": no basic auth credentials`,
+          {
+            code: 'UNAUTHORIZED',
+            hint: `log in first: docker login ${reference.domain}`,
+          },
+        );
       const value = basic(credentials);
       this.#remember(key, { value, expiresMs: Number.POSITIVE_INFINITY });
       return value;
@@ -107,7 +116,7 @@ export class Authenticator {
       const got = await this.#askForToken(realm, parameters['service'], request.scope, used, signal);
       if (got.status === 200) return got;
       const text = await readSmall(got, { ...this.#limits(MAX_ERROR_BYTES, signal), cut: true });
-      const error = answerError(got, text.toString(), reference, this.#timing.maxRetryAfterMs);
+      const error = tokenError(got, text.toString(), reference, this.#timing.maxRetryAfterMs);
       if (!withheld || error.kind === 'Unavailable') throw error;
       throw new CaissonError(
         'Unauthorized',
@@ -172,7 +181,11 @@ function readToken(body: Buffer, realm: URL): Token {
   }
   const value = parsed['token'] || parsed['access_token'];
   if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value))
-    throw new CaissonError('System', `the token server ${realm.host} gave no token`, { code: 'REGISTRY_TOKEN' });
+    throw new CaissonError(
+      'System',
+      `the token server ${realm.host} gave no token: authorization server did not include a token in the response`,
+      { code: 'REGISTRY_TOKEN' },
+    );
   const life = typeof parsed['expires_in'] === 'number' ? parsed['expires_in'] * 1000 : 0;
   return { value: `Bearer ${value}`, expiresMs: Date.now() + Math.max(life, MIN_LIFE_MS) - RENEW_MS };
 }

@@ -10,6 +10,7 @@
  *
  * All rejections are CaissonErrors with Docker's texts, or the signal's reason within a tick of its abort.
  */
+import { CaissonError } from '../../errdefs.ts';
 import type { Reference } from '../../reference.ts';
 import { Authenticator, type Credentials } from './auth.ts';
 import { readPaced, readSmall } from './body.ts';
@@ -91,6 +92,11 @@ export class RegistryClient {
       this.#auth.forget(endpoint.url, credentials, '');
       const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#timing.responseMs, signal, cut: true };
       const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
+      if (answer.status === 401)
+        throw new CaissonError('Unauthorized', `login attempt to ${url.href} failed with status: 401 Unauthorized`, {
+          code: 'UNAUTHORIZED',
+          hint: 'check the user name and the password',
+        });
       throw answerError(answer, text.toString(), reference, this.#timing.maxRetryAfterMs);
     });
   }

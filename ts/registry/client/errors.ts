@@ -78,9 +78,13 @@ function problemOf(text: string): RegistryProblem | undefined {
   try {
     const { errors } = JSON.parse(text) as { errors?: unknown };
     const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
-    if (typeof first !== 'object' || first === null || !('code' in first)) return undefined;
-    const message = 'message' in first && typeof first.message === 'string' ? first.message : '';
-    return { code: String(first.code).slice(0, 100), message: message.slice(0, 2000) };
+    if (typeof first !== 'object' || first === null) return undefined;
+    // Go's readers do not look at the case of a key, so some servers write `Code`.
+    const { code, message } = Object.fromEntries(
+      Object.entries(first).map(([key, value]) => [key.toLowerCase(), value]),
+    );
+    if (code === undefined) return undefined;
+    return { code: String(code).slice(0, 100), message: typeof message === 'string' ? message.slice(0, 2000) : '' };
   } catch {
     return undefined;
   }
@@ -104,8 +108,9 @@ export function answerError(
   const told = problem ? spoken(problem) : `received unexpected HTTP status: ${status}`;
   if (RETRIED.has(status)) {
     const after = retryAfterMs(headers['retry-after'], maxRetryAfterMs);
+    const isLimit = status === 429 && problem !== undefined;
     const text = status === 429 ? `toomanyrequests: ${problem?.message ?? 'the registry limits requests'}` : told;
-    return new TransientError(`${url.host}: ${text}`, {
+    return new TransientError(isLimit ? text : `${url.host}: ${text}`, {
       code: status === 429 ? 'REGISTRY_RATE_LIMIT' : 'REGISTRY_UNAVAILABLE',
       ...(after === undefined ? {} : { retryAfterMs: after }),
       ...(status === 429 ? { hint: 'log in to the registry, or set a mirror by --registry-mirror' } : {}),
@@ -129,6 +134,19 @@ export function answerError(
     code: problem?.code ?? 'REGISTRY_ERROR',
     ...fixOf(problem?.code, reference),
   });
+}
+
+/** What a token server says in place of a token. */
+export function tokenError(answer: Answer, text: string, reference: Reference, maxRetryAfterMs: number): CaissonError {
+  const { status, url } = answer;
+  const isSpoken = problemOf(text) !== undefined || status === 401 || RETRIED.has(status);
+  if (isSpoken) return answerError(answer, text, reference, maxRetryAfterMs);
+  const shown = JSON.stringify(text.trim().slice(0, 200));
+  return new CaissonError(
+    status === 403 ? 'Forbidden' : 'System',
+    `the token server ${url.host} gives no token: error parsing HTTP ${status} response body: ${shown}`,
+    { code: 'REGISTRY_TOKEN' },
+  );
 }
 
 /** Of a server that is asked for a file, and is no registry. */
