@@ -66,6 +66,11 @@ export class TestDaemon implements AsyncDisposable {
     return pid;
   }
 
+  /** Its end is seen a moment after its clients see theirs. */
+  get alive(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
   get logs(): string {
     return readFileSync(join(this.dir, 'daemon.log'), 'utf8');
   }
