@@ -19,6 +19,7 @@ const LEAVES = [
   'packageRoot',
   'nativeFiles',
   'humanSize',
+  'goDuration',
 ].map((name) => `ts/${name}.ts`);
 
 /** Which parts a part may import, beside the leaves and itself. Wire types of the engine: `ts/engine/api/schemas/`. */

@@ -1,5 +1,7 @@
 /** Sizes, durations and numbers as docker's flags have them. */
+
 import { CaissonError } from '../errdefs.ts';
+import { parseGoDuration } from '../goDuration.ts';
 
 /** A flag's value that is not one. */
 export class FlagError extends CaissonError {}
@@ -16,15 +18,11 @@ export function parseSize(text: string, flag: string): number {
   return bytes;
 }
 
-const NANOSECONDS: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
-
 /** Go's `1h30m`, `500ms`: nanoseconds. */
 export function parseDuration(text: string, flag: string): number {
-  const parts = [...text.matchAll(/(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)/g)];
-  if (text === '0') return 0;
-  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text)
-    throw invalidFlag(flag, text, `time: invalid duration "${text}"`);
-  return Math.round(parts.reduce((sum, [, value, unit]) => sum + Number(value) * (NANOSECONDS[unit ?? ''] ?? 0), 0));
+  const ns = parseGoDuration(text);
+  if (ns === undefined || ns < 0) throw invalidFlag(flag, text, `time: invalid duration "${text}"`);
+  return ns;
 }
 
 export function parseInteger(text: string, flag: string): number {

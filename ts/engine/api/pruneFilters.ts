@@ -1,21 +1,16 @@
 /** Filters that the `prune` routes share; what they mean in a table: `__test__/api/prune.spec.ts`. */
 import { CaissonError } from '../../errdefs.ts';
+import { parseGoDuration } from '../../goDuration.ts';
 import { type Filters, labelsMatch } from './query.ts';
 import { createdNs, parseTimestamp } from './timestamps.ts';
 
-const UNIT_NS: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
-const DURATION = /^[+-]?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/;
 /** A date with as much of its time as is given; local without a zone. */
 const DATE = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(\.\d{1,9})?)?)?)?(Z|[+-]\d\d:\d\d)?$/;
 
 /** Nanoseconds since the epoch of a duration before now (`10m`), a date, or seconds. */
 export function untilNs(text: string): bigint {
-  if (DURATION.test(text)) {
-    let ns = 0;
-    for (const [, amount, , unit = ''] of text.matchAll(/(\d+(\.\d+)?)(ns|us|µs|ms|s|m|h)/g))
-      ns += Number(amount) * (UNIT_NS[unit] ?? 0);
-    return BigInt(Date.now()) * 1_000_000n - BigInt(Math.round(text.startsWith('-') ? -ns : ns));
-  }
+  const duration = /^\d+$/.test(text) ? undefined : parseGoDuration(text);
+  if (duration !== undefined) return BigInt(Date.now()) * 1_000_000n - BigInt(duration);
   const [, day, hour = '00', minute = '00', second = '00', fraction = '', zone = ''] = DATE.exec(text) ?? [];
   const ms = Date.parse(`${day}T${hour}:${minute}:${second}${zone}`);
   if (!Number.isNaN(ms)) return BigInt(ms) * 1_000_000n + BigInt(fraction.slice(1).padEnd(9, '0'));

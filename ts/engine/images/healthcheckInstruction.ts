@@ -1,4 +1,5 @@
 /** HEALTHCHECK as a Dockerfile has it: `[--interval=30s …] CMD command`, or `NONE`. */
+import { parseGoDuration } from '../../goDuration.ts';
 import type { ImageRunConfig } from '../../oci.ts';
 
 type Healthcheck = NonNullable<ImageRunConfig['Healthcheck']>;
@@ -9,7 +10,6 @@ const DURATIONS = {
   'start-period': 'StartPeriod',
   'start-interval': 'StartInterval',
 } as const;
-const NANOSECONDS: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
 
 /** `command`: how the words behind CMD are read. Throws what `fail` makes of a reason. */
 export function parseHealthcheck(
@@ -40,9 +40,8 @@ export function parseHealthcheck(
 
 /** Docker takes nothing shorter than a millisecond. */
 function nanoseconds(name: string, text: string, fail: (reason: string) => Error): number {
-  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)];
-  const sum = parts.reduce((total, [, value, unit = '']) => total + Number(value) * (NANOSECONDS[unit] ?? 0), 0);
-  if (parts.length === 0 || parts.map(([part]) => part).join('') !== text) throw fail(`${text} is no duration`);
-  if (sum < 1e6) throw fail(`--${name} cannot be less than 1ms`);
-  return sum;
+  const ns = parseGoDuration(text);
+  if (ns === undefined) throw fail(`${text} is no duration`);
+  if (ns < 1e6) throw fail(`--${name} cannot be less than 1ms`);
+  return ns;
 }

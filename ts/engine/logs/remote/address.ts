@@ -1,5 +1,7 @@
 /** Addresses and numbers in log options, checked with Go's words. */
+
 import { CaissonError } from '../../../errdefs.ts';
+import { parseGoDuration } from '../../../goDuration.ts';
 
 export const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
@@ -30,18 +32,14 @@ export function portNumber(text: string): number {
   return Number(text);
 }
 
-const UNIT_MS: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-
 /** Milliseconds of a Go duration, `1m30s`. */
 export function goDuration(text: string): number {
-  if (/^[+-]?0$/.test(text)) return 0;
-  if (!/^[+-]?(\d+(\.\d*)?(ns|us|µs|ms|s|m|h))+$/.test(text)) {
+  const ns = parseGoDuration(text);
+  if (ns === undefined) {
     const known = /^[+-]?\d+(\.\d*)?$/.test(text) ? 'missing unit in duration' : 'invalid duration';
     throw invalid(`time: ${known} ${JSON.stringify(text)}`);
   }
-  const parts = [...text.matchAll(/(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)/g)];
-  const sum = parts.reduce((total, [, amount, unit = '']) => total + Number(amount) * (UNIT_MS[unit] ?? 0), 0);
-  return text.startsWith('-') ? -sum : sum;
+  return ns / 1e6;
 }
 
 /** Go's strconv.Atoi; undefined for what it refuses. */
