@@ -148,6 +148,10 @@ describe('config file', () => {
     expect((await reloadConfig(config)).sort()).toEqual(['debug', ...Object.keys(transfers), 'registry-mirrors']);
     expect(config).toMatchObject({ debug: true, mtu: 1300, registryMirrors: ['http://n/'] });
     expect(config).toMatchObject({ maxConcurrentDownloads: 7, maxConcurrentUploads: 1 });
+    writeFileSync(path, '{}');
+    await reloadConfig(config);
+    const dropped = { debug: true, registryMirrors: ['http://n/'], maxConcurrentDownloads: 3, maxConcurrentUploads: 5 };
+    expect(config).toMatchObject(dropped);
   });
 
   it('brings back the level of a daemon that was started to debug', async () => {

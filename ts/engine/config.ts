@@ -134,8 +134,14 @@ export const SETTINGS: Setting[] = [
   list('insecure-registry', 'insecure-registries', (c, v) => (c.insecureRegistries = v), { reloadable: true }),
   list('registry-mirror', 'registry-mirrors', (c, v) => (c.registryMirrors = v.map(mirror)), { reloadable: true }),
   text('registry', (c, v) => (c.registry = loopbackPort('registry', v))),
-  number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = Math.max(1, v)), { reloadable: true }),
-  number('max-concurrent-uploads', (c, v) => (c.maxConcurrentUploads = Math.max(1, v)), { reloadable: true }),
+  number('max-concurrent-downloads', (c, v) => (c.maxConcurrentDownloads = Math.max(1, v)), {
+    reloadable: true,
+    reloadDefault: 3,
+  }),
+  number('max-concurrent-uploads', (c, v) => (c.maxConcurrentUploads = Math.max(1, v)), {
+    reloadable: true,
+    reloadDefault: 5,
+  }),
   text('storage-budget', (c, v) => (c.storageBudgetBytes = byteSize('storage-budget', v))),
   list('storage-pin', 'storage-pins', (c, v) => (c.storagePins = v)),
   flag('keep-layer-blobs', (c, v) => (c.keepLayerBlobs = v)),
@@ -286,10 +292,10 @@ export async function reloadConfig(
   const changed: string[] = [];
   for (const setting of SETTINGS) {
     const key = setting.key ?? setting.flag;
-    const value = fromFile.get(key);
+    const value = fromFile.get(key) ?? (config.flags.has(key) ? undefined : setting.reloadDefault);
     if (value === undefined || setting.reloadable !== true) continue;
     setting.set(next, value as never);
-    changed.push(key);
+    if (fromFile.has(key)) changed.push(key);
   }
   await check(next);
   Object.assign(config, next);

@@ -12,6 +12,8 @@ export interface Setting {
   set: (config: DaemonConfig, value: never) => void;
   /** May change by SIGHUP. */
   reloadable?: true;
+  /** What a file that does not name it any more brings back at SIGHUP; absent: it stays as it is. */
+  reloadDefault?: number;
   /** Known by its name alone, to say why it is not there. */
   refused?: true;
 }
