@@ -145,6 +145,10 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
     },
     diff: async () => expect(await lines('diff', 'c-main')).toContain('A /kept'),
     'events system events': async () => {
+      await ok('import', '-c', 'LABEL told=1', subject.archive, 'commands.test/told:1');
+      await ok('tag', 'commands.test/told:1', 'commands.test/told:2');
+      await ok('save', 'commands.test/told:1');
+      await ok('rmi', 'commands.test/told:2');
       const until = String(Math.ceil(Date.now() / 1000));
       const seen = await lines(
         'events',
@@ -158,6 +162,11 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
         '{{.Action}}',
       );
       expect(seen).toEqual(expect.arrayContaining(['commit', 'create', 'start']));
+      const labelled = ['-f', 'type=image', '-f', 'label=told=1', '--format', '{{.Action}}'];
+      expect(await lines('events', '--since', '1h', '--until', until, ...labelled)).toEqual(
+        expect.arrayContaining(['save', 'tag', 'untag']),
+      );
+      await ok('rmi', 'commands.test/told:1');
       expect(
         await lines(
           'system',
@@ -227,6 +236,23 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
       await ok('rm', '-f', 'c-port');
     },
     'ps container ls': async () => {
+      await ok('create', '--name', 'c-named', '-v', '/tmp:/t', IMAGE, 'true');
+      const id = await field('c-named', '{{.Image}}');
+      const image = (): Promise<string> => ok('ps', '-a', '--no-trunc', '-f', 'name=c-named', '--format', '{{.Image}}');
+      expect(await image()).toBe(IMAGE);
+      await ok('commit', 'c-main', 'commands.test/child:1');
+      await ok('tag', IMAGE, 'commands.test/kept:1');
+      await ok('tag', 'commands.test/child:1', IMAGE);
+      expect(await image(), 'once the name stands for another image').toBe(id);
+      await ok('tag', 'commands.test/kept:1', IMAGE);
+      expect(await image()).toBe(IMAGE);
+      await ok('create', '--name', 'c-child', 'commands.test/child:1', 'true');
+      const names = (...filter: string[]): Promise<string[]> => lines('ps', '-a', ...filter, '--format', '{{.Names}}');
+      expect(await names('-f', `ancestor=${IMAGE}`), 'with what was made on it').toContain('c-child');
+      expect(await names('-f', 'volume=/tmp')).toEqual(['c-named']);
+      expect(await lines('ps', '-q', '-f', 'since=c-main'), 'only what runs').toEqual(['']);
+      await ok('rm', 'c-named', 'c-child');
+      await ok('rmi', 'commands.test/child:1', 'commands.test/kept:1');
       expect(await lines('ps', '--format', '{{.Names}} {{.State}}')).toContain('c-main running');
       expect(await lines('container', 'ls', '-q', '--no-trunc')).toContain(await field('c-main', '{{.Id}}'));
     },
@@ -247,7 +273,12 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
     },
     stats: async () =>
       expect(await ok('stats', '--no-stream', '--format', '{{.Name}} {{.PIDs}}', 'c-main')).toBe('c-main 1'),
-    top: async () => expect(await ok('top', 'c-main', '-o', 'pid,comm')).toMatch(/^PID +COMMAND\n\d+ +sleep$/),
+    top: async () => {
+      expect(await ok('top', 'c-main', '-o', 'pid,comm')).toMatch(/^PID +COMMAND\n\d+ +sleep$/);
+      const titles = 'USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND'.split(' ').join(' +');
+      const cells = 'root \\d+ [\\d.]+ [\\d.]+ \\d+ \\d+ \\? Ss [\\d:]+ 0:00 sleep 1000'.split(' ').join(' +');
+      expect(await ok('top', 'c-main', 'aux', '--sort=comm')).toMatch(new RegExp(`^${titles}\n${cells}$`));
+    },
     update: async () => {
       await ok('update', '-m', '64m', '--memory-swap', '128m', '--pids-limit', '50', 'c-main');
       const files = ['memory/memory.limit_in_bytes', 'pids/pids.max'].map((file) => `/sys/fs/cgroup/${file}`);

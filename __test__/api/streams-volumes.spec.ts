@@ -89,12 +89,31 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     expect(await ok('volume', 'ls', '-q')).toBe('');
   });
 
+  it('of two --volumes-from with the same place the last counts', async () => {
+    for (const name of ['first', 'last']) await ok('run', '--name', name, '-v', `of-${name}:/data`, 'busybox', 'true');
+    await ok('create', '--name', 'user', '--volumes-from', 'first', '--volumes-from', 'last', 'busybox');
+    expect(await ok('inspect', '-f', '{{(index .Mounts 0).Name}}', 'user')).toBe('of-last');
+    await ok('rm', 'user', 'first', 'last');
+    await ok('volume', 'rm', 'of-first', 'of-last');
+  });
+
+  it('a container that would join its own network namespace does not start', async () => {
+    const { stderr } = await docker('run', '--name', 'self', '--network', 'container:self', 'busybox', 'true');
+    expect(stderr).toContain('cannot join own network namespace');
+  });
+
   it.each([
     [['--volumes-from', 'nobody'], 'No such container: nobody'],
     [['--volumes-from', 'holder:foo'], 'invalid mode: foo'],
     [['--volume-driver', 'foo', '-v', 'new:/x'], 'plugin "foo" not found'],
     [['--storage-opt', 'size=1G'], "overlay over xfs with 'pquota'"],
     [['--mount', 'type=volume,src=v,dst=/x,volume-subpath=../up'], 'subpath must be a relative path'],
+    [['-v', 'named:/x:shared'], 'invalid mount config for type "volume": field BindOptions must not be specified'],
+    [['--network', 'host', '--link', 'holder:x'], "host type networking can't be used with links"],
+    [['--network', 'container:holder', '--link', 'holder:x'], "container type network can't be used with links"],
+    [['--network', 'container:holder', '-P'], 'port publishing and the container type network mode'],
+    [['--network', 'container:holder', '--expose', '80'], 'port exposing and the container type network mode'],
+    [['--network', 'container:'], 'invalid container format container:<name|id>'],
   ])('%j is refused', async (flags, message) => {
     await ok('create', '--name', 'holder', 'busybox', 'true');
     expect((await docker('create', '--pull', 'never', ...flags, 'busybox', 'true')).stderr).toContain(message);
@@ -198,7 +217,13 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     expect((await docker('create', '--link', 'nobody:x', 'busybox')).stderr).toContain(
       'could not get container for nobody',
     );
+    // whoever shares a network is linked to by its owner's address; an exec has the variables as well
+    await ok('run', '-d', '--name', 'sharer', '--network', 'container:target', 'busybox', 'sleep', '1000');
+    await ok('run', '-d', '--name', 'other', '--link', 'sharer:db', 'busybox', 'sleep', '1000');
+    expect((await ok('exec', 'other', 'env')).split('\n')).toContain('DB_NAME=/other/db');
+    expect(await ok('exec', 'other', 'grep', 'db', '/etc/hosts')).toBe(`${address}\tdb ${id} target`);
     await ok('stop', '-t', '0', 'target');
+    expect(await ok('exec', 'other', 'env'), 'who is linked to has ended').not.toContain('DB_NAME');
     const refused = await docker('run', '--rm', '--link', 'target:db', 'busybox', 'true');
     expect(refused.stderr).toContain('Cannot link to a non running container: /target AS ');
   });

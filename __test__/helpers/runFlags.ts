@@ -83,6 +83,10 @@ export const ROWS: Row[] = [
     args: ({ cgroupParent }) => ['--cgroup-parent', `${cgroupParent}/inner`],
     shows: ({ cgroupParent }) => new RegExp(`memory:${cgroupParent}/inner/[0-9a-f]{64}`),
   }),
+  row('cgroup-parent', [], 'cat /proc/self/cgroup', /./, {
+    args: ({ cgroupParent }) => ['--cgroup-parent', `../../..${cgroupParent}/inner`],
+    shows: ({ cgroupParent }) => new RegExp(`memory:${cgroupParent}/inner/[0-9a-f]{64}`),
+  }),
   row('cgroupns', ['--cgroupns', 'host'], namespace('cgroup'), ofHost('cgroup')),
   row('cgroupns', ['--cgroupns', 'private'], namespace('cgroup'), notOfHost('cgroup')),
   row('cidfile', [], 'true', /^$/, { args: ({ dir }) => ['--cidfile', join(dir, `cid-${process.hrtime.bigint()}`)] }),
@@ -173,6 +177,10 @@ export const ROWS: Row[] = [
     /^\{"Test":\["CMD-SHELL","test -e \/"\],"Interval":3600000000000,"Timeout":3000000000,"StartPeriod":60000000000,"StartInterval":2000000000,"Retries":7\}$/m,
   ),
   row('hostname', ['-h', 'called'], 'hostname; cat /etc/hostname', /^called\ncalled$/),
+  row('hostname', ['-h', 'called.example'], 'cat /etc/hosts', /\tcalled\.example called$/m, {
+    net: true,
+    args: () => ['--network', 'bridge', '-h', 'called.example'],
+  }),
   row('init', ['--init'], 'test $$ -ne 1 && ps -o pid,args | sed -n 2p', /^ *1 /),
   row('interactive', ['-i'], 'cat', /^typed$/, { input: 'typed' }),
   row(
@@ -332,6 +340,7 @@ export const ROWS: Row[] = [
     /sysctl.*kernel\.panic.*(is not allowed|is not in a separate kernel namespace)/,
   ),
   row('tmpfs', ['--tmpfs', '/t:size=2m,noexec'], 'mount | grep " /t "; df -k /t | tail -1', /noexec.*tmpfs +2048 /s),
+  row('tmpfs', ['--tmpfs', '/t:shared'], 'grep " /t " /proc/self/mountinfo', / shared:\d+ /),
   row('tty', ['-t'], 'test -t 1 && stty size && echo terminal', /terminal\r/),
   row('ulimit', ['--ulimit', 'nofile=100:200'], 'ulimit -n; ulimit -Hn', /^100\n200$/),
   row('use-api-socket', ['--use-api-socket'], 'test -S /var/run/docker.sock && echo there', /^there$/),

@@ -132,6 +132,11 @@ describe('versions and paths', () => {
     }
   });
 
+  it('answers OPTIONS for every path', async () => {
+    const answer = await raw('OPTIONS /nope HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n');
+    expect([answer.status, answer.body]).toEqual([200, '']);
+  });
+
   it('refuses versions out of range with the sentences of Docker', async () => {
     const newer = await get('/v1.52/things');
     expect([newer.status, message(newer)]).toEqual([

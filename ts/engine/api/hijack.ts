@@ -36,7 +36,9 @@ export function takeConnection(request: IncomingMessage, native: Pick<Native, 'd
   early.push(drain(socket));
   const fd = native.dupFd(handle.fd);
   socket.destroy();
-  return { fd, early: Buffer.concat(early), upgraded: upgrade !== undefined };
+  // Docker wants no `Connection: Upgrade` beside it, without which Node sees an ordinary request
+  const upgraded = upgrade !== undefined || request.headers.upgrade !== undefined;
+  return { fd, early: Buffer.concat(early), upgraded };
 }
 
 /** What a stream holds already, without asking its source for more. */

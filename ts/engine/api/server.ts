@@ -125,6 +125,10 @@ async function accept(
       response.writeHead(200, { ...PING, 'Content-Length': body.length }).end(body);
       return;
     }
+    if (request.method === 'OPTIONS') {
+      response.writeHead(200, { 'Content-Length': 0 }).end();
+      return;
+    }
     request.url = url;
     const body = shown ?? legacyBody;
     setFront(request, { version, ...(upgrade && { upgrade }), ...(body && { body }) });
@@ -205,7 +209,9 @@ function createApp(log: Logger): FastifyInstance {
   app.setErrorHandler((thrown, request, reply) => {
     const error = isClientError(thrown) ? new CaissonError('InvalidParameter', thrown.message) : asCaissonError(thrown);
     const status = httpStatus(error.kind);
-    if (status >= 500 && error.kind === 'System')
+    if (reply.raw.socket?.destroyed)
+      log.debug({ err: error, method: request.method, url: request.raw.url }, 'the client has gone');
+    else if (status >= 500 && error.kind === 'System')
       log.error({ err: error, method: request.method, url: request.raw.url }, 'request failed');
     if (reply.sent) return;
     if (status === 304) return reply.code(304).send();

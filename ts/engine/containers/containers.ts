@@ -311,8 +311,10 @@ export class Containers {
   async resize(idOrName: string, width: number, height: number): Promise<void> {
     const row = this.find(idOrName);
     if (!isRunning(row)) throw new CaissonError('Conflict', `container ${row.id} is not running`);
+    const record = readRecord(row);
     // as Docker: without a terminal nothing happens
-    if (readRecord(row).config.Tty) await this.#ctx.native.resize(row.id, { width, height });
+    if (record.config.Tty) await this.#ctx.native.resize(row.id, { width, height });
+    this.#ctx.events.container(record, 'resize', { height: String(height), width: String(width) });
   }
 
   /** Serves the log on a connection taken from a client; ends with the container when it follows. */

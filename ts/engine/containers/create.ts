@@ -223,15 +223,18 @@ function checkPlatform(ctx: ContainerContext, name: string, config: ImageConfig,
   ];
 }
 
+const noCommand = (): CaissonError => new CaissonError('InvalidParameter', 'no command specified');
+
 function plan(
   ctx: ContainerContext,
   body: CreateBody,
   { name, platform = '', shallowReadOnly = false, sharesCgroupns = false, ofBuild = false }: CreateOptions,
 ): { plan: CreatePlan; warnings: string[] } {
   const { graph } = ctx;
-  if (!body.Image && !body.Cmd && !body.HostConfig && !body.Entrypoint) {
+  if (Object.keys(body).every((key) => key === 'HostConfig' || key === 'NetworkingConfig')) {
     throw new CaissonError('InvalidParameter', 'config cannot be empty in order to create a container');
   }
+  if (!body.Image && !body.Cmd?.length && !body.Entrypoint?.length) throw noCommand();
   parsePlatform(platform, hostPlatform(ctx.host));
   refuseUnsupported(body);
   checkSharedNamespaces(body);
@@ -253,7 +256,7 @@ function plan(
       cgroupnsMode: sharesCgroupns && ctx.host.cgroupVersion === 1 ? 'host' : ctx.config.defaultCgroupnsMode,
     },
   );
-  if (programOf(config).length === 0) throw new CaissonError('InvalidParameter', 'no command specified');
+  if (programOf(config).length === 0) throw noCommand();
   const warnings = checkPlatform(ctx, body.Image ?? '', image.config, platform);
   warnings.push(...validate(config, hostConfig, { ...ctx.host, ...ctx.specHost }));
   capabilitiesOf(hostConfig, ctx.specHost.bounded);

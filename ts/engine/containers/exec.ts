@@ -17,6 +17,7 @@ import { effectiveCapabilities } from '../runtime/capabilities.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/spec.ts';
 import type { ContainerContext } from './context.ts';
+import { linkVariables } from './links.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { parseDetachKeys, writeMessage } from './streams.ts';
 import { checkEnv, checkUser } from './validate.ts';
@@ -84,6 +85,9 @@ function requireRunning({ row }: ContainerRecord, name = row.id): void {
   }
 }
 
+/** As Docker writes it: the program stands alone, so that one without arguments has a space behind it. */
+const commandLine = ({ args: [program, ...args] }: ExecConfig): string => `${program} ${args.join(' ')}`;
+
 export interface ExecPlan {
   execId: string;
   containerId: string;
@@ -136,7 +140,7 @@ export class Execs {
     };
     graph.db.transaction(() => {
       graph.execs.insert(exec);
-      events.container(record, `exec_create: ${config.args.join(' ')}`, { execID: id });
+      events.container(record, `exec_create: ${commandLine(config)}`, { execID: id });
     });
     return id;
   }
@@ -187,7 +191,7 @@ export class Execs {
     const { graph, events } = this.#ctx;
     const { config, record } = this.check(execId);
     graph.execs.update(execId, { status: 'running' });
-    events.container(record, `exec_start: ${config.args.join(' ')}`, { execID: execId });
+    events.container(record, `exec_start: ${commandLine(config)}`, { execID: execId });
   }
 
   async #startProcess({ execId, containerId }: ExecPlan): Promise<{ state?: ExecState; rows: () => void }> {
@@ -222,7 +226,7 @@ export class Execs {
   /** A short program may have ended, and its container with it, before the answer came that it runs. */
   #running(execId: string, pid: number): void {
     const { graph } = this.#ctx;
-    if (graph.execs.get(execId)?.status === 'running') graph.execs.update(execId, { pid });
+    if (graph.execs.get(execId)) graph.execs.update(execId, { pid });
   }
 
   /** A start whose client has gone with an earlier daemon: it came to be, or it can be asked for again. */
@@ -260,7 +264,7 @@ export class Execs {
     const row = graph.containers.get(containerId);
     if (exec && row && exec.status !== 'exited') {
       graph.db.transaction(() => {
-        graph.execs.update(execId, { status: 'exited', exitCode, pid: 0 });
+        graph.execs.update(execId, { status: 'exited', exitCode });
         events.container(readRecord(row), 'exec_die', { execID: execId, exitCode: String(exitCode) });
       });
     }
@@ -299,7 +303,8 @@ export class Execs {
     };
   }
 
-  #process(config: ExecConfig, { config: containerConfig, hostConfig }: ContainerRecord): RuntimeProcess {
+  #process(config: ExecConfig, record: ContainerRecord): RuntimeProcess {
+    const { config: containerConfig, hostConfig } = record;
     const { specHost, host } = this.#ctx;
     // never more than the container has (CVE-2025-27612), unless the user says --privileged
     const capabilities = config.privileged
@@ -311,7 +316,7 @@ export class Execs {
       user: { uid: 0, gid: 0 },
       args: config.args,
       env: buildEnv({
-        Env: [...containerConfig.Env, ...config.env],
+        Env: [...linkVariables(this.#ctx, record, 'left out'), ...containerConfig.Env, ...config.env],
         Hostname: containerConfig.Hostname,
         Tty: config.tty,
       }),

@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
+import type { ContainerRow } from '../../graph/containers.ts';
 import type { ContainerContext } from './context.ts';
 import type { Execs } from './exec.ts';
 import { type HealthPlan, healthPlan } from './healthcheck.ts';
@@ -70,20 +71,22 @@ export class HealthMonitor {
     const record = this.#running(id);
     if (!record) return;
     this.#watch(record, Math.max(0, Date.now() - toMs(record.row.startedAt)), () => {
-      const before = record.row.health === null ? undefined : (JSON.parse(record.row.health) as HealthState);
-      this.#ctx.live.of(id).health = before ?? { Status: 'starting', FailingStreak: 0, Log: [] };
+      const unknown: HealthState = { Status: 'starting', FailingStreak: 0, Log: [] };
+      this.#ctx.live.of(id).health = storedHealth(record.row) ?? unknown;
     });
   }
 
-  /** As Docker: whoever is not asked any more counts as unhealthy. */
+  /** As Docker: whoever is not asked any more counts as unhealthy, also one that ended while no daemon was there. */
   ended(id: string): void {
     const watch = this.#watched.get(id);
-    if (!watch) return;
-    watch.stopped = true;
-    clearTimeout(watch.timer);
-    this.#watched.delete(id);
-    const { health } = this.#ctx.live.of(id);
-    if (health && this.#ctx.graph.containers.get(id)) this.#write(id, { ...health, Status: 'unhealthy' });
+    if (watch) {
+      watch.stopped = true;
+      clearTimeout(watch.timer);
+      this.#watched.delete(id);
+    }
+    const row = this.#ctx.graph.containers.get(id);
+    const health = this.#ctx.live.of(id).health ?? (row && storedHealth(row));
+    if (row && health) this.#write(id, { ...health, Status: 'unhealthy' });
   }
 
   /** True when the process that ended was a probe. */
@@ -219,6 +222,9 @@ export class HealthMonitor {
     }
   }
 }
+
+const storedHealth = ({ health }: Pick<ContainerRow, 'health'>): HealthState | undefined =>
+  health === null ? undefined : (JSON.parse(health) as HealthState);
 
 /** Go's way to write a duration, for the usual ones. */
 const seconds = (ms: number): string => (ms >= 1000 ? `${ms / 1000}s` : `${ms}ms`);

@@ -82,10 +82,14 @@ function linksOf(ctx: ContainerContext, { row }: ContainerRecord): Link[] {
   });
 }
 
-/** `ALIAS_PORT_80_TCP_ADDR=…` and its kin, as Docker documents them. At the start: who is linked to must run. */
-export function linkVariables(ctx: ContainerContext, record: ContainerRecord): string[] {
+/**
+ * `ALIAS_PORT_80_TCP_ADDR=…` and its kin, as Docker documents them. At the start who is linked to must run; what is
+ * executed later goes without those that have ended.
+ */
+export function linkVariables(ctx: ContainerContext, record: ContainerRecord, ended: 'refused' | 'left out'): string[] {
   return linksOf(ctx, record).flatMap(({ target, alias, address }) => {
     if (address === undefined) {
+      if (ended === 'left out') return [];
       const what = `/${target.row.name} AS /${record.row.name}/${alias}`;
       throw new CaissonError('Conflict', `Cannot link to a non running container: ${what}`);
     }

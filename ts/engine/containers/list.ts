@@ -117,8 +117,6 @@ function readEntry(ctx: ContainerContext, id: string): Entry | undefined {
     row,
     summary: {
       Id: id,
-      // once the name stands for another image, the id says what this one was made from
-      Image: row.imageName,
       ImageID: row.imageId,
       Command: commandText(record),
       Created: Math.floor(toMs(row.created) / 1000),
@@ -188,17 +186,20 @@ function nameMatches(name: string, filter: string): boolean {
   }
 }
 
-/** Ids of the images that a name or id given to `ancestor` stands for. */
-function ancestorTest(ctx: ContainerContext, names: readonly string[]): Test {
-  const ids = new Set<string>();
-  for (const name of names) {
-    try {
-      ids.add(ctx.images.find(name).id);
-    } catch {
-      // no such image: nothing was made from it but by its very name
-    }
+/** What an image's name stands for now. */
+function imageIdOf(ctx: ContainerContext, name: string): string | undefined {
+  try {
+    return ctx.images.find(name).id;
+  } catch {
+    return undefined;
   }
-  return ({ row }) => ids.has(row.imageId) || names.includes(row.imageName);
+}
+
+/** `ancestor`: made from one of these images, or from one that was built or committed on it. */
+function ancestorTest(ctx: ContainerContext, names: readonly string[]): Test {
+  const ids = new Set(names.map((name) => imageIdOf(ctx, name)));
+  for (const id of ids) for (const child of id === undefined ? [] : ctx.graph.images.children(id)) ids.add(child);
+  return ({ row }) => ids.has(row.imageId);
 }
 
 function tests(ctx: ContainerContext, filters: Filters, names: NamesOf): Test[] {
@@ -223,7 +224,9 @@ function tests(ctx: ContainerContext, filters: Filters, names: NamesOf): Test[] 
   add(
     'volume',
     (values) => (r) =>
-      r.mountPoints.some(({ name, destination }) => values.some((value) => value === name || value === destination)),
+      r.mountPoints.some(({ name, source, destination }) =>
+        [name, source, destination].some((one) => one && values.includes(one)),
+      ),
   );
   for (const port of [...(filters.get('expose') ?? []), ...(filters.get('publish') ?? [])]) parsePorts(port);
   add(
@@ -276,9 +279,8 @@ export class ContainerList {
     checkFilters(filters);
     const names = namesOf(this.#ctx);
     const conditions = tests(this.#ctx, filters, names);
-    // a filter on states, or on neighbours in time, says itself which containers are meant
-    const all =
-      options.all || options.limit > 0 || ['status', 'exited', 'before', 'since'].some((key) => filters.has(key));
+    // a filter on states says itself which containers are meant
+    const all = options.all || options.limit > 0 || filters.has('status');
     const found: Entry[] = [];
     for (const id of this.#ctx.graph.containers.ids()) {
       const entry = this.#entry(id);
@@ -287,8 +289,10 @@ export class ContainerList {
       if (options.limit > 0 && found.length === options.limit) break;
     }
     const nowMs = Date.now();
+    const known = new Map<string, string | undefined>();
     const show = ({ row, summary, annotations }: Entry): object => ({
       ...summary,
+      Image: this.#imageShown(row, known),
       Names: names(row).map((name) => `/${name}`),
       HostConfig: {
         ...summary.HostConfig,
@@ -298,6 +302,12 @@ export class ContainerList {
     });
     if (!options.size) return found.map(show);
     return Promise.all(found.map(async (entry) => ({ ...show(entry), ...(await this.#sizes(entry.row.id)) })));
+  }
+
+  /** Once the name stands for another image, or for none, the id says what this one was made from. `known`: by name. */
+  #imageShown({ imageName, imageId }: Entry['row'], known: Map<string, string | undefined>): string {
+    if (!known.has(imageName)) known.set(imageName, imageIdOf(this.#ctx, imageName));
+    return known.get(imageName) === imageId ? imageName : imageId;
   }
 
   /** As Docker: a list has no sizes of 0. */

@@ -20,6 +20,7 @@ import { type ContainerRecord, isRunning, programOf, readRecord } from './record
 
 export const cgroupOf = (ctx: ContainerContext, hostConfig: HostConfig, id: string): string => {
   const parent = hostConfig.CgroupParent || ctx.config.cgroupParent;
+  // `..` ends at the root of cgroups
   return join('/', parent, id);
 };
 
@@ -84,9 +85,10 @@ function checkShareable(mode: string, { IpcMode: donor }: HostConfig): void {
 }
 
 /** For `--network container:X`: an fd of that container's namespace. */
-export async function sharedNetns(ctx: ContainerContext, mode: string): Promise<number | undefined> {
+export async function sharedNetns(ctx: ContainerContext, id: string, mode: string): Promise<number | undefined> {
   if (!mode.startsWith('container:')) return undefined;
   const owner = ctx.graph.containers.resolve(mode.slice('container:'.length));
+  if (owner.id === id) throw new CaissonError('System', 'cannot join own network namespace');
   if (isRunning(owner)) return ctx.native.containerNetns(owner.id);
   const message = `cannot join network namespace of a non running container: container ${owner.name} is ${owner.status}`;
   throw new CaissonError('Conflict', message, { code: 'CONTAINER_NOT_RUNNING' });
@@ -157,7 +159,7 @@ export async function spawnOptions(
   const spec = buildSpec(
     {
       // what the user sets himself goes over what a link gives
-      config: { ...config, Env: [...linkVariables(ctx, record), ...config.Env] },
+      config: { ...config, Env: [...linkVariables(ctx, record, 'refused'), ...config.Env] },
       hostConfig,
       args: programOf(config),
       mountPoints,

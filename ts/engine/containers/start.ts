@@ -157,7 +157,8 @@ export class Starter {
     await this.#ctx.pluginVolumes.mounts.mount(plan.id, detail.mountPoints);
     const route = logRoute(record);
     if (route !== undefined) await this.#ctx.forwarder.begin(route);
-    const netns = plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, hostConfig.NetworkMode);
+    const netns =
+      plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, plan.id, hostConfig.NetworkMode);
     const leader = leadingOut(plan.endpoints);
     const reserved = leader ? reservePorts(native, plan.ports, { ...leader, owner: plan.id }) : undefined;
     const [netnsResult, portsResult] = await Promise.allSettled([netns, reserved]);
@@ -272,6 +273,7 @@ export class Starter {
     for (const port of ports) graph.networks.insertPort(port);
     graph.containers.updateState(plan.id, {
       status: 'running',
+      health: null,
       pid: spawned.initPid,
       pidStart: spawned.initStartTime,
       shimPid: spawned.shimPid,

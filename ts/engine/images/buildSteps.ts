@@ -9,6 +9,7 @@ import type { Snapshotter } from '../../graph/snapshotter.ts';
 import type { ImageConfig, ImageRunConfig, Platform } from '../../oci.ts';
 import { EMPTY_DIFF_ID } from './commit.ts';
 import { checkConfig, parseConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import type { Installer } from './install.ts';
 import type { UsableImage } from './names.ts';
 import { formatPlatform } from './platform.ts';
@@ -143,7 +144,7 @@ export class BuildSteps {
     const sizeBytes = layers.reduce((sum, chainId) => sum + (graph.layers.get(chainId)?.sizeBytes ?? 0), 0);
     const image = { id, config, manifestDigest: null, sizeBytes, parent, createdMs: Date.now(), taggedMs: null };
     graph.images.insert({ image, layers, blobs: [] });
-    graph.events.append({ type: 'image', action: 'create', actorId: id, attributes: { name: id } });
+    imageEvent(graph, 'create', id);
   }
 
   #usable(image: ImageRow): UsableImage {

@@ -17,6 +17,7 @@ import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import type { Native } from '../native/index.ts';
 import { checkConfig, parseConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import { applyChanges, mergeRunConfig } from './instructions.ts';
 import { familiarRow, referenceRow } from './names.ts';
 import type { LayerUnpacker } from './unpack.ts';
@@ -216,13 +217,15 @@ export class Committer {
       layers: chain,
       blobs: [],
     });
+    imageEvent(this.#options.graph, 'create', id);
     const { reference, comment } = request;
+    if (reference !== undefined) {
+      const row = referenceRow(reference, id);
+      images.setReference(row, now);
+      imageEvent(this.#options.graph, 'tag', id, familiarRow(row));
+    }
     const imageRef = reference === undefined ? '' : familiarString(withDefaultTag(reference));
     const attributes = { ...source.attributes, comment, imageID: id, imageRef };
     events.append({ type: 'container', action: 'commit', actorId: source.id, attributes });
-    if (reference === undefined) return;
-    const row = referenceRow(reference, id);
-    images.setReference(row, now);
-    events.append({ type: 'image', action: 'tag', actorId: id, attributes: { name: familiarRow(row) } });
   }
 }

@@ -15,6 +15,7 @@ import { BuildSteps } from './buildSteps.ts';
 import { type CheckOptions, StoreChecker } from './check.ts';
 import { type CommitRequest, type CommitSource, Committer } from './commit.ts';
 import { parseConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import { type ImportRequest, importImage, openSource } from './import.ts';
 import { Installer } from './install.ts';
 import { LayerBlobs, type LayerBlobsParts } from './layerBlobs.ts';
@@ -138,8 +139,7 @@ export class Images {
       const { image } = this.#names.resolve(name);
       const row = referenceRow(reference, image.id);
       graph.images.setReference(row, Date.now());
-      const attributes = { name: familiarRow(row) };
-      graph.events.append({ type: 'image', action: 'tag', actorId: image.id, attributes });
+      imageEvent(graph, 'tag', image.id, familiarRow(row));
     });
     await graph.db.durable();
   }

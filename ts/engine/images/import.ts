@@ -6,6 +6,7 @@ import type { ImageConfig, Platform } from '../../oci.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
 import { checkConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import type { Installer } from './install.ts';
 import { applyChanges } from './instructions.ts';
 import { referenceRow } from './names.ts';
@@ -105,5 +106,5 @@ function write(graph: Graph, id: string, config: string, diffId: string, referen
   });
   if (reference !== undefined) graph.images.setReference(referenceRow(reference, id), now);
   const name = reference === undefined ? id : familiarString(withDefaultTag(reference));
-  graph.events.append({ type: 'image', action: 'import', actorId: id, attributes: { name } });
+  imageEvent(graph, 'import', id, name);
 }

@@ -10,6 +10,7 @@ import type { HostInfo } from '../native/index.ts';
 import { type ArchiveReader, readArchive } from './archive.ts';
 import { type Bundle, readBundles } from './bundles.ts';
 import { type CheckedConfig, checkConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import type { Installer } from './install.ts';
 import type { LayerBlobs } from './layerBlobs.ts';
 import { legacyBundles } from './legacyArchive.ts';
@@ -222,7 +223,7 @@ export class ImageLoader {
   }
 
   #write({ bundle, checked, chain, blobs }: LoadedImage, renamed: Map<string, string>): void {
-    const { images, layers, events } = this.#graph;
+    const { images, layers } = this.#graph;
     images.insert({
       image: {
         id: checked.id,
@@ -242,7 +243,7 @@ export class ImageLoader {
       if (before !== undefined && before.imageId !== checked.id) renamed.set(name, before.imageId);
       images.setReference(row);
     }
-    events.append({ type: 'image', action: 'load', actorId: checked.id, attributes: { name: checked.id } });
+    imageEvent(this.#graph, 'load', checked.id);
   }
 
   /** Only images of the archive count: another of that id was never said to be the parent of one of these here. */

@@ -8,6 +8,7 @@ import { familiarRepository, parseReference, repositoryOf } from '../../referenc
 import { labelsAllow, madeUntil } from '../api/pruneFilters.ts';
 import { boolFilter, type Filters } from '../api/query.ts';
 import { parseConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import { familiarRow, type ImageNames } from './names.ts';
 import { shortId } from './progress.ts';
 
@@ -170,19 +171,13 @@ export class ImageRemover {
   #untag(row: ReferenceRow, removed: Removed[]): void {
     this.#graph.images.deleteReference(row.name);
     removed.push({ Untagged: familiarRow(row) });
-    const { imageId } = row;
-    this.#graph.events.append({ type: 'image', action: 'untag', actorId: imageId, attributes: { name: imageId } });
+    imageEvent(this.#graph, 'untag', row.imageId);
   }
 
   #delete(image: ImageRow, removed: Removed[]): void {
     this.#graph.images.delete(image.id);
     removed.push({ Deleted: image.id });
-    this.#graph.events.append({
-      type: 'image',
-      action: 'delete',
-      actorId: image.id,
-      attributes: { name: image.id },
-    });
+    imageEvent(this.#graph, 'delete', image.id);
   }
 }
 

@@ -18,6 +18,7 @@ import type { LayerRow } from '../../graph/layers.ts';
 import { type Descriptor, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { parseReference, repositoryOf } from '../../reference.ts';
 import { parseConfig } from './config.ts';
+import { imageEvent } from './events.ts';
 import type { Installer } from './install.ts';
 import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
 import { type ManifestParts, type StoredManifest, storedManifest } from './manifest.ts';
@@ -79,7 +80,9 @@ export class ImageSaver {
           } finally {
             for (const path of files.values()) await rm(path, { force: true });
           }
-          return () => undefined;
+          return () => {
+            for (const { image } of images) imageEvent(this.#graph, 'save', image.id);
+          };
         },
       },
       signal,

@@ -46,7 +46,9 @@ export async function callPlugin(
 function parse(text: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+    // Go's encoder writes null for a nil map, and Docker's reads it as an object without fields
+    if (value === null) return {};
+    return typeof value === 'object' ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
   }

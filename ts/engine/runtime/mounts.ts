@@ -84,6 +84,7 @@ const TMPFS_FLAGS = new Map([
   ['strictatime', 'nostrictatime'],
   ['nostrictatime', 'strictatime'],
 ]);
+const PROPAGATIONS = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave', 'unbindable', 'runbindable'];
 const TMPFS_PARAMETERS = new Set(['mode', 'uid', 'gid', 'size', 'nr_inodes', 'nr_blocks', 'mpol']);
 
 /** Docker's defaults with the user's options over them; the last of two that contradict each other counts. */
@@ -93,11 +94,15 @@ export function mergeTmpfsOptions(user: string[]): string[] {
     if (option === '') continue;
     const [key = '', value] = option.split('=', 2);
     const opposite = TMPFS_FLAGS.get(option);
-    if (opposite === undefined && (value === undefined || !TMPFS_PARAMETERS.has(key))) {
+    const propagates = PROPAGATIONS.includes(option);
+    if (opposite === undefined && !propagates && (value === undefined || !TMPFS_PARAMETERS.has(key))) {
       throw new CaissonError('InvalidParameter', `Invalid tmpfs option ["${option}"]`);
     }
     const replaced = (known: string): boolean =>
-      known === option || known === opposite || (value !== undefined && known.startsWith(`${key}=`));
+      known === option ||
+      known === opposite ||
+      (propagates && PROPAGATIONS.includes(known)) ||
+      (value !== undefined && known.startsWith(`${key}=`));
     merged = [...merged.filter((known) => !replaced(known)), option];
   }
   return merged;

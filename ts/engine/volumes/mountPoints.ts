@@ -91,6 +91,10 @@ export function parseBind(spec: string, lookup: VolumeLookup, driver = ''): Moun
     };
   }
   checkVolumeName(source);
+  if (mode.split(',').some((option) => PROPAGATIONS.has(option))) {
+    const why = 'invalid mount config for type "volume": field BindOptions must not be specified';
+    throw invalid(`invalid volume specification: '${spec}': ${why}`);
+  }
   return namedVolume(source, target, { ...parseMode(mode, true), mode: mode || 'z', driver }, lookup);
 }
 
@@ -307,7 +311,12 @@ export function collectMountPoints(
   lookup: VolumeLookup,
 ): MountPoint[] {
   const found = new Map<string, MountPoint>();
-  const inherited = (hostConfig.VolumesFrom ?? []).flatMap((entry) => volumesFrom(entry, lookup));
+  // of two at one place the last counts
+  const inherited = new Map(
+    (hostConfig.VolumesFrom ?? [])
+      .flatMap((entry) => volumesFrom(entry, lookup))
+      .map((mount) => [mount.destination, mount]),
+  );
   const add = (mount: MountPoint): void => {
     if (found.has(mount.destination)) throw invalid(`Duplicate mount point: ${mount.destination}`);
     found.set(mount.destination, mount);
@@ -318,7 +327,7 @@ export function collectMountPoints(
   for (const [path, options] of Object.entries(hostConfig.Tmpfs ?? {})) {
     add(tmpfs(checkDestination(path, path), mergeTmpfsOptions(options.split(','))));
   }
-  for (const mount of inherited) if (!found.has(mount.destination)) found.set(mount.destination, mount);
+  for (const mount of inherited.values()) if (!found.has(mount.destination)) found.set(mount.destination, mount);
   for (const path of Object.keys(config.Volumes ?? {})) {
     const destination = checkDestination(path.split(':').at(-1) ?? path, path);
     if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup, { driver }));

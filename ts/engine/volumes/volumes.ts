@@ -167,6 +167,7 @@ export class Volumes {
 
   /** With those that plugins know and nobody has used here. */
   async list(filters: Filters): Promise<{ Volumes: Volume[]; Warnings: string[] | null }> {
+    boolFilter(filters, 'dangling'); // a wrong one is refused also where there is nothing to filter
     const own = this.#listOwn(filters);
     const asked = filters.get('driver') ?? [];
     if (asked.length > 0 && asked.every((driver) => driver === LOCAL)) return { Volumes: own, Warnings: null };
