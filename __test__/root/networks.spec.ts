@@ -209,6 +209,16 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
     expect(`${stdout}${stderr}`.trim()).toBe('3000');
   }, 40_000);
 
+  test('a container may end before its question is answered', async () => {
+    silence = Number.POSITIVE_INFINITY;
+    await daemon.dockerOk('run', '-d', '--name', 'short', '--network', 'own', 'busybox', 'nslookup', 'late.example');
+    while (!asked.includes('late.example')) await once(upstream, 'message');
+    await daemon.dockerOk('rm', '-f', 'short');
+    silence = 0;
+    for (const answer of unanswered.splice(0)) answer();
+    expect(await daemon.dockerOk('exec', 'web', 'nslookup', 'next.example')).toContain('192.0.2.77');
+  });
+
   test('names are answered over TCP as well, and replicas in turn', async () => {
     const names = Array.from({ length: 3 }, (_, at) => `replica${at}`);
     for (const name of names) {

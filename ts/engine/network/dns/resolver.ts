@@ -42,6 +42,7 @@ export class Resolver {
   readonly #turns = new Semaphore(MAX_ASKED);
   #open = 0;
   #turn = 0;
+  #isClosed = false;
 
   /** Owns the descriptors from now on. */
   constructor(options: ResolverOptions, sockets: { udpFd: number; tcpFd: number }) {
@@ -63,6 +64,7 @@ export class Resolver {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#udp.close();
     this.#tcp.close();
     for (const connection of this.#connections) connection.destroy();
@@ -71,7 +73,7 @@ export class Resolver {
   async #overUdp(query: Buffer, from: { address: string; port: number }): Promise<void> {
     const answer = await this.#answer(query, false);
     // the container may have ended meanwhile: a datagram is lost, as everywhere
-    if (answer) this.#udp.send(answer, from.port, from.address, () => undefined);
+    if (answer && !this.#isClosed) this.#udp.send(answer, from.port, from.address, () => undefined);
   }
 
   #overTcp(connection: Socket): void {
