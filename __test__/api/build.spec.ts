@@ -211,7 +211,7 @@ COPY --chmod=0640 --link f /mode`,
   'what only BuildKit can do': {
     beyond: true,
     dockerfile: `FROM ${BASE}\nRUN --mount=type=secret,id=x true`,
-    fails: [1, '--mount=type=secret needs BuildKit'],
+    fails: [1, '--mount=type=secret needs a client that speaks BuildKit'],
   },
 };
 

@@ -204,7 +204,7 @@ function plannedNames(runner: JobRunner): string[] {
 }
 
 async function prepareRoots(paths: EnginePaths, native: Native): Promise<void> {
-  rmSync(paths.tmp, { recursive: true, force: true });
+  for (const path of [paths.tmp, paths.buildSecrets]) rmSync(path, { recursive: true, force: true });
   for (const [path, mode] of [
     [paths.overlay, 0o710],
     [paths.content, 0o700],
@@ -212,6 +212,7 @@ async function prepareRoots(paths: EnginePaths, native: Native): Promise<void> {
     [paths.volumes, 0o701],
     [paths.tmp, 0o700],
     [paths.state, 0o700],
+    [paths.buildSecrets, 0o700],
   ] as const)
     mkdirSync(path, { recursive: true, mode });
   makeInitLayer(paths.initLayer);

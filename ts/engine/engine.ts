@@ -50,6 +50,7 @@ export interface Engine {
  *   tmp/                         emptied at every start
  * <execRoot>                     on tmpfs
  *   c/<id>/                      0700: shim.sock, config.json, exit.json
+ *   build/                       0700, what a client lends a build's commands; emptied at every start
  *   lock.db                      held while a daemon uses the two roots
  */
 export class EnginePaths {
@@ -84,6 +85,9 @@ export class EnginePaths {
   }
   get tmp(): string {
     return join(this.dataRoot, 'tmp');
+  }
+  get buildSecrets(): string {
+    return join(this.execRoot, 'build');
   }
   get state(): string {
     return join(this.execRoot, 'c');

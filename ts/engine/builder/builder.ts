@@ -1,5 +1,5 @@
 /**
- * `POST /build`: a Dockerfile carried out, instruction by instruction, each of which makes an image on the one before.
+ * A Dockerfile carried out, instruction by instruction, each of which makes an image on the one before.
  *
  *   context ─► Dockerfile ─► stages ─► for each instruction: known from before? ─ no ─► changed (config, copy, command) ─► image
  *
@@ -15,18 +15,40 @@ import type { Engine } from '../engine.ts';
 import type { BuildStep } from '../images/buildSteps.ts';
 import type { UsableImage } from '../images/names.ts';
 import { parsePlatform, runsOn } from '../images/platform.ts';
-import { type Emit, shortId } from '../images/progress.ts';
 import { type Lookup, resolve } from '../images/variables.ts';
 import { BuildArgs, declare, platformArgs } from './buildArgs.ts';
-import type { BuildContext } from './context.ts';
+import { BuildContext } from './context.ts';
 import { type Dockerfile, parseError, type Statement } from './dockerfile.ts';
+import type { BuildReport, StepReport } from './report.ts';
 import { StepContainers } from './run.ts';
-import { findStage, labelsOf, type Stage, stagesOf, trigger } from './stages.ts';
-import { type State, Steps } from './steps.ts';
+import { findStage, labelsOf, namesIn, type Stage, stagesOf, trigger } from './stages.ts';
+import { imageOfFiles, type State, Steps } from './steps.ts';
+
+/** Where a stage begins, or what is copied from: null is `scratch`. */
+export type Source = UsableImage | BuildContext | null;
+
+/** What a build gets from whoever asked for it, beside its request. */
+export interface BuildInputs {
+  dockerfile: Dockerfile;
+  /** For what is in the making; the caller's to remove. */
+  dir: string;
+  /** Asked for once, when something is copied out of it; undefined: there is none. */
+  context: () => Promise<BuildContext | undefined>;
+  /** What stands in for a stage or an image of the name (`--build-context`), by `contextName`. */
+  named?: ReadonlyMap<string, () => Promise<Source>>;
+  /** The client at the other end, for `RUN --mount=type=secret|ssh`. */
+  client?: BuildClient;
+}
+
+export interface BuildClient {
+  /** Undefined when the client has none of this name. */
+  secret(id: string): Promise<Uint8Array | undefined>;
+  /** Connections to the socket at `path`, which it makes, reach the client's agent until the result is called. Undefined when there is none. */
+  agent(id: string, path: string): Promise<(() => void) | undefined>;
+}
 
 /** As the request has it. */
 export interface BuildOptions {
-  tags: Reference[];
   /** '' for the last stage. */
   target: string;
   /** '' for the host's. */
@@ -34,98 +56,80 @@ export interface BuildOptions {
   labels: Record<string, string>;
   buildArgs: Map<string, string | null>;
   cacheFrom: string[];
-  noCache: boolean;
+  /** Of all stages, or of those named. */
+  noCache: boolean | string[];
   pull: boolean;
+  /** As BuildKit: stages that the target does not need are left out, and those that do not need each other go at once. */
+  lazy: boolean;
   /** Intermediate containers go when their step has succeeded. */
   remove: boolean;
   /** And when it has failed. */
   forceRemove: boolean;
   /** Resources and network of the commands' containers. */
   host: NonNullable<CreateBody['HostConfig']>;
-  credentials: (reference: Reference) => Credentials | undefined;
+  credentials: (reference: Reference) => Promise<Credentials | undefined>;
+}
+
+/** Names that mean the same image are the same. */
+export function contextName(name: string): string {
+  try {
+    return familiarString(parseReference(name)).replace(/:latest$/, '');
+  } catch {
+    return name.toLowerCase();
+  }
 }
 
 export class Build {
   readonly #engine: Engine;
   readonly #options: BuildOptions;
-  readonly #dockerfile: Dockerfile;
-  readonly #emit: Emit;
+  readonly #inputs: BuildInputs;
+  readonly #report: BuildReport;
+  readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #containers: StepContainers;
-  readonly #steps: Steps;
-  /** The image of each stage that is done. */
-  readonly #done: (UsableImage | null)[] = [];
+  /** Each stage that has begun. */
+  readonly #begun = new Map<number, Promise<UsableImage | null>>();
+  #args: BuildArgs;
   #stages: Stage[] = [];
   #sources: UsableImage[] = [];
-  /** One step was not known from before: nothing behind it is. */
-  #isAnew = false;
 
-  constructor(
-    engine: Engine,
-    options: BuildOptions,
-    { context, dockerfile, dir }: { context: BuildContext | undefined; dockerfile: Dockerfile; dir: string },
-    emit: Emit,
-    signal: AbortSignal,
-  ) {
+  constructor(engine: Engine, options: BuildOptions, inputs: BuildInputs, report: BuildReport, signal: AbortSignal) {
     this.#engine = engine;
     this.#options = options;
-    this.#dockerfile = dockerfile;
-    this.#emit = emit;
-    this.#signal = signal;
-    this.#containers = new StepContainers(engine.containers, engine.native, emit);
-    this.#steps = new Steps({
-      engine,
-      context,
-      dir,
-      containers: this.#containers,
-      host: options.host,
-      imageFrom: (name) => this.#imageFrom(name),
-      signal,
-    });
+    this.#inputs = inputs;
+    this.#report = report;
+    this.#signal = AbortSignal.any([signal, this.#failed.signal]);
+    this.#args = new BuildArgs(options.buildArgs, platformArgs(this.#platform, engine.images.hostPlatform));
   }
 
-  /** Resolves with the image's id. */
-  async run(): Promise<string> {
-    const { args: globals, stages } = stagesOf(this.#dockerfile);
-    const { target, labels, buildArgs, tags, forceRemove } = this.#options;
+  /** Resolves with the image; null when the last stage has made none. */
+  async run(): Promise<UsableImage | null> {
+    const { args: globals, stages } = stagesOf(this.#inputs.dockerfile);
+    const { target, labels, lazy } = this.#options;
     const last = target === '' ? stages.length - 1 : findStage(stages, target);
     if (last < 0)
       throw new CaissonError('InvalidParameter', `target stage ${JSON.stringify(target)} could not be found`);
     this.#stages = stages.slice(0, last + 1);
     this.#stages.at(-1)?.statements.push(...labelsOf(labels));
-    for (const warning of this.#dockerfile.warnings) this.#say(`${warning}\n`);
+    this.#report.begin(globals, this.#stages);
+    for (const warning of this.#inputs.dockerfile.warnings) this.#report.warn(warning);
     this.#sources = this.#options.cacheFrom.flatMap((name) => this.#local(name) ?? []);
-    const args = new BuildArgs(buildArgs, platformArgs(this.#platform, this.#engine.images.hostPlatform));
-    const total = globals.length + this.#stages.reduce((sum, { statements }) => sum + 1 + statements.length, 0);
-    let step = 0;
-    const announce = ({ original }: Statement): void => this.#say(`Step ${++step}/${total} : ${original}\n`);
     for (const statement of globals) {
-      announce(statement);
+      this.#report.step(statement).done('');
       declare(
         statement,
-        (name) => args.global(name),
-        (name, value) => args.declareGlobal(name, value),
+        (name) => this.#args.global(name),
+        (name, value) => this.#args.declareGlobal(name, value),
       );
     }
+    for (let at = lazy ? last : 0; at < last; at++) await this.#stage(at);
     try {
-      for (const stage of this.#stages) this.#done.push(await this.#stage(stage, args.stage(), announce));
-    } catch (error) {
-      if (forceRemove || this.#signal.aborted) await this.#containers.remove();
-      else await this.#containers.keep();
-      throw error;
+      return await this.#stage(last);
+    } finally {
+      await Promise.allSettled(this.#begun.values());
+      const unused = this.#args.unused();
+      if (unused.length > 0 && !this.#signal.aborted)
+        this.#report.warn(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed`);
     }
-    const unused = args.unused();
-    if (unused.length > 0) this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
-    const id = this.#done.at(-1)?.id;
-    if (id === undefined)
-      throw new CaissonError('InvalidParameter', 'No image was generated. Is your Dockerfile empty?');
-    this.#say(`Successfully built ${shortId(id)}\n`);
-    for (const tag of tags) {
-      const { domain, path, tag: name = '' } = withDefaultTag(tag);
-      await this.#engine.images.tag(id, `${domain}/${path}`, name);
-      this.#say(`Successfully tagged ${familiarString(withDefaultTag(tag))}\n`);
-    }
-    return id;
   }
 
   get #platform(): Platform {
@@ -133,55 +137,118 @@ export class Build {
     return parsePlatform(this.#options.platform, hostPlatform) ?? hostPlatform;
   }
 
-  #say(stream: string): void {
-    this.#emit({ stream });
+  /** The stage's image, made at the first time of asking. */
+  #stage(at: number): Promise<UsableImage | null> {
+    const begun = this.#begun.get(at);
+    if (begun !== undefined) return begun;
+    const made = this.#make(at).catch((error: unknown) => {
+      // what goes on beside it is in vain
+      this.#failed.abort(error);
+      throw error;
+    });
+    made.catch(() => undefined);
+    this.#begun.set(at, made);
+    return made;
   }
 
-  async #stage(stage: Stage, args: BuildArgs, announce: (statement: Statement) => void): Promise<UsableImage | null> {
-    this.#isAnew = this.#options.noCache;
-    announce(stage.from);
-    const state = await this.#begin(stage, args);
-    this.#say(` ---> ${shortId(state.image?.id ?? '')}\n`);
-    for (const statement of stage.statements) {
-      if (this.#signal.aborted) this.#say('Build cancelled\n');
-      this.#signal.throwIfAborted();
-      announce(statement);
-      await this.#step(state, statement);
-      this.#say(` ---> ${shortId(state.image?.id ?? '')}\n`);
+  async #make(at: number): Promise<UsableImage | null> {
+    const stage = this.#stages[at] as Stage;
+    const { lazy, forceRemove } = this.#options;
+    if (lazy) for (const name of namesIn(stage)) this.#expect(at, name);
+    const containers = new StepContainers(this.#engine.containers, this.#engine.native);
+    const steps = new Steps({
+      engine: this.#engine,
+      inputs: this.#inputs,
+      containers,
+      host: this.#options.host,
+      sourceFrom: (name, report) => this.#sourceFrom(at, name, report),
+      signal: this.#signal,
+    });
+    try {
+      const state = await this.#begin(at, steps, containers);
+      for (const statement of stage.statements) {
+        if (this.#signal.aborted && !lazy) this.#report.warn('Build cancelled');
+        this.#signal.throwIfAborted();
+        await this.#told(this.#report.step(statement, stage), async (report) => {
+          await this.#step(state, statement, { steps, containers, report });
+          return state.image;
+        });
+      }
+      if (state.image !== null) this.#report.image(state.image.id);
+      return state.image;
+    } catch (error) {
+      if (forceRemove || this.#signal.aborted) await containers.remove();
+      else await containers.keep();
+      throw error;
     }
-    if (state.image !== null) this.#emit({ aux: { ID: state.image.id } });
-    return state.image;
   }
 
-  async #begin({ from, base, platform }: Stage, args: BuildArgs): Promise<State> {
-    const lookup: Lookup = (name) => args.global(name);
-    const name = resolve(base, lookup);
-    if (name === '') throw parseError(from.line, `base name (${base}) should not be blank`);
-    const wanted = parsePlatform(resolve(platform, lookup), this.#engine.images.hostPlatform);
-    const image = name === 'scratch' ? null : await this.#image(name, wanted);
-    const config = { ...image?.config.config };
-    const { OnBuild: triggers, ...own } = config;
-    const env = own.Env ?? [];
-    if (!env.some((entry) => entry.startsWith('PATH=')))
-      own.Env = [...env, 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'];
-    const state: State = { image, config: own, author: '', isCommandSet: false, args };
-    const count = triggers?.length ?? 0;
-    if (count > 0) this.#say(`# Executing ${count} build trigger${count > 1 ? 's' : ''}\n`);
-    for (const text of triggers ?? []) await this.#step(state, trigger(text));
+  async #told(report: StepReport, step: (report: StepReport) => Promise<UsableImage | null>): Promise<void> {
+    try {
+      report.done((await step(report))?.id ?? '');
+    } catch (error) {
+      report.failed(error);
+      throw error;
+    }
+  }
+
+  async #begin(at: number, steps: Steps, containers: StepContainers): Promise<State> {
+    const stage = this.#stages[at] as Stage;
+    const { from, base, platform } = stage;
+    const lookup: Lookup = (name) => this.#args.global(name);
+    const { noCache } = this.#options;
+    const state: State = {
+      image: null,
+      config: {},
+      author: '',
+      isCommandSet: false,
+      isAnew: typeof noCache === 'boolean' ? noCache : noCache.some((name) => findStage(this.#stages, name) === at),
+      args: this.#args.stage(),
+    };
+    await this.#told(this.#report.step(from, stage), async (report) => {
+      const name = resolve(base, lookup);
+      if (name === '') throw parseError(from.line, `base name (${base}) should not be blank`);
+      const wanted = parsePlatform(resolve(platform, lookup), this.#engine.images.hostPlatform);
+      const source = await this.#source(at, name, report, wanted);
+      const { inputs, engine } = { inputs: this.#inputs, engine: this.#engine };
+      state.image =
+        source instanceof BuildContext
+          ? await imageOfFiles(engine, inputs.dir, source, this.#platform, this.#signal)
+          : source;
+      const { OnBuild: triggers, ...own } = { ...state.image?.config.config };
+      const env = own.Env ?? [];
+      if (!env.some((entry) => entry.startsWith('PATH=')))
+        own.Env = [...env, 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'];
+      state.config = own;
+      const count = triggers?.length ?? 0;
+      if (count > 0) report.note(`# Executing ${count} build trigger${count > 1 ? 's' : ''}`);
+      for (const text of triggers ?? []) await this.#step(state, trigger(text), { steps, containers, report });
+      return state.image;
+    });
     return state;
   }
 
-  /** A stage that is done, an image that is here, or one that is pulled. */
-  async #image(name: string, platform?: Platform): Promise<UsableImage | null> {
-    const stage = this.#stages.slice(0, this.#done.length).findIndex((one) => one.name === name.toLowerCase());
-    if (stage >= 0) return this.#done[stage] ?? null;
+  /** The stage of this name will be needed: it need not wait for its turn. */
+  #expect(at: number, name: string): void {
+    if (this.#inputs.named?.has(contextName(name))) return;
+    const place = findStage(this.#stages.slice(0, at), name);
+    if (place >= 0) void this.#stage(place);
+  }
+
+  /** What a name of a base or a source stands for: what the client says, a stage before this one, or an image, which may have to be pulled. */
+  async #source(at: number, name: string, report: StepReport, platform?: Platform): Promise<Source> {
+    const named = this.#inputs.named?.get(contextName(name));
+    if (named !== undefined) return named();
+    if (name === 'scratch') return null;
+    const stage = this.#stages.findIndex((one, place) => place < at && one.name === name.toLowerCase());
+    if (stage >= 0) return this.#stage(stage);
     const wanted = platform ?? (this.#options.platform === '' ? undefined : this.#platform);
     const found = this.#options.pull ? undefined : this.#local(name);
     if (found !== undefined && (wanted === undefined || runsOn(found.config, wanted))) return found;
     if (/^(sha256:)?[0-9a-f]{64}$/.test(name)) return this.#engine.images.find(name);
     const reference = withDefaultTag(parseReference(name));
-    const credentials = this.#options.credentials(reference);
-    await this.#engine.images.pull({ reference, platform: wanted, credentials }, this.#emit, this.#signal);
+    const credentials = await this.#options.credentials(reference);
+    await this.#engine.images.pull({ reference, platform: wanted, credentials }, report.progress, this.#signal);
     return this.#engine.images.find(name);
   }
 
@@ -194,27 +261,32 @@ export class Build {
     }
   }
 
-  /** The image that `--from` names: a stage by name or number, or any image. */
-  async #imageFrom(name: string): Promise<UsableImage> {
-    if (/^\d+$/.test(name) && Number(name) >= this.#done.length)
-      throw new CaissonError(
-        'InvalidParameter',
-        `invalid from flag value ${name}: ${Number(name) === this.#done.length ? 'refers to current build stage' : 'index out of bounds'}`,
-      );
-    const wrong = (error: unknown): never => {
-      throw new CaissonError('InvalidParameter', `invalid from flag value ${name}: ${(error as Error).message}`, {
-        cause: error,
-      });
+  /** What `--from` names: a stage by name or number, or whatever else has files. */
+  async #sourceFrom(at: number, name: string, report: StepReport): Promise<UsableImage | BuildContext> {
+    const fail = (reason: string, cause?: unknown): never => {
+      throw new CaissonError('InvalidParameter', `invalid from flag value ${name}: ${reason}`, { cause });
     };
-    const image = /^\d+$/.test(name) ? (this.#done[Number(name)] ?? null) : await this.#image(name).catch(wrong);
-    if (image === null) throw new CaissonError('InvalidParameter', `invalid from flag value ${name}: it has no files`);
-    return image;
+    const isNumber = /^\d+$/.test(name);
+    if (isNumber && Number(name) >= at)
+      fail(Number(name) === at ? 'refers to current build stage' : 'index out of bounds');
+    const source = isNumber
+      ? await this.#stage(Number(name))
+      : await this.#source(at, name, report).catch((error: unknown) => {
+          // a stage that has failed speaks for itself
+          if (this.#signal.aborted) throw error;
+          return fail((error as Error).message, error);
+        });
+    return source ?? fail('it has no files');
   }
 
   /** The image of an instruction: one from before, or a new one. */
-  async #step(state: State, statement: Statement): Promise<void> {
+  async #step(
+    state: State,
+    statement: Statement,
+    { steps, containers, report }: { steps: Steps; containers: StepContainers; report: StepReport },
+  ): Promise<void> {
     const { buildSteps } = this.#engine.images;
-    const { createdBy, make } = await this.#steps.of(state, statement);
+    const { createdBy, make } = await steps.of(state, statement, report);
     const step = {
       parent: state.image,
       platform: this.#platform,
@@ -222,21 +294,22 @@ export class Build {
       createdBy,
       author: state.author,
     };
-    const known = this.#isAnew ? undefined : await this.#known(step);
+    const known = state.isAnew ? undefined : await this.#known(step);
     if (known !== undefined) {
-      this.#say(' ---> Using cache\n');
+      report.cached();
       state.image = known;
       return;
     }
-    this.#isAnew = true;
+    state.isAnew = true;
     state.image = await buildSteps.make(step, await make?.(), this.#signal);
-    if (this.#options.remove || this.#options.forceRemove) await this.#containers.remove();
-    else await this.#containers.keep();
+    if (this.#options.remove || this.#options.forceRemove) await containers.remove(report);
+    else await containers.keep();
   }
 
   async #known(step: BuildStep): Promise<UsableImage | undefined> {
     const { buildSteps } = this.#engine.images;
-    if (this.#options.cacheFrom.length === 0) return buildSteps.cached(step);
+    const cached = this.#options.lazy || this.#options.cacheFrom.length === 0 ? buildSteps.cached(step) : undefined;
+    if (cached !== undefined) return cached;
     for (const source of this.#sources) {
       const restored = await buildSteps.restored(step, source, this.#signal);
       if (restored !== undefined) return restored;

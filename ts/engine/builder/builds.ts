@@ -3,14 +3,19 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
+import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
 import type { Engine } from '../engine.ts';
-import type { Emit } from '../images/progress.ts';
-import { Build, type BuildOptions } from './builder.ts';
+import type { UsableImage } from '../images/names.ts';
+import { type Emit, shortId } from '../images/progress.ts';
+import { Build, type BuildInputs, type BuildOptions } from './builder.ts';
+import { ClassicReport } from './classicReport.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
 import { download } from './download.ts';
+import type { BuildReport } from './report.ts';
 
 export interface BuildRequest extends BuildOptions {
+  tags: Reference[];
   /** The request's body: an archive, plain or compressed. */
   archive: AsyncIterable<Buffer>;
   /** In place of it: a URL of an archive or of a Dockerfile; '' for none. */
@@ -29,22 +34,54 @@ export class Builds {
     this.#engine = engine;
   }
 
-  /** Resolves with the image's id. */
+  /** Docker's classic builder. Resolves with the image's id. */
   async build(request: BuildRequest, emit: Emit, signal: AbortSignal): Promise<string> {
+    return this.within(async (dir) => {
+      const { dockerfile, context } = await receive(this.#engine, dir, request, signal);
+      const inputs = { dockerfile, dir, context: () => Promise.resolve(context) };
+      const image = await this.carryOut(request, inputs, new ClassicReport(emit), signal);
+      if (image === null)
+        throw new CaissonError('InvalidParameter', 'No image was generated. Is your Dockerfile empty?');
+      emit({ stream: `Successfully built ${shortId(image.id)}\n` });
+      for (const name of await this.tag(image.id, request.tags)) emit({ stream: `Successfully tagged ${name}\n` });
+      for (const name of await this.#engine.images.keepBudget())
+        emit({ stream: `Removed for the storage budget: ${name}\n` });
+      return image.id;
+    });
+  }
+
+  /** Lends a directory as long as `use` goes on. */
+  async within<T>(use: (dir: string) => Promise<T>): Promise<T> {
     const { native, paths } = this.#engine;
     const dir = join(paths.tmp, `build-${randomBytes(8).toString('hex')}`);
     this.#underWay++;
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
-      const sent = await receive(this.#engine, dir, request, signal);
-      const id = await new Build(this.#engine, request, { ...sent, dir }, emit, signal).run();
-      for (const name of await this.#engine.images.keepBudget())
-        emit({ stream: `Removed for the storage budget: ${name}\n` });
-      return id;
+      return await use(dir);
     } finally {
       this.#underWay--;
       await native.removeTree(dir);
     }
+  }
+
+  /** Resolves with the last stage's image; null when it has none. */
+  carryOut(
+    options: BuildOptions,
+    inputs: BuildInputs,
+    report: BuildReport,
+    signal: AbortSignal,
+  ): Promise<UsableImage | null> {
+    return new Build(this.#engine, options, inputs, report, signal).run();
+  }
+
+  /** Resolves with the names as users see them. */
+  async tag(id: string, tags: readonly Reference[]): Promise<string[]> {
+    const names: string[] = [];
+    for (const tag of tags.map(withDefaultTag)) {
+      await this.#engine.images.tag(id, `${tag.domain}/${tag.path}`, tag.tag ?? '');
+      names.push(familiarString(tag));
+    }
+    return names;
   }
 
   /** Removes what `RUN --mount=type=cache` has left, unless a build may be using it. Steps are images, which `image prune` takes. */

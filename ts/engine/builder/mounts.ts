@@ -7,72 +7,38 @@ import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { CreateBody, MountBody } from '../api/schemas/containers.ts';
 import type { UsableImage } from '../images/names.ts';
-import type { BuildContext } from './context.ts';
+import type { BuildInputs } from './builder.ts';
+import { BuildContext } from './context.ts';
+import { lend } from './lent.ts';
+import { type Fields, invalid, isOn, numberOf, parseMount } from './mountFlag.ts';
 
 export interface MountPlaces {
   /** Holds the directories of `type=cache`, which outlive the build. */
   caches: string;
-  context: BuildContext | undefined;
+  /** In memory. Holds what `type=secret|ssh` lends a command, as long as it runs. */
+  secrets: string;
+  context: BuildInputs['context'];
+  client: BuildInputs['client'];
   workingDir: string;
-  /** A stage or an image. */
-  image: (name: string) => Promise<UsableImage>;
+  /** What `from` names. */
+  source: (name: string) => Promise<UsableImage | BuildContext>;
 }
 
 export interface StepMounts {
-  host: NonNullable<CreateBody['HostConfig']>;
   /** What the cache of steps has to go by. */
   keys: string[];
   /** Held while the command runs: caches that it shares with no other (`sharing=locked`). */
   locks: string[];
+  /** What is only there while the command runs. */
+  open(): Promise<OpenMounts>;
 }
 
-const KNOWN: Record<string, string[]> = {
-  bind: ['source', 'target', 'from', 'rw'],
-  cache: ['id', 'source', 'target', 'sharing', 'ro', 'mode', 'uid', 'gid'],
-  tmpfs: ['target', 'size'],
-};
-const NAMES: Record<string, string> = {
-  src: 'source',
-  dst: 'target',
-  destination: 'target',
-  readonly: 'ro',
-  readwrite: 'rw',
-};
-
-const invalid = (flag: string, reason: string): CaissonError =>
-  new CaissonError('InvalidParameter', `invalid --mount=${flag}: ${reason}`);
-
-/** Named alone it is on; absent it is not. */
-function isOn(flag: string, fields: Map<string, string>, name: string): boolean {
-  const value = fields.get(name);
-  if (value === undefined || /^(false|0)$/i.test(value)) return false;
-  if (!/^(true|1)?$/i.test(value)) throw invalid(flag, `invalid value for ${name}: ${value}`);
-  return true;
-}
-
-function parse(flag: string): Map<string, string> {
-  const fields = new Map<string, string>([['type', 'bind']]);
-  for (const field of flag.split(',')) {
-    const [key = '', ...value] = field.split('=');
-    const name = key.toLowerCase();
-    fields.set(NAMES[name] ?? name, value.join('='));
-  }
-  const type = fields.get('type') ?? '';
-  if (type === 'secret' || type === 'ssh')
-    throw new CaissonError(
-      'NotImplemented',
-      `--mount=type=${type} needs BuildKit, whose sessions are not supported by caisson`,
-    );
-  const known = KNOWN[type];
-  if (known === undefined) throw invalid(flag, `unsupported mount type ${JSON.stringify(type)}`);
-  // both say that it is as it would be
-  if (type === 'bind') fields.delete('ro');
-  if (type === 'cache') fields.delete('rw');
-  for (const name of fields.keys())
-    if (name !== 'type' && !known.includes(name))
-      throw invalid(flag, `unexpected key '${name}' for mount type '${type}'`);
-  if ((fields.get('target') ?? '') === '') throw invalid(flag, 'a target is missing');
-  return fields;
+export interface OpenMounts {
+  host: NonNullable<CreateBody['HostConfig']>;
+  env: string[];
+  /** Where something is mounted. */
+  targets: string[];
+  release(): Promise<void>;
 }
 
 /** `flags`: the values of `--mount`, their variables resolved. */
@@ -81,11 +47,18 @@ export async function stepMounts(flags: readonly string[], places: MountPlaces):
   const keys: string[] = [];
   const locks = new Set<string>();
   const tmpfs: Record<string, string> = {};
+  const lent: Fields[] = [];
   for (const flag of flags) {
-    const fields = parse(flag);
-    const target = posix.resolve('/', places.workingDir, fields.get('target') ?? '');
+    const fields = parseMount(flag);
     const type = fields.get('type');
-    if (type === 'tmpfs') tmpfs[target] = fields.has('size') ? `size=${fields.get('size')}` : '';
+    const target = posix.resolve('/', places.workingDir, fields.get('target') ?? '');
+    if (type === 'secret' || type === 'ssh') {
+      if (places.client === undefined)
+        throw new CaissonError('NotImplemented', `--mount=type=${type} needs a client that speaks BuildKit`, {
+          hint: 'build with docker buildx',
+        });
+      lent.push(fields);
+    } else if (type === 'tmpfs') tmpfs[target] = fields.has('size') ? `size=${fields.get('size')}` : '';
     else if (type === 'cache') {
       const mount = await cacheMount(flag, fields, target, places);
       mounts.push(mount);
@@ -96,10 +69,20 @@ export async function stepMounts(flags: readonly string[], places: MountPlaces):
       keys.push(key);
     }
   }
-  return { host: { Mounts: mounts, ...(Object.keys(tmpfs).length > 0 && { Tmpfs: tmpfs }) }, keys, locks: [...locks] };
+  const open = async (): Promise<OpenMounts> => {
+    const { mounts: more, env, release } = await lend(lent, places);
+    const all = [...mounts, ...more];
+    return {
+      host: { Mounts: all, ...(Object.keys(tmpfs).length > 0 && { Tmpfs: tmpfs }) },
+      env,
+      targets: [...all.map(({ Target }) => Target ?? ''), ...Object.keys(tmpfs)],
+      release,
+    };
+  };
+  return { keys, locks: [...locks], open };
 }
 
-function isLocked(flag: string, fields: Map<string, string>): boolean {
+function isLocked(flag: string, fields: Fields): boolean {
   const sharing = fields.get('sharing') ?? 'shared';
   if (sharing === 'private')
     throw new CaissonError('NotImplemented', `--mount=${flag}: a private cache is not supported`, {
@@ -110,18 +93,9 @@ function isLocked(flag: string, fields: Map<string, string>): boolean {
   return sharing === 'locked';
 }
 
-async function cacheMount(
-  flag: string,
-  fields: Map<string, string>,
-  target: string,
-  { caches }: MountPlaces,
-): Promise<MountBody> {
-  const number = (name: string, radix: number, byDefault: number): number => {
-    const text = fields.get(name);
-    const value = text === undefined ? byDefault : Number.parseInt(text, radix);
-    if (Number.isNaN(value)) throw invalid(flag, `invalid value ${text} for ${name}`);
-    return value;
-  };
+async function cacheMount(flag: string, fields: Fields, target: string, { caches }: MountPlaces): Promise<MountBody> {
+  const number = (name: string, radix: number, byDefault: number): number =>
+    numberOf(flag, fields, name, radix, byDefault);
   const id = fields.get('id') || target;
   const dir = join(caches, createHash('sha256').update(id).digest('hex'));
   const isNew = mkdirSync(dir, { recursive: true, mode: 0o755 }) !== undefined;
@@ -139,9 +113,9 @@ async function cacheMount(
 
 async function bindMount(
   flag: string,
-  fields: Map<string, string>,
+  fields: Fields,
   target: string,
-  { context, image }: MountPlaces,
+  { context: contextOf, source: sourceOf }: MountPlaces,
 ): Promise<{ mount: MountBody; key: string }> {
   if (isOn(flag, fields, 'rw'))
     throw new CaissonError('NotImplemented', `--mount=${flag}: a bind that can be written to is not supported`, {
@@ -149,8 +123,8 @@ async function bindMount(
     });
   const source = fields.get('source') ?? '';
   const from = fields.get('from');
-  if (from !== undefined) {
-    const found = await image(from);
+  const found = from === undefined ? await contextOf() : await sourceOf(from);
+  if (found !== undefined && !(found instanceof BuildContext)) {
     const subpath = cleaned(source);
     const options = subpath === '' ? {} : { ImageOptions: { Subpath: subpath } };
     return {
@@ -158,11 +132,11 @@ async function bindMount(
       key: `${found.chainId}:${subpath}:${target}`,
     };
   }
-  if (context === undefined) throw invalid(flag, 'the build has no context');
-  const [item] = await context.find(source === '' ? '.' : source);
+  if (found === undefined) throw invalid(flag, 'the build has no context');
+  const [item] = await found.find(source === '' ? '.' : source);
   if (item === undefined) throw invalid(flag, `${source} is not in the build context`);
   return {
-    mount: { Type: 'bind', Source: context.pathOf(item.path), Target: target, ReadOnly: true },
+    mount: { Type: 'bind', Source: found.pathOf(item.path), Target: target, ReadOnly: true },
     key: `${item.hash}:${target}`,
   };
 }

@@ -5,8 +5,9 @@ import { StringDecoder } from 'node:string_decoder';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import type { Containers } from '../containers/containers.ts';
-import { type Emit, shortId } from '../images/progress.ts';
+import { shortId } from '../images/progress.ts';
 import type { Native } from '../native/index.ts';
+import type { StepReport } from './report.ts';
 
 /** A command's own failure: its exit code is what the client's CLI ends with. */
 export class CommandFailed extends CaissonError {
@@ -20,25 +21,23 @@ export class CommandFailed extends CaissonError {
   }
 }
 
-/** The containers of one build. */
+/** The containers of one stage. */
 export class StepContainers {
   readonly #containers: Containers;
   readonly #native: Native;
-  readonly #emit: Emit;
   readonly #left = new Set<string>();
 
-  constructor(containers: Containers, native: Native, emit: Emit) {
+  constructor(containers: Containers, native: Native) {
     this.#containers = containers;
     this.#native = native;
-    this.#emit = emit;
   }
 
   /** Runs to the end; resolves with the directory of what it changed, which is there until `remove`. */
-  async run(body: CreateBody, command: readonly string[], signal: AbortSignal): Promise<string> {
+  async run(body: CreateBody, command: readonly string[], report: StepReport, signal: AbortSignal): Promise<string> {
     const { id, warnings } = await this.#containers.create(body, { name: '', ofBuild: true });
     this.#left.add(id);
-    for (const warning of warnings) this.#emit({ stream: ` ---> [Warning] ${warning}\n` });
-    this.#emit({ stream: ` ---> Running in ${shortId(id)}\n` });
+    for (const warning of warnings) report.note(` ---> [Warning] ${warning}`);
+    report.note(` ---> Running in ${shortId(id)}`);
     signal.throwIfAborted();
     const onAbort = (): void => void this.#containers.kill(id, 'KILL').catch(() => undefined);
     signal.addEventListener('abort', onAbort, { once: true });
@@ -48,7 +47,7 @@ export class StepContainers {
       const ended = this.#containers.wait(id, 'next-exit', signal);
       ended.catch(() => undefined);
       await this.#attach(id, theirs);
-      const told = this.#tell(output);
+      const told = tell(output, report);
       await this.#containers.start(id);
       const [{ exitCode }] = await Promise.all([ended, told]);
       signal.throwIfAborted();
@@ -61,15 +60,15 @@ export class StepContainers {
   }
 
   /** Removes those that are left. */
-  async remove(): Promise<void> {
+  async remove(report?: StepReport): Promise<void> {
     for (const id of this.#left) {
       this.#left.delete(id);
       try {
         await this.#containers.remove(id, { force: true, volumes: true });
-        this.#emit({ stream: ` ---> Removed intermediate container ${shortId(id)}\n` });
+        report?.note(` ---> Removed intermediate container ${shortId(id)}`);
       } catch (error) {
         if (isKind(error, 'NotFound')) continue;
-        this.#emit({ stream: `Removing intermediate container ${shortId(id)}: ${(error as Error).message}\n` });
+        report?.note(`Removing intermediate container ${shortId(id)}: ${(error as Error).message}`);
       }
     }
   }
@@ -88,24 +87,22 @@ export class StepContainers {
       { goesOn: true },
     );
   }
+}
 
-  /** Docker's frames out of the stream; what went to stderr is red for whoever reads it. */
-  async #tell(stream: Socket): Promise<void> {
-    const decoders = [new StringDecoder('utf8'), new StringDecoder('utf8')];
-    const tell = (isError: boolean, text: string): void => {
-      if (text !== '') this.#emit({ stream: isError ? `\u001b[91m${text}\u001b[0m` : text });
-    };
-    let rest = Buffer.alloc(0);
-    stream.on('error', () => undefined);
-    stream.on('data', (chunk: Buffer) => {
-      rest = Buffer.concat([rest, chunk]);
-      while (rest.length >= 8 && rest.length >= 8 + rest.readUInt32BE(4)) {
-        const end = 8 + rest.readUInt32BE(4);
-        const isError = rest[0] === 2;
-        tell(isError, decoders[isError ? 1 : 0]?.write(rest.subarray(8, end)) ?? '');
-        rest = rest.subarray(end);
-      }
-    });
-    await once(stream, 'close');
-  }
+/** Docker's frames out of the stream. */
+async function tell(stream: Socket, report: StepReport): Promise<void> {
+  const decoders = [new StringDecoder('utf8'), new StringDecoder('utf8')];
+  let rest = Buffer.alloc(0);
+  stream.on('error', () => undefined);
+  stream.on('data', (chunk: Buffer) => {
+    rest = Buffer.concat([rest, chunk]);
+    while (rest.length >= 8 && rest.length >= 8 + rest.readUInt32BE(4)) {
+      const end = 8 + rest.readUInt32BE(4);
+      const isError = rest[0] === 2;
+      const text = decoders[isError ? 1 : 0]?.write(rest.subarray(8, end)) ?? '';
+      if (text !== '') report.output(isError, text);
+      rest = rest.subarray(end);
+    }
+  });
+  await once(stream, 'close');
 }

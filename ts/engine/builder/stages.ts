@@ -65,8 +65,12 @@ export function stagesOf({ statements }: Dockerfile): Plan {
   for (const statement of statements) {
     check(statement);
     const stage = plan.stages.at(-1);
-    if (statement.name === 'FROM') plan.stages.push(begin(statement));
-    else if (stage !== undefined) stage.statements.push(statement);
+    if (statement.name === 'FROM') {
+      const begun = begin(statement);
+      if (begun.name !== '' && plan.stages.some(({ name }) => name === begun.name))
+        throw new CaissonError('InvalidParameter', `${begun.name} stage name already used`);
+      plan.stages.push(begun);
+    } else if (stage !== undefined) stage.statements.push(statement);
     else if (statement.name === 'ARG') plan.args.push(statement);
     else throw parseError(statement.line, 'no build stage in current context');
   }
@@ -163,6 +167,14 @@ export function findStage(stages: readonly Stage[], target: string): number {
   const byName = stages.findIndex(({ name }) => name !== '' && name === target.toLowerCase());
   if (byName >= 0) return byName;
   return /^\d+$/.test(target) && Number(target) < stages.length ? Number(target) : -1;
+}
+
+/** The names by which a stage takes from others, as far as they can be read off it. */
+export function namesIn({ base, statements }: Stage): string[] {
+  const named = statements.flatMap(({ flags }) =>
+    flags.map((flag) => /^--from=(.+)$/.exec(flag) ?? /^--mount=(?:.*,)?from=([^,]+)/.exec(flag)),
+  );
+  return [base, ...named.flatMap((match) => match?.[1] ?? [])];
 }
 
 /** `--label`, as instructions at the end. */

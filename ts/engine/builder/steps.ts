@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CaissonError, isKind } from '../../errdefs.ts';
-import type { ImageRunConfig } from '../../oci.ts';
+import type { ImageRunConfig, Platform } from '../../oci.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { parseSignal } from '../containers/signals.ts';
 import { layersOf } from '../containers/spawn.ts';
@@ -12,14 +12,17 @@ import { applyInstruction, command, jsonList, mergeEnv, pairs, shellOf } from '.
 import type { UsableImage } from '../images/names.ts';
 import { type Lookup, resolve, words } from '../images/variables.ts';
 import { type BuildArgs, declare } from './buildArgs.ts';
-import type { BuildContext } from './context.ts';
+import type { BuildInputs } from './builder.ts';
+import { BuildContext } from './context.ts';
 import { type CopyItem, hashOfItems, type InlineItem, LayerDraft, modeOf, ownerOf } from './copy.ts';
 import { type Heredoc, parseError, type Statement } from './dockerfile.ts';
 import { download } from './download.ts';
 import { stepMounts } from './mounts.ts';
+import type { StepReport } from './report.ts';
 import type { StepContainers } from './run.ts';
 import { ImageSource } from './source.ts';
 import { flagsOf, pathsOf } from './stages.ts';
+import { missingIn, removeStubs } from './stubs.ts';
 
 /** The build's state in one stage. */
 export interface State {
@@ -28,6 +31,8 @@ export interface State {
   author: string;
   /** CMD stood in this stage: an ENTRYPOINT behind it leaves it. */
   isCommandSet: boolean;
+  /** One step was not known from before: nothing behind it is. */
+  isAnew: boolean;
   args: BuildArgs;
 }
 
@@ -40,38 +45,34 @@ export interface Change {
 
 export interface StepsParts {
   engine: Engine;
-  context: BuildContext | undefined;
-  /** For what is in the making; the caller's to remove. */
-  dir: string;
+  inputs: BuildInputs;
   containers: StepContainers;
   /** Resources and network of the commands' containers. */
   host: NonNullable<CreateBody['HostConfig']>;
-  /** The image that `--from` names. */
-  imageFrom: (name: string) => Promise<UsableImage>;
+  /** What `--from` names. */
+  sourceFrom: (name: string, report: StepReport) => Promise<UsableImage | BuildContext>;
   signal: AbortSignal;
 }
 
 export class Steps {
   readonly #engine: Engine;
-  readonly #context: BuildContext | undefined;
-  readonly #dir: string;
+  readonly #inputs: BuildInputs;
   readonly #containers: StepContainers;
   readonly #host: StepsParts['host'];
-  readonly #imageFrom: StepsParts['imageFrom'];
+  readonly #sourceFrom: StepsParts['sourceFrom'];
   readonly #signal: AbortSignal;
 
-  constructor({ engine, context, dir, containers, host, imageFrom, signal }: StepsParts) {
+  constructor({ engine, inputs, containers, host, sourceFrom, signal }: StepsParts) {
     this.#engine = engine;
-    this.#context = context;
-    this.#dir = dir;
+    this.#inputs = inputs;
     this.#containers = containers;
     this.#host = host;
-    this.#imageFrom = imageFrom;
+    this.#sourceFrom = sourceFrom;
     this.#signal = signal;
   }
 
   /** Reads an instruction into the state; resolves with what it does. */
-  async of(state: State, statement: Statement): Promise<Change> {
+  async of(state: State, statement: Statement, report: StepReport): Promise<Change> {
     const { name, text, line } = statement;
     const variables = new Map([
       ...state.args.all(),
@@ -83,10 +84,10 @@ export class Steps {
     const lookup: Lookup = (key) => variables.get(key);
     switch (name) {
       case 'RUN':
-        return this.#run(state, statement, lookup);
+        return this.#run(state, statement, lookup, report);
       case 'COPY':
       case 'ADD':
-        return this.#copy(state, statement, lookup);
+        return this.#copy(state, statement, lookup, report);
       case 'WORKDIR':
         return this.#workdir(state, resolve(text, lookup));
       case 'ARG':
@@ -123,7 +124,7 @@ export class Steps {
     return { createdBy: nop(state, `WORKDIR ${path}`), make };
   }
 
-  async #copy(state: State, statement: Statement, lookup: Lookup): Promise<Change> {
+  async #copy(state: State, statement: Statement, lookup: Lookup, report: StepReport): Promise<Change> {
     const { name, text } = statement;
     const flags = flagsOf(statement);
     const flag = (key: string): string | undefined => flags.get(key)?.[0] && resolve(flags.get(key)?.[0] ?? '', lookup);
@@ -132,9 +133,9 @@ export class Steps {
     const from = flag('from');
     const chown = flag('chown');
     const chmod = flag('chmod');
-    const image = from === undefined ? undefined : await this.#imageFrom(from);
+    const source = from === undefined ? undefined : await this.#sourceFrom(from, report);
     const items: CopyItem[] = [];
-    for (const path of paths) items.push(...(await this.#items(statement, path, image, lookup, flag('checksum'))));
+    for (const path of paths) items.push(...(await this.#items(statement, path, source, lookup, flag('checksum'))));
     if (items.length === 0)
       throw new CaissonError('InvalidParameter', `${name} failed: no source files were specified`);
     if (items.length > 1 && !given.endsWith('/'))
@@ -162,7 +163,7 @@ export class Steps {
   async #items(
     { name, line, heredocs }: Statement,
     path: string,
-    image: UsableImage | undefined,
+    from: UsableImage | BuildContext | undefined,
     lookup: Lookup,
     checksum: string | undefined,
   ): Promise<CopyItem[]> {
@@ -178,12 +179,12 @@ export class Steps {
       throw new CaissonError('NotImplemented', `ADD ${path}: git repositories are not supported`);
     if (checksum !== undefined) throw parseError(line, 'checksum requires an HTTP(S) source');
     try {
-      if (image !== undefined) {
-        const view = { overlay: await this.#layers(image) };
-        const source = new ImageSource(this.#engine.native, view, image.chainId ?? '');
+      const context = from ?? (await this.#inputs.context());
+      if (context !== undefined && !(context instanceof BuildContext)) {
+        const view = { overlay: await this.#layers(context) };
+        const source = new ImageSource(this.#engine.native, view, context.chainId ?? '');
         return (await source.find(path)).map((item) => ({ view, item }));
       }
-      const context = this.#context;
       if (context === undefined) throw new CaissonError('InvalidParameter', 'missing build context');
       return (await context.find(path)).map((item) => ({
         view: context.view,
@@ -196,7 +197,7 @@ export class Steps {
     }
   }
 
-  async #run(state: State, statement: Statement, lookup: Lookup): Promise<Change> {
+  async #run(state: State, statement: Statement, lookup: Lookup, report: StepReport): Promise<Change> {
     const flags = flagsOf(statement);
     const network = flags.get('network')?.[0];
     // what a Dockerfile may not take for itself
@@ -208,9 +209,11 @@ export class Steps {
     const mountFlags = (flags.get('mount') ?? []).map((flag) => resolve(flag, lookup));
     const mounts = await stepMounts(mountFlags, {
       caches: this.#engine.paths.buildCaches,
-      context: this.#context,
+      secrets: this.#engine.paths.buildSecrets,
+      context: this.#inputs.context,
+      client: this.#inputs.client,
       workingDir: state.config.WorkingDir ?? '',
-      image: this.#imageFrom,
+      source: (name) => this.#sourceFrom(name, report),
     });
     const known = new Set((state.config.Env ?? []).map((entry) => entry.slice(0, entry.indexOf('='))));
     const env = [...state.args.all()].filter(([name]) => !known.has(name)).map(([name, value]) => `${name}=${value}`);
@@ -220,27 +223,32 @@ export class Steps {
     ];
     const prefix = told.length > 0 ? [`|${told.length}`, ...told] : [];
     const make = async (): Promise<string> => {
-      if (state.image === null)
-        throw new CaissonError('InvalidParameter', 'a command cannot run in an image without files');
-      const body: CreateBody = {
-        Image: state.image.id,
-        // an empty list is the image's own command
-        ...(cmd.length > 0 && { Cmd: cmd, Entrypoint: [''] }),
-        Env: env,
-        Healthcheck: { Test: ['NONE'] },
-        AttachStdout: true,
-        AttachStderr: true,
-        HostConfig: {
-          ...this.#host,
-          ...(network !== undefined && network !== 'default' && { NetworkMode: network }),
-          ...mounts.host,
-          LogConfig: { Type: 'none' },
-        },
-      };
+      const { image } = state;
+      if (image === null) throw new CaissonError('InvalidParameter', 'a command cannot run in an image without files');
       const held = await this.#engine.runner.lock(mounts.locks, this.#signal);
+      const opened = await mounts.open();
       try {
-        return await this.#containers.run(body, cmd, this.#signal);
+        const stubs = await missingIn(this.#engine.native, await this.#layers(image), opened.targets);
+        const body: CreateBody = {
+          Image: image.id,
+          // an empty list is the image's own command
+          ...(cmd.length > 0 && { Cmd: cmd, Entrypoint: [''] }),
+          Env: [...env, ...opened.env],
+          Healthcheck: { Test: ['NONE'] },
+          AttachStdout: true,
+          AttachStderr: true,
+          HostConfig: {
+            ...this.#host,
+            ...(network !== undefined && network !== 'default' && { NetworkMode: network }),
+            ...opened.host,
+            LogConfig: { Type: 'none' },
+          },
+        };
+        const upper = await this.#containers.run(body, cmd, report, this.#signal);
+        await removeStubs(upper, stubs);
+        return upper;
       } finally {
+        await opened.release();
         held.release();
       }
     };
@@ -248,12 +256,16 @@ export class Steps {
   }
 
   #draft(state: State): Promise<LayerDraft> {
-    return LayerDraft.begin(this.#engine.native, this.#dir, layersOf(this.#engine, state.image?.chainId ?? null));
+    return LayerDraft.begin(
+      this.#engine.native,
+      this.#inputs.dir,
+      layersOf(this.#engine, state.image?.chainId ?? null),
+    );
   }
 
   /** An overlay for reading alone. */
   async #layers(image: UsableImage): Promise<{ lower: string[]; upper: string; work: string; volatile: boolean }> {
-    const own = join(this.#dir, randomBytes(8).toString('hex'));
+    const own = join(this.#inputs.dir, randomBytes(8).toString('hex'));
     await mkdir(join(own, 'upper'), { recursive: true });
     return {
       lower: layersOf(this.#engine, image.chainId),
@@ -262,6 +274,23 @@ export class Steps {
       volatile: true,
     };
   }
+}
+
+/** A context as the beginning of a stage. */
+export async function imageOfFiles(
+  engine: Engine,
+  dir: string,
+  context: BuildContext,
+  platform: Platform,
+  signal: AbortSignal,
+): Promise<UsableImage> {
+  const items = (await context.find('.')).map((item) => ({ view: context.view, item }));
+  const step = { parent: null, platform, config: {}, createdBy: `COPY ${hashOfItems(items)} in / `, author: '' };
+  const known = engine.images.buildSteps.cached(step);
+  if (known !== undefined) return known;
+  const draft = await LayerDraft.begin(engine.native, dir, []);
+  await draft.copy(items, '/', { owner: undefined, mode: undefined, extract: false });
+  return engine.images.buildSteps.make(step, draft.upper, signal);
 }
 
 /** The command by which Docker notes a step that ran none. */

@@ -71,6 +71,7 @@ function requestOf(call: Call<undefined>): BuildRequest {
     target: query.string('target'),
     platform: call.atLeast('1.32') ? query.string('platform') : '',
     labels: record(call, 'labels', 'error reading labels'),
+    lazy: false,
     buildArgs: new Map(
       Object.entries(json<Record<string, string | null>>(call, 'buildargs', {}, 'error reading build args')),
     ),
@@ -129,14 +130,14 @@ function number(call: Call<undefined>, key: string): number {
 }
 
 /** X-Registry-Config: the logins of every registry that the client knows, by its address. */
-function credentialsFor(header: string): (reference: Reference) => Credentials | undefined {
+function credentialsFor(header: string): (reference: Reference) => Promise<Credentials | undefined> {
   let logins: Record<string, Record<string, unknown>> = {};
   try {
     if (header !== '') logins = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'));
   } catch {
     // as dockerd: whoever needs one will be told by the registry
   }
-  return ({ domain }) => {
+  return async ({ domain }) => {
     const names =
       domain === 'docker.io'
         ? ['https://index.docker.io/v1/', 'index.docker.io', domain]
