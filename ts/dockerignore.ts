@@ -20,15 +20,25 @@ export function globSource(pattern: string, { deep = false } = {}): string {
 
 const quoted = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
 
+/** The lines that say something: `!` may stand before a path without slashes at its ends. */
+export const ignoreRules = (text: string): string[] =>
+  text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .filter((line) => line.trim() !== '' && !line.startsWith('#'))
+    .map((line) => {
+      const rule = line.trim();
+      const takesBack = rule.startsWith('!');
+      return `${takesBack ? '!' : ''}${cleaned(rule.slice(takesBack ? 1 : 0).trim())}`;
+    })
+    .filter((rule) => rule.replace('!', '') !== '');
+
 /** Patterns in order, the last that fits decides; `!` takes back. What is below a directory that fits is excluded too. */
-export function ignores(rules: string, path: string): boolean {
+export function ignores(text: string, path: string): boolean {
   let excluded = false;
-  for (const line of rules.replace(/^\uFEFF/, '').split(/\r?\n/)) {
-    const rule = line.trim();
-    if (rule === '' || line.startsWith('#')) continue;
+  for (const rule of ignoreRules(text)) {
     const takesBack = rule.startsWith('!');
-    const pattern = cleaned(rule.slice(takesBack ? 1 : 0).trim());
-    if (pattern !== '' && fits(pattern, path)) excluded = !takesBack;
+    if (fits(takesBack ? rule.slice(1) : rule, path)) excluded = !takesBack;
   }
   return excluded;
 }

@@ -54,6 +54,11 @@ export class Call<Body = unknown> {
     return (Array.isArray(value) ? value[0] : value) ?? '';
   }
 
+  /** All values of a header that may come several times. */
+  headers(name: string): string[] {
+    return this.request.raw.headersDistinct[name.toLowerCase()] ?? [];
+  }
+
   /** Status of the answer when it is not 200 (or 204 for an empty one). */
   status(code: number): this {
     this.reply.code(code);

@@ -32,6 +32,17 @@ export class Query {
     return value === null ? absent : !FALSE.has(value.trim().toLowerCase());
   }
 
+  /** JSON; `byDefault` when absent or null. `what`: how the error begins. */
+  json<T>(name: string, byDefault: T, what = `error reading ${name}`): T {
+    const text = this.string(name);
+    if (text === '') return byDefault;
+    try {
+      return (JSON.parse(text) as T | null) ?? byDefault;
+    } catch (error) {
+      throw new CaissonError('InvalidParameter', `${what}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
   /** A whole number; undefined when absent or empty. */
   int(name: string): number | undefined {
     const value = this.string(name);

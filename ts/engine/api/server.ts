@@ -40,7 +40,7 @@ const HEADERS: Record<string, string> = {
 
 /** HEAD and GET /_ping, which every command of the CLI asks first; answered before any routing. */
 const PING: Record<string, string> = {
-  'Builder-Version': '1',
+  'Builder-Version': '2',
   Swarm: 'inactive',
   'Cache-Control': 'no-cache, no-store, must-revalidate',
   Pragma: 'no-cache',

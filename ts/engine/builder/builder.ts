@@ -32,8 +32,8 @@ export interface BuildInputs {
   dockerfile: Dockerfile;
   /** For what is in the making; the caller's to remove. */
   dir: string;
-  /** Asked for once, when something is copied out of it; undefined: there is none. */
-  context: () => Promise<BuildContext | undefined>;
+  /** Asked for when something is copied out of it: these paths or patterns. Undefined: there is none. */
+  context: (paths: readonly string[]) => Promise<BuildContext | undefined>;
   /** What stands in for a stage or an image of the name (`--build-context`), by `contextName`. */
   named?: ReadonlyMap<string, () => Promise<Source>>;
   /** The client at the other end, for `RUN --mount=type=secret|ssh`. */
@@ -65,6 +65,8 @@ export interface BuildOptions {
   remove: boolean;
   /** And when it has failed. */
   forceRemove: boolean;
+  /** What a Dockerfile may take for itself: `network.host`. */
+  entitlements: string[];
   /** Resources and network of the commands' containers. */
   host: NonNullable<CreateBody['HostConfig']>;
   credentials: (reference: Reference) => Promise<Credentials | undefined>;
@@ -127,7 +129,7 @@ export class Build {
     } finally {
       await Promise.allSettled(this.#begun.values());
       const unused = this.#args.unused();
-      if (unused.length > 0 && !this.#signal.aborted)
+      if (unused.length > 0 && !lazy && !this.#signal.aborted)
         this.#report.warn(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed`);
     }
   }
@@ -154,13 +156,16 @@ export class Build {
   async #make(at: number): Promise<UsableImage | null> {
     const stage = this.#stages[at] as Stage;
     const { lazy, forceRemove } = this.#options;
-    if (lazy) for (const name of namesIn(stage)) this.#expect(at, name);
+    if (lazy)
+      // who takes from it will be told
+      for (const name of [stage.base, ...namesIn(stage.statements)]) this.#expect(at, name).catch(() => undefined);
     const containers = new StepContainers(this.#engine.containers, this.#engine.native);
     const steps = new Steps({
       engine: this.#engine,
       inputs: this.#inputs,
       containers,
       host: this.#options.host,
+      entitlements: this.#options.entitlements,
       sourceFrom: (name, report) => this.#sourceFrom(at, name, report),
       signal: this.#signal,
     });
@@ -169,6 +174,8 @@ export class Build {
       for (const statement of stage.statements) {
         if (this.#signal.aborted && !lazy) this.#report.warn('Build cancelled');
         this.#signal.throwIfAborted();
+        // its turn comes when what it takes from is there
+        if (lazy) await Promise.all(namesIn([statement]).map((name) => this.#expect(at, name)));
         await this.#told(this.#report.step(statement, stage), async (report) => {
           await this.#step(state, statement, { steps, containers, report });
           return state.image;
@@ -205,6 +212,7 @@ export class Build {
       isAnew: typeof noCache === 'boolean' ? noCache : noCache.some((name) => findStage(this.#stages, name) === at),
       args: this.#args.stage(),
     };
+    if (this.#options.lazy) await this.#expect(at, base);
     await this.#told(this.#report.step(from, stage), async (report) => {
       const name = resolve(base, lookup);
       if (name === '') throw parseError(from.line, `base name (${base}) should not be blank`);
@@ -228,11 +236,11 @@ export class Build {
     return state;
   }
 
-  /** The stage of this name will be needed: it need not wait for its turn. */
-  #expect(at: number, name: string): void {
+  /** A stage before this one, if it has this name, is needed: it begins, if it has not. */
+  async #expect(at: number, name: string): Promise<void> {
     if (this.#inputs.named?.has(contextName(name))) return;
     const place = findStage(this.#stages.slice(0, at), name);
-    if (place >= 0) void this.#stage(place);
+    if (place >= 0) await this.#stage(place);
   }
 
   /** What a name of a base or a source stands for: what the client says, a stage before this one, or an image, which may have to be pulled. */

@@ -1,6 +1,6 @@
 /** Takes a build's context and Dockerfile, whatever they come by, and carries it out. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
@@ -84,58 +84,93 @@ export class Builds {
     return names;
   }
 
-  /** Removes what `RUN --mount=type=cache` has left, unless a build may be using it. Steps are images, which `image prune` takes. */
-  async prune(): Promise<{ ids: string[]; bytes: number }> {
+  /** What `RUN --mount=type=cache` keeps. Steps are images, which `image prune` takes. */
+  async caches(): Promise<BuildCache[]> {
     const { native, paths } = this.#engine;
-    const ids = this.#underWay > 0 ? [] : await readdir(paths.buildCaches).catch(() => []);
-    let bytes = 0;
+    const ids = await readdir(paths.buildCaches).catch(() => []);
+    const caches: BuildCache[] = [];
     for (const id of ids) {
       const place = join(paths.buildCaches, id);
-      bytes += await native.treeSize(place);
-      await native.removeTree(place);
+      const { birthtime, mtime } = await stat(place);
+      caches.push({
+        id,
+        bytes: await native.treeSize(place),
+        created: birthtime,
+        used: mtime,
+        inUse: this.#underWay > 0,
+      });
     }
-    return { ids, bytes };
+    return caches;
+  }
+
+  /** Removes them, unless a build may be using them. */
+  async prune(): Promise<BuildCache[]> {
+    const { native, paths } = this.#engine;
+    const unused = (await this.caches()).filter(({ inUse }) => !inUse);
+    for (const { id } of unused) await native.removeTree(join(paths.buildCaches, id));
+    return unused;
   }
 }
 
-interface Sent {
+export interface BuildCache {
+  id: string;
+  bytes: number;
+  created: Date;
+  used: Date;
+  /** By a build that is under way, perhaps. */
+  inUse: boolean;
+}
+
+export interface Sent {
   context: BuildContext | undefined;
   dockerfile: Dockerfile;
 }
 
-async function receive(engine: Engine, dir: string, request: BuildRequest, signal: AbortSignal): Promise<Sent> {
-  const { remote, archive } = request;
+function receive(engine: Engine, dir: string, request: BuildRequest, signal: AbortSignal): Promise<Sent> {
+  const { remote, archive, dockerfile } = request;
   if (remote === 'client-session')
     throw new CaissonError(
       'InvalidParameter',
       'experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead',
     );
-  if (remote === '') return fromArchive(engine, join(dir, 'context'), request, archive);
-  if (/^(git@|git:\/\/|ssh:\/\/|github\.com\/)/.test(remote) || /\.git(#.*)?$/.test(remote))
-    throw new CaissonError('NotImplemented', `building from the git repository ${remote} is not supported by caisson`, {
+  const place = join(dir, 'context');
+  if (remote === '') return fromArchive(engine, place, dockerfile, archive);
+  return fromUrl(engine, place, dockerfile, remote, signal);
+}
+
+/** `filename`: the Dockerfile's path in an archive; '' for the usual one. */
+export async function fromUrl(
+  engine: Engine,
+  dir: string,
+  filename: string,
+  url: string,
+  signal: AbortSignal,
+): Promise<Sent> {
+  if (/^(git@|git:\/\/|ssh:\/\/|github\.com\/)/.test(url) || /\.git(#.*)?$/.test(url))
+    throw new CaissonError('NotImplemented', `building from the git repository ${url} is not supported by caisson`, {
       hint: 'clone it, and build from the directory',
     });
-  if (!/^https?:\/\//.test(remote))
-    throw new CaissonError('InvalidParameter', `remoteURL (${remote}) could not be recognized as URL`);
-  const { content } = await download(remote, undefined, signal);
+  if (!/^https?:\/\//.test(url))
+    throw new CaissonError('InvalidParameter', `remoteURL (${url}) could not be recognized as URL`);
+  const { content } = await download(url, undefined, signal);
   // an archive has bytes that no text has
-  if (!content.includes(0))
-    return { context: undefined, dockerfile: parse(content.toString('utf8'), request.dockerfile) };
-  return fromArchive(engine, join(dir, 'context'), request, one(content));
+  if (!content.includes(0)) return { context: undefined, dockerfile: parse(content.toString('utf8'), filename) };
+  return fromArchive(engine, dir, filename, one(content));
 }
 
 async function* one(bytes: Buffer): AsyncGenerator<Buffer> {
   yield bytes;
 }
 
-async function fromArchive(
+/** Unpacks below `dir`, which is the caller's to remove. */
+export async function fromArchive(
   { native }: Engine,
   dir: string,
-  request: BuildRequest,
+  filename: string,
   archive: AsyncIterable<Buffer>,
 ): Promise<Sent> {
   const context = await BuildContext.receive(native, dir, archive);
-  const asked = request.dockerfile === '' ? DEFAULT_NAME : request.dockerfile;
+  const asked = filename === '' ? DEFAULT_NAME : filename;
   if (posix.normalize(asked).startsWith('..'))
     throw new CaissonError('InvalidParameter', `forbidden path outside the build context: ${asked} ()`);
   const names = asked === DEFAULT_NAME ? [asked, asked.toLowerCase()] : [asked];

@@ -28,6 +28,7 @@ export interface Statement {
 }
 
 export interface Dockerfile {
+  text: string;
   statements: Statement[];
   /** The character that continues a line and quotes another one. */
   escapeSign: '\\' | '`';
@@ -74,7 +75,7 @@ export function parseDockerfile(bytes: string): Dockerfile {
   }
   if (isNone(statements)) throw new CaissonError('InvalidParameter', 'file with no instructions');
   if (warnings.length > 0) warnings.push('[WARNING]: Empty continuation lines will become errors in a future release.');
-  return { statements, escapeSign, warnings };
+  return { text: bytes, statements, escapeSign, warnings };
 }
 
 const isNone = (list: readonly unknown[]): boolean => list.length === 0;

@@ -123,7 +123,7 @@ async function bindMount(
     });
   const source = fields.get('source') ?? '';
   const from = fields.get('from');
-  const found = from === undefined ? await contextOf() : await sourceOf(from);
+  const found = from === undefined ? await contextOf([source || '.']) : await sourceOf(from);
   if (found !== undefined && !(found instanceof BuildContext)) {
     const subpath = cleaned(source);
     const options = subpath === '' ? {} : { ImageOptions: { Subpath: subpath } };

@@ -11,12 +11,14 @@ import type { StepReport } from './report.ts';
 
 /** A command's own failure: its exit code is what the client's CLI ends with. */
 export class CommandFailed extends CaissonError {
+  readonly command: readonly string[];
   readonly exitCode: number;
 
   constructor(command: readonly string[], exitCode: number) {
     super('InvalidParameter', `The command '${command.join(' ')}' returned a non-zero code: ${exitCode}`, {
       code: 'BUILD_COMMAND_FAILED',
     });
+    this.command = command;
     this.exitCode = exitCode;
   }
 }

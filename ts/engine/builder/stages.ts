@@ -1,4 +1,5 @@
 /** A Dockerfile as stages, every instruction checked before the first one is carried out. */
+import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { jsonList } from '../images/instructions.ts';
 import { rawWords } from '../images/variables.ts';
@@ -169,12 +170,25 @@ export function findStage(stages: readonly Stage[], target: string): number {
   return /^\d+$/.test(target) && Number(target) < stages.length ? Number(target) : -1;
 }
 
-/** The names by which a stage takes from others, as far as they can be read off it. */
-export function namesIn({ base, statements }: Stage): string[] {
-  const named = statements.flatMap(({ flags }) =>
-    flags.map((flag) => /^--from=(.+)$/.exec(flag) ?? /^--mount=(?:.*,)?from=([^,]+)/.exec(flag)),
-  );
-  return [base, ...named.flatMap((match) => match?.[1] ?? [])];
+/** The names of what instructions take from others, as far as they can be read off. */
+export const namesIn = (statements: readonly Statement[]): string[] =>
+  statements
+    .flatMap(({ flags }) => flags)
+    .flatMap((flag) => /^--(?:from|mount=(?:.*,)?from)=([^,]+)/.exec(flag)?.[1] ?? []);
+
+/** What is copied out of the context, as far as it can be read off; undefined: perhaps anything. */
+export function pathsIn({ statements }: Dockerfile): string[] | undefined {
+  const paths = new Set<string>();
+  for (const { name, flags, text } of statements) {
+    if (flags.some((flag) => /[=,]from=|^--from=/.test(flag))) continue;
+    if (name === 'COPY' || name === 'ADD')
+      for (const path of pathsOf(text).slice(0, -1)) if (!/^(<<|https?:\/\/)/.test(path)) paths.add(path);
+    if (name !== 'RUN') continue;
+    for (const flag of flags)
+      if (/^--mount=(?!.*type=(?!bind))/.test(flag)) paths.add(/[=,](?:source|src)=([^,]+)/.exec(flag)?.[1] ?? '.');
+  }
+  const all = [...paths].map(cleaned);
+  return all.some((path) => path === '' || /[$\\]/.test(path)) ? undefined : all;
 }
 
 /** `--label`, as instructions at the end. */

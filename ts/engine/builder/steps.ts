@@ -1,7 +1,4 @@
-/** What each instruction does: to the config at once, to the files when its turn has come. */
-import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
-import { join, posix } from 'node:path';
+import { posix } from 'node:path';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ImageRunConfig, Platform } from '../../oci.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
@@ -23,6 +20,7 @@ import type { StepContainers } from './run.ts';
 import { ImageSource } from './source.ts';
 import { flagsOf, pathsOf } from './stages.ts';
 import { missingIn, removeStubs } from './stubs.ts';
+import { imageView } from './view.ts';
 
 /** The build's state in one stage. */
 export interface State {
@@ -49,6 +47,7 @@ export interface StepsParts {
   containers: StepContainers;
   /** Resources and network of the commands' containers. */
   host: NonNullable<CreateBody['HostConfig']>;
+  entitlements: readonly string[];
   /** What `--from` names. */
   sourceFrom: (name: string, report: StepReport) => Promise<UsableImage | BuildContext>;
   signal: AbortSignal;
@@ -59,14 +58,16 @@ export class Steps {
   readonly #inputs: BuildInputs;
   readonly #containers: StepContainers;
   readonly #host: StepsParts['host'];
+  readonly #entitlements: StepsParts['entitlements'];
   readonly #sourceFrom: StepsParts['sourceFrom'];
   readonly #signal: AbortSignal;
 
-  constructor({ engine, inputs, containers, host, sourceFrom, signal }: StepsParts) {
+  constructor({ engine, inputs, containers, host, entitlements, sourceFrom, signal }: StepsParts) {
     this.#engine = engine;
     this.#inputs = inputs;
     this.#containers = containers;
     this.#host = host;
+    this.#entitlements = entitlements;
     this.#sourceFrom = sourceFrom;
     this.#signal = signal;
   }
@@ -179,9 +180,9 @@ export class Steps {
       throw new CaissonError('NotImplemented', `ADD ${path}: git repositories are not supported`);
     if (checksum !== undefined) throw parseError(line, 'checksum requires an HTTP(S) source');
     try {
-      const context = from ?? (await this.#inputs.context());
+      const context = from ?? (await this.#inputs.context([path]));
       if (context !== undefined && !(context instanceof BuildContext)) {
-        const view = { overlay: await this.#layers(context) };
+        const view = { overlay: await imageView(this.#engine, this.#inputs.dir, context.chainId) };
         const source = new ImageSource(this.#engine.native, view, context.chainId ?? '');
         return (await source.find(path)).map((item) => ({ view, item }));
       }
@@ -201,7 +202,7 @@ export class Steps {
     const flags = flagsOf(statement);
     const network = flags.get('network')?.[0];
     // what a Dockerfile may not take for itself
-    if (network === 'host' && this.#host.NetworkMode !== 'host')
+    if (network === 'host' && !this.#entitlements.includes('network.host'))
       throw new CaissonError('Forbidden', 'RUN --network=host: granting entitlement network.host is not allowed', {
         hint: 'build with --network host',
       });
@@ -228,7 +229,7 @@ export class Steps {
       const held = await this.#engine.runner.lock(mounts.locks, this.#signal);
       const opened = await mounts.open();
       try {
-        const stubs = await missingIn(this.#engine.native, await this.#layers(image), opened.targets);
+        const stubs = await this.#stubs(image, opened.targets);
         const body: CreateBody = {
           Image: image.id,
           // an empty list is the image's own command
@@ -255,24 +256,19 @@ export class Steps {
     return { createdBy: [...prefix, ...cmd].join(' '), make };
   }
 
+  /** What the mounts will leave in the container that the image does not have. */
+  async #stubs(image: UsableImage, targets: readonly string[]): Promise<string[]> {
+    if (targets.length === 0) return [];
+    const view = await imageView(this.#engine, this.#inputs.dir, image.chainId);
+    return missingIn(this.#engine.native, view, targets);
+  }
+
   #draft(state: State): Promise<LayerDraft> {
     return LayerDraft.begin(
       this.#engine.native,
       this.#inputs.dir,
       layersOf(this.#engine, state.image?.chainId ?? null),
     );
-  }
-
-  /** An overlay for reading alone. */
-  async #layers(image: UsableImage): Promise<{ lower: string[]; upper: string; work: string; volatile: boolean }> {
-    const own = join(this.#inputs.dir, randomBytes(8).toString('hex'));
-    await mkdir(join(own, 'upper'), { recursive: true });
-    return {
-      lower: layersOf(this.#engine, image.chainId),
-      upper: join(own, 'upper'),
-      work: join(own, 'work'),
-      volatile: true,
-    };
   }
 }
 

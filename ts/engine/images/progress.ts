@@ -8,7 +8,8 @@ export interface ProgressLine {
   /** The same for people, by clients that draw nothing themselves. */
   progress?: string;
   stream?: string;
-  aux?: object;
+  /** For programs. */
+  aux?: object | string;
 }
 
 export type Emit = (line: ProgressLine) => void;

@@ -4,21 +4,37 @@ import { parseReference, type Reference } from '../../../reference.ts';
 import type { Credentials } from '../../../registry/client/auth.ts';
 import { type BuildRequest, Builds } from '../../builder/builds.ts';
 import { CommandFailed } from '../../builder/run.ts';
+import type { Buildkit } from '../../buildkit/buildkit.ts';
 import type { Engine } from '../../engine.ts';
 import { credentialsOf } from '../../images/pull.ts';
 import type { Call } from '../call.ts';
 import type { Router } from '../router.ts';
-import { notImplemented } from './unsupported.ts';
+import { buildkitRoutes, buildOverHttp } from './buildkit.ts';
 
 export function buildRoutes(router: Router, engine: Engine): void {
   const builds = new Builds(engine);
-  router.plain({ method: 'POST', path: '/build', body: 'stream', handle: (call) => postBuild(call, builds) });
+  let loaded: Promise<Buildkit> | undefined;
+  const load = (): Promise<Buildkit> => {
+    loaded ??= import('../../buildkit/buildkit.ts').then(({ Buildkit }) => new Buildkit(engine, builds));
+    return loaded;
+  };
+  buildkitRoutes(router, load);
+  router.plain({
+    method: 'POST',
+    path: '/build',
+    body: 'stream',
+    handle: async (call) =>
+      call.query.string('version') === '2' ? buildOverHttp(call, await load()) : postBuild(call, builds),
+  });
   router.plain({
     method: 'POST',
     path: '/build/prune',
     handle: async () => {
-      const { ids, bytes } = await builds.prune();
-      return { CachesDeleted: ids.length > 0 ? ids : null, SpaceReclaimed: bytes };
+      const pruned = await builds.prune();
+      return {
+        CachesDeleted: pruned.length > 0 ? pruned.map(({ id }) => id) : null,
+        SpaceReclaimed: pruned.reduce((sum, { bytes }) => sum + bytes, 0),
+      };
     },
   });
 }
@@ -52,7 +68,6 @@ async function postBuild(call: Call<undefined>, builds: Builds): Promise<undefin
 function requestOf(call: Call<undefined>): BuildRequest {
   const { query } = call;
   const version = query.string('version');
-  if (version === '2') throw notImplemented('POST /build?version=2', 'BuildKit');
   if (version !== '' && version !== '1')
     throw new CaissonError('InvalidParameter', `invalid version ${JSON.stringify(version)}`);
   if (query.all('securityopt').length > 0)
@@ -73,13 +88,14 @@ function requestOf(call: Call<undefined>): BuildRequest {
     labels: record(call, 'labels', 'error reading labels'),
     lazy: false,
     buildArgs: new Map(
-      Object.entries(json<Record<string, string | null>>(call, 'buildargs', {}, 'error reading build args')),
+      Object.entries(query.json<Record<string, string | null>>('buildargs', {}, 'error reading build args')),
     ),
-    cacheFrom: json<string[]>(call, 'cachefrom', [], 'error reading cache-from') ?? [],
+    cacheFrom: query.json<string[]>('cachefrom', [], 'error reading cache-from'),
     noCache: query.bool('nocache'),
     pull: query.bool('pull'),
     remove: forceRemove || query.string('rm') === '' || query.bool('rm'),
     forceRemove,
+    entitlements: query.string('networkmode') === 'host' ? ['network.host'] : [],
     host: {
       CgroupParent: query.string('cgroupparent'),
       CpuShares: number(call, 'cpushares'),
@@ -90,7 +106,7 @@ function requestOf(call: Call<undefined>): BuildRequest {
       Memory: number(call, 'memory'),
       MemorySwap: number(call, 'memswap'),
       ShmSize: number(call, 'shmsize'),
-      Ulimits: json(call, 'ulimits', [], 'error reading ulimit settings'),
+      Ulimits: query.json('ulimits', [], 'error reading ulimit settings'),
       ExtraHosts: query.all('extrahosts'),
       ...(query.string('networkmode') !== '' && { NetworkMode: query.string('networkmode') }),
     },
@@ -106,18 +122,8 @@ function tagsOf(names: readonly string[]): Reference[] {
   return references;
 }
 
-function json<T>(call: Call<undefined>, key: string, byDefault: T, what: string): T {
-  const text = call.query.string(key);
-  if (text === '') return byDefault;
-  try {
-    return (JSON.parse(text) as T | null) ?? byDefault;
-  } catch (error) {
-    throw new CaissonError('InvalidParameter', `${what}: ${(error as Error).message}`, { cause: error });
-  }
-}
-
 function record(call: Call<undefined>, key: string, what: string): Record<string, string> {
-  const value = json<Record<string, unknown>>(call, key, {}, what);
+  const value = call.query.json<Record<string, unknown>>(key, {}, what);
   if (Object.values(value).some((item) => typeof item !== 'string'))
     throw new CaissonError('InvalidParameter', `${what}: a value is no string`);
   return value as Record<string, string>;

@@ -8,9 +8,6 @@ import type { Router } from '../router.ts';
 const PluginSettings = Type.Union([Type.Array(Type.Unknown()), Type.Object({})]);
 
 const ROUTES: [HTTPMethods, string, string][] = [
-  ['POST', '/build/cancel', 'BuildKit'],
-  ['POST', '/session', 'BuildKit sessions'],
-  ['POST', '/grpc', 'the BuildKit API'],
   ['GET', '/plugins/privileges', 'managed plugins'],
   ['POST', '/plugins/create', 'managed plugins'],
 ];

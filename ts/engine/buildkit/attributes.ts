@@ -1,0 +1,100 @@
+/** What a client asks of the Dockerfile frontend, by its attributes. */
+import { CaissonError } from '../../errdefs.ts';
+import { parseReference } from '../../reference.ts';
+import type { CreateBody } from '../api/schemas/containers.ts';
+import type { BuildOptions } from '../builder/builder.ts';
+
+export type Attributes = Readonly<Record<string, string>>;
+
+type Host = NonNullable<CreateBody['HostConfig']>;
+
+/** Whose effect would be missed. */
+const REFUSED: Record<string, string> = {
+  hostname: 'a host name of its own',
+  contextsubdir: 'a git context',
+  'build-arg:BUILDKIT_SANDBOX_HOSTNAME': 'a host name of its own',
+};
+
+/** Without what comes by the session. */
+export function optionsOf(attrs: Attributes, entitlements: readonly string[]): Omit<BuildOptions, 'credentials'> {
+  for (const [name, what] of Object.entries(REFUSED))
+    if (attrs[name]) throw new CaissonError('NotImplemented', `${name}: ${what} is not supported by caisson`);
+  const attest = Object.keys(attrs).find((name) => name.startsWith('attest:'));
+  if (attest !== undefined)
+    throw new CaissonError('NotImplemented', `${attest}: attestations are not supported by caisson`);
+  const platform = attrs['platform'] ?? '';
+  if (platform.includes(',') || attrs['multi-platform'] === 'true')
+    throw new CaissonError('NotImplemented', `platform ${platform}: one platform at a time is supported by caisson`, {
+      hint: 'build each by itself',
+    });
+  const network = attrs['force-network-mode'] ?? '';
+  if (network === 'host' && !entitlements.includes('network.host'))
+    throw new CaissonError('Forbidden', 'granting entitlement network.host is not allowed by the client');
+  const noCache = attrs['no-cache'];
+  return {
+    target: attrs['target'] ?? '',
+    platform,
+    labels: withPrefix(attrs, 'label:'),
+    buildArgs: new Map(
+      Object.entries(withPrefix(attrs, 'build-arg:')).filter(([name]) => !name.startsWith('BUILDKIT_')),
+    ),
+    cacheFrom: cacheSources(attrs),
+    noCache: noCache === undefined ? false : noCache === '' ? true : noCache.split(','),
+    pull: attrs['image-resolve-mode'] === 'pull',
+    lazy: true,
+    remove: true,
+    forceRemove: true,
+    entitlements: [...entitlements],
+    host: hostOf(attrs, network),
+  };
+}
+
+export function withPrefix(attrs: Attributes, prefix: string): Record<string, string> {
+  const found = Object.entries(attrs).filter(([name]) => name.startsWith(prefix));
+  return Object.fromEntries(found.map(([name, value]) => [name.slice(prefix.length), value]));
+}
+
+function hostOf(attrs: Attributes, network: string): Host {
+  const number = (name: string): number => {
+    const value = Number(attrs[name] ?? 0);
+    if (!Number.isSafeInteger(value))
+      throw new CaissonError('InvalidParameter', `invalid ${name} value: ${attrs[name]}`);
+    return value;
+  };
+  return {
+    CgroupParent: attrs['cgroup-parent'] ?? '',
+    CpuShares: number('cpushares'),
+    CpuPeriod: number('cpuperiod'),
+    CpuQuota: number('cpuquota'),
+    CpusetCpus: attrs['cpusetcpus'] ?? '',
+    CpusetMems: attrs['cpusetmems'] ?? '',
+    Memory: number('memory'),
+    MemorySwap: number('memswap'),
+    ShmSize: number('shm-size'),
+    Ulimits: list(attrs['ulimit']).map(ulimit),
+    ExtraHosts: list(attrs['add-hosts']).map((host) => host.replace('=', ':')),
+    ...(network !== '' && network !== 'sandbox' && { NetworkMode: network }),
+  };
+}
+
+const list = (text = ''): string[] => text.split(',').filter((item) => item !== '');
+
+function ulimit(text: string): { Name: string; Soft: number; Hard: number } {
+  const [, name = '', soft = '', hard = soft] = /^([^=]+)=(-?\d+)(?::(-?\d+))?$/.exec(text) ?? [];
+  if (name === '') throw new CaissonError('InvalidParameter', `invalid ulimit argument: ${text}`);
+  return { Name: name, Soft: Number(soft), Hard: Number(hard) };
+}
+
+/** Names of images. */
+function cacheSources(attrs: Attributes): string[] {
+  const given = JSON.parse(attrs['cache-imports'] || '[]') as { Type?: string; Attrs?: Record<string, string> }[];
+  const imports = given.map(({ Type: type, Attrs: more }) => {
+    if (type !== 'registry')
+      throw new CaissonError('NotImplemented', `--cache-from type=${type} is not supported by caisson`, {
+        hint: 'type=registry takes an image',
+      });
+    return more?.['ref'] ?? '';
+  });
+  const names = [...imports, ...list(attrs['cache-from'])].filter((name) => name !== '');
+  return [...new Set(names)].filter((name) => parseReference(name));
+}

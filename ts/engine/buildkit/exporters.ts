@@ -1,0 +1,96 @@
+/** What becomes of a build's image: an image with names, or files for the client. */
+import { Socket } from 'node:net';
+import { CaissonError } from '../../errdefs.ts';
+import { parseReference } from '../../reference.ts';
+import type { Builds } from '../builder/builds.ts';
+import { imageView } from '../builder/view.ts';
+import type { Engine } from '../engine.ts';
+import type { UsableImage } from '../images/names.ts';
+import type { Exporter } from './proto/control_pb.ts';
+import { sendArchive, sendDirectory } from './send.ts';
+import type { Session } from './session.ts';
+import type { StatusLog, Vertex } from './status.ts';
+
+export interface ExportParts {
+  engine: Engine;
+  builds: Builds;
+  /** For what is in the making; the caller's to remove. */
+  dir: string;
+  session: () => Promise<Session>;
+  status: StatusLog;
+  signal: AbortSignal;
+}
+
+type Attributes = Readonly<Record<string, string>>;
+
+/** Resolves with what the client is told of it. */
+export async function exportImage(
+  parts: ExportParts,
+  exporters: readonly Pick<Exporter, 'Type' | 'Attrs'>[],
+  image: UsableImage | null,
+): Promise<Record<string, string>> {
+  const told: Record<string, string> = {};
+  for (const [at, { Type: type, Attrs: attrs }] of exporters.entries()) {
+    if (type === 'moby' || type === 'image') Object.assign(told, await asImage(parts, attrs, image));
+    else if (type === 'local' || type === 'tar') await asFiles(parts, type, at, image);
+    else
+      throw new CaissonError('NotImplemented', `exporter ${type} is not supported by caisson`, {
+        hint: 'type=image, local and tar are; docker save writes archives of images',
+      });
+  }
+  return told;
+}
+
+async function asImage(
+  { builds, engine, status }: ExportParts,
+  attrs: Attributes,
+  image: UsableImage | null,
+): Promise<Record<string, string>> {
+  if (image === null) throw new CaissonError('InvalidParameter', 'No image was generated. Is your Dockerfile empty?');
+  return told(status.vertex('exporting to image'), async (vertex) => {
+    vertex.part(`writing image ${image.id}`, 0, 0, true);
+    const names = (attrs['name'] ?? '').split(',').filter((name) => name !== '');
+    for (const name of await builds.tag(image.id, names.map(parseReference)))
+      vertex.part(`naming to ${name}`, 0, 0, true);
+    await engine.images.keepBudget();
+    const id = { 'containerimage.config.digest': image.id, 'containerimage.digest': image.id };
+    return names.length > 0 ? { ...id, 'image.name': names.join(',') } : id;
+  });
+}
+
+async function asFiles(
+  { engine, dir, session, status, signal }: ExportParts,
+  type: 'local' | 'tar',
+  exporter: number,
+  image: UsableImage | null,
+): Promise<void> {
+  await told(status.vertex(`exporting to client ${type === 'tar' ? 'tarball' : 'directory'}`), async (vertex) => {
+    const { native } = engine;
+    const view = { overlay: await imageView(engine, dir, image?.chainId ?? null) };
+    const archive = (): Socket => {
+      const [readFd, writeFd] = native.pipe();
+      const stream = new Socket({ fd: readFd, readable: true, writable: false });
+      native.readArchive(view, '/', writeFd, '').catch((error: Error) => stream.destroy(error));
+      return stream;
+    };
+    let bytes = 0;
+    const sent = (count: number): void => {
+      bytes += count;
+      vertex.part('copying files', bytes, 0, false);
+    };
+    const send = type === 'tar' ? sendArchive : sendDirectory;
+    await send(await session(), exporter, archive, sent, signal);
+    vertex.part('copying files', bytes, 0, true);
+  });
+}
+
+async function told<T>(vertex: Vertex, use: (vertex: Vertex) => Promise<T>): Promise<T> {
+  try {
+    const result = await use(vertex);
+    vertex.end();
+    return result;
+  } catch (error) {
+    vertex.end((error as Error).message);
+    throw error;
+  }
+}

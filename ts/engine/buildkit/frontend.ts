@@ -1,0 +1,277 @@
+/** The frontend `dockerfile.v0`: fetches what a build is made of from the client, and has the builder carry it out. */
+import { join, posix } from 'node:path';
+import { cleaned, ignoreRules } from '../../dockerignore.ts';
+import { CaissonError, isKind } from '../../errdefs.ts';
+import { familiarString, parseReference, type Reference, withDefaultTag } from '../../reference.ts';
+import type { Credentials } from '../../registry/client/auth.ts';
+import { type BuildInputs, contextName, type Source } from '../builder/builder.ts';
+import { type Builds, fromArchive, fromUrl, type Sent } from '../builder/builds.ts';
+import { BuildContext } from '../builder/context.ts';
+import { type Dockerfile, parseDockerfile } from '../builder/dockerfile.ts';
+import { pathsIn } from '../builder/stages.ts';
+import type { Engine } from '../engine.ts';
+import type { UsableImage } from '../images/names.ts';
+import { forwardAgent } from './agent.ts';
+import { type Attributes, optionsOf, withPrefix } from './attributes.ts';
+import type { ErrorPlace } from './errors.ts';
+import { sourceOf } from './inputs.ts';
+import type { Definition } from './proto/control_pb.ts';
+import { type FilesWanted, receiveFiles, receiveUpload } from './receive.ts';
+import { VertexReport } from './report.ts';
+import type { Session } from './session.ts';
+import type { StatusLog, Vertex } from './status.ts';
+
+export interface FrontendParts {
+  engine: Engine;
+  builds: Builds;
+  /** For what is in the making; the caller's to remove. */
+  dir: string;
+  /** Rejects when the client has none. */
+  session: () => Promise<Session>;
+  /** In place of a context of the session: the body of `POST /build`. */
+  archive?: AsyncIterable<Buffer>;
+  status: StatusLog;
+  /** What the client allows its Dockerfile. */
+  entitlements: readonly string[];
+  signal: AbortSignal;
+}
+
+export interface FrontendRequest {
+  attrs: Attributes;
+  inputs: Readonly<Record<string, Definition>>;
+}
+
+/** A failure, and where in the Dockerfile it was. */
+export class FrontendError extends Error {
+  readonly place: ErrorPlace;
+
+  constructor(cause: unknown, place: ErrorPlace) {
+    super((cause as Error).message, { cause });
+    this.place = place;
+  }
+}
+
+export class Frontend {
+  readonly #parts: FrontendParts;
+  readonly #attrs: Attributes;
+  readonly #inputs: FrontendRequest['inputs'];
+
+  constructor(parts: FrontendParts, { attrs, inputs }: FrontendRequest) {
+    this.#parts = parts;
+    this.#attrs = attrs;
+    this.#inputs = inputs;
+  }
+
+  /** Resolves with the image; null when it has no files and no config. */
+  async run(): Promise<UsableImage | null> {
+    const { builds, dir, status, signal, entitlements } = this.#parts;
+    const request = this.#attrs['requestid'] ?? '';
+    if (request !== '') throw new CaissonError('NotImplemented', `unsupported frontend request ${request}`);
+    const filename = this.#attrs['filename'] || 'Dockerfile';
+    const options = { ...optionsOf(this.#attrs, entitlements), credentials: this.#credentials };
+    await this.#fetchCaches(options.cacheFrom);
+    const vertex = status.vertex(`[internal] load build definition from ${filename}`);
+    const { dockerfile, context, ignored } = await this.#told(vertex, () => this.#definition(filename, vertex));
+    checkSyntax(dockerfile.text);
+    const report = new VertexReport(status, vertex);
+    const inputs: BuildInputs = {
+      dockerfile,
+      dir,
+      context: context === undefined ? this.#context(dockerfile, ignored) : () => Promise.resolve(context),
+      named: this.#named(),
+      client: {
+        secret: async (id) => (await this.#parts.session()).secret(id),
+        agent: async (id, path) => forwardAgent(await this.#parts.session(), id, path, signal),
+      },
+    };
+    try {
+      return await builds.carryOut(options, inputs, report, signal);
+    } catch (error) {
+      const line =
+        report.failedLine ?? Number(/^dockerfile parse error on line (\d+)/.exec((error as Error).message)?.[1]);
+      if (!(line > 0)) throw error;
+      throw new FrontendError(error, { filename, text: dockerfile.text, line });
+    }
+  }
+
+  readonly #credentials = async ({ domain }: Reference): Promise<Credentials | undefined> => {
+    const host = domain === 'docker.io' ? 'registry-1.docker.io' : domain;
+    const session = await this.#parts.session().catch(() => undefined);
+    return session?.credentials(host);
+  };
+
+  async #told<T>(vertex: Vertex, use: () => Promise<T>): Promise<T> {
+    try {
+      const result = await use();
+      vertex.end();
+      return result;
+    } catch (error) {
+      vertex.end((error as Error).message);
+      throw error;
+    }
+  }
+
+  /** The Dockerfile, and the context where that comes with it. */
+  async #definition(filename: string, vertex: Vertex): Promise<Sent & { ignored?: string[] }> {
+    const { engine, archive, signal, dir } = this.#parts;
+    const url = this.#attrs[this.#attrs['contextkey'] ?? 'context'] ?? '';
+    const ownDockerfile = 'dockerfilekey' in this.#attrs;
+    const place = join(dir, 'context');
+    let sent: Sent | undefined;
+    if (archive !== undefined) sent = await fromArchive(engine, place, filename, archive);
+    else if (url.startsWith('http://buildkit-session/')) {
+      const upload = receiveUpload(await this.#parts.session(), url, signal);
+      sent = ownDockerfile
+        ? { context: await BuildContext.receive(engine.native, place, upload), dockerfile: EMPTY }
+        : await fromArchive(engine, place, filename, upload);
+    } else if (url !== '') sent = await fromUrl(engine, place, filename, url, signal);
+    if (sent !== undefined && !ownDockerfile) return sent;
+    const names = [filename, `${filename}.dockerignore`];
+    if (posix.basename(filename) === 'Dockerfile') names.push(posix.join(posix.dirname(filename), 'dockerfile'));
+    const files = await this.#files(
+      'dockerfile',
+      { name: this.#attrs['dockerfilekey'] ?? 'dockerfile', paths: names },
+      vertex,
+    );
+    const text = files.text(filename) ?? files.text(names[2] ?? filename);
+    if (text === undefined)
+      throw new CaissonError('NotFound', `failed to read dockerfile: open ${filename}: no such file or directory`);
+    const rules = files.text(`${filename}.dockerignore`);
+    const ignored = rules === undefined ? undefined : ignoreRules(rules);
+    const dockerfile = parseDockerfile(text);
+    return { context: sent?.context, dockerfile, ...(ignored !== undefined && { ignored }) };
+  }
+
+  /** The client's directory: what the Dockerfile names, or all of it when more is asked for. */
+  #context(dockerfile: Dockerfile, ignored: string[] | undefined): BuildInputs['context'] {
+    const { status } = this.#parts;
+    const name = this.#attrs['contextkey'] ?? 'context';
+    const named = pathsIn(dockerfile);
+    const fetched = new Map<string, Promise<BuildContext>>();
+    let excludes: Promise<string[]> | undefined;
+    const fetch = (paths: string[] | undefined): Promise<BuildContext> => {
+      const key = paths === undefined ? 'all' : 'named';
+      const there = fetched.get(key) ?? fetched.get('all');
+      if (there !== undefined) return there;
+      excludes ??= ignored === undefined ? this.#ignored(name) : Promise.resolve(ignored);
+      const coming = excludes.then((rules) => {
+        const vertex = status.vertex('[internal] load build context');
+        const wanted = { name, excludes: rules, ...(paths !== undefined && { paths }) };
+        return this.#told(vertex, () => this.#files(`context-${key}`, wanted, vertex));
+      });
+      coming.catch(() => undefined);
+      fetched.set(key, coming);
+      return coming;
+    };
+    return (paths) =>
+      fetch(named !== undefined && paths.every((path) => named.includes(cleaned(path))) ? named : undefined);
+  }
+
+  async #ignored(name: string): Promise<string[]> {
+    const vertex = this.#parts.status.vertex('[internal] load .dockerignore');
+    const files = await this.#told(vertex, () =>
+      this.#files(`ignore-${name}`, { name, paths: ['.dockerignore'] }, vertex),
+    );
+    return ignoreRules(files.text('.dockerignore') ?? '');
+  }
+
+  async #files(place: string, wanted: FilesWanted, vertex: Vertex): Promise<BuildContext> {
+    const { engine, dir, signal } = this.#parts;
+    const what = place === 'dockerfile' ? 'dockerfile' : 'context';
+    let bytes = 0;
+    const tell = (isDone: boolean): void => vertex.part(`transferring ${what}:`, bytes, 0, isDone);
+    let told = 0;
+    const archive = receiveFiles(await this.#parts.session(), wanted, signal, (count) => {
+      bytes = count;
+      if (performance.now() - told < 100) return;
+      told = performance.now();
+      tell(false);
+    });
+    const context = await BuildContext.receive(engine.native, join(dir, place.replaceAll('/', '_')), archive);
+    tell(true);
+    return context;
+  }
+
+  /** `--build-context`. */
+  #named(): ReadonlyMap<string, () => Promise<Source>> {
+    const named = new Map<string, () => Promise<Source>>();
+    for (const [key, value] of Object.entries(withPrefix(this.#attrs, 'context:'))) {
+      const name = contextName(key.replace(/::.*$/, ''));
+      let loaded: Promise<Source> | undefined;
+      named.set(name, () => {
+        loaded ??= this.#load(name, value);
+        return loaded;
+      });
+    }
+    return named;
+  }
+
+  async #load(name: string, value: string): Promise<Source> {
+    const at = value.indexOf(':');
+    const kind = value.slice(0, at);
+    const rest = value.slice(at + 1);
+    if (kind === 'docker-image') return this.#image(name, rest.replace(/^\/\//, ''));
+    if (kind === 'input') {
+      const input = this.#inputs[rest];
+      const source = input === undefined ? undefined : sourceOf(name, input);
+      if (input === undefined) throw new CaissonError('InvalidParameter', `invalid input ${rest} for ${name}`);
+      if (source === undefined) return null;
+      return source.startsWith('docker-image://') ? this.#load(name, source) : this.#parts.engine.images.find(source);
+    }
+    if (kind === 'local') {
+      const vertex = this.#parts.status.vertex(`[context ${name}] load from client`);
+      const excludes = await this.#ignored(rest);
+      return this.#told(vertex, () => this.#files(`named-${name}`, { name: rest, excludes }, vertex));
+    }
+    throw new CaissonError(
+      'NotImplemented',
+      `the context ${name} is ${value}: contexts of kind ${kind} are not supported by caisson`,
+    );
+  }
+
+  async #image(name: string, reference: string): Promise<Source> {
+    const { engine, status, signal } = this.#parts;
+    if (reference === 'scratch') return null;
+    try {
+      return engine.images.find(reference);
+    } catch (error) {
+      if (!isKind(error, 'NotFound')) throw error;
+    }
+    const parsed = withDefaultTag(parseReference(reference));
+    const vertex = status.vertex(`[context ${name}] ${familiarString(parsed)}`);
+    const credentials = await this.#credentials(parsed);
+    await this.#told(vertex, () =>
+      engine.images.pull({ reference: parsed, platform: undefined, credentials }, () => undefined, signal),
+    );
+    return engine.images.find(reference);
+  }
+
+  /** Images that earlier builds have pushed; one that cannot be had is no reason to fail. */
+  async #fetchCaches(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      const vertex = this.#parts.status.vertex(`importing cache manifest from ${name}`);
+      await this.#told(vertex, () => this.#image(name, name)).catch(() => undefined);
+    }
+  }
+}
+
+const EMPTY: Dockerfile = { text: '', statements: [], escapeSign: '\\', warnings: [] };
+
+/** `# syntax=`: Docker's own language is built in; another one would have to be run from its image. */
+function checkSyntax(text: string): void {
+  const [, syntax] =
+    /^#\s*syntax\s*=\s*(\S+)/im.exec(
+      text
+        .split('\n')
+        .filter((line) => line.startsWith('#'))
+        .join('\n'),
+    ) ?? [];
+  if (syntax === undefined || isOwnSyntax(syntax)) return;
+  throw new CaissonError(
+    'NotImplemented',
+    `# syntax=${syntax}: only Docker's own Dockerfile syntax is supported by caisson`,
+  );
+}
+
+/** `docker/dockerfile:1` and the like, from whichever registry. */
+export const isOwnSyntax = (image: string): boolean => /(^|\/)docker\/dockerfile(-upstream)?([:@].*)?$/.test(image);

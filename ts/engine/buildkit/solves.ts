@@ -1,0 +1,72 @@
+/** Builds that are under way, by the name that their clients made up. */
+import { EventEmitter, once } from 'node:events';
+import type { ConnectError } from '@connectrpc/connect';
+import { CaissonError } from '../../errdefs.ts';
+import type { UsableImage } from '../images/names.ts';
+import { StatusLog } from './status.ts';
+
+/** What a gateway client hands back in the end. */
+export interface Returned {
+  /** The name of a result of this build; undefined: nothing. */
+  ref: string | undefined;
+  error: ConnectError | undefined;
+}
+
+export class Solve {
+  readonly status = new StatusLog();
+  readonly sessionId: string;
+  readonly entitlements: readonly string[];
+  /** Ended with the build's own call. */
+  readonly signal: AbortSignal;
+  /** Of frontends that have run; null: no files. */
+  readonly results = new Map<string, UsableImage | null>();
+  readonly #returned = Promise.withResolvers<Returned>();
+
+  constructor(sessionId: string, entitlements: readonly string[], signal: AbortSignal) {
+    this.sessionId = sessionId;
+    this.entitlements = entitlements;
+    this.signal = signal;
+    const onAbort = (): void => this.#returned.reject(new CaissonError('Cancelled', 'the build was cancelled'));
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#returned.promise.catch(() => undefined);
+  }
+
+  /** Resolves when the gateway client is done. */
+  returned(): Promise<Returned> {
+    return this.#returned.promise;
+  }
+
+  return(returned: Returned): void {
+    this.#returned.resolve(returned);
+  }
+}
+
+const WAIT_MS = 5_000;
+
+export class Solves {
+  readonly #open = new Map<string, Solve>();
+  readonly #opened = new EventEmitter().setMaxListeners(0);
+
+  /** Carries one out as long as `use` goes on. */
+  async run<T>(ref: string, solve: Solve, use: () => Promise<T>): Promise<T> {
+    if (this.#open.has(ref)) throw new CaissonError('Conflict', `a build named ${ref} is under way`);
+    this.#open.set(ref, solve);
+    this.#opened.emit(ref);
+    try {
+      return await use();
+    } finally {
+      this.#open.delete(ref);
+      solve.status.end();
+    }
+  }
+
+  /** Waits a little for one that is on its way: its client asks by several calls at once. */
+  async get(ref: string): Promise<Solve> {
+    const there = this.#open.get(ref);
+    if (there !== undefined) return there;
+    await once(this.#opened, ref, { signal: AbortSignal.timeout(WAIT_MS) }).catch(() => undefined);
+    const solve = this.#open.get(ref);
+    if (solve === undefined) throw new CaissonError('NotFound', `no such job ${ref}`);
+    return solve;
+  }
+}

@@ -1,0 +1,26 @@
+/** This engine as the one worker of a BuildKit daemon. */
+import type { Engine } from '../engine.ts';
+
+/** Of BuildKit, whose protocol is spoken here as far as buildkit.ts says. */
+const PROTOCOL_VERSION = 'v0.25.1';
+
+export function workerOf(engine: Engine): {
+  ID: string;
+  Labels: Record<string, string>;
+  platforms: { OS: string; Architecture: string; Variant: string }[];
+  BuildkitVersion: { package: string; version: string; revision: string };
+} {
+  const { config, graph } = engine;
+  const bridge = graph.networks.all().find(({ name }) => name === 'bridge');
+  const [gateway = ''] = config.hostGatewayIps.length > 0 ? config.hostGatewayIps : [bridge?.gateway ?? ''];
+  const { os, architecture, variant = '' } = engine.images.hostPlatform;
+  return {
+    ID: 'caisson',
+    Labels: {
+      'org.mobyproject.buildkit.worker.executor': 'caisson',
+      'org.mobyproject.buildkit.worker.moby.host-gateway-ip': gateway,
+    },
+    platforms: [{ OS: os, Architecture: architecture, Variant: variant }],
+    BuildkitVersion: { package: 'github.com/moby/buildkit', version: PROTOCOL_VERSION, revision: '' },
+  };
+}
