@@ -13,6 +13,9 @@ export const peersRoot = join(packageRoot, '.cache/peers/root');
 /** What `docker compose` runs. */
 export const COMPOSE = join(peersRoot, 'usr/libexec/docker/cli-plugins/docker-compose');
 
+/** What `docker buildx` runs. */
+export const BUILDX = join(peersRoot, 'usr/libexec/docker/cli-plugins/docker-buildx');
+
 export const sidProgram = (name: string): string => join(peersRoot, 'usr/bin', name);
 
 const NEEDS = {
@@ -21,6 +24,8 @@ const NEEDS = {
     ['build/addon.cjs', 'build/caisson-shim', 'dist/ts/cli/main.js'].every((f) => existsSync(join(packageRoot, f))),
   docker: () => has('docker'),
   compose: () => existsSync(COMPOSE),
+  buildx: () => existsSync(BUILDX),
+  ssh: () => has('ssh-agent') && has('ssh-add'),
   registry: () => has('docker-registry'),
   busybox: () => existsSync('/bin/busybox') || existsSync('/usr/bin/busybox'),
   nft: () => has('nft'),

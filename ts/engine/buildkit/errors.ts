@@ -1,20 +1,10 @@
 /** Errors of a build as its client shows them. */
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, fromJsonString, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { asCaissonError, type ErrorKind } from '../../errdefs.ts';
+import { asCaissonError, isKind } from '../../errdefs.ts';
 import { CommandFailed } from '../builder/run.ts';
 import { ErrorSourceSchema } from './proto/control_pb.ts';
 import type { Status } from './proto/gateway_pb.ts';
-
-const CODES: Partial<Record<ErrorKind, Code>> = {
-  InvalidParameter: Code.InvalidArgument,
-  Unauthorized: Code.Unauthenticated,
-  Forbidden: Code.PermissionDenied,
-  NotFound: Code.NotFound,
-  Unavailable: Code.Unavailable,
-  NotImplemented: Code.Unimplemented,
-  Cancelled: Code.Canceled,
-};
 
 /** In BuildKit's words where it has some. */
 export function reasonOf(error: unknown): string {
@@ -27,10 +17,16 @@ export function reasonOf(error: unknown): string {
 /** An error that a gateway client got of us or made itself, and gives back. */
 export function asReturned({ code, message, details }: Status): ConnectError {
   const failure = new ConnectError(message, code);
-  for (const { typeUrl, value } of details)
-    failure.details.push({ type: typeUrl.slice(typeUrl.lastIndexOf('/') + 1), value });
+  for (const { typeUrl, value } of details) {
+    // of what it can know only the place in the Dockerfile is shown to users
+    if (!typeUrl.endsWith(`/${SOURCE}+json`)) continue;
+    const source = fromJsonString(ErrorSourceSchema, new TextDecoder().decode(value), { ignoreUnknownFields: true });
+    failure.details.push({ type: SOURCE, value: toBinary(ErrorSourceSchema, source) });
+  }
   return failure;
 }
+
+const SOURCE = 'errdefs.Source';
 
 /** The place in a Dockerfile. */
 export interface ErrorPlace {
@@ -43,7 +39,8 @@ export interface ErrorPlace {
 /** For the answer of a call. */
 export function asConnectError(error: unknown, place?: ErrorPlace): ConnectError {
   if (error instanceof ConnectError) return error;
-  const code = error instanceof CommandFailed ? Code.Unknown : (CODES[asCaissonError(error).kind] ?? Code.Unknown);
+  // any other code would be shown in front of the sentence
+  const code = isKind(error, 'Cancelled') ? Code.Canceled : Code.Unknown;
   const failure = new ConnectError(reasonOf(error), code, undefined, undefined, error);
   if (place !== undefined) {
     const { filename, text, line } = place;
@@ -52,7 +49,7 @@ export function asConnectError(error: unknown, place?: ErrorPlace): ConnectError
       info: { filename, data: new TextEncoder().encode(text), language: 'Dockerfile' },
       ranges: [{ start: at, end: at }],
     });
-    failure.details.push({ type: 'errdefs.Source', value: toBinary(ErrorSourceSchema, source) });
+    failure.details.push({ type: SOURCE, value: toBinary(ErrorSourceSchema, source) });
   }
   return failure;
 }

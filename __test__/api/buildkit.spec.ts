@@ -1,0 +1,398 @@
+/** `docker build` by BuildKit's protocol: docker buildx, bake and compose, on ours and on dockerd (helpers/subject.ts). */
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { type CommandResult, run } from '../helpers/daemon.ts';
+import { BUILDX, COMPOSE, missing } from '../helpers/requires.ts';
+import { FOREIGN, Subject } from '../helpers/subject.ts';
+
+const WAIT = { timeout: 30_000, interval: 50 };
+const BASE = 'buildkit.test/busybox:1';
+
+interface Row {
+  dockerfile: string;
+  files?: Record<string, string>;
+  flags?: string[];
+  input?: string;
+  /** What the image's `sh -c` prints of this. */
+  prints?: [script: string, output: string];
+  /** In place of that: what the client says. */
+  fails?: RegExp;
+  says?: RegExp;
+  /** Something that dockerd does. */
+  unsupported?: true;
+}
+
+const ROWS: Record<string, Row> = {
+  'secrets of the client, which leave nothing behind': {
+    dockerfile: `FROM ${BASE}
+RUN --mount=type=secret,id=one cat /run/secrets/one > /said && stat -c %a /run/secrets/one >> /said
+RUN --mount=type=secret,id=one,target=/deep/down,mode=0444,uid=7 stat -c '%a %u' /deep/down >> /said
+RUN --mount=type=secret,id=one,env=TOLD echo "$TOLD" >> /said
+RUN --mount=type=secret,id=two test ! -e /run/secrets/two`,
+    files: { one: 'first' },
+    flags: ['--secret', 'id=one,src=one'],
+    prints: ['cat /said; ls -d /run/secrets /deep 2>/dev/null; true', 'first400\n444 7\nfirst'],
+  },
+  'a secret that must be there': {
+    dockerfile: `FROM ${BASE}\nRUN --mount=type=secret,id=none,required true`,
+    fails: /secret none: not found/,
+  },
+  'contexts by name': {
+    dockerfile: `FROM base
+COPY --from=dir sub/f /f
+COPY --from=replaced /etc/group /g`,
+    files: { 'more/sub/f': 'by name', 'more/.dockerignore': 'hidden', 'more/hidden': '' },
+    flags: [
+      '--build-context',
+      `base=docker-image://${BASE}`,
+      '--build-context',
+      'dir=more',
+      '--build-context',
+      `replaced=docker-image://${BASE}`,
+    ],
+    prints: ['cat /f /g | head -1', 'by nameroot:x:0:'],
+  },
+  'a directory as the base': {
+    dockerfile: `FROM ${BASE} AS tools
+FROM root
+COPY --from=tools /bin/busybox /bin/sh`,
+    files: { 'root/etc/f': 'base' },
+    flags: ['--build-context', 'root=root'],
+    prints: ['read x < /etc/f; echo $x', 'base'],
+  },
+  'stages that nothing needs': {
+    dockerfile: `FROM ${BASE} AS never
+RUN false
+FROM ${BASE} AS made
+RUN echo made > /said
+FROM never`,
+    flags: ['--target', 'made'],
+    prints: ['cat /said', 'made'],
+  },
+  'stages at once': {
+    dockerfile: `FROM ${BASE} AS a
+RUN --mount=type=cache,id=meet,target=/m touch /m/a; i=0; until [ -e /m/b ]; do i=$((i+1)); [ $i -lt 200 ] || exit 1; sleep 0.1; done; echo a > /said
+FROM ${BASE} AS b
+RUN --mount=type=cache,id=meet,target=/m touch /m/b; i=0; until [ -e /m/a ]; do i=$((i+1)); [ $i -lt 200 ] || exit 1; sleep 0.1; done; echo b > /said
+FROM ${BASE}
+COPY --from=a /said /a
+COPY --from=b /said /b`,
+    prints: ['cat /a /b', 'a\nb'],
+  },
+  'files that .dockerignore leaves out': {
+    dockerfile: `FROM ${BASE}\nCOPY . /all/`,
+    files: {
+      '.dockerignore': '# no\n/out\n*.log\n!keep.log\n',
+      'out/f': '',
+      'a.log': '',
+      'keep.log': '',
+      'in/b.log': '',
+      'in/c': '',
+    },
+    prints: ['cd /all; find . -type f | sort', './.dockerignore\n./Dockerfile\n./in/b.log\n./in/c\n./keep.log'],
+  },
+  'a .dockerignore of its own': {
+    dockerfile: `FROM ${BASE}\nCOPY . /all/`,
+    files: { '.dockerignore': 'f', 'Dockerfile.dockerignore': 'g\nDockerfile*', f: '', g: '' },
+    prints: ['cd /all; find . -type f | sort', './.dockerignore\n./f'],
+  },
+  'links, modes and names of the context': {
+    dockerfile: `FROM ${BASE}\nCOPY dir link* /x/`,
+    files: { 'dir/run': 'x', [`dir/${'long'.repeat(40)}/${'name'.repeat(40)}`]: 'y', 'dir/mit Leerzeichen ü': 'z' },
+    prints: ['cd /x; stat -c "%a %u:%g" run; find . -type f | wc -l; readlink to; cat link', '755 0:0\n4\nrun\nx'],
+  },
+  'hosts, limits and sizes': {
+    dockerfile: `FROM ${BASE}
+RUN grep -c 'there.test' /etc/hosts > /said; grep there.test /etc/hosts | cut -c 1-7 >> /said; ulimit -n >> /said; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2 >> /said`,
+    flags: ['--add-host', 'there.test:7.7.7.7', '--ulimit', 'nofile=77:99', '--shm-size', '1m'],
+    prints: ['cat /said', '1\n7.7.7.7\n77\n1024'],
+  },
+  'arguments, labels and a here-document': {
+    dockerfile: `# syntax=docker/dockerfile:1
+ARG BASE=none
+FROM $BASE
+ARG A
+RUN <<EOF
+echo "$A $TARGETARCH" > /said
+EOF
+ARG TARGETARCH
+RUN echo $TARGETARCH | grep -q . && echo more >> /said`,
+    flags: ['--build-arg', `BASE=${BASE}`, '--build-arg', 'A=given', '--label', 'l=1'],
+    prints: ['cat /said', 'given \nmore'],
+  },
+  'a Dockerfile from stdin': {
+    dockerfile: '',
+    files: { f: 'context' },
+    flags: ['-f', '-'],
+    input: `FROM ${BASE}\nCOPY f /f`,
+    prints: ['cat /f', 'context'],
+  },
+  'a command that fails': {
+    dockerfile: `FROM ${BASE}\nRUN true\nRUN echo out; exit 3`,
+    fails:
+      /Dockerfile:3[\s\S]*>>> RUN echo out; exit 3[\s\S]*process "\/bin\/sh -c echo out; exit 3" did not complete successfully: exit code: 3/,
+  },
+  'an instruction that nobody knows': {
+    dockerfile: `FROM ${BASE}\n\nNONSENSE x`,
+    fails: /Dockerfile:3[\s\S]*unknown instruction: NONSENSE/,
+  },
+  'a stage that is not there': {
+    dockerfile: `FROM ${BASE}`,
+    flags: ['--target', 'none'],
+    fails: /target stage "none" could not be found/,
+  },
+  'the network of the host without leave': {
+    dockerfile: `FROM ${BASE}\nRUN --network=host true`,
+    fails: /network\.host is not allowed/,
+  },
+  'the network of the host': {
+    dockerfile: `FROM ${BASE}\nRUN --network=host ls /sys/class/net > /said`,
+    flags: ['--allow', 'network.host'],
+    prints: ['test -s /said; echo $?', '0'],
+  },
+  'a language that is not Docker’s': {
+    dockerfile: `# syntax=buildkit.test/other:1\nFROM ${BASE}`,
+    fails: /only Docker's own Dockerfile syntax is supported by caisson/,
+    unsupported: true,
+  },
+  'an archive of an image': {
+    dockerfile: `FROM ${BASE}`,
+    flags: ['-o', 'type=oci,dest=x.tar'],
+    fails: /OCI exporter is not supported for the docker driver/,
+  },
+};
+
+describe.skipIf(missing('root', 'build', 'docker', 'buildx', 'compose', 'ssh'))('docker buildx', () => {
+  let subject: Subject;
+  let env: NodeJS.ProcessEnv;
+
+  const context = (files: Record<string, string>): string => {
+    const dir = mkdtempSync(join(subject.dir, 'context-'));
+    for (const [name, content] of Object.entries(files)) {
+      mkdirSync(dirname(join(dir, name)), { recursive: true });
+      writeFileSync(join(dir, name), content, { mode: name.endsWith('/run') ? 0o755 : 0o644 });
+    }
+    return dir;
+  };
+
+  const docker = (cwd: string, args: string[], input = ''): Promise<CommandResult> =>
+    run('docker', args, { env, cwd, input });
+
+  const build = (cwd: string, ...args: string[]): Promise<CommandResult> =>
+    docker(cwd, ['build', '--progress=plain', ...args, '.']);
+
+  beforeAll(async () => {
+    subject = await Subject.open({ '/etc/group': 'root:x:0:\n' });
+    mkdirSync(join(subject.dir, 'config/cli-plugins'), { recursive: true });
+    symlinkSync(BUILDX, join(subject.dir, 'config/cli-plugins/docker-buildx'));
+    symlinkSync(COMPOSE, join(subject.dir, 'config/cli-plugins/docker-compose'));
+    // buildx keeps its state there
+    env = { ...subject.env, HOME: subject.dir, BUILDX_CONFIG: join(subject.dir, 'buildx') };
+    await subject.ok('import', subject.archive, BASE);
+  });
+
+  afterAll(async () => {
+    const images = (await subject.docker('images', '-aq')).stdout.split('\n');
+    expect(await subject.close(FOREIGN ? [['rmi', '-f', ...new Set(images)]] : [])).toEqual([]);
+  });
+
+  it.each(Object.entries(ROWS).filter(([, { unsupported }]) => !(FOREIGN && unsupported)))('%s', async (_name, row) => {
+    const dir = context({ ...row.files, ...(row.dockerfile !== '' && { Dockerfile: row.dockerfile }) });
+    if (_name.startsWith('links')) {
+      symlinkSync('run', join(dir, 'dir/to'));
+      symlinkSync('dir/run', join(dir, 'link'));
+    }
+    const args = ['build', '--progress=plain', '-t', 'buildkit.test/made', ...(row.flags ?? []), '.'];
+    const { code, stderr } = await docker(dir, args, row.input);
+    if (row.fails !== undefined) {
+      expect(stderr).toMatch(row.fails);
+      expect(code).toBe(1);
+      return;
+    }
+    expect(stderr).toMatch(row.says ?? /naming to (docker\.io\/)?buildkit\.test\/made/);
+    expect(code).toBe(0);
+    const [script = 'true', output = ''] = row.prints ?? [];
+    expect(await subject.ok('run', '--rm', '--network', 'none', 'buildkit.test/made', '/bin/sh', '-c', script)).toBe(
+      output,
+    );
+  });
+
+  it('takes what is known from before, unless told otherwise', async () => {
+    const dockerfile = `FROM ${BASE} AS one
+RUN echo $(cat /proc/sys/kernel/random/uuid) > /one
+FROM ${BASE} AS two
+RUN echo $(cat /proc/sys/kernel/random/uuid) > /two
+FROM ${BASE}
+COPY --from=one /one /
+COPY --from=two /two /`;
+    const dir = context({ Dockerfile: dockerfile });
+    const made = async (...flags: string[]): Promise<string[]> => {
+      expect((await build(dir, '-t', 'buildkit.test/cached', ...flags)).code).toBe(0);
+      return (await subject.ok('run', '--rm', 'buildkit.test/cached', 'cat', '/one', '/two')).split('\n');
+    };
+    const first = await made();
+    expect(await made()).toEqual(first);
+    const [one, two] = await made('--no-cache-filter', 'two');
+    expect(one).toBe(first[0]);
+    expect(two).not.toBe(first[1]);
+    const again = await made('--no-cache');
+    expect(again[0]).not.toBe(first[0]);
+  });
+
+  it('asks for no more than is copied', async () => {
+    const dir = context({ Dockerfile: `FROM ${BASE}\nCOPY small /small`, small: 'x', big: 'x'.repeat(3_000_000) });
+    const { stderr } = await build(dir);
+    const [, size = ''] = /load build context[\s\S]*?transferring context: (\S+) .*done/.exec(stderr) ?? [];
+    expect(size).toMatch(/^\d+B$/);
+  });
+
+  it('lends the client’s ssh agent', async () => {
+    const agent = join(subject.dir, 'agent');
+    const child = spawn('ssh-agent', ['-D', '-a', agent], { stdio: 'ignore' });
+    try {
+      const dir = context({
+        Dockerfile: `FROM ${BASE}
+COPY root /
+RUN --mount=type=ssh test -S $SSH_AUTH_SOCK && { ssh-add -l || true; } > /said
+RUN --mount=type=ssh,id=default,target=/a/sock,mode=0666 stat -c %a /a/sock >> /said; ls -d /run/buildkit || true`,
+      });
+      const lines = execFileSync('ldd', ['/usr/bin/ssh-add'], { encoding: 'utf8' }).split('\n');
+      const files = lines.flatMap((line) => /(\/\S+) \(0x/.exec(line)?.[1] ?? []);
+      for (const file of ['/usr/bin/ssh-add', ...files])
+        cpSync(file, join(dir, 'root', file), { recursive: true, dereference: true });
+      await vi.waitFor(() => expect(readdirSync(subject.dir)).toContain('agent'), WAIT);
+      env['SSH_AUTH_SOCK'] = agent;
+      const { code, stderr } = await build(dir, '--ssh', 'default', '-t', 'buildkit.test/ssh');
+      expect(stderr).toMatch(/naming to/);
+      expect(code).toBe(0);
+      expect(await subject.ok('run', '--rm', 'buildkit.test/ssh', 'cat', '/said')).toBe(
+        'The agent has no identities.\n666',
+      );
+    } finally {
+      child.kill();
+    }
+  });
+
+  it('gives files in place of an image', async () => {
+    const dockerfile = `FROM ${BASE} AS made
+RUN mkdir -p /o/d && echo x > /o/d/x && chmod 751 /o/d/x && ln -s x /o/d/to && ln /o/d/x /o/d/same && touch /o/empty
+FROM scratch
+COPY --from=made /o /`;
+    const dir = context({ Dockerfile: dockerfile });
+    for (const output of ['out', 'type=tar,dest=out.tar'])
+      expect((await build(dir, '-o', output)).stderr).toMatch(/DONE/);
+    mkdirSync(join(dir, 'tar'));
+    execFileSync('tar', ['-xf', join(dir, 'out.tar'), '-C', join(dir, 'tar')]);
+    for (const place of ['out', 'tar']) {
+      const script = 'find . | sort; cat d/x d/to; stat -c "%a %h" d/x; readlink d/to';
+      const said = execFileSync('sh', ['-c', script], { cwd: join(dir, place), encoding: 'utf8' });
+      expect(said).toBe('.\n./d\n./d/same\n./d/to\n./d/x\n./empty\nx\nx\n751 2\nx\n');
+    }
+    // what is there already need not come again
+    expect((await build(dir, '-o', 'out')).code).toBe(0);
+  });
+
+  it('takes a context from stdin, and names the image in files', async () => {
+    const dir = context({ Dockerfile: `FROM ${BASE}\nCOPY f /f`, f: 'archive' });
+    const archive = execFileSync('tar', ['-c', '.'], { cwd: dir });
+    const args = ['build', '--iidfile', 'iid', '--metadata-file', 'meta', '-t', 'buildkit.test/stdin', '-'];
+    expect((await run('docker', args, { env, cwd: dir, input: archive })).code).toBe(0);
+    const id = await subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/stdin');
+    expect(readFileSync(join(dir, 'iid'), 'utf8')).toBe(id);
+    expect(JSON.parse(readFileSync(join(dir, 'meta'), 'utf8'))).toMatchObject({ 'containerimage.config.digest': id });
+    expect(await subject.ok('run', '--rm', 'buildkit.test/stdin', 'cat', '/f')).toBe('archive');
+  });
+
+  it('builds several targets that build on each other (bake)', async () => {
+    const target = (text: string): object => ({ 'dockerfile-inline': text });
+    const dir = context({
+      'docker-bake.json': JSON.stringify({
+        group: { default: { targets: ['app', 'other'] } },
+        target: {
+          base: target(`FROM ${BASE}\nRUN echo base > /b\nENV E=base`),
+          app: {
+            ...target('FROM base\nRUN cat /b > /app; echo $E >> /app'),
+            contexts: { base: 'target:base' },
+            tags: ['buildkit.test/app'],
+          },
+          other: { ...target(`FROM ${BASE}\nRUN echo other > /o`), tags: ['buildkit.test/other'] },
+        },
+      }),
+    });
+    const { code, stderr } = await docker(dir, ['buildx', 'bake', '--progress=plain']);
+    expect(stderr).not.toMatch(/ERROR/);
+    expect(code).toBe(0);
+    expect(await subject.ok('run', '--rm', 'buildkit.test/app', 'cat', '/app')).toBe('base\nbase');
+    expect(await subject.ok('run', '--rm', 'buildkit.test/other', 'cat', '/o')).toBe('other');
+  });
+
+  it('builds the services of compose', async () => {
+    const dir = context({
+      'compose.yaml': `services:
+  one:
+    image: buildkit.test/one
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM ${BASE}
+        RUN --mount=type=secret,id=s cat /run/secrets/s > /said
+      secrets: [s]
+secrets:
+  s: { file: ./s }
+`,
+      s: 'composed',
+    });
+    expect((await docker(dir, ['compose', '-p', 'bkit', 'build'])).stderr).not.toMatch(/rror/);
+    expect(await subject.ok('run', '--rm', 'buildkit.test/one', 'cat', '/said')).toBe('composed');
+  });
+
+  it('shows and prunes what cache mounts keep', async () => {
+    const dir = context({ Dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/kept echo 12345 > /kept/f` });
+    expect((await build(dir)).code).toBe(0);
+    const du = async (): Promise<string> => (await docker(dir, ['buildx', 'du', '--verbose'])).stdout;
+    expect(await du()).toMatch(/Description:\s+cached mount[\s\S]*Type:\s+exec\.cachemount|Type:\s+exec\.cachemount/);
+    expect((await docker(dir, ['builder', 'prune', '-af'])).stdout).toMatch(/Total:/);
+    expect(await du()).not.toMatch(/exec\.cachemount/);
+  });
+
+  it('ends with its client', async () => {
+    const dir = context({ Dockerfile: `FROM ${BASE}\nRUN sleep 7777` });
+    const client = spawn('docker', ['build', '.'], { env, cwd: dir, stdio: 'ignore' });
+    const sleeps = (): string =>
+      run.name && execFileSync('sh', ['-c', 'pgrep -fx "sleep 7777" || true'], { encoding: 'utf8' });
+    await vi.waitFor(() => expect(sleeps()).not.toBe(''), WAIT);
+    client.kill('SIGINT');
+    await vi.waitFor(() => expect(sleeps()).toBe(''), WAIT);
+  });
+
+  it('answers POST /build?version=2 with what is told, in lines', async () => {
+    const dir = context({ Dockerfile: `FROM ${BASE}\nARG A\nRUN echo says $A`, f: '' });
+    const archive = execFileSync('tar', ['-c', '.'], { cwd: dir });
+    const socketPath = (env['DOCKER_HOST'] ?? '').replace('unix://', '');
+    const query = new URLSearchParams({ version: '2', t: 'buildkit.test/http', buildargs: '{"A":"much"}' });
+    const text = await new Promise<string>((resolve, reject) => {
+      const call = request({ socketPath, method: 'POST', path: `/v1.47/build?${query}` }, (response) => {
+        let said = '';
+        response.setEncoding('utf8').on('data', (part) => {
+          said += part;
+        });
+        response.on('end', () => resolve(said));
+      });
+      call.setHeader('Content-Type', 'application/x-tar');
+      call.on('error', reject).end(archive);
+    });
+    const lines = text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const traces = lines
+      .filter(({ id }) => id === 'moby.buildkit.trace')
+      .map(({ aux }) => Buffer.from(aux, 'base64').toString());
+    expect(traces.join('')).toMatch(/says much/);
+    const id = lines.find((line) => line.id === 'moby.image.id')?.aux.ID;
+    expect(await subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/http')).toBe(id);
+  });
+});
