@@ -275,9 +275,9 @@ describe('errors', () => {
   });
 
   it('names an operation that it does not have', async () => {
-    const answer = await post('/v1.51/grpc', 'x', 'application/grpc');
+    const answer = await post('/v1.51/plugins/create', 'x', 'application/x-tar');
     expect(answer.status).toBe(501);
-    expect(message(answer)).toContain('POST /grpc');
+    expect(message(answer)).toContain('POST /plugins/create');
   });
 });
 

@@ -54,6 +54,9 @@ export class ImageStore {
   readonly #layers: Statement<[string], { chainId: string }>;
   readonly #delete: Statement<[string], never>;
   readonly #children: Statement<[string], { id: string }>;
+  readonly #hide: Statement<[string], never>;
+  readonly #show: Statement<[string], never>;
+  readonly #hidden: Statement<[], { id: string }>;
   readonly #setReference: Statement<[ReferenceRow], never>;
   readonly #tagged: Statement<[number, string], never>;
   readonly #setParent: Statement<[string, string], never>;
@@ -80,6 +83,9 @@ export class ImageStore {
     this.#layers = db.prepare('SELECT chain_id AS chainId FROM image_layer WHERE image_id = ? ORDER BY position');
     this.#delete = db.prepare('DELETE FROM image WHERE id = ?');
     this.#children = db.prepare('SELECT id FROM image WHERE parent = ?');
+    this.#hide = db.prepare('INSERT INTO build_step VALUES (?) ON CONFLICT DO NOTHING');
+    this.#show = db.prepare('DELETE FROM build_step WHERE image_id = ?');
+    this.#hidden = db.prepare('SELECT image_id AS id FROM build_step');
     this.#setReference = db.prepare(`
       INSERT INTO reference VALUES (@name, @repository, @tag, @digest, @imageId)
       ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`);
@@ -136,6 +142,21 @@ export class ImageStore {
     return this.#children.all(id).map((row) => row.id);
   }
 
+  /** It is the cache of builds, until it is shown or named. */
+  hide(id: string): void {
+    this.#hide.run(id);
+  }
+
+  /** It is an image as any other. */
+  show(id: string): void {
+    this.#show.run(id);
+  }
+
+  /** Ids of those that are the cache of builds. */
+  hidden(): Set<string> {
+    return new Set(this.#hidden.all().map((row) => row.id));
+  }
+
   /** Digests of the blobs kept with it. */
   blobs(id: string): string[] {
     return this.#blobs.all(id).map((row) => row.digest);
@@ -158,6 +179,7 @@ export class ImageStore {
   /** Sets a name, or moves it from another image. `nowMs`: absent where the user has not given the name now. */
   setReference(reference: ReferenceRow, nowMs?: number): void {
     this.#setReference.run(reference);
+    this.#show.run(reference.imageId);
     if (nowMs !== undefined) this.#tagged.run(nowMs, reference.imageId);
   }
 

@@ -13,6 +13,7 @@ import { imageMounts } from './migrations/006-image-mounts.ts';
 import { layerSources } from './migrations/007-layer-sources.ts';
 import { volumeMounts } from './migrations/008-volume-mounts.ts';
 import { networkIpam } from './migrations/009-network-ipam.ts';
+import { buildSteps } from './migrations/010-build-steps.ts';
 
 export interface Migration {
   version: number;
@@ -30,6 +31,7 @@ export const MIGRATIONS: readonly Migration[] = [
   layerSources,
   volumeMounts,
   networkIpam,
+  buildSteps,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

@@ -1,4 +1,5 @@
 /** Every route of the API, module by module. */
+import { Builds } from '../builder/builds.ts';
 import type { Engine } from '../engine.ts';
 import type { Router } from './router.ts';
 import { archiveRoutes } from './routes/archive.ts';
@@ -16,14 +17,15 @@ import { unsupportedRoutes } from './routes/unsupported.ts';
 import { volumeRoutes } from './routes/volumes.ts';
 
 export function registerRoutes(router: Router, engine: Engine): void {
-  systemRoutes(router, engine);
+  const builds = new Builds(engine);
+  systemRoutes(router, engine, builds);
   registryRoutes(router, engine);
   imageRoutes(router, engine.images);
   containerRoutes(router, engine.containers);
   containerStreamRoutes(router, engine.containers, engine.native);
   archiveRoutes(router, engine.containers);
   commitRoutes(router, engine);
-  buildRoutes(router, engine);
+  buildRoutes(router, engine, builds);
   execRoutes(router, engine.containers);
   networkRoutes(router, engine.networks, engine.containers);
   volumeRoutes(router, engine.volumes);

@@ -301,6 +301,7 @@ export class Build {
       config: state.config,
       createdBy,
       author: state.author,
+      hidden: this.#options.lazy,
     };
     const known = state.isAnew ? undefined : await this.#known(step);
     if (known !== undefined) {

@@ -84,36 +84,50 @@ export class Builds {
     return names;
   }
 
-  /** What `RUN --mount=type=cache` keeps. Steps are images, which `image prune` takes. */
+  /** What builds keep for later ones: directories of `RUN --mount=type=cache`, and BuildKit's steps. The classic builder's are images, which `image prune` takes. */
   async caches(): Promise<BuildCache[]> {
-    const { native, paths } = this.#engine;
-    const ids = await readdir(paths.buildCaches).catch(() => []);
+    const { native, paths, images } = this.#engine;
     const caches: BuildCache[] = [];
-    for (const id of ids) {
+    for (const id of await readdir(paths.buildCaches).catch(() => [])) {
       const place = join(paths.buildCaches, id);
       const { birthtime, mtime } = await stat(place);
+      const bytes = await native.treeSize(place);
+      const inUse = this.#underWay > 0;
       caches.push({
         id,
-        bytes: await native.treeSize(place),
+        type: 'exec.cachemount',
+        description: 'cached mount',
+        bytes,
         created: birthtime,
         used: mtime,
-        inUse: this.#underWay > 0,
+        inUse,
       });
+    }
+    for (const { id, bytes, createdMs, createdBy } of images.buildSteps.cache()) {
+      const created = new Date(createdMs);
+      caches.push({ id, type: 'regular', description: createdBy, bytes, created, used: created, inUse: false });
     }
     return caches;
   }
 
-  /** Removes them, unless a build may be using them. */
-  async prune(): Promise<BuildCache[]> {
-    const { native, paths } = this.#engine;
-    const unused = (await this.caches()).filter(({ inUse }) => !inUse);
-    for (const { id } of unused) await native.removeTree(join(paths.buildCaches, id));
-    return unused;
+  /** Removes them, but for mounts that a build may be using and steps that an image is made of. */
+  async prune(): Promise<{ caches: BuildCache[]; bytes: number }> {
+    const { native, paths, images } = this.#engine;
+    const known = await this.caches();
+    const mounts = known.filter(({ type, inUse }) => type === 'exec.cachemount' && !inUse);
+    for (const { id } of mounts) await native.removeTree(join(paths.buildCaches, id));
+    // a build under way goes on from steps that nothing holds yet
+    const pruned = this.#underWay > 0 ? { ids: [], bytes: 0 } : await images.pruneBuildSteps();
+    const gone = new Set(pruned.ids);
+    const bytes = mounts.reduce((sum, mount) => sum + mount.bytes, pruned.bytes);
+    return { caches: [...mounts, ...known.filter(({ id }) => gone.has(id))], bytes };
   }
 }
 
 export interface BuildCache {
   id: string;
+  type: 'exec.cachemount' | 'regular';
+  description: string;
   bytes: number;
   created: Date;
   used: Date;

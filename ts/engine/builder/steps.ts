@@ -281,7 +281,14 @@ export async function imageOfFiles(
   signal: AbortSignal,
 ): Promise<UsableImage> {
   const items = (await context.find('.')).map((item) => ({ view: context.view, item }));
-  const step = { parent: null, platform, config: {}, createdBy: `COPY ${hashOfItems(items)} in / `, author: '' };
+  const step = {
+    parent: null,
+    platform,
+    config: {},
+    createdBy: `COPY ${hashOfItems(items)} in / `,
+    author: '',
+    hidden: true,
+  };
   const known = engine.images.buildSteps.cached(step);
   if (known !== undefined) return known;
   const draft = await LayerDraft.begin(engine.native, dir, []);

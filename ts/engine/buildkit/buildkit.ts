@@ -135,7 +135,7 @@ export class Buildkit {
   }
 
   async *#prune(): AsyncGenerator<MessageInitShape<typeof UsageRecordSchema>> {
-    yield* (await told(() => this.#builds.prune())).map(usageOf);
+    yield* (await told(() => this.#builds.prune())).caches.map(usageOf);
   }
 
   #gateway(): Partial<ServiceImpl<typeof LLBBridge>> {
@@ -246,15 +246,23 @@ export class Buildkit {
   }
 }
 
-const usageOf = ({ id, bytes, created, used, inUse }: BuildCache): MessageInitShape<typeof UsageRecordSchema> => ({
+const usageOf = ({
+  id,
+  type,
+  description,
+  bytes,
+  created,
+  used,
+  inUse,
+}: BuildCache): MessageInitShape<typeof UsageRecordSchema> => ({
   ID: id,
-  Mutable: true,
+  Mutable: type === 'exec.cachemount',
   InUse: inUse,
   Size: BigInt(bytes),
   CreatedAt: timestampFromDate(created),
   LastUsedAt: timestampFromDate(used),
-  Description: 'cached mount',
-  RecordType: 'exec.cachemount',
+  Description: description,
+  RecordType: type,
 });
 
 async function* encoded(solve: Solve): AsyncGenerator<string> {

@@ -52,6 +52,7 @@ async function asImage(
     const names = (attrs['name'] ?? '').split(',').filter((name) => name !== '');
     for (const name of await builds.tag(image.id, names.map(parseReference)))
       vertex.part(`naming to ${name}`, 0, 0, true);
+    engine.images.buildSteps.show(image.id);
     await engine.images.keepBudget();
     const id = { 'containerimage.config.digest': image.id, 'containerimage.digest': image.id };
     return names.length > 0 ? { ...id, 'image.name': names.join(',') } : id;

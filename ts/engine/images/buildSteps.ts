@@ -24,6 +24,8 @@ export interface BuildStep {
   /** The command that made it; with the parent and the config it is what the cache goes by. */
   createdBy: string;
   author: string;
+  /** Not among the images that users see, until it is shown or named. */
+  hidden: boolean;
 }
 
 export interface BuildStepsParts {
@@ -58,7 +60,7 @@ export class BuildSteps {
       const text = JSON.stringify(configOf(step, diffIds, added === undefined));
       const { id, config } = checkConfig(Buffer.from(text));
       made = { id, config, chainId: added?.chainId ?? parent?.chainId ?? null };
-      return () => this.#insert(id, text, parent?.id ?? null, chainIds(diffIds));
+      return () => this.#insert(id, text, parent?.id ?? null, chainIds(diffIds), step.hidden);
     };
     await this.#installer.run({ subject: `a build step on ${parent?.id ?? 'nothing'}`, prepare }, signal);
     if (made === undefined) throw new Error('the job of a build step has ended without an image');
@@ -111,12 +113,39 @@ export class BuildSteps {
         subject: `a build step of ${source.id}`,
         prepare: async (lease) => {
           for (const chainId of chain) graph.leases.add(lease, 'layer', chainId);
-          return () => this.#insert(id, text, step.parent?.id ?? null, chain);
+          return () => this.#insert(id, text, step.parent?.id ?? null, chain, step.hidden);
         },
       },
       signal,
     );
     return { id, config, chainId: chain.at(-1) ?? null };
+  }
+
+  /** The images that are the cache of builds, with what each takes by itself. */
+  cache(): { id: string; bytes: number; createdMs: number; createdBy: string }[] {
+    const { images, layers } = this.#parts.graph;
+    const hidden = images.hidden();
+    const all = images.all();
+    const seen = new Set(all.filter(({ id }) => !hidden.has(id)).flatMap(({ id }) => images.layers(id)));
+    // what several have counts for the oldest
+    return all
+      .filter(({ id }) => hidden.has(id))
+      .reverse()
+      .map((image) => {
+        const own = images.layers(image.id).filter((chainId) => !seen.has(chainId));
+        for (const chainId of own) seen.add(chainId);
+        const bytes = own.reduce((sum, chainId) => sum + (layers.get(chainId)?.sizeBytes ?? 0), 0);
+        const createdBy = parseConfig(image.config).history?.at(-1)?.created_by ?? '';
+        return { id: image.id, bytes, createdMs: image.createdMs, createdBy };
+      });
+  }
+
+  /** It is an image as any other from here on. */
+  show(id: string): void {
+    const { graph } = this.#parts;
+    if (!graph.images.hidden().has(id)) return;
+    graph.images.show(id);
+    imageEvent(graph, 'create', id);
   }
 
   /** Undefined when nothing was changed. */
@@ -139,12 +168,13 @@ export class BuildSteps {
     return { diffId, chainId };
   }
 
-  #insert(id: string, config: string, parent: string | null, layers: string[]): void {
+  #insert(id: string, config: string, parent: string | null, layers: string[], hidden: boolean): void {
     const { graph } = this.#parts;
     const sizeBytes = layers.reduce((sum, chainId) => sum + (graph.layers.get(chainId)?.sizeBytes ?? 0), 0);
     const image = { id, config, manifestDigest: null, sizeBytes, parent, createdMs: Date.now(), taggedMs: null };
     graph.images.insert({ image, layers, blobs: [] });
-    imageEvent(graph, 'create', id);
+    if (hidden) graph.images.hide(id);
+    else imageEvent(graph, 'create', id);
   }
 
   #usable(image: ImageRow): UsableImage {

@@ -148,6 +148,11 @@ export class Images {
     return this.#remover.remove(name, options);
   }
 
+  /** See remove.ts. */
+  pruneBuildSteps(): Promise<{ ids: string[]; bytes: number }> {
+    return this.#remover.pruneBuildSteps();
+  }
+
   prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
     return this.#remover.prune(filters);
   }

@@ -24,7 +24,9 @@ export function listImages(graph: Graph, names: ImageNames, options: ListOptions
   const accepts = imageFilter(graph, names, options.filters);
   const shared = options.sharedSize ? sharedSizes(graph) : undefined;
   const found: ImageSummary[] = [];
+  const hidden = graph.images.hidden();
   for (const image of graph.images.all()) {
+    if (hidden.has(image.id)) continue;
     const config = parseConfig(image.config);
     if (!accepts(image, config)) continue;
     const item = summary(graph, names, image, config);

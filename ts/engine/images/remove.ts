@@ -51,7 +51,9 @@ export class ImageRemover {
     const isOld = madeUntil(filters);
     const removed: Removed[] = [];
     const garbage = this.#graph.db.transaction(() => {
+      const hidden = this.#graph.images.hidden();
       for (const image of this.#graph.images.all()) {
+        if (hidden.has(image.id)) continue;
         const references = this.#graph.images.referencesOf(image.id);
         if (danglingOnly && references.some((row) => row.tag !== null)) continue;
         const { created, config } = parseConfig(image.config);
@@ -72,6 +74,27 @@ export class ImageRemover {
     await this.#gc.sweep(garbage);
     const reclaimed = garbage.reclaimedBytes + this.#partials.prune();
     return { ImagesDeleted: removed.length > 0 ? removed : null, SpaceReclaimed: reclaimed };
+  }
+
+  /** The cache of builds, as far as nothing is made of it. Resolves with the ids of its images and what they took. */
+  async pruneBuildSteps(): Promise<{ ids: string[]; bytes: number }> {
+    const removed: Removed[] = [];
+    const ids: string[] = [];
+    const garbage = this.#graph.db.transaction(() => {
+      const { images, containers } = this.#graph;
+      const hidden = images.hidden();
+      // the newest first: what is made of others goes before them
+      for (const image of images.all()) {
+        if (!hidden.has(image.id)) continue;
+        if (images.children(image.id).length > 0 || containers.usingImage(image.id).length > 0) continue;
+        this.#delete(image, removed);
+        ids.push(image.id);
+      }
+      return this.#gc.collect();
+    });
+    await this.#graph.db.durable();
+    await this.#gc.sweep(garbage);
+    return { ids, bytes: garbage.reclaimedBytes };
   }
 
   /** All names of an image, and the image; whether it may go has been looked at. Inside a transaction. */
@@ -162,7 +185,7 @@ export class ImageRemover {
       const isNeeded = [images.referencesOf(id), images.children(id), containers.usingImage(id)].some(
         (of) => of.length > 0,
       );
-      if (image === undefined || isNeeded) return;
+      if (image === undefined || isNeeded || images.hidden().has(id)) return;
       this.#delete(image, removed);
       id = image.parent;
     }

@@ -1,5 +1,6 @@
 /** `docker system df`. */
 import { CaissonError } from '../../errdefs.ts';
+import type { BuildCache, Builds } from '../builder/builds.ts';
 import type { Engine } from '../engine.ts';
 
 const TYPES = ['container', 'image', 'volume', 'build-cache'];
@@ -7,6 +8,7 @@ const TYPES = ['container', 'image', 'volume', 'build-cache'];
 /** `types`: what is asked for; none: all. */
 export async function diskUsage(
   { images, containers, volumes }: Pick<Engine, 'images' | 'containers' | 'volumes'>,
+  builds: Pick<Builds, 'caches'>,
   types: readonly string[],
 ): Promise<object> {
   const unknown = types.find((type) => !TYPES.includes(type));
@@ -23,6 +25,18 @@ export async function diskUsage(
       ? await containers.list({ all: true, limit: 0, size: true, annotations: true, filters })
       : null,
     Volumes: wants('volume') ? await volumes.usage() : null,
-    BuildCache: wants('build-cache') ? [] : null,
+    BuildCache: wants('build-cache') ? (await builds.caches()).map(cacheRecord) : null,
   };
 }
+
+const cacheRecord = ({ id, type, description, inUse, bytes, created, used }: BuildCache): object => ({
+  ID: id,
+  Type: type,
+  Description: description,
+  InUse: inUse,
+  Shared: false,
+  Size: bytes,
+  CreatedAt: created.toISOString(),
+  LastUsedAt: used.toISOString(),
+  UsageCount: 1,
+});

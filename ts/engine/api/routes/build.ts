@@ -2,7 +2,7 @@
 import { CaissonError } from '../../../errdefs.ts';
 import { parseReference, type Reference } from '../../../reference.ts';
 import type { Credentials } from '../../../registry/client/auth.ts';
-import { type BuildRequest, Builds } from '../../builder/builds.ts';
+import type { BuildRequest, Builds } from '../../builder/builds.ts';
 import { CommandFailed } from '../../builder/run.ts';
 import type { Buildkit } from '../../buildkit/buildkit.ts';
 import type { Engine } from '../../engine.ts';
@@ -11,8 +11,7 @@ import type { Call } from '../call.ts';
 import type { Router } from '../router.ts';
 import { buildkitRoutes, buildOverHttp } from './buildkit.ts';
 
-export function buildRoutes(router: Router, engine: Engine): void {
-  const builds = new Builds(engine);
+export function buildRoutes(router: Router, engine: Engine, builds: Builds): void {
   let loaded: Promise<Buildkit> | undefined;
   const load = (): Promise<Buildkit> => {
     loaded ??= import('../../buildkit/buildkit.ts').then(({ Buildkit }) => new Buildkit(engine, builds));
@@ -30,11 +29,8 @@ export function buildRoutes(router: Router, engine: Engine): void {
     method: 'POST',
     path: '/build/prune',
     handle: async () => {
-      const pruned = await builds.prune();
-      return {
-        CachesDeleted: pruned.length > 0 ? pruned.map(({ id }) => id) : null,
-        SpaceReclaimed: pruned.reduce((sum, { bytes }) => sum + bytes, 0),
-      };
+      const { caches, bytes } = await builds.prune();
+      return { CachesDeleted: caches.length > 0 ? caches.map(({ id }) => id) : null, SpaceReclaimed: bytes };
     },
   });
 }

@@ -1,5 +1,6 @@
 /** Version, info, events. `/_ping` is answered by the front (server.ts). */
 import { CaissonError } from '../../../errdefs.ts';
+import type { Builds } from '../../builder/builds.ts';
 import type { Engine } from '../../engine.ts';
 import { diskUsage } from '../../system/diskUsage.ts';
 import { EVENT_FILTERS, eventLine, followEvents } from '../../system/eventStream.ts';
@@ -8,14 +9,14 @@ import type { Call } from '../call.ts';
 import type { Router } from '../router.ts';
 import { parseTimestamp } from '../timestamps.ts';
 
-export function systemRoutes(router: Router, engine: Engine): void {
+export function systemRoutes(router: Router, engine: Engine, builds: Builds): void {
   router.plain({ method: 'GET', path: '/version', handle: () => versionInfo(engine) });
   router.plain({ method: 'GET', path: '/info', handle: (call) => infoOf(call, engine) });
   router.plain({
     method: 'GET',
     path: '/system/df',
     // clients before 1.42 ask for all
-    handle: (call) => diskUsage(engine, call.atLeast('1.42') ? call.query.all('type') : []),
+    handle: (call) => diskUsage(engine, builds, call.atLeast('1.42') ? call.query.all('type') : []),
   });
   router.plain({ method: 'POST', path: '/system/check', handle: (call) => check(call, engine) });
   router.plain({ method: 'GET', path: '/events', handle: (call) => events(call, engine) });
