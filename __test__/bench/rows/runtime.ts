@@ -1,5 +1,6 @@
 /** The runtimes alone, on one bundle of a true-only program, beside the floor: whole lives, execs, and what is there already. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +12,8 @@ import { type Bench, timedMs } from '../bench.ts';
 const OURS = join(packageRoot, 'build/caisson-runtime');
 /** As many containers run meanwhile; what they cost the kernel, they cost the floor. */
 const CROWDS = [100, 1000];
+/** So many come and go at once: one after the other, the kernel's grace periods for each cgroup add up to minutes. */
+const AT_ONCE = 32;
 
 /** A bundle of one static program, with what of its configuration is to be another. */
 function bundle(dir: string, args: string[], change: (spec: RuntimeSpec) => void = () => undefined): string {
@@ -32,8 +35,9 @@ export async function runtimeRows(bench: Bench, floor: string): Promise<void> {
   const plain = bundle(join(bench.dir, 'bundle'), ['/bin/true']);
   const state = join(bench.dir, 'state');
   let n = 0;
+  const line = (runtime: string, words: string[]) => ['--root', join(state, runtime.replaceAll('/', '-')), ...words];
   const call = (runtime: string, ...words: string[]): void => {
-    execFileSync(runtime, ['--root', join(state, runtime.replaceAll('/', '-')), ...words], { stdio: 'ignore' });
+    execFileSync(runtime, line(runtime, words), { stdio: 'ignore' });
   };
   const run =
     (runtime: string, of = plain) =>
@@ -84,6 +88,16 @@ export async function runtimeRows(bench: Bench, floor: string): Promise<void> {
   const sleeping = bundle(join(bench.dir, 'sleeping'), ['/bin/sleep', '100000']);
   const ids: string[] = [];
   const start = (runtime: string, id: string): void => call(runtime, 'run', '--detach', '--bundle', sleeping, id);
+  const each = async (list: string[], ...words: string[]): Promise<void> => {
+    for (let at = 0; at < list.length; at += AT_ONCE) {
+      const calls = list.slice(at, at + AT_ONCE).map(async (id) => {
+        const child = spawn(OURS, line(OURS, [...words, id]), { stdio: 'ignore' });
+        const [code] = await once(child, 'close');
+        if (code !== 0) throw new Error(`caisson-runtime ${words[0]} ${id} ended with ${code}`);
+      });
+      await Promise.all(calls);
+    }
+  };
   try {
     for (const peer of peers.filter((peer) => bench.wanted(`runtime-exec-${peer}`))) {
       for (const runtime of [OURS, peer]) start(runtime, `execs-${peer}`);
@@ -97,10 +111,9 @@ export async function runtimeRows(bench: Bench, floor: string): Promise<void> {
       for (const runtime of [OURS, peer]) call(runtime, 'delete', '--force', `execs-${peer}`);
     }
     for (const crowd of CROWDS.filter((crowd) => bench.wanted(`runtime-among-${crowd}`))) {
-      for (let at = ids.length; at < crowd; at++) {
-        ids.push(`crowd${at}`);
-        start(OURS, `crowd${at}`);
-      }
+      const more = Array.from({ length: crowd - ids.length }, (_, at) => `crowd${ids.length + at}`);
+      ids.push(...more);
+      await each(more, 'run', '--detach', '--bundle', sleeping);
       await bench.pairs({
         ...both(`runtime-among-${crowd}`, `runtime run of a true-only bundle while ${crowd} containers run, burst`),
         peer: 'floor',
@@ -109,6 +122,6 @@ export async function runtimeRows(bench: Bench, floor: string): Promise<void> {
       });
     }
   } finally {
-    for (const id of ids) call(OURS, 'delete', '--force', id);
+    await each(ids, 'delete', '--force');
   }
 }
