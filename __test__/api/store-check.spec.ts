@@ -1,6 +1,7 @@
 /** `caisson system check`: damage on the disk is found, named, and mended from where the image came from. */
 import { appendFileSync, chmodSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
 import { type BuiltImage, buildImage, busyboxTar, ociArchive, pushImage } from '../helpers/image.ts';
@@ -56,13 +57,16 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox')).each(
     ['a layer blob too long', () => appendFileSync(blob(layerDigest()), 'x'), () => 'bytes, not'],
     ['a layer blob that is gone', () => rmSync(blob(layerDigest())), () => 'cannot be read'],
   ];
+  const ofRecipes: Damage[] = [
+    ['a recipe that is gone', () => rmSync(layer('../recipe')), () => 'neither its blob nor what makes'],
+  ];
   it.each<Damage>([
     ['a file with other bytes', () => flip(layer('etc/motd')), () => 'etc/motd'],
     ['a file that is gone', () => rmSync(layer('etc/motd')), () => 'etc'],
     ['a file too many', () => writeFileSync(layer('etc/evil'), ''), () => '/etc'],
     ['another mode', () => chmodSync(layer('etc/motd'), 0o777), () => '/etc/motd: its mode is 100777, not 100644'],
     ['a layer that is gone', () => renameSync(layer(), `${daemon.dataRoot}/gone`), () => 'directory cannot be read'],
-    ...(flags.length > 0 ? ofLayerBlobs : []),
+    ...(flags.length > 0 ? ofLayerBlobs : ofRecipes),
     ['a damaged config', () => flip(blob(image.configDigest)), () => `blob ${image.configDigest}`],
     ['a damaged manifest', () => flip(blob(image.manifestDigest)), () => `blob ${image.manifestDigest}`],
   ])('finds and mends %s', async (_what, damage, found) => {
@@ -77,6 +81,47 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox')).each(
     expect(await check()).toMatchObject({ code: 0, stdout: expect.stringMatching(/: 0 problems\n$/) });
     expect(await daemon.dockerOk('run', '--rm', name)).toBe('sound');
     rmSync(`${daemon.dataRoot}/gone`, { recursive: true, force: true });
+  });
+
+  it.each<[what: string, sql: string, found: RegExp, again: boolean]>([
+    ['a layer', 'DELETE FROM layer', /image .*: its layer sha256:[0-9a-f]{64} is not in the store/, true],
+    ['a layer of an image', 'DELETE FROM image_layer', /image .*: its rows name 0 layers, not the 1 of/, false],
+    [
+      'the digest of a layer',
+      "UPDATE layer SET diff_id = 'sha256:0'",
+      /the row of its layer .* has another layer below it, or another digest/,
+      false,
+    ],
+    [
+      'the manifest of an image',
+      'DELETE FROM image_blob',
+      /image .*: its manifest sha256:.* is not in the store/,
+      true,
+    ],
+    [
+      'the config of an image',
+      "UPDATE image SET config = replace(config, 'linux', 'lunix')",
+      /its config has the/,
+      false,
+    ],
+    ['a blob', `DELETE FROM blob`, /image_blob: row without its blob/, true],
+  ])('finds %s that its rows have lost, and mends it or says what does', async (_what, sql, found, again) => {
+    // It holds the layer when the image does not.
+    const container = await daemon.dockerOk('create', name);
+    await daemon.kill();
+    const db = new Database(join(daemon.dataRoot, 'graph.db'));
+    db.pragma('foreign_keys = OFF');
+    expect(db.prepare(sql).run().changes).toBeGreaterThan(0);
+    db.close();
+    await daemon.start();
+    expect(await check()).toMatchObject({ code: 1, stdout: expect.stringMatching(found) });
+    const mended = await check('--repair');
+    expect(mended.code).toBe(again ? 1 : 0);
+    if (again) expect(mended.stdout).toMatch(/pull or load it again|or pull anew/);
+    if (again) await daemon.dockerOk('pull', '-q', name);
+    expect(await check()).toMatchObject({ code: 0, stdout: expect.stringMatching(/: 0 problems\n$/) });
+    expect(await daemon.dockerOk('run', '--rm', name)).toBe('sound');
+    await daemon.dockerOk('rm', container);
   });
 
   it('leaves a layer to the container that runs on it', async () => {

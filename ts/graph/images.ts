@@ -64,6 +64,8 @@ export class ImageStore {
   readonly #references: Statement<[], ReferenceRow>;
   readonly #referencesOf: Statement<[string], ReferenceRow>;
   readonly #deleteReference: Statement<[string], never>;
+  readonly #withLayer: Statement<[string], { id: string }>;
+  readonly #unlink: Statement<[string], never>;
   readonly #withBlob: Statement<[string, string], { id: string }>;
   readonly #blobs: Statement<[string], { digest: string }>;
 
@@ -72,8 +74,9 @@ export class ImageStore {
     this.#prefix = new PrefixLookup(db, 'image', 'id');
     this.#insert = db.prepare(`
       INSERT INTO image VALUES (@id, @config, @manifestDigest, @sizeBytes, @parent, @createdMs, @taggedMs)
-      ON CONFLICT (id) DO UPDATE SET manifest_digest = coalesce(excluded.manifest_digest, manifest_digest)`);
-    this.#insertLayer = db.prepare('INSERT INTO image_layer VALUES (?, ?, ?) ON CONFLICT DO NOTHING');
+      ON CONFLICT (id) DO UPDATE SET manifest_digest = coalesce(excluded.manifest_digest, manifest_digest),
+        config = excluded.config`);
+    this.#insertLayer = db.prepare('INSERT OR REPLACE INTO image_layer VALUES (?, ?, ?)');
     this.#insertBlob = db.prepare('INSERT INTO image_blob VALUES (?, ?) ON CONFLICT DO NOTHING');
     this.#get = db.prepare(`SELECT ${IMAGE} FROM image WHERE id = ?`);
     this.#all = db.prepare(`SELECT ${IMAGE} FROM image ORDER BY created_ms DESC, id`);
@@ -95,13 +98,18 @@ export class ImageStore {
     this.#references = db.prepare(`SELECT ${REFERENCE} FROM reference ORDER BY name`);
     this.#referencesOf = db.prepare(`SELECT ${REFERENCE} FROM reference WHERE image_id = ? ORDER BY name`);
     this.#blobs = db.prepare('SELECT digest FROM image_blob WHERE image_id = ? ORDER BY digest');
+    this.#withLayer = db.prepare('SELECT image_id AS id FROM image_layer WHERE chain_id = ? ORDER BY image_id');
+    this.#unlink = db.prepare('DELETE FROM image_layer WHERE image_id = ?');
     this.#withBlob = db.prepare(`
       SELECT image_id AS id FROM image_blob WHERE digest = ?
       UNION SELECT image_id FROM image_layer JOIN layer USING (chain_id) WHERE blob_digest = ?`);
     this.#deleteReference = db.prepare('DELETE FROM reference WHERE name = ?');
   }
 
-  /** Layers and blobs have their rows already. An image already there gains what is new (a manifest, blobs). */
+  /**
+   * Layers and blobs have their rows already. An image already there gains what is new (a manifest, blobs), and what its id
+   * promises: its config and its layers.
+   */
   insert({ image, layers, blobs }: NewImage): void {
     this.#db.transaction(() => {
       this.#insert.run(image);
@@ -109,6 +117,14 @@ export class ImageStore {
         this.#insertLayer.run(image.id, position, chainId);
       });
       for (const digest of blobs) this.#insertBlob.run(image.id, digest);
+    });
+  }
+
+  /** Says anew which layers it has, the base layer first. */
+  relink(id: string, layers: readonly string[]): void {
+    this.#db.transaction(() => {
+      this.#unlink.run(id);
+      for (const [position, chainId] of layers.entries()) this.#insertLayer.run(id, position, chainId);
     });
   }
 
@@ -160,6 +176,11 @@ export class ImageStore {
   /** Digests of the blobs kept with it. */
   blobs(id: string): string[] {
     return this.#blobs.all(id).map((row) => row.digest);
+  }
+
+  /** Ids of the images that a layer belongs to. */
+  withLayer(chainId: string): string[] {
+    return this.#withLayer.all(chainId).map((row) => row.id);
   }
 
   /** Ids of the images that a blob belongs to. */

@@ -33,6 +33,7 @@ export class LayerStore {
   readonly #hasCache: Statement<[string], unknown>;
   readonly #chain: Statement<[string], LayerRow>;
   readonly #move: Statement<[string, string], never>;
+  readonly #place: Statement<[string | null, string, string], never>;
   readonly #delete: Statement<[string], never>;
   readonly #wentAs: Statement<[string, number, string, string], never>;
   readonly #cameFrom: Statement<[string, string, string], never>;
@@ -55,6 +56,7 @@ export class LayerStore {
       )
       SELECT ${COLUMNS} FROM chain JOIN layer ON layer.chain_id = chain.id ORDER BY depth`);
     this.#move = db.prepare('UPDATE layer SET cache_id = ? WHERE chain_id = ?');
+    this.#place = db.prepare('UPDATE layer SET parent = ?, diff_id = ? WHERE chain_id = ?');
     this.#delete = db.prepare('DELETE FROM layer WHERE chain_id = ?');
     this.#wentAs = db.prepare(
       `UPDATE layer SET blob_digest = ?, blob_size_bytes = ?, blob_media_type = ?
@@ -93,6 +95,11 @@ export class LayerStore {
   /** It was unpacked anew: its directory is another one from now on. */
   move(chainId: string, cacheId: string): void {
     this.#move.run(cacheId, chainId);
+  }
+
+  /** What its chainID says of it, written again. */
+  place(chainId: string, { parent, diffId }: Pick<LayerRow, 'parent' | 'diffId'>): void {
+    this.#place.run(parent, diffId, chainId);
   }
 
   /** It was pushed as this blob: another push need not make it again to know its digest. */

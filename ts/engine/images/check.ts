@@ -5,13 +5,15 @@
  *
  * With `repair` a damaged blob is fetched by its digest from where its images came from, or given up, so that the next
  * pull brings it; a damaged layer is unpacked again from its blob, which may be fetched for that, unless a container runs
- * on it.
+ * on it. An image is what its id says: the config has that digest and names the layers that the rows name.
  */
 import { lstat } from 'node:fs/promises';
+import { chainIds, sha256Of } from '../../digest.ts';
 import { asCaissonError, CaissonError, isKind } from '../../errdefs.ts';
 import type { BlobRow } from '../../graph/blobs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
 import type { Graph } from '../../graph/graph.ts';
+import type { ImageRow } from '../../graph/images.ts';
 import type { LayerRow } from '../../graph/layers.ts';
 import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { MEDIA_TYPES } from '../../oci.ts';
@@ -19,6 +21,7 @@ import type { RegistryClient } from '../../registry/client/client.ts';
 import type { Repository } from '../../registry/client/repository.ts';
 import type { StoreCheckLine, StoreProblem } from '../api/schemas/storeCheck.ts';
 import { firstDifference } from './compareTrees.ts';
+import { parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
 import { familiarRow } from './names.ts';
@@ -83,6 +86,10 @@ export class StoreChecker {
     };
     for (const problem of graph.db.integrityErrors())
       tell({ object: 'database', id: graph.db.path, images: [], problem, ...(repair && NO_REPAIR) });
+    for (const row of graph.images.all()) {
+      const verdict = await this.#image(row, repair);
+      if (verdict !== undefined) tell({ object: 'image', id: row.id, images: this.#imagesOf([row.id]), ...verdict });
+    }
     const blobs = graph.blobs.all();
     for (const row of blobs) {
       signal.throwIfAborted();
@@ -97,7 +104,7 @@ export class StoreChecker {
       signal.throwIfAborted();
       graph.leases.add(lease, 'layer', row.chainId);
       if (graph.layers.get(row.chainId)?.cacheId !== row.cacheId) continue;
-      const images = this.#imagesOf(row.blobDigest === null ? [] : graph.images.withBlob(row.blobDigest));
+      const images = this.#imagesOf(graph.images.withLayer(row.chainId));
       const verdict = await this.#layer(row, repair, lease, signal);
       if (verdict !== undefined) tell({ object: 'layer', id: row.chainId, images, ...verdict });
     }
@@ -110,6 +117,44 @@ export class StoreChecker {
       const tags = images.referencesOf(id).filter(({ tag }) => tag !== null);
       return tags.length > 0 ? tags.map(familiarRow) : [id];
     });
+  }
+
+  async #image(row: ImageRow, repair: boolean): Promise<Verdict | undefined> {
+    const { graph, content } = this.#parts;
+    const digest = sha256Of(row.config);
+    if (digest !== row.id) {
+      const problem = `its config has the digest ${digest}`;
+      if (!repair) return { problem };
+      const config = await content.read(row.id).catch(() => undefined);
+      if (config === undefined) return { problem, ...PULL_ANEW };
+      graph.images.insert({ image: { ...row, config: config.toString() }, layers: [], blobs: [] });
+      return { problem, repaired: true, outcome: 'read again from its blob' };
+    }
+    const { diff_ids: diffIds } = parseConfig(row.config).rootfs;
+    const promised = chainIds(diffIds);
+    const layers = graph.images.layers(row.id);
+    const lost = promised.find((chainId) => graph.layers.get(chainId) === undefined);
+    if (lost !== undefined) return { problem: `its layer ${lost} is not in the store`, ...(repair && PULL_ANEW) };
+    const wrong = promised.find((chainId, i) => {
+      const { parent, diffId } = graph.layers.get(chainId) as LayerRow;
+      return parent !== (promised[i - 1] ?? null) || diffId !== diffIds[i];
+    });
+    if (wrong !== undefined) {
+      const problem = `the row of its layer ${wrong} has another layer below it, or another digest`;
+      if (!repair) return { problem };
+      for (const [i, chainId] of promised.entries())
+        graph.layers.place(chainId, { parent: promised[i - 1] ?? null, diffId: diffIds[i] as string });
+      return { problem, repaired: true, outcome: 'written again' };
+    }
+    const { manifestDigest: manifest } = row;
+    if (manifest !== null && !graph.images.blobs(row.id).includes(manifest))
+      return { problem: `its manifest ${manifest} is not in the store`, ...(repair && PULL_ANEW) };
+    const at = promised.findIndex((chainId, i) => layers[i] !== chainId);
+    if (at < 0 && layers.length === promised.length) return undefined;
+    const problem = `its rows name ${layers.length} layers, not the ${promised.length} of its config`;
+    if (!repair) return { problem };
+    graph.images.relink(row.id, promised);
+    return { problem, repaired: true, outcome: 'its layers are here: linked again' };
   }
 
   async #blob(row: BlobRow, repair: boolean, signal: AbortSignal): Promise<Verdict | undefined> {
@@ -198,7 +243,6 @@ export class StoreChecker {
         await this.#unpacker.discard(fresh);
       }
     } catch (error) {
-      if (error instanceof CaissonError && error.code === 'LAYER_NOT_KEPT') return undefined;
       if (isKind(error, 'DataLoss')) return asCaissonError(error).message;
       throw error;
     }
@@ -258,4 +302,5 @@ export class StoreChecker {
 }
 
 const NO_BLOB = { repaired: false, outcome: 'its blob is not there: pull or load again' };
+const PULL_ANEW = { repaired: false, outcome: 'pull or load it again' };
 const NO_REPAIR = { repaired: false, outcome: 'not repaired: restore the data root from a backup, or pull anew' };

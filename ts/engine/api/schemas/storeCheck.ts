@@ -1,7 +1,7 @@
 /** Lines of `POST /system/check`: what is wrong, one thing a line, then how much was looked at. */
 export interface StoreProblem {
-  object: 'database' | 'blob' | 'layer';
-  /** A digest, a chain ID, or the path of the database. */
+  object: 'database' | 'image' | 'blob' | 'layer';
+  /** An image's id, a digest, a chain ID, or the path of the database. */
   id: string;
   /** Names of the images that it belongs to, or their ids. */
   images: string[];
