@@ -21,7 +21,7 @@ interface Row {
   /** In place of that: what the client says. */
   fails?: RegExp;
   says?: RegExp;
-  /** Something that dockerd does. */
+  /** Something that dockerd does, or does otherwise. */
   unsupported?: true;
 }
 
@@ -111,8 +111,7 @@ RUN grep -c 'there.test' /etc/hosts > /said; grep there.test /etc/hosts | cut -c
     prints: ['cat /said', '1\n7.7.7.7\n77\n1024'],
   },
   'arguments, labels and a here-document': {
-    dockerfile: `# syntax=docker/dockerfile:1
-ARG BASE=none
+    dockerfile: `ARG BASE=none
 FROM $BASE
 ARG A
 RUN <<EOF
@@ -152,6 +151,12 @@ RUN echo $TARGETARCH | grep -q . && echo more >> /said`,
     dockerfile: `FROM ${BASE}\nRUN --network=host ls /sys/class/net > /said`,
     flags: ['--allow', 'network.host'],
     prints: ['test -s /said; echo $?', '0'],
+  },
+  // dockerd would pull it
+  'the language by its image': {
+    dockerfile: `# syntax=docker/dockerfile:1\nFROM ${BASE}\nRUN echo own > /said`,
+    prints: ['cat /said', 'own'],
+    unsupported: true,
   },
   'a language that is not Docker’s': {
     dockerfile: `# syntax=buildkit.test/other:1\nFROM ${BASE}`,
@@ -367,6 +372,27 @@ secrets:
     client.kill('SIGINT');
     await vi.waitFor(() => expect(sleeps()).toBe(''), WAIT);
   });
+
+  it.skipIf(FOREIGN).each(['SIGKILL', 'SIGTERM'] as const)(
+    'that the end of a daemon (%s) broke off leaves its steps',
+    async (how) => {
+      const { daemon } = subject;
+      if (daemon === undefined) return;
+      const step = `FROM ${BASE}\nRUN echo ${how} > /kept`;
+      const under = build(
+        context({ Dockerfile: `${step}\nRUN --mount=type=secret,id=s sleep 8888`, s: 's' }),
+        '--secret',
+        'id=s,src=s',
+      );
+      const commands = (): Promise<string> => subject.ok('ps', '-a', '--no-trunc', '--format', '{{.Command}}');
+      await vi.waitFor(async () => expect(await commands()).toContain('sleep 8888'), WAIT);
+      await daemon.kill(how);
+      expect((await under).code).not.toBe(0);
+      await daemon.start();
+      expect(await commands()).toBe('');
+      expect((await build(context({ Dockerfile: step }))).stderr).toMatch(/RUN echo \w+ > \/kept\n#\d+ CACHED/);
+    },
+  );
 
   it('answers POST /build?version=2 with what is told, in lines', async () => {
     const dir = context({ Dockerfile: `FROM ${BASE}\nARG A\nRUN echo says $A`, f: '' });

@@ -114,10 +114,16 @@ class Contents {
       if (type !== PACKET.data) continue;
       if (data.length === 0) this.#ended.add(from);
       else if (from === id) yield take(Buffer.from(data));
-      else this.#waiting.set(from, [...(this.#waiting.get(from) ?? []), Buffer.from(data)]);
+      else this.#keep(from, Buffer.from(data));
     }
     this.#ended.delete(id);
     if (missing > 0) throw changed(path);
+  }
+
+  #keep(id: number, data: Buffer): void {
+    const kept = this.#waiting.get(id);
+    if (kept === undefined) this.#waiting.set(id, [data]);
+    else kept.push(data);
   }
 
   /** This one, and as many behind it as may wait. */

@@ -33,10 +33,15 @@ function upgraded(call: Call<undefined>): Socket {
   const protocol = call.header('upgrade');
   if (protocol === '') throw new CaissonError('InvalidParameter', 'no upgrade proto in request');
   if (protocol !== 'h2c') throw new CaissonError('InvalidParameter', `protocol ${protocol} not supported`);
+  const { signal } = call;
   const { fd, early } = call.hijack();
   const socket = new Socket({ fd, readable: true, writable: true });
   socket.write('HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n');
   if (early.length > 0) socket.unshift(early);
+  // what is under way on it ends with the daemon
+  const end = (): void => void socket.destroy();
+  signal.addEventListener('abort', end, { once: true });
+  socket.once('close', () => signal.removeEventListener('abort', end));
   return socket;
 }
 
