@@ -74,10 +74,10 @@ export function portRequests(config: Pick<ContainerConfig, 'ExposedPorts'>, host
       requests.push({ proto, containerPort: port, hostIp: HostIp, hostPorts: parseRange(HostPort) });
     }
   }
+  const asked = new Set(requests.map(({ containerPort, proto }) => `${containerPort}/${proto}`));
   for (const key of Object.keys(config.ExposedPorts ?? {}).flatMap(expandPort)) {
     const { port, proto } = parsePort(key);
-    const asked = requests.some((request) => request.containerPort === port && request.proto === proto);
-    if (hostConfig.PublishAllPorts && !asked) {
+    if (hostConfig.PublishAllPorts && !asked.has(`${port}/${proto}`)) {
       requests.push({ proto, containerPort: port, hostIp: '', hostPorts: [0, 0] });
     }
   }
