@@ -260,6 +260,8 @@ export class FakeNative implements Native {
   exportTree = none;
   spreadTrees = none;
   createChild = none;
+  ensureParent = none;
+  deleteParent = none;
   deleteChild = none;
   setSysctls = none;
   createResolverSockets = none;

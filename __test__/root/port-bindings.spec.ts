@@ -184,8 +184,8 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('por
     expect(seen).toContain('1 packets received');
     expect(seen).toContain('default via 192.0.2.1 dev eth0');
     expect((await run('nsenter', [...inside, 'busybox', 'ping', '-c1', '-W5', '192.0.2.50'])).code).toBe(0);
-    const without = await daemon.docker(['network', 'create', '-d', 'macvlan', 'nowhere']);
-    expect(without.stderr).toContain('needs a parent device');
+    const none = await daemon.docker(['network', 'create', '-d', 'macvlan', '-o', 'parent=nope', 'nowhere']);
+    expect(none.stderr).toContain("'nope'");
     await daemon.dockerOk('rm', '-f', 'near');
     await daemon.dockerOk('network', 'rm', 'lan');
   });

@@ -5,15 +5,12 @@ use serde::Deserialize;
 
 use crate::address::{self, Cidr, octets};
 use crate::error::{NetError, Result};
-use crate::link::{self, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU};
+use crate::link::{self, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, OURS};
 use crate::message::{Attrs, Message};
 use crate::socket::Socket;
 
 const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
-/// Marks a bridge as made by us: of an administrator's own bridge no address is taken away.
-const ALIAS: &str = "caisson";
-
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BridgeOptions {
@@ -50,10 +47,10 @@ pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
     link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
     // A new one has none: to ask would list those of every device of the host.
     let present = if created { Vec::new() } else { address::list(&mut socket, found.index, name)? };
-    let mut messages = changes(&present, found.index, &addresses, found.alias == ALIAS, name);
+    let mut messages = changes(&present, found.index, &addresses, found.alias == OURS, name);
     let mut up = up_message(name, found.index, options.mtu.filter(|mtu| *mtu > 0));
     if created {
-        up.string(IFLA_IFALIAS, ALIAS);
+        up.string(IFLA_IFALIAS, OURS);
     }
     messages.push(up);
     socket.run(messages)

@@ -33,6 +33,8 @@ const IFLA_BRPORT_NO: u16 = 18;
 const BR_STATE_FORWARDING: u8 = 3;
 pub const IFINFOMSG_LEN: usize = 16;
 const IFNAMSIZ: usize = 16;
+/// Alias of devices of the host that are made here: of an administrator's own none is deleted, and no address is taken away.
+pub const OURS: &str = "caisson";
 
 /// Names end up in paths below /proc/sys and in rules: nothing but what a device may be called.
 pub fn check_name(op: &'static str, name: &str) -> Result<()> {

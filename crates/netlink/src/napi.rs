@@ -163,6 +163,16 @@ pub fn create_child(env: &Env, options: Value) -> napi::Result<Object<'_>> {
 }
 
 #[napi(ts_return_type = "Promise<object>")]
+pub fn ensure_parent(env: &Env, name: String, dummy: bool) -> napi::Result<Object<'_>> {
+    on_thread(env, "ensure-parent", move || crate::ensure_parent(&name, dummy))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn delete_parent(env: &Env, name: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "delete-parent", move || crate::delete_parent(&name))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
 pub fn delete_child(env: &Env, netns_fd: RawFd, name: String) -> napi::Result<Object<'_>> {
     on_thread(env, "delete-child", move || {
         if netns_fd < 0 {

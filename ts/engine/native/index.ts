@@ -349,6 +349,13 @@ export interface Native {
   stopAdvertising(hostName: string): void;
   /** veth in one message with its peer born in the namespace, on the bridge, addresses, routes, up. */
   createEndpoint(options: EndpointOptions): Promise<void>;
+  /**
+   * The host's device for `createChild` is there and up. Of one that is not, `eth0.10` is made as VLAN 10 of eth0, a `dummy`
+   * as one that leads nowhere; kind `notFound` for another name, `unsupported` where the kernel has no such devices.
+   */
+  ensureParent(name: string, dummy: boolean): Promise<void>;
+  /** Deletes it when `ensureParent` has made it. */
+  deleteParent(name: string): Promise<void>;
   /** A device of its own on one of the host's; kind `unsupported` where the kernel has no such driver. */
   createChild(options: ChildOptions): Promise<void>;
   /** Takes a device of a container away, from within its namespace. */

@@ -21,7 +21,7 @@ import {
   type Subnet,
   uniqueLocalSubnet,
 } from './addresses.ts';
-import { bridgeSettings } from './driverOptions.ts';
+import { bridgeSettings, isChildOfDevice, parentOf } from './driverOptions.ts';
 import { Firewall } from './firewall.ts';
 import { freeSubnet } from './pools.ts';
 
@@ -140,12 +140,19 @@ export class NetworkDevices {
     await this.firewall.rewrite();
   }
 
+  async #makeParent(row: NetworkRow): Promise<void> {
+    const { name, dummy } = parentOf(row);
+    await this.#native.ensureParent(name, dummy);
+  }
+
   /** The network's device and rules are there when this resolves. */
   async ensure(row: NetworkRow): Promise<void> {
-    if (row.driver !== 'bridge') return;
+    if (row.driver !== 'bridge' && !isChildOfDevice(row)) return;
     const present = this.#present.get(row.id);
     if (present) return present;
-    const made = this.#makeBridge(row).then(() => this.firewall.addBridge(this.#rules(row)));
+    const made = isChildOfDevice(row)
+      ? this.#makeParent(row)
+      : this.#makeBridge(row).then(() => this.firewall.addBridge(this.#rules(row)));
     this.#present.set(row.id, made);
     made.catch(() => this.#present.delete(row.id));
     return made;
@@ -153,8 +160,15 @@ export class NetworkDevices {
 
   /** Idempotent, and knows the network by what its plan says: its row may be gone. */
   async remove(row: NetworkRow): Promise<void> {
-    if (row.driver !== 'bridge' || row.bridge === null) return;
     this.#present.delete(row.id);
+    if (isChildOfDevice(row)) {
+      const { name } = parentOf(row);
+      const others = this.#graph.networks.all().filter((other) => other.id !== row.id && isChildOfDevice(other));
+      if (others.some((other) => parentOf(other).name === name)) return;
+      await this.#native.deleteParent(name).catch(ignoreMissing);
+      return;
+    }
+    if (row.driver !== 'bridge' || row.bridge === null) return;
     await this.firewall.removeBridge(this.#rules(row));
     await this.#native.deleteLink(row.bridge).catch(ignoreMissing);
   }

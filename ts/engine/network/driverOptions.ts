@@ -93,6 +93,7 @@ export function checkOptions(driver: string, options: Record<string, string>, in
     throw invalid(`invalid value for ${MTU}: ${mtu}`);
   }
   if (options[NAME] && !/^[\w.-]{1,15}$/.test(options[NAME])) throw invalid(`invalid bridge name: ${options[NAME]}`);
+  if (options['parent'] === 'lo') throw invalid(`loopback interface is not a valid ${driver} parent link`);
   if (options[PREFIX] && !/^[\w.-]{1,11}$/.test(options[PREFIX])) {
     throw invalid(`invalid value for ${PREFIX}: ${options[PREFIX]}`);
   }
@@ -184,6 +185,20 @@ export function bridgeSettings(row: NetworkRow, config: DaemonConfig): BridgeSet
     advertise: advertiseOf(options),
   };
 }
+
+/** Its containers have devices of their own on one of the host's, without a bridge. */
+export const isChildOfDevice = ({ driver }: Pick<NetworkRow, 'driver'>): boolean =>
+  driver === 'macvlan' || driver === 'ipvlan';
+
+/** The device of the host that they are on; where none is named a `dummy`, which leads nowhere. */
+export function parentOf(row: NetworkRow): { name: string; dummy: boolean } {
+  const { parent } = optionsOf(row);
+  if (parent) return { name: parent, dummy: false };
+  return { name: `d${row.driver.slice(0, 1)}-${row.id.slice(0, 12)}`, dummy: true };
+}
+
+/** Nothing but its own containers is reached over it. */
+export const isInternal = (row: NetworkRow): boolean => row.internal || (isChildOfDevice(row) && parentOf(row).dummy);
 
 export const interfacePrefix = (row: NetworkRow): string => optionsOf(row)[PREFIX] || 'eth';
 

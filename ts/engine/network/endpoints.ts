@@ -7,7 +7,15 @@ import type { DaemonConfig } from '../config.ts';
 import type { Native } from '../native/index.ts';
 import { familyOf, holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
-import { type BridgeSettings, bridgeSettings, interfacePrefix, MTU, optionsOf } from './driverOptions.ts';
+import {
+  type BridgeSettings,
+  bridgeSettings,
+  interfacePrefix,
+  isInternal,
+  MTU,
+  optionsOf,
+  parentOf,
+} from './driverOptions.ts';
 import type { PortTarget } from './ports.ts';
 import { type EndpointSettings, NO_SETTINGS, networkDetail } from './settings.ts';
 
@@ -161,7 +169,7 @@ export class Endpoints {
   /** Gives the default route to the best of the endpoints that are left; says which, when that is another one now. */
   chooseLeader(containerId: string): EndpointRow | undefined {
     const rows = this.#graph.networks.endpointsOf(containerId).filter(({ address, address6 }) => address ?? address6);
-    const able = rows.filter((row) => !this.networkOf(row).internal && (row.gateway ?? row.gateway6) !== null);
+    const able = rows.filter((row) => !isInternal(this.networkOf(row)) && (row.gateway ?? row.gateway6) !== null);
     const [best] = able.sort((a, b) => (outranks(a, b) ? -1 : 1));
     if (!best || best.leadsOut) return undefined;
     for (const row of rows) this.#graph.networks.updateEndpoint({ ...row, leadsOut: row.id === best.id });
@@ -210,7 +218,7 @@ export class Endpoints {
       leadsOut: false,
       mtu: isBridge ? mtu : Number(optionsOf(network)[MTU] ?? 0),
       userDefined: network.name !== 'bridge',
-      internal: network.internal,
+      internal: isInternal(network),
       hostBinding,
       modes,
       trusted: direct || trusted.length > 0,
@@ -262,8 +270,8 @@ export class Endpoints {
     const gateways = plan.leadsOut ? gatewaysOf(plan) : [];
     const { mtu, sysctls } = plan;
     const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
+    await this.#devices.ensure(network);
     if (plan.driver === 'bridge') {
-      await this.#devices.ensure(network);
       const { advertise, hostName } = plan;
       const bridge = network.bridge ?? '';
       const isolated = !bridgeSettings(network, this.#config).icc;
@@ -274,7 +282,7 @@ export class Endpoints {
     await this.#native.createChild({
       ...common,
       kind: plan.driver,
-      parent: options['parent'] ?? '',
+      parent: parentOf(network).name,
       mode: options[`${plan.driver}_mode`] || (plan.driver === 'macvlan' ? 'bridge' : 'l2'),
       flag: options['ipvlan_flag'] ?? '',
     });

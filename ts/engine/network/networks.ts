@@ -237,10 +237,6 @@ function refuseUnsupported(body: NetworkCreateBody): void {
   if (ipam?.Driver && ipam.Driver !== 'default') throw refuse(`--ipam-driver ${ipam.Driver}`);
   if (Object.keys(ipam?.Options ?? {}).length > 0) throw refuse('--ipam-opt');
   checkOptions(kind, body.Options ?? {}, body.Internal ?? false);
-  if (kind !== 'bridge' && !body.ConfigOnly && !body.Options?.['parent']) {
-    throw new CaissonError('InvalidParameter', `a network of driver ${kind} needs a parent device: -o parent=eth0`);
-  }
-  if (body.Internal && kind !== 'bridge') throw refuse(`--internal with driver ${kind}`);
 }
 
 /** What does not depend on other networks. */

@@ -79,6 +79,7 @@ pub fn cable(name: &str, left: (&Node, &str), right: (&Node, &str)) {
 }
 
 /// A container on a bridge of the host; addresses and gateways are lists with blanks between.
+#[allow(dead_code)]
 pub fn container(host: &Node, bridge: &str, number: u8, addresses: &str, gateways: &str) -> Node {
     let node = Node::new();
     let options = endpoint(bridge, number, addresses, gateways);
@@ -86,6 +87,7 @@ pub fn container(host: &Node, bridge: &str, number: u8, addresses: &str, gateway
     node
 }
 
+#[allow(dead_code)]
 pub fn endpoint(bridge: &str, number: u8, addresses: &str, gateways: &str) -> EndpointOptions {
     let list = |text: &str| text.split(' ').map(str::to_owned).collect();
     EndpointOptions {

@@ -1,6 +1,7 @@
 /** What the embedded DNS server knows by itself: containers by their names, on the networks that they share. */
 import type { Graph } from '../../../graph/graph.ts';
 import type { EndpointRow } from '../../../graph/networks.ts';
+import { isInternal } from '../driverOptions.ts';
 import { settingsOf } from '../endpoints.ts';
 
 interface Zone {
@@ -67,7 +68,8 @@ export class NameIndex {
   /** Every network of the container is internal: no question may leave the host for it. */
   isConfined(containerId: string): boolean {
     const { networks } = this.#graph;
-    return networks.endpointsOf(containerId).every(({ networkId }) => networks.get(networkId)?.internal !== false);
+    const joined = networks.endpointsOf(containerId).map(({ networkId }) => networks.get(networkId));
+    return joined.every((network) => network === undefined || isInternal(network));
   }
 
   #zone(networkId: string): Zone | undefined {
