@@ -37,6 +37,18 @@ it.each([
   expect(defaultAddress({ ...env, DOCKER_CONFIG: dir })).toBe(address);
 });
 
+it('docker context use chooses, unless the environment says otherwise', () => {
+  writeFileSync(join(dir, 'config.json'), JSON.stringify({ auths: {}, currentContext: 'mine' }));
+  const env = { DOCKER_CONFIG: dir };
+  expect(defaultAddress(env)).toBe('unix:///run/mine.sock');
+  expect(defaultAddress({ ...env, DOCKER_CONTEXT: 'default' })).toBe(`unix://${DEFAULT_SOCKET}`);
+  expect(defaultAddress({ ...env, DOCKER_HOST: 'tcp://127.0.0.1:1' })).toBe('tcp://127.0.0.1:1');
+  for (const content of ['{', '[]', '{"currentContext":""}', 'null']) {
+    writeFileSync(join(dir, 'config.json'), content);
+    expect(defaultAddress(env), content).toBe(`unix://${DEFAULT_SOCKET}`);
+  }
+});
+
 it.each([
   ['none', 'NotFound', 'context "none": context not found: '],
   ['far', 'InvalidParameter', 'context "far" cannot be used: "ssh://host" is neither unix:// nor tcp://'],

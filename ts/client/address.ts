@@ -1,6 +1,6 @@
 /** Where the engine listens. */
 import { CaissonError } from '../errdefs.ts';
-import { contextAddress } from './dockerContext.ts';
+import { chosenContext, contextAddress } from './dockerContext.ts';
 
 export const DEFAULT_SOCKET = '/run/caisson/caisson.sock';
 
@@ -22,12 +22,12 @@ export function parseAddress(text: string, withTls = false): Address {
 }
 
 /**
- * Of `$CAISSON_HOST`, `$DOCKER_HOST`, the context that `$DOCKER_CONTEXT` names, or the engine of this machine. The context
- * that `docker context use` has chosen is docker's own affair.
+ * Of `$CAISSON_HOST`, `$DOCKER_HOST`, the context that `$DOCKER_CONTEXT` names or else `docker context use` has chosen, or
+ * the engine of this machine.
  */
 export function defaultAddress(env: Record<string, string | undefined> = process.env): string {
   const named = env['CAISSON_HOST'] || env['DOCKER_HOST'];
   if (named) return named;
-  const context = env['DOCKER_CONTEXT'];
+  const context = env['DOCKER_CONTEXT'] || chosenContext(env);
   return (context && contextAddress(context, env)) || `unix://${DEFAULT_SOCKET}`;
 }

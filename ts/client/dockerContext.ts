@@ -2,6 +2,7 @@
  * Where docker's client keeps the engines that it knows by name:
  *
  *   $DOCKER_CONFIG or ~/.docker
+ *     config.json                                    currentContext: what `docker context use` has chosen
  *     contexts/meta/<sha256 of the name>/meta.json   Name, Endpoints.docker.Host
  *     contexts/tls/<sha256 of the name>/docker/      certificates
  */
@@ -11,14 +12,32 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { CaissonError } from '../errdefs.ts';
 
+interface Config {
+  currentContext?: unknown;
+}
+
 interface Meta {
   Endpoints?: { docker?: { Host?: string } };
 }
 
+type Env = Record<string, string | undefined>;
+
+const configDir = (env: Env): string => env['DOCKER_CONFIG'] || join(homedir(), '.docker');
+
+/** Undefined without a choice, and where docker's file cannot be read: it is there for other things as well. */
+export function chosenContext(env: Env): string | undefined {
+  try {
+    const { currentContext } = JSON.parse(readFileSync(join(configDir(env), 'config.json'), 'utf8')) as Config;
+    return typeof currentContext === 'string' && currentContext !== '' ? currentContext : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** The address of a context; undefined for `default`, which is none. Kind NotFound when there is none of that name. */
-export function contextAddress(name: string, env: Record<string, string | undefined>): string | undefined {
+export function contextAddress(name: string, env: Env): string | undefined {
   if (name === 'default') return undefined;
-  const contexts = join(env['DOCKER_CONFIG'] || join(homedir(), '.docker'), 'contexts');
+  const contexts = join(configDir(env), 'contexts');
   const id = createHash('sha256').update(name).digest('hex');
   const path = join(contexts, 'meta', id, 'meta.json');
   let meta: Meta;
