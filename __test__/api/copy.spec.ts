@@ -63,6 +63,14 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('copying files', 
     },
   );
 
+  it.each(['docker', 'caisson'] as const)('%s copies a whole root under the name that is asked for', async (client) => {
+    await ok('create', '--name', 'box', 'busybox', 'true');
+    const name = `root-${client}`;
+    expect(await daemon[client](['cp', 'box:/', local(name)])).toMatchObject({ code: 0 });
+    expect(readdirSync(local(name))).toContain('bin');
+    expect(readdirSync(local('.')).filter((one) => one.startsWith(name))).toEqual([name]);
+  });
+
   it('takes an archive from stdin and gives one to stdout', async () => {
     await ok('run', '-d', '--name', 'box', 'busybox', 'sleep', '1000');
     const archive = spawnSync('tar', ['-C', local('tree'), '-c', '.']).stdout;

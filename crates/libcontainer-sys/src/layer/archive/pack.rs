@@ -51,10 +51,18 @@ pub fn read(options: &ViewOptions, path: &str, name: Option<&str>, output: Owned
     packer.archive.finish().and_then(|mut output| output.flush()).context("write archive of", path)
 }
 
-/// The last name of the path as the user gave it, as Docker calls the archive's first entry.
+/// The last name of the path as the user gave it, as Docker calls the archive's first entry; the root is called `/`, and
+/// with it begin the names in it.
 fn name_in_archive(path: &str) -> Vec<u8> {
-    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("");
-    if name == ".." { Vec::new() } else { name.into() }
+    let mut names = Vec::new();
+    for name in path.trim_end_matches('/').split('/') {
+        match name {
+            "" => {}
+            ".." => drop(names.pop()),
+            other => names.push(other),
+        }
+    }
+    names.last().copied().unwrap_or("/").into()
 }
 
 /// Whatever it is, without opening it for reading.
@@ -105,7 +113,10 @@ impl Packer {
     fn enter(&mut self, dir: OwnedFd, device: u64, mounted: bool, path: Vec<u8>) -> Result<Level> {
         let dir = reopen(&dir, OFlags::DIRECTORY).context("open", shown(&path))?;
         let stat = fstat(&dir).context("stat", shown(&path))?;
-        let prefix = if path.is_empty() { Vec::new() } else { [path.as_slice(), b"/"].concat() };
+        let prefix = match path.as_slice() {
+            b"" | b"/" => path.clone(),
+            _ => [path.as_slice(), b"/"].concat(),
+        };
         if !prefix.is_empty() {
             let xattrs = xattr::of_fd(&dir, &prefix)?;
             self.entry(&entry(prefix.clone(), Type::Directory, &stat, xattrs))?;

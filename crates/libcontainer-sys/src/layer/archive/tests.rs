@@ -213,6 +213,14 @@ fn a_reading_view_leaves_the_writable_layer_to_its_owner() {
         names(&archive_of(&options, "/.").unwrap()),
         ["./", "./data/", "./data/in", "./etc/", "./etc/passwd", "./own"]
     );
+    for path in ["/", "/data/..", "//"] {
+        assert_eq!(
+            names(&archive_of(&options, path).unwrap()),
+            ["/", "/data/", "/data/in", "/etc/", "/etc/passwd", "/own"],
+            "{path}"
+        );
+    }
+    assert_eq!(names(&archive_of(&options, "/data/../etc").unwrap()), ["etc/", "etc/passwd"]);
     assert_eq!(fs::read_dir(scratch.path("work")).unwrap().count(), 0);
 }
 
