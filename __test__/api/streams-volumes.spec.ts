@@ -219,6 +219,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     );
     // whoever shares a network is linked to by its owner's address; an exec has the variables as well
     await ok('run', '-d', '--name', 'sharer', '--network', 'container:target', 'busybox', 'sleep', '1000');
+    expect(await ok('run', '--rm', '--network', 'container:sharer', 'busybox', 'cat', '/etc/hostname')).toBe(id);
     await ok('run', '-d', '--name', 'other', '--link', 'sharer:db', 'busybox', 'sleep', '1000');
     expect((await ok('exec', 'other', 'env')).split('\n')).toContain('DB_NAME=/other/db');
     expect(await ok('exec', 'other', 'grep', 'db', '/etc/hosts')).toBe(`${address}\tdb ${id} target`);

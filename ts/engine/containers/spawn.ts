@@ -200,9 +200,15 @@ export async function spawnOptions(
   };
 }
 
-/** Who shares another's network shares its names too: the same three files. */
-export function filesDir(ctx: ContainerContext, { row, hostConfig }: ContainerRecord): string {
-  const { NetworkMode: mode } = hostConfig;
-  if (!mode.startsWith('container:')) return ctx.paths.containerDir(row.id);
-  return ctx.paths.containerDir(ctx.graph.containers.resolve(mode.slice('container:'.length)).id);
+/** Who shares another's network shares its names too: the same three files, of the one at the end of the chain. */
+export function filesDir(ctx: ContainerContext, record: ContainerRecord): string {
+  const passed = new Set<string>();
+  let { row, hostConfig } = record;
+  // a ring has no owner, and does not start either
+  while (hostConfig.NetworkMode.startsWith('container:') && !passed.has(row.id)) {
+    passed.add(row.id);
+    const next = ctx.graph.containers.resolve(hostConfig.NetworkMode.slice('container:'.length));
+    ({ row, hostConfig } = readRecord(next));
+  }
+  return ctx.paths.containerDir(row.id);
 }
