@@ -303,9 +303,13 @@ COPY --from=made /o /`;
   it('takes a context from stdin, and names the image in files', async () => {
     const dir = context({ Dockerfile: `FROM ${BASE}\nCOPY f /f`, f: 'archive' });
     const archive = execFileSync('tar', ['-c', '.'], { cwd: dir });
+    const since = String(Date.now() / 1000);
     const args = ['build', '--iidfile', 'iid', '--metadata-file', 'meta', '-t', 'buildkit.test/stdin', '-'];
     expect((await run('docker', args, { env, cwd: dir, input: archive })).code).toBe(0);
     const id = await subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/stdin');
+    const until = String(Date.now() / 1000);
+    const events = ['events', '--since', since, '--until', until, '--filter', `image=${id}`, '--format', '{{.Action}}'];
+    expect(await subject.ok(...events)).toBe('create\ntag');
     expect(readFileSync(join(dir, 'iid'), 'utf8')).toBe(id);
     expect(JSON.parse(readFileSync(join(dir, 'meta'), 'utf8'))).toMatchObject({ 'containerimage.config.digest': id });
     expect(await subject.ok('run', '--rm', 'buildkit.test/stdin', 'cat', '/f')).toBe('archive');

@@ -49,10 +49,10 @@ async function asImage(
   if (image === null) throw new CaissonError('InvalidParameter', 'No image was generated. Is your Dockerfile empty?');
   return told(status.vertex('exporting to image'), async (vertex) => {
     vertex.part(`writing image ${image.id}`, 0, 0, true);
+    engine.images.buildSteps.show(image.id);
     const names = (attrs['name'] ?? '').split(',').filter((name) => name !== '');
     for (const name of await builds.tag(image.id, names.map(parseReference)))
       vertex.part(`naming to ${name}`, 0, 0, true);
-    engine.images.buildSteps.show(image.id);
     await engine.images.keepBudget();
     const id = { 'containerimage.config.digest': image.id, 'containerimage.digest': image.id };
     return names.length > 0 ? { ...id, 'image.name': names.join(',') } : id;
