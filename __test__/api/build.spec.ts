@@ -198,11 +198,6 @@ COPY --chmod=0640 --link f /mode`,
     dockerfile: `FROM ${BASE}\nRUN --network=host true`,
     fails: [1, 'RUN --network=host: granting entitlement network.host is not allowed'],
   },
-  'a cache of a command alone': {
-    beyond: true,
-    dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/c,sharing=private true`,
-    fails: [1, 'a private cache is not supported'],
-  },
   'a mount that says neither yes nor no': {
     beyond: true,
     dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/c,ro=maybe true`,

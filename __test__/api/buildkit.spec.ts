@@ -104,6 +104,16 @@ COPY --from=b /said /b`,
     files: { 'dir/run': 'x', [`dir/${'long'.repeat(40)}/${'name'.repeat(40)}`]: 'y', 'dir/mit Leerzeichen ü': 'z' },
     prints: ['cd /x; stat -c "%a %u:%g" run; find . -type f | wc -l; readlink to; cat link', '755 0:0\n4\nrun\nx'],
   },
+  'mounts that can be written to, for one command': {
+    dockerfile: `FROM ${BASE} AS other
+RUN echo other > /o
+FROM ${BASE}
+RUN --mount=target=/ctx,rw --mount=type=bind,from=other,target=/other,rw cd /ctx && echo new > g && echo more >> f && rm d/h && echo x >> /other/o && cat f g /other/o > /said && ls d >> /said
+RUN --mount=target=/ctx --mount=from=other,target=/other --mount=source=f,target=/one,rw echo own > /one; ls /ctx >> /said; cat /ctx/f /ctx/d/h /other/o /one >> /said
+RUN --mount=type=cache,target=/c,sharing=private echo kept > /c/f`,
+    files: { f: 'f\n', 'd/h': 'h\n' },
+    prints: ['cat /said; ls -d /ctx /c 2>&-; true', 'f\nmore\nnew\nother\nx\nDockerfile\nd\nf\nf\nh\nother\nown'],
+  },
   'hosts, limits and sizes': {
     dockerfile: `FROM ${BASE}
 RUN grep -c 'there.test' /etc/hosts > /said; grep there.test /etc/hosts | cut -c 1-7 >> /said; ulimit -n >> /said; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2 >> /said`,
@@ -151,6 +161,15 @@ RUN echo $TARGETARCH | grep -q . && echo more >> /said`,
     dockerfile: `FROM ${BASE}\nRUN --network=host ls /sys/class/net > /said`,
     flags: ['--allow', 'network.host'],
     prints: ['test -s /said; echo $?', '0'],
+  },
+  'here-documents that name their interpreter': {
+    dockerfile: `FROM ${BASE}
+RUN <<EOF
+#!/bin/busybox sh
+echo "$0" > /said; type exit | head -1 >> /said
+EOF
+RUN ls /dev/pipes 2>/dev/null || echo gone >> /said`,
+    prints: ['cat /said', '/dev/pipes/EOF\nexit is a special shell builtin\ngone'],
   },
   // dockerd would pull it
   'the language by its image': {

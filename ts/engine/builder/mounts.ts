@@ -1,7 +1,7 @@
 /** `RUN --mount`: what a command sees beside the image, and what stays out of it. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { chmod, chown } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
@@ -20,6 +20,10 @@ export interface MountPlaces {
   context: BuildInputs['context'];
   client: BuildInputs['client'];
   workingDir: string;
+  /** For what is in the making; the caller's to remove. */
+  dir: string;
+  /** The directories of an image, the top one first. */
+  layers: (image: UsableImage) => string[];
   /** What `from` names. */
   source: (name: string) => Promise<UsableImage | BuildContext>;
 }
@@ -82,15 +86,12 @@ export async function stepMounts(flags: readonly string[], places: MountPlaces):
   return { keys, locks: [...locks], open };
 }
 
+/** A private cache is one that no other command has meanwhile: here it waits for its turn too. */
 function isLocked(flag: string, fields: Fields): boolean {
   const sharing = fields.get('sharing') ?? 'shared';
-  if (sharing === 'private')
-    throw new CaissonError('NotImplemented', `--mount=${flag}: a private cache is not supported`, {
-      hint: 'sharing=locked lets one command at a time use it',
-    });
-  if (sharing !== 'shared' && sharing !== 'locked')
+  if (!['shared', 'private', 'locked'].includes(sharing))
     throw invalid(flag, `unsupported sharing value ${JSON.stringify(sharing)}`);
-  return sharing === 'locked';
+  return sharing !== 'shared';
 }
 
 async function cacheMount(flag: string, fields: Fields, target: string, { caches }: MountPlaces): Promise<MountBody> {
@@ -115,28 +116,51 @@ async function bindMount(
   flag: string,
   fields: Fields,
   target: string,
-  { context: contextOf, source: sourceOf }: MountPlaces,
+  { context: contextOf, source: sourceOf, dir, layers }: MountPlaces,
 ): Promise<{ mount: MountBody; key: string }> {
-  if (isOn(flag, fields, 'rw'))
-    throw new CaissonError('NotImplemented', `--mount=${flag}: a bind that can be written to is not supported`, {
-      hint: 'copy the files into the image, or write to a cache mount',
-    });
+  const writable = isOn(flag, fields, 'rw');
   const source = fields.get('source') ?? '';
   const from = fields.get('from');
   const found = from === undefined ? await contextOf([source || '.']) : await sourceOf(from);
   if (found !== undefined && !(found instanceof BuildContext)) {
     const subpath = cleaned(source);
+    const key = `${found.chainId}:${subpath}:${target}`;
+    if (writable && subpath !== '')
+      throw new CaissonError(
+        'NotImplemented',
+        `--mount=${flag}: a part of an image that can be written to is not supported`,
+        {
+          hint: 'mount all of the image, or copy the files',
+        },
+      );
+    if (writable) return { mount: await writableMount(layers(found), target, dir), key };
     const options = subpath === '' ? {} : { ImageOptions: { Subpath: subpath } };
     return {
       mount: { Type: 'image', Source: found.id, Target: target, ReadOnly: true, ...options },
-      key: `${found.chainId}:${subpath}:${target}`,
+      key,
     };
   }
   if (found === undefined) throw invalid(flag, 'the build has no context');
   const [item] = await found.find(source === '' ? '.' : source);
   if (item === undefined) throw invalid(flag, `${source} is not in the build context`);
-  return {
-    mount: { Type: 'bind', Source: found.pathOf(item.path), Target: target, ReadOnly: true },
-    key: `${item.hash}:${target}`,
-  };
+  const key = `${item.hash}:${target}`;
+  const place = found.pathOf(item.path);
+  if (!writable) return { mount: { Type: 'bind', Source: place, Target: target, ReadOnly: true }, key };
+  if (item.isDirectory) return { mount: await writableMount([place], target, dir), key };
+  const copy = join(dir, randomBytes(8).toString('hex'));
+  await cp(place, copy, { preserveTimestamps: true });
+  return { mount: { Type: 'bind', Source: copy, Target: target }, key };
+}
+
+/** What is written goes with the build. `lower`: the top one first. */
+async function writableMount(lower: readonly string[], target: string, dir: string): Promise<MountBody> {
+  const own = join(dir, randomBytes(8).toString('hex'));
+  const [upper, work] = [join(own, 'upper'), join(own, 'work')];
+  for (const path of [upper, work]) await mkdir(path, { recursive: true });
+  const { mode, uid, gid } = await stat(lower[0] ?? upper);
+  await chmod(upper, mode);
+  await chown(upper, uid, gid);
+  const options = `lowerdir=${lower.join(':')},upperdir=${upper},workdir=${work}`;
+  const driver = { Name: 'local', Options: { type: 'overlay', device: 'overlay', o: options } };
+  return { Type: 'volume', Target: target, VolumeOptions: { NoCopy: true, DriverConfig: driver } };
 }

@@ -1,7 +1,9 @@
-import { posix } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join, posix } from 'node:path';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ImageRunConfig, Platform } from '../../oci.ts';
-import type { CreateBody } from '../api/schemas/containers.ts';
+import type { CreateBody, MountBody } from '../api/schemas/containers.ts';
 import { parseSignal } from '../containers/signals.ts';
 import { layersOf } from '../containers/spawn.ts';
 import type { Engine } from '../engine.ts';
@@ -215,12 +217,16 @@ export class Steps {
       client: this.#inputs.client,
       workingDir: state.config.WorkingDir ?? '',
       source: (name) => this.#sourceFrom(name, report),
+      dir: this.#inputs.dir,
+      layers: ({ chainId }) => layersOf(this.#engine, chainId),
     });
+    const script = statement.heredocs.find(({ name }) => cmd[0] === `/dev/pipes/${name}`);
     const known = new Set((state.config.Env ?? []).map((entry) => entry.slice(0, entry.indexOf('='))));
     const env = [...state.args.all()].filter(([name]) => !known.has(name)).map(([name, value]) => `${name}=${value}`);
     const told = [
       ...env.filter((entry) => state.args.isTold(entry.slice(0, entry.indexOf('=')))).sort(),
       ...mounts.keys,
+      ...(script === undefined ? [] : [script.content]),
     ];
     const prefix = told.length > 0 ? [`|${told.length}`, ...told] : [];
     const make = async (): Promise<string> => {
@@ -242,6 +248,7 @@ export class Steps {
             ...this.#host,
             ...(network !== undefined && network !== 'default' && { NetworkMode: network }),
             ...opened.host,
+            Mounts: [...(opened.host.Mounts ?? []), ...(script === undefined ? [] : [await this.#script(script)])],
             LogConfig: { Type: 'none' },
           },
         };
@@ -254,6 +261,13 @@ export class Steps {
       }
     };
     return { createdBy: [...prefix, ...cmd].join(' '), make };
+  }
+
+  /** A here-document that names its interpreter, as a program. */
+  async #script({ name, content }: Heredoc): Promise<MountBody> {
+    const path = join(this.#inputs.dir, randomBytes(8).toString('hex'));
+    await writeFile(path, content, { mode: 0o755 });
+    return { Type: 'bind', Source: path, Target: `/dev/pipes/${name}`, ReadOnly: true };
   }
 
   /** What the mounts will leave in the container that the image does not have. */
@@ -303,14 +317,13 @@ const nop = ({ config }: State, comment: string): string => [...shellOf(config.S
 const settled = (state: State, comment: string): Change => ({ createdBy: nop(state, ` ${comment}`) });
 
 /** What RUN executes. */
-function programOf({ config }: State, { text, heredocs, line }: Statement): string[] {
+function programOf({ config }: State, { text, heredocs }: Statement): string[] {
   const [first] = heredocs;
   if (first === undefined) return command(config, text);
   const shell = shellOf(config.Shell);
   const isScript = /^<<-?["']?[^"'\s]+["']?$/.test(text);
   if (!isScript) return [...shell, [text, ...heredocs.map(({ name, content }) => `${content}${name}`)].join('\n')];
-  if (first.content.startsWith('#!'))
-    throw parseError(line, 'a here-document of RUN that names an interpreter is not supported: name it before <<');
+  if (first.content.startsWith('#!')) return [`/dev/pipes/${first.name}`];
   return [...shell, first.content];
 }
 
