@@ -132,7 +132,7 @@ export class Sessions {
     const session = new Session(socket, id, headers('x-docker-expose-session-grpc-method'));
     this.#open.set(id, session);
     session.ended.addEventListener('abort', () => this.#open.delete(id));
-    this.#opened.emit(id);
+    this.#opened.emit(`opened ${id}`);
     return session;
   }
 
@@ -144,7 +144,7 @@ export class Sessions {
   async get(id: string): Promise<Session> {
     const there = this.#open.get(id);
     if (there !== undefined) return there;
-    await once(this.#opened, id, { signal: AbortSignal.timeout(WAIT_MS) }).catch(() => undefined);
+    await once(this.#opened, `opened ${id}`, { signal: AbortSignal.timeout(WAIT_MS) }).catch(() => undefined);
     const session = this.#open.get(id);
     if (session === undefined) throw new CaissonError('NotFound', `no active session for ${id}: it is not open`);
     return session;

@@ -51,7 +51,7 @@ export class Solves {
   async run<T>(ref: string, solve: Solve, use: () => Promise<T>): Promise<T> {
     if (this.#open.has(ref)) throw new CaissonError('Conflict', `a build named ${ref} is under way`);
     this.#open.set(ref, solve);
-    this.#opened.emit(ref);
+    this.#opened.emit(`opened ${ref}`);
     try {
       return await use();
     } finally {
@@ -64,7 +64,7 @@ export class Solves {
   async get(ref: string): Promise<Solve> {
     const there = this.#open.get(ref);
     if (there !== undefined) return there;
-    await once(this.#opened, ref, { signal: AbortSignal.timeout(WAIT_MS) }).catch(() => undefined);
+    await once(this.#opened, `opened ${ref}`, { signal: AbortSignal.timeout(WAIT_MS) }).catch(() => undefined);
     const solve = this.#open.get(ref);
     if (solve === undefined) throw new CaissonError('NotFound', `no such job ${ref}`);
     return solve;
