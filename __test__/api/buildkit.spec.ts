@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type CommandResult, run } from '../helpers/daemon.ts';
+import { freePort } from '../helpers/registry.ts';
 import { BUILDX, COMPOSE, missing } from '../helpers/requires.ts';
 import { FOREIGN, Subject } from '../helpers/subject.ts';
 
@@ -189,7 +190,7 @@ RUN ls /dev/pipes 2>/dev/null || echo gone >> /said`,
   },
 };
 
-describe.skipIf(missing('root', 'build', 'docker', 'buildx', 'compose', 'ssh'))('docker buildx', () => {
+describe.skipIf(missing('root', 'build', 'docker', 'buildx', 'compose', 'ssh', 'git'))('docker buildx', () => {
   let subject: Subject;
   let env: NodeJS.ProcessEnv;
 
@@ -416,6 +417,81 @@ secrets:
       expect((await build(context({ Dockerfile: step }))).stderr).toMatch(/RUN echo \w+ > \/kept\n#\d+ CACHED/);
     },
   );
+
+  it.skipIf(FOREIGN)('fetches repositories of git', async () => {
+    const dir = context({
+      'repo.git/Dockerfile': `FROM ${BASE}\nCOPY . /all`,
+      'repo.git/f': 'main',
+      'repo.git/sub/g': '',
+    });
+    const repository = join(dir, 'repo.git');
+    const git = (...args: string[]): void => {
+      const identity = ['-c', 'user.name=t', '-c', 'user.email=t@test.test', '-c', 'init.defaultBranch=main'];
+      execFileSync('git', [...identity, ...args], {
+        cwd: repository,
+        stdio: 'pipe',
+        env: { PATH: process.env['PATH'], HOME: dir },
+      });
+    };
+    git('init');
+    git('add', '.');
+    git('commit', '-m', 'first');
+    git('checkout', '-b', 'other');
+    writeFileSync(join(repository, 'sub/Dockerfile'), `FROM ${BASE}\nCOPY . /all`);
+    symlinkSync('sub', join(repository, 'link'));
+    git('add', '.');
+    git('commit', '-m', 'second');
+    git('checkout', 'main');
+    const port = await freePort();
+    const daemon = spawn(
+      'git',
+      ['daemon', `--base-path=${dir}`, '--export-all', '--listen=127.0.0.1', `--port=${port}`],
+      { stdio: 'ignore', detached: true },
+    );
+    try {
+      const url = `git://127.0.0.1:${port}/repo.git`;
+      await vi.waitFor(() => execFileSync('git', ['ls-remote', url], { stdio: 'pipe' }), WAIT);
+      const files = async (image: string, place: string): Promise<string> =>
+        (
+          await subject.ok(
+            'run',
+            '--rm',
+            image,
+            '/bin/sh',
+            '-c',
+            `cd ${place}; find . -type f | sort | grep -v .git/; ls -d .git 2>&-; true`,
+          )
+        ).replaceAll('\n', ' ');
+      const fetch = (name: string, ...flags: string[]): Promise<CommandResult> =>
+        docker(dir, ['build', '--progress=plain', '-t', name, ...flags]);
+      expect((await fetch('buildkit.test/git', url)).stderr).toMatch(/naming to/);
+      expect(await files('buildkit.test/git', '/all')).toBe('./Dockerfile ./f ./sub/g');
+      expect((await fetch('buildkit.test/git', '--build-arg', 'BUILDKIT_CONTEXT_KEEP_GIT_DIR=1', url)).code).toBe(0);
+      expect(await files('buildkit.test/git', '/all')).toBe('./Dockerfile ./f ./sub/g .git');
+      const added = readFileSync(join(dir, 'repo.git/Dockerfile'), 'utf8').replace(
+        'COPY . /all',
+        `ADD ${url}#other /added`,
+      );
+      expect((await docker(dir, ['build', '-t', 'buildkit.test/added', '-'], added)).code).toBe(0);
+      expect(await files('buildkit.test/added', '/added')).toBe('./Dockerfile ./f ./sub/Dockerfile ./sub/g');
+      expect((await fetch('buildkit.test/none', `${url}#none`)).stderr).toMatch(/error fetching: git fetch: .*none/);
+      expect((await fetch('buildkit.test/none', `${url}#main:f`)).stderr).toMatch(/not a directory: f/);
+      const named = context({ Dockerfile: `FROM ${BASE}\nCOPY --from=code /link /all` });
+      expect((await build(named, '-t', 'buildkit.test/named', '--build-context', `code=${url}#other`)).stderr).toMatch(
+        /naming/,
+      );
+      expect(await files('buildkit.test/named', '/all')).toBe('./Dockerfile ./g');
+      // the classic builder, asked by its API: its client would fetch by itself
+      const { body } =
+        (await subject.daemon?.http(
+          'POST',
+          `/build?t=buildkit.test/classic&remote=${encodeURIComponent(`${url}#main`)}`,
+        )) ?? {};
+      expect(String(body)).toMatch(/Successfully tagged/);
+    } finally {
+      if (daemon.pid !== undefined) process.kill(-daemon.pid);
+    }
+  });
 
   it('answers POST /build?version=2 with what is told, in lines', async () => {
     const dir = context({ Dockerfile: `FROM ${BASE}\nARG A\nRUN echo says $A`, f: '' });

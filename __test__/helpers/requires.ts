@@ -24,6 +24,7 @@ const NEEDS = {
     ['build/addon.cjs', 'build/caisson-shim', 'dist/ts/cli/main.js'].every((f) => existsSync(join(packageRoot, f))),
   docker: () => has('docker'),
   compose: () => existsSync(COMPOSE),
+  git: () => has('git'),
   buildx: () => existsSync(BUILDX),
   ssh: () => has('ssh-agent') && has('ssh-add'),
   registry: () => has('docker-registry'),

@@ -12,6 +12,7 @@ import { ClassicReport } from './classicReport.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
 import { download } from './download.ts';
+import { type GitOptions, gitContext, gitSourceOf } from './git.ts';
 import type { BuildReport } from './report.ts';
 
 export interface BuildRequest extends BuildOptions {
@@ -159,11 +160,13 @@ export async function fromUrl(
   filename: string,
   url: string,
   signal: AbortSignal,
+  git: Pick<GitOptions, 'keepsGitDir' | 'token'> = { keepsGitDir: true },
 ): Promise<Sent> {
-  if (/^(git@|git:\/\/|ssh:\/\/|github\.com\/)/.test(url) || /\.git(#.*)?$/.test(url))
-    throw new CaissonError('NotImplemented', `building from the git repository ${url} is not supported by caisson`, {
-      hint: 'clone it, and build from the directory',
-    });
+  const repository = gitSourceOf(url);
+  if (repository !== undefined) {
+    const context = await gitContext(repository, { native: engine.native, dir, signal, ...git });
+    return withDockerfile(context, filename);
+  }
   if (!/^https?:\/\//.test(url))
     throw new CaissonError('InvalidParameter', `remoteURL (${url}) could not be recognized as URL`);
   const { content } = await download(url, undefined, signal);
@@ -183,7 +186,10 @@ export async function fromArchive(
   filename: string,
   archive: AsyncIterable<Buffer>,
 ): Promise<Sent> {
-  const context = await BuildContext.receive(native, dir, archive);
+  return withDockerfile(await BuildContext.receive(native, dir, archive), filename);
+}
+
+async function withDockerfile(context: BuildContext, filename: string): Promise<Sent> {
   const asked = filename === '' ? DEFAULT_NAME : filename;
   if (posix.normalize(asked).startsWith('..'))
     throw new CaissonError('InvalidParameter', `forbidden path outside the build context: ${asked} ()`);

@@ -16,6 +16,7 @@ import { BuildContext } from './context.ts';
 import { type CopyItem, hashOfItems, type InlineItem, LayerDraft, modeOf, ownerOf } from './copy.ts';
 import { type Heredoc, parseError, type Statement } from './dockerfile.ts';
 import { download } from './download.ts';
+import { gitContext, gitSourceOf } from './git.ts';
 import { stepMounts } from './mounts.ts';
 import type { StepReport } from './report.ts';
 import type { StepContainers } from './run.ts';
@@ -174,12 +175,17 @@ export class Steps {
       ? heredocs.find((one) => path.replace(/^<<-?/, '').replace(/["']/g, '') === one.name)
       : undefined;
     if (heredoc !== undefined) return [{ inline: inlineOf(heredoc, lookup) }];
+    const repository = name === 'ADD' && from === undefined ? gitSourceOf(path) : undefined;
+    if (repository !== undefined) {
+      const { dir } = this.#inputs;
+      const options = { native: this.#engine.native, dir, keepsGitDir: false, signal: this.#signal };
+      const files = await gitContext(repository, options);
+      return (await files.find('.')).map((item) => ({ view: files.view, item }));
+    }
     if (/^https?:\/\//.test(path)) {
       if (name === 'COPY') throw parseError(line, "source can't be a URL for COPY");
       return [{ inline: await download(path, checksum, this.#signal) }];
     }
-    if (name === 'ADD' && /^(git@|git:\/\/|ssh:\/\/)/.test(path))
-      throw new CaissonError('NotImplemented', `ADD ${path}: git repositories are not supported`);
     if (checksum !== undefined) throw parseError(line, 'checksum requires an HTTP(S) source');
     try {
       const context = from ?? (await this.#inputs.context([path]));

@@ -8,6 +8,7 @@ import { type BuildInputs, contextName, type Source } from '../builder/builder.t
 import { type Builds, fromArchive, fromUrl, type Sent } from '../builder/builds.ts';
 import { BuildContext } from '../builder/context.ts';
 import { type Dockerfile, parseDockerfile } from '../builder/dockerfile.ts';
+import { gitContext, gitSourceOf } from '../builder/git.ts';
 import { pathsIn } from '../builder/stages.ts';
 import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
@@ -124,7 +125,11 @@ export class Frontend {
       sent = ownDockerfile
         ? { context: await BuildContext.receive(engine.native, place, upload), dockerfile: EMPTY }
         : await fromArchive(engine, place, filename, upload);
-    } else if (url !== '') sent = await fromUrl(engine, place, filename, url, signal);
+    } else if (url !== '') {
+      const keepsGitDir = /^(1|true)$/i.test(this.#attrs['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '');
+      const token = gitSourceOf(url) === undefined ? undefined : await this.#gitToken();
+      sent = await fromUrl(engine, place, filename, url, signal, { keepsGitDir, token });
+    }
     if (sent !== undefined && !ownDockerfile) return sent;
     const names = [filename, `${filename}.dockerignore`];
     if (posix.basename(filename) === 'Dockerfile') names.push(posix.join(posix.dirname(filename), 'dockerfile'));
@@ -140,6 +145,13 @@ export class Frontend {
     const ignored = rules === undefined ? undefined : ignoreRules(rules);
     const dockerfile = parseDockerfile(text);
     return { context: sent?.context, dockerfile, ...(ignored !== undefined && { ignored }) };
+  }
+
+  /** The secret by which BuildKit's clients show who they are to a git server. */
+  async #gitToken(): Promise<string | undefined> {
+    const session = await this.#parts.session().catch(() => undefined);
+    const secret = await session?.secret('GIT_AUTH_TOKEN');
+    return secret && Buffer.from(secret).toString('utf8').trim();
   }
 
   /** The client's directory: what the Dockerfile names, or all of it when more is asked for. */
@@ -222,6 +234,13 @@ export class Frontend {
       const vertex = this.#parts.status.vertex(`[context ${name}] load from client`);
       const excludes = await this.#ignored(rest);
       return this.#told(vertex, () => this.#files(`named-${name}`, { name: rest, excludes }, vertex));
+    }
+    const repository = gitSourceOf(value);
+    if (repository !== undefined) {
+      const { engine, dir, signal, status } = this.#parts;
+      const vertex = status.vertex(`[context ${name}] load git source ${value}`);
+      const options = { native: engine.native, dir, keepsGitDir: false, token: await this.#gitToken(), signal };
+      return this.#told(vertex, () => gitContext(repository, options));
     }
     throw new CaissonError(
       'NotImplemented',
