@@ -1,16 +1,14 @@
-/** `docker build` by BuildKit's protocol: docker buildx, bake and compose, on ours and on dockerd (helpers/subject.ts). */
+/** `docker build` by BuildKit's protocol: what Dockerfiles and flags do, on ours and on dockerd (helpers/subject.ts). */
 import { execFileSync, spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, symlinkSync } from 'node:fs';
 import { request } from 'node:http';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type CommandResult, run } from '../helpers/daemon.ts';
-import { freePort } from '../helpers/registry.ts';
-import { BUILDX, COMPOSE, missing } from '../helpers/requires.ts';
-import { FOREIGN, Subject } from '../helpers/subject.ts';
+import { BASE, Buildx } from '../helpers/buildx.ts';
+import { missing } from '../helpers/requires.ts';
+import { FOREIGN } from '../helpers/subject.ts';
 
 const WAIT = { timeout: 30_000, interval: 50 };
-const BASE = 'buildkit.test/busybox:1';
 
 interface Row {
   dockerfile: string;
@@ -189,49 +187,25 @@ RUN ls /dev/pipes 2>/dev/null || echo gone >> /said`,
     fails: /OCI exporter is not supported for the docker driver/,
   },
 };
-
-describe.skipIf(missing('root', 'build', 'docker', 'buildx', 'compose', 'ssh', 'git'))('docker buildx', () => {
-  let subject: Subject;
-  let env: NodeJS.ProcessEnv;
-
-  const context = (files: Record<string, string>): string => {
-    const dir = mkdtempSync(join(subject.dir, 'context-'));
-    for (const [name, content] of Object.entries(files)) {
-      mkdirSync(dirname(join(dir, name)), { recursive: true });
-      writeFileSync(join(dir, name), content, { mode: name.endsWith('/run') ? 0o755 : 0o644 });
-    }
-    return dir;
-  };
-
-  const docker = (cwd: string, args: string[], input = ''): Promise<CommandResult> =>
-    run('docker', args, { env, cwd, input });
-
-  const build = (cwd: string, ...args: string[]): Promise<CommandResult> =>
-    docker(cwd, ['build', '--progress=plain', ...args, '.']);
+describe.skipIf(missing('root', 'build', 'docker', 'buildx', 'compose'))('docker buildx', () => {
+  let buildx: Buildx;
 
   beforeAll(async () => {
-    subject = await Subject.open({ '/etc/group': 'root:x:0:\n' });
-    mkdirSync(join(subject.dir, 'config/cli-plugins'), { recursive: true });
-    symlinkSync(BUILDX, join(subject.dir, 'config/cli-plugins/docker-buildx'));
-    symlinkSync(COMPOSE, join(subject.dir, 'config/cli-plugins/docker-compose'));
-    // buildx keeps its state there
-    env = { ...subject.env, HOME: subject.dir, BUILDX_CONFIG: join(subject.dir, 'buildx') };
-    await subject.ok('import', subject.archive, BASE);
+    buildx = await Buildx.open();
   });
 
   afterAll(async () => {
-    const images = (await subject.docker('images', '-aq')).stdout.split('\n');
-    expect(await subject.close(FOREIGN ? [['rmi', '-f', ...new Set(images)]] : [])).toEqual([]);
+    expect(await buildx.close()).toEqual([]);
   });
 
   it.each(Object.entries(ROWS).filter(([, { unsupported }]) => !(FOREIGN && unsupported)))('%s', async (_name, row) => {
-    const dir = context({ ...row.files, ...(row.dockerfile !== '' && { Dockerfile: row.dockerfile }) });
+    const dir = buildx.context({ ...row.files, ...(row.dockerfile !== '' && { Dockerfile: row.dockerfile }) });
     if (_name.startsWith('links')) {
       symlinkSync('run', join(dir, 'dir/to'));
       symlinkSync('dir/run', join(dir, 'link'));
     }
     const args = ['build', '--progress=plain', '-t', 'buildkit.test/made', ...(row.flags ?? []), '.'];
-    const { code, stderr } = await docker(dir, args, row.input);
+    const { code, stderr } = await buildx.docker(dir, args, row.input);
     if (row.fails !== undefined) {
       expect(stderr).toMatch(row.fails);
       expect(code).toBe(1);
@@ -240,9 +214,9 @@ describe.skipIf(missing('root', 'build', 'docker', 'buildx', 'compose', 'ssh', '
     expect(stderr).toMatch(row.says ?? /naming to (docker\.io\/)?buildkit\.test\/made/);
     expect(code).toBe(0);
     const [script = 'true', output = ''] = row.prints ?? [];
-    expect(await subject.ok('run', '--rm', '--network', 'none', 'buildkit.test/made', '/bin/sh', '-c', script)).toBe(
-      output,
-    );
+    expect(
+      await buildx.subject.ok('run', '--rm', '--network', 'none', 'buildkit.test/made', '/bin/sh', '-c', script),
+    ).toBe(output);
   });
 
   it('takes what is known from before, unless told otherwise', async () => {
@@ -253,10 +227,10 @@ RUN echo $(cat /proc/sys/kernel/random/uuid) > /two
 FROM ${BASE}
 COPY --from=one /one /
 COPY --from=two /two /`;
-    const dir = context({ Dockerfile: dockerfile });
+    const dir = buildx.context({ Dockerfile: dockerfile });
     const made = async (...flags: string[]): Promise<string[]> => {
-      expect((await build(dir, '-t', 'buildkit.test/cached', ...flags)).code).toBe(0);
-      return (await subject.ok('run', '--rm', 'buildkit.test/cached', 'cat', '/one', '/two')).split('\n');
+      expect((await buildx.build(dir, '-t', 'buildkit.test/cached', ...flags)).code).toBe(0);
+      return (await buildx.subject.ok('run', '--rm', 'buildkit.test/cached', 'cat', '/one', '/two')).split('\n');
     };
     const first = await made();
     expect(await made()).toEqual(first);
@@ -268,130 +242,46 @@ COPY --from=two /two /`;
   });
 
   it('asks for no more than is copied', async () => {
-    const dir = context({ Dockerfile: `FROM ${BASE}\nCOPY small /small`, small: 'x', big: 'x'.repeat(3_000_000) });
-    const { stderr } = await build(dir);
+    const dir = buildx.context({
+      Dockerfile: `FROM ${BASE}\nCOPY small /small`,
+      small: 'x',
+      big: 'x'.repeat(3_000_000),
+    });
+    const { stderr } = await buildx.build(dir);
     const [, size = ''] = /load build context[\s\S]*?transferring context: (\S+) .*done/.exec(stderr) ?? [];
     expect(size).toMatch(/^\d+B$/);
   });
 
-  it('lends the client’s ssh agent', async () => {
-    const agent = join(subject.dir, 'agent');
-    const child = spawn('ssh-agent', ['-D', '-a', agent], { stdio: 'ignore' });
-    try {
-      const dir = context({
-        Dockerfile: `FROM ${BASE}
-COPY root /
-RUN --mount=type=ssh test -S $SSH_AUTH_SOCK && { ssh-add -l || true; } > /said
-RUN --mount=type=ssh,id=default,target=/a/sock,mode=0666 stat -c %a /a/sock >> /said; ls -d /run/buildkit || true`,
-      });
-      const lines = execFileSync('ldd', ['/usr/bin/ssh-add'], { encoding: 'utf8' }).split('\n');
-      const files = lines.flatMap((line) => /(\/\S+) \(0x/.exec(line)?.[1] ?? []);
-      for (const file of ['/usr/bin/ssh-add', ...files])
-        cpSync(file, join(dir, 'root', file), { recursive: true, dereference: true });
-      await vi.waitFor(() => expect(readdirSync(subject.dir)).toContain('agent'), WAIT);
-      env['SSH_AUTH_SOCK'] = agent;
-      const { code, stderr } = await build(dir, '--ssh', 'default', '-t', 'buildkit.test/ssh');
-      expect(stderr).toMatch(/naming to/);
-      expect(code).toBe(0);
-      expect(await subject.ok('run', '--rm', 'buildkit.test/ssh', 'cat', '/said')).toBe(
-        'The agent has no identities.\n666',
-      );
-    } finally {
-      child.kill();
-    }
-  });
-
-  it('gives files in place of an image', async () => {
-    const dockerfile = `FROM ${BASE} AS made
-RUN mkdir -p /o/d && echo x > /o/d/x && chmod 751 /o/d/x && ln -s x /o/d/to && ln /o/d/x /o/d/same && touch /o/empty
-FROM scratch
-COPY --from=made /o /`;
-    const dir = context({ Dockerfile: dockerfile });
-    for (const output of ['out', 'type=tar,dest=out.tar'])
-      expect((await build(dir, '-o', output)).stderr).toMatch(/DONE/);
-    mkdirSync(join(dir, 'tar'));
-    execFileSync('tar', ['-xf', join(dir, 'out.tar'), '-C', join(dir, 'tar')]);
-    for (const place of ['out', 'tar']) {
-      const script = 'find . | sort; cat d/x d/to; stat -c "%a %h" d/x; readlink d/to';
-      const said = execFileSync('sh', ['-c', script], { cwd: join(dir, place), encoding: 'utf8' });
-      expect(said).toBe('.\n./d\n./d/same\n./d/to\n./d/x\n./empty\nx\nx\n751 2\nx\n');
-    }
-    // what is there already need not come again
-    expect((await build(dir, '-o', 'out')).code).toBe(0);
-  });
-
   it('takes a context from stdin, and names the image in files', async () => {
-    const dir = context({ Dockerfile: `FROM ${BASE}\nCOPY f /f`, f: 'archive' });
+    const dir = buildx.context({ Dockerfile: `FROM ${BASE}\nCOPY f /f`, f: 'archive' });
     const archive = execFileSync('tar', ['-c', '.'], { cwd: dir });
     const since = String(Date.now() / 1000);
     const args = ['build', '--iidfile', 'iid', '--metadata-file', 'meta', '-t', 'buildkit.test/stdin', '-'];
-    expect((await run('docker', args, { env, cwd: dir, input: archive })).code).toBe(0);
-    const id = await subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/stdin');
+    expect((await buildx.docker(dir, args, archive)).code).toBe(0);
+    const id = await buildx.subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/stdin');
     const until = String(Date.now() / 1000);
     const events = ['events', '--since', since, '--until', until, '--filter', `image=${id}`, '--format', '{{.Action}}'];
-    expect(await subject.ok(...events)).toBe('create\ntag');
+    expect(await buildx.subject.ok(...events)).toBe('create\ntag');
     expect(readFileSync(join(dir, 'iid'), 'utf8')).toBe(id);
     expect(JSON.parse(readFileSync(join(dir, 'meta'), 'utf8'))).toMatchObject({ 'containerimage.config.digest': id });
-    expect(await subject.ok('run', '--rm', 'buildkit.test/stdin', 'cat', '/f')).toBe('archive');
-  });
-
-  it('builds several targets that build on each other (bake)', async () => {
-    const target = (text: string): object => ({ 'dockerfile-inline': text });
-    const dir = context({
-      'docker-bake.json': JSON.stringify({
-        group: { default: { targets: ['app', 'other'] } },
-        target: {
-          base: target(`FROM ${BASE}\nRUN echo base > /b\nENV E=base`),
-          app: {
-            ...target('FROM base\nRUN cat /b > /app; echo $E >> /app'),
-            contexts: { base: 'target:base' },
-            tags: ['buildkit.test/app'],
-          },
-          other: { ...target(`FROM ${BASE}\nRUN echo other > /o`), tags: ['buildkit.test/other'] },
-        },
-      }),
-    });
-    const { code, stderr } = await docker(dir, ['buildx', 'bake', '--progress=plain']);
-    expect(stderr).not.toMatch(/ERROR/);
-    expect(code).toBe(0);
-    expect(await subject.ok('run', '--rm', 'buildkit.test/app', 'cat', '/app')).toBe('base\nbase');
-    expect(await subject.ok('run', '--rm', 'buildkit.test/other', 'cat', '/o')).toBe('other');
-  });
-
-  it('builds the services of compose', async () => {
-    const dir = context({
-      'compose.yaml': `services:
-  one:
-    image: buildkit.test/one
-    build:
-      context: .
-      dockerfile_inline: |
-        FROM ${BASE}
-        RUN --mount=type=secret,id=s cat /run/secrets/s > /said
-      secrets: [s]
-secrets:
-  s: { file: ./s }
-`,
-      s: 'composed',
-    });
-    expect((await docker(dir, ['compose', '-p', 'bkit', 'build'])).stderr).not.toMatch(/rror/);
-    expect(await subject.ok('run', '--rm', 'buildkit.test/one', 'cat', '/said')).toBe('composed');
+    expect(await buildx.subject.ok('run', '--rm', 'buildkit.test/stdin', 'cat', '/f')).toBe('archive');
   });
 
   it('shows and prunes what cache mounts keep', async () => {
-    const dir = context({ Dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/kept echo 12345 > /kept/f` });
-    expect((await build(dir)).code).toBe(0);
-    const du = async (): Promise<string> => (await docker(dir, ['buildx', 'du', '--verbose'])).stdout;
+    const dir = buildx.context({
+      Dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,target=/kept echo 12345 > /kept/f`,
+    });
+    expect((await buildx.build(dir)).code).toBe(0);
+    const du = async (): Promise<string> => (await buildx.docker(dir, ['buildx', 'du', '--verbose'])).stdout;
     expect(await du()).toMatch(/Description:\s+cached mount[\s\S]*Type:\s+exec\.cachemount|Type:\s+exec\.cachemount/);
-    expect((await docker(dir, ['builder', 'prune', '-af'])).stdout).toMatch(/Total:/);
+    expect((await buildx.docker(dir, ['builder', 'prune', '-af'])).stdout).toMatch(/Total:/);
     expect(await du()).not.toMatch(/exec\.cachemount/);
   });
 
   it('ends with its client', async () => {
-    const dir = context({ Dockerfile: `FROM ${BASE}\nRUN sleep 7777` });
-    const client = spawn('docker', ['build', '.'], { env, cwd: dir, stdio: 'ignore' });
-    const sleeps = (): string =>
-      run.name && execFileSync('sh', ['-c', 'pgrep -fx "sleep 7777" || true'], { encoding: 'utf8' });
+    const dir = buildx.context({ Dockerfile: `FROM ${BASE}\nRUN sleep 7777` });
+    const client = spawn('docker', ['build', '.'], { env: buildx.env, cwd: dir, stdio: 'ignore' });
+    const sleeps = (): string => execFileSync('sh', ['-c', 'pgrep -fx "sleep 7777" || true'], { encoding: 'utf8' });
     await vi.waitFor(() => expect(sleeps()).not.toBe(''), WAIT);
     client.kill('SIGINT');
     await vi.waitFor(() => expect(sleeps()).toBe(''), WAIT);
@@ -400,103 +290,30 @@ secrets:
   it.skipIf(FOREIGN).each(['SIGKILL', 'SIGTERM'] as const)(
     'that the end of a daemon (%s) broke off leaves its steps',
     async (how) => {
-      const { daemon } = subject;
+      const { daemon } = buildx.subject;
       if (daemon === undefined) return;
       const step = `FROM ${BASE}\nRUN echo ${how} > /kept`;
-      const under = build(
-        context({ Dockerfile: `${step}\nRUN --mount=type=secret,id=s sleep 8888`, s: 's' }),
+      const under = buildx.build(
+        buildx.context({ Dockerfile: `${step}\nRUN --mount=type=secret,id=s sleep 8888`, s: 's' }),
         '--secret',
         'id=s,src=s',
       );
-      const commands = (): Promise<string> => subject.ok('ps', '-a', '--no-trunc', '--format', '{{.Command}}');
+      const commands = (): Promise<string> => buildx.subject.ok('ps', '-a', '--no-trunc', '--format', '{{.Command}}');
       await vi.waitFor(async () => expect(await commands()).toContain('sleep 8888'), WAIT);
       await daemon.kill(how);
       expect((await under).code).not.toBe(0);
       await daemon.start();
       expect(await commands()).toBe('');
-      expect((await build(context({ Dockerfile: step }))).stderr).toMatch(/RUN echo \w+ > \/kept\n#\d+ CACHED/);
+      expect((await buildx.build(buildx.context({ Dockerfile: step }))).stderr).toMatch(
+        /RUN echo \w+ > \/kept\n#\d+ CACHED/,
+      );
     },
   );
 
-  it.skipIf(FOREIGN)('fetches repositories of git', async () => {
-    const dir = context({
-      'repo.git/Dockerfile': `FROM ${BASE}\nCOPY . /all`,
-      'repo.git/f': 'main',
-      'repo.git/sub/g': '',
-    });
-    const repository = join(dir, 'repo.git');
-    const git = (...args: string[]): void => {
-      const identity = ['-c', 'user.name=t', '-c', 'user.email=t@test.test', '-c', 'init.defaultBranch=main'];
-      execFileSync('git', [...identity, ...args], {
-        cwd: repository,
-        stdio: 'pipe',
-        env: { PATH: process.env['PATH'], HOME: dir },
-      });
-    };
-    git('init');
-    git('add', '.');
-    git('commit', '-m', 'first');
-    git('checkout', '-b', 'other');
-    writeFileSync(join(repository, 'sub/Dockerfile'), `FROM ${BASE}\nCOPY . /all`);
-    symlinkSync('sub', join(repository, 'link'));
-    git('add', '.');
-    git('commit', '-m', 'second');
-    git('checkout', 'main');
-    const port = await freePort();
-    const daemon = spawn(
-      'git',
-      ['daemon', `--base-path=${dir}`, '--export-all', '--listen=127.0.0.1', `--port=${port}`],
-      { stdio: 'ignore', detached: true },
-    );
-    try {
-      const url = `git://127.0.0.1:${port}/repo.git`;
-      await vi.waitFor(() => execFileSync('git', ['ls-remote', url], { stdio: 'pipe' }), WAIT);
-      const files = async (image: string, place: string): Promise<string> =>
-        (
-          await subject.ok(
-            'run',
-            '--rm',
-            image,
-            '/bin/sh',
-            '-c',
-            `cd ${place}; find . -type f | sort | grep -v .git/; ls -d .git 2>&-; true`,
-          )
-        ).replaceAll('\n', ' ');
-      const fetch = (name: string, ...flags: string[]): Promise<CommandResult> =>
-        docker(dir, ['build', '--progress=plain', '-t', name, ...flags]);
-      expect((await fetch('buildkit.test/git', url)).stderr).toMatch(/naming to/);
-      expect(await files('buildkit.test/git', '/all')).toBe('./Dockerfile ./f ./sub/g');
-      expect((await fetch('buildkit.test/git', '--build-arg', 'BUILDKIT_CONTEXT_KEEP_GIT_DIR=1', url)).code).toBe(0);
-      expect(await files('buildkit.test/git', '/all')).toBe('./Dockerfile ./f ./sub/g .git');
-      const added = readFileSync(join(dir, 'repo.git/Dockerfile'), 'utf8').replace(
-        'COPY . /all',
-        `ADD ${url}#other /added`,
-      );
-      expect((await docker(dir, ['build', '-t', 'buildkit.test/added', '-'], added)).code).toBe(0);
-      expect(await files('buildkit.test/added', '/added')).toBe('./Dockerfile ./f ./sub/Dockerfile ./sub/g');
-      expect((await fetch('buildkit.test/none', `${url}#none`)).stderr).toMatch(/error fetching: git fetch: .*none/);
-      expect((await fetch('buildkit.test/none', `${url}#main:f`)).stderr).toMatch(/not a directory: f/);
-      const named = context({ Dockerfile: `FROM ${BASE}\nCOPY --from=code /link /all` });
-      expect((await build(named, '-t', 'buildkit.test/named', '--build-context', `code=${url}#other`)).stderr).toMatch(
-        /naming/,
-      );
-      expect(await files('buildkit.test/named', '/all')).toBe('./Dockerfile ./g');
-      // the classic builder, asked by its API: its client would fetch by itself
-      const { body } =
-        (await subject.daemon?.http(
-          'POST',
-          `/build?t=buildkit.test/classic&remote=${encodeURIComponent(`${url}#main`)}`,
-        )) ?? {};
-      expect(String(body)).toMatch(/Successfully tagged/);
-    } finally {
-      if (daemon.pid !== undefined) process.kill(-daemon.pid);
-    }
-  });
-
   it('answers POST /build?version=2 with what is told, in lines', async () => {
-    const dir = context({ Dockerfile: `FROM ${BASE}\nARG A\nRUN echo says $A`, f: '' });
+    const dir = buildx.context({ Dockerfile: `FROM ${BASE}\nARG A\nRUN echo says $A`, f: '' });
     const archive = execFileSync('tar', ['-c', '.'], { cwd: dir });
-    const socketPath = (env['DOCKER_HOST'] ?? '').replace('unix://', '');
+    const socketPath = (buildx.env['DOCKER_HOST'] ?? '').replace('unix://', '');
     const query = new URLSearchParams({ version: '2', t: 'buildkit.test/http', buildargs: '{"A":"much"}' });
     const text = await new Promise<string>((resolve, reject) => {
       const call = request({ socketPath, method: 'POST', path: `/v1.47/build?${query}` }, (response) => {
@@ -518,6 +335,6 @@ secrets:
       .map(({ aux }) => Buffer.from(aux, 'base64').toString());
     expect(traces.join('')).toMatch(/says much/);
     const id = lines.find((line) => line.id === 'moby.image.id')?.aux.ID;
-    expect(await subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/http')).toBe(id);
+    expect(await buildx.subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/http')).toBe(id);
   });
 });

@@ -137,15 +137,15 @@ export class Archives {
 
   #stopped<T>(record: ContainerRecord, writable: boolean, use: (view: ArchiveView) => Promise<T>): Promise<T> {
     return this.#ctx.pluginVolumes.mounts.during(record.detail.mountPoints, (mountPoints) =>
-      use(this.#view({ ...record, detail: { ...record.detail, mountPoints } }, writable)),
+      use(this.#view(record, writable, mountPoints)),
     );
   }
 
-  #view(record: ContainerRecord, writable: boolean): ArchiveView {
-    const { row, hostConfig, detail } = record;
+  #view(record: ContainerRecord, writable: boolean, mountPoints = record.detail.mountPoints): ArchiveView {
+    const { row, hostConfig } = record;
     const overlay = overlayOf(this.#ctx, record);
     if (isRunning(row)) return { process: { pid: row.pid, startTime: row.pidStart }, overlay };
-    const mounts = detail.mountPoints
+    const mounts = mountPoints
       .filter(({ type, filesystem }) => type !== 'tmpfs' && type !== 'image' && !filesystem)
       .map(({ source, destination, subpath = '', writable: rw }) => ({ source, destination, subpath, readOnly: !rw }));
     const files = containerFiles(filesDir(this.#ctx, record));

@@ -11,19 +11,34 @@ export interface ContainerDetail {
   ofBuild?: boolean;
 }
 
-export interface ContainerRecord {
-  row: ContainerRow;
-  config: ContainerConfig;
-  hostConfig: HostConfig;
-  detail: ContainerDetail;
+/** Each column is read when it is first asked for: with hundreds of ports they are long, and most of the engine asks for one. */
+export class ContainerRecord {
+  readonly row: ContainerRow;
+  #config: ContainerConfig | undefined;
+  #hostConfig: HostConfig | undefined;
+  #detail: ContainerDetail | undefined;
+
+  constructor(row: ContainerRow) {
+    this.row = row;
+  }
+
+  get config(): ContainerConfig {
+    this.#config ??= JSON.parse(this.row.config) as ContainerConfig;
+    return this.#config;
+  }
+
+  get hostConfig(): HostConfig {
+    this.#hostConfig ??= JSON.parse(this.row.hostConfig) as HostConfig;
+    return this.#hostConfig;
+  }
+
+  get detail(): ContainerDetail {
+    this.#detail ??= JSON.parse(this.row.detail) as ContainerDetail;
+    return this.#detail;
+  }
 }
 
-export const readRecord = (row: ContainerRow): ContainerRecord => ({
-  row,
-  config: JSON.parse(row.config) as ContainerConfig,
-  hostConfig: JSON.parse(row.hostConfig) as HostConfig,
-  detail: JSON.parse(row.detail) as ContainerDetail,
-});
+export const readRecord = (row: ContainerRow): ContainerRecord => new ContainerRecord(row);
 
 /** Entrypoint and command as one list. */
 export const programOf = (config: Pick<ContainerConfig, 'Entrypoint' | 'Cmd'>): string[] => [
