@@ -274,6 +274,9 @@ COPY --from=two /two /`;
     expect((await buildx.build(dir)).code).toBe(0);
     const du = async (): Promise<string> => (await buildx.docker(dir, ['buildx', 'du', '--verbose'])).stdout;
     expect(await du()).toMatch(/Description:\s+cached mount[\s\S]*Type:\s+exec\.cachemount|Type:\s+exec\.cachemount/);
+    // neither is so old
+    expect((await buildx.docker(dir, ['builder', 'prune', '-af', '--filter', 'until=24h'])).code).toBe(0);
+    expect(await du()).toMatch(/exec\.cachemount/);
     expect((await buildx.docker(dir, ['builder', 'prune', '-af'])).stdout).toMatch(/Total:/);
     expect(await du()).not.toMatch(/exec\.cachemount/);
   });

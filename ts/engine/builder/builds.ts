@@ -1,6 +1,6 @@
 /** Takes a build's context and Dockerfile, whatever they come by, and carries it out. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, stat, statfs } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
@@ -8,6 +8,7 @@ import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
 import { type Emit, shortId } from '../images/progress.ts';
 import { Build, type BuildInputs, type BuildOptions } from './builder.ts';
+import { chosen, EVERYTHING, type PruneRequest } from './cacheFilter.ts';
 import { ClassicReport } from './classicReport.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
@@ -111,17 +112,19 @@ export class Builds {
     return caches;
   }
 
-  /** Removes them, but for mounts that a build may be using and steps that an image is made of. */
-  async prune(): Promise<{ caches: BuildCache[]; bytes: number }> {
+  /** Removes what is asked for, but for mounts that a build may be using and steps that an image is made of. */
+  async prune(request: PruneRequest = EVERYTHING): Promise<{ caches: BuildCache[]; bytes: number }> {
     const { native, paths, images } = this.#engine;
-    const known = await this.caches();
-    const mounts = known.filter(({ type, inUse }) => type === 'exec.cachemount' && !inUse);
+    const { bavail, bsize } = await statfs(paths.dataRoot);
+    const found = chosen(await this.caches(), request, bavail * bsize);
+    const mounts = found.filter(({ type }) => type === 'exec.cachemount');
     for (const { id } of mounts) await native.removeTree(join(paths.buildCaches, id));
     // a build under way goes on from steps that nothing holds yet
-    const pruned = this.#underWay > 0 ? { ids: [], bytes: 0 } : await images.pruneBuildSteps();
+    const steps = this.#underWay > 0 ? [] : found.filter(({ type }) => type === 'regular').map(({ id }) => id);
+    const pruned = await images.pruneBuildSteps(new Set(steps));
     const gone = new Set(pruned.ids);
     const bytes = mounts.reduce((sum, mount) => sum + mount.bytes, pruned.bytes);
-    return { caches: [...mounts, ...known.filter(({ id }) => gone.has(id))], bytes };
+    return { caches: [...mounts, ...found.filter(({ id }) => gone.has(id))], bytes };
   }
 }
 

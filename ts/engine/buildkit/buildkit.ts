@@ -13,6 +13,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext, type Servi
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { CaissonError } from '../../errdefs.ts';
 import type { BuildCache, Builds } from '../builder/builds.ts';
+import { anyOf } from '../builder/cacheFilter.ts';
 import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
 import { asConnectError, asReturned } from './errors.ts';
@@ -24,6 +25,7 @@ import {
   type BytesMessage,
   Control,
   type Exporter,
+  type PruneRequest,
   type SolveRequest,
   type StatusResponse,
   StatusResponseSchema,
@@ -106,8 +108,9 @@ export class Buildkit {
       solve: (request, { signal }) => told(async () => ({ ExporterResponse: await this.#solve(request, signal) })),
       status: ({ Ref: ref }) => this.#status(ref),
       session: (messages, context) => this.#tunnelled(messages, context),
-      diskUsage: async () => ({ record: (await this.#builds.caches()).map(usageOf) }),
-      prune: () => this.#prune(),
+      diskUsage: ({ filter }) =>
+        told(async () => ({ record: (await this.#builds.caches()).filter(anyOf(filter)).map(usageOf) })),
+      prune: (request) => this.#prune(request),
     };
   }
 
@@ -134,8 +137,16 @@ export class Buildkit {
     }
   }
 
-  async *#prune(): AsyncGenerator<MessageInitShape<typeof UsageRecordSchema>> {
-    yield* (await told(() => this.#builds.prune())).caches.map(usageOf);
+  async *#prune(request: PruneRequest): AsyncGenerator<MessageInitShape<typeof UsageRecordSchema>> {
+    const { filter: filters, keepDuration, reservedSpace, maxUsedSpace, minFreeSpace } = request;
+    const asked = {
+      filters,
+      unusedForMs: Number(keepDuration / 1_000_000n),
+      reservedSpace: Number(reservedSpace),
+      maxUsedSpace: Number(maxUsedSpace),
+      minFreeSpace: Number(minFreeSpace),
+    };
+    yield* (await told(() => this.#builds.prune(asked))).caches.map(usageOf);
   }
 
   #gateway(): Partial<ServiceImpl<typeof LLBBridge>> {

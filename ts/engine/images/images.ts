@@ -149,8 +149,8 @@ export class Images {
   }
 
   /** See remove.ts. */
-  pruneBuildSteps(): Promise<{ ids: string[]; bytes: number }> {
-    return this.#remover.pruneBuildSteps();
+  pruneBuildSteps(ids: ReadonlySet<string>): Promise<{ ids: string[]; bytes: number }> {
+    return this.#remover.pruneBuildSteps(ids);
   }
 
   prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {

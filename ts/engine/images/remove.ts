@@ -76,8 +76,8 @@ export class ImageRemover {
     return { ImagesDeleted: removed.length > 0 ? removed : null, SpaceReclaimed: reclaimed };
   }
 
-  /** The cache of builds, as far as nothing is made of it. Resolves with the ids of its images and what they took. */
-  async pruneBuildSteps(): Promise<{ ids: string[]; bytes: number }> {
+  /** These of the cache of builds, as far as nothing is made of them. Resolves with the ids of those that went, and what they took. */
+  async pruneBuildSteps(wanted: ReadonlySet<string>): Promise<{ ids: string[]; bytes: number }> {
     const removed: Removed[] = [];
     const ids: string[] = [];
     const garbage = this.#graph.db.transaction(() => {
@@ -85,7 +85,7 @@ export class ImageRemover {
       const hidden = images.hidden();
       // the newest first: what is made of others goes before them
       for (const image of images.all()) {
-        if (!hidden.has(image.id)) continue;
+        if (!wanted.has(image.id) || !hidden.has(image.id)) continue;
         if (images.children(image.id).length > 0 || containers.usingImage(image.id).length > 0) continue;
         this.#delete(image, removed);
         ids.push(image.id);

@@ -3,11 +3,13 @@ import { CaissonError } from '../../../errdefs.ts';
 import { parseReference, type Reference } from '../../../reference.ts';
 import type { Credentials } from '../../../registry/client/auth.ts';
 import type { BuildRequest, Builds } from '../../builder/builds.ts';
+import type { PruneRequest } from '../../builder/cacheFilter.ts';
 import { CommandFailed } from '../../builder/run.ts';
 import type { Buildkit } from '../../buildkit/buildkit.ts';
 import type { Engine } from '../../engine.ts';
 import { credentialsOf } from '../../images/pull.ts';
 import type { Call } from '../call.ts';
+import { untilNs } from '../pruneFilters.ts';
 import type { Router } from '../router.ts';
 import { buildkitRoutes, buildOverHttp } from './buildkit.ts';
 
@@ -28,11 +30,39 @@ export function buildRoutes(router: Router, engine: Engine, builds: Builds): voi
   router.plain({
     method: 'POST',
     path: '/build/prune',
-    handle: async () => {
-      const { caches, bytes } = await builds.prune();
+    handle: async (call) => {
+      const { caches, bytes } = await builds.prune(pruneRequest(call));
       return { CachesDeleted: caches.length > 0 ? caches.map(({ id }) => id) : null, SpaceReclaimed: bytes };
     },
   });
+}
+
+const CACHE_FIELDS = ['id', 'parent', 'type', 'description', 'inuse', 'shared', 'private'];
+
+function pruneRequest({ query }: Call<undefined>): PruneRequest {
+  const filters = query.filters([...CACHE_FIELDS, 'until', 'unused-for', 'label', 'label!']);
+  const one = (name: string): string | undefined => {
+    const values = filters.get(name) ?? [];
+    if (values.length > 1) throw new CaissonError('InvalidParameter', 'filters expect only one value');
+    return values[0];
+  };
+  const [until, unusedFor] = [one('until'), one('unused-for')];
+  if (until !== undefined && unusedFor !== undefined)
+    throw new CaissonError('InvalidParameter', 'conflicting filters: "until" and "unused-for"');
+  const age = until ?? unusedFor;
+  const since = age === undefined ? undefined : untilNs(age);
+  const fields = CACHE_FIELDS.filter((name) => filters.has(name)).map((name) => {
+    const value = one(name);
+    return value === undefined ? name : `${name}${name === 'id' ? '~=' : '=='}${value}`;
+  });
+  const bytes = (name: string): number => query.int(name) ?? 0;
+  return {
+    filters: [fields.join(',')],
+    unusedForMs: since === undefined ? 0 : Math.max(0, Date.now() - Number(since / 1_000_000n)),
+    reservedSpace: bytes('reserved-space') || bytes('keep-storage'),
+    maxUsedSpace: bytes('max-used-space'),
+    minFreeSpace: bytes('min-free-space'),
+  };
 }
 
 async function postBuild(call: Call<undefined>, builds: Builds): Promise<undefined> {
