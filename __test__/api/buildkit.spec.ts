@@ -313,31 +313,58 @@ COPY --from=two /two /`;
     },
   );
 
-  it('answers POST /build?version=2 with what is told, in lines', async () => {
-    const dir = buildx.context({ Dockerfile: `FROM ${BASE}\nARG A\nRUN echo says $A`, f: '' });
-    const archive = execFileSync('tar', ['-c', '.'], { cwd: dir });
-    const socketPath = (buildx.env['DOCKER_HOST'] ?? '').replace('unix://', '');
-    const query = new URLSearchParams({ version: '2', t: 'buildkit.test/http', buildargs: '{"A":"much"}' });
-    const text = await new Promise<string>((resolve, reject) => {
-      const call = request({ socketPath, method: 'POST', path: `/v1.47/build?${query}` }, (response) => {
-        let said = '';
-        response.setEncoding('utf8').on('data', (part) => {
-          said += part;
+  describe('POST /build?version=2', () => {
+    /** Resolves with the lines of the answer. `heard`: of all that the build has told so far. */
+    const post = (path: string, body: Buffer, heard: (text: string) => void = () => undefined): Promise<string> =>
+      new Promise((resolve, reject) => {
+        const socketPath = (buildx.env['DOCKER_HOST'] ?? '').replace('unix://', '');
+        const headers = { 'Content-Type': 'application/x-tar' };
+        const call = request({ socketPath, method: 'POST', path: `/v1.47${path}`, headers }, (response) => {
+          let said = '';
+          response.setEncoding('utf8').on('data', (part: string) => {
+            said += part;
+            heard(traces(said.slice(0, said.lastIndexOf('\n') + 1)));
+          });
+          response.on('end', () => resolve(said));
         });
-        response.on('end', () => resolve(said));
+        call.on('error', reject).end(body);
       });
-      call.setHeader('Content-Type', 'application/x-tar');
-      call.on('error', reject).end(archive);
+
+    const linesOf = (text: string): { id?: string; aux?: string & { ID: string }; error?: string }[] =>
+      text
+        .split('\n')
+        .filter((line) => line.trim() !== '')
+        .map((line) => JSON.parse(line));
+
+    const traces = (text: string): string =>
+      linesOf(text)
+        .filter(({ id }) => id === 'moby.buildkit.trace')
+        .map(({ aux = '' }) => Buffer.from(aux, 'base64').toString())
+        .join('');
+
+    const archiveOf = (dockerfile: string): Buffer =>
+      execFileSync('tar', ['-c', '.'], { cwd: buildx.context({ Dockerfile: dockerfile }) });
+
+    it('says what is told in lines', async () => {
+      const query = new URLSearchParams({ version: '2', t: 'buildkit.test/http', buildargs: '{"A":"much"}' });
+      const text = await post(`/build?${query}`, archiveOf(`FROM ${BASE}\nARG A\nRUN echo says $A`));
+      expect(traces(text)).toMatch(/says much/);
+      const id = linesOf(text).find((line) => line.id === 'moby.image.id')?.aux?.ID;
+      expect(await buildx.subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/http')).toBe(id);
     });
-    const lines = text
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    const traces = lines
-      .filter(({ id }) => id === 'moby.buildkit.trace')
-      .map(({ aux }) => Buffer.from(aux, 'base64').toString());
-    expect(traces.join('')).toMatch(/says much/);
-    const id = lines.find((line) => line.id === 'moby.image.id')?.aux.ID;
-    expect(await buildx.subject.ok('image', 'inspect', '--format', '{{.Id}}', 'buildkit.test/http')).toBe(id);
+
+    it('can be cancelled', async () => {
+      let said = '';
+      const ended = post(
+        '/build?version=2&buildid=cancelled',
+        archiveOf(`FROM ${BASE}\nRUN echo begun; sleep 9999`),
+        (text) => {
+          said = text;
+        },
+      );
+      await vi.waitFor(() => expect(said).toMatch(/begun\n/), WAIT);
+      await post('/build/cancel?id=cancelled', Buffer.alloc(0));
+      expect(linesOf(await ended).at(-1)?.error).toMatch(/cancel/i);
+    });
   });
 });

@@ -75,6 +75,8 @@ export class Buildkit {
   readonly #builds: Builds;
   readonly #sessions = new Sessions();
   readonly #solves = new Solves();
+  /** Of builds without gRPC, by their names. */
+  readonly #cancels = new Map<string, AbortController>();
   readonly #server: Http2Server;
 
   constructor(engine: Engine, builds: Builds) {
@@ -182,16 +184,26 @@ export class Buildkit {
   /** A build without gRPC. `status`: messages of Control.Status, encoded; `result`: what the exporters say. */
   build(
     asked: BuildAsked,
-    signal: AbortSignal,
+    gone: AbortSignal,
   ): { status: AsyncIterable<string>; result: Promise<Record<string, string>> } {
+    const { ref, attrs, exporters, archive } = asked;
+    const cancelled = new AbortController();
+    const signal = AbortSignal.any([gone, cancelled.signal]);
     const solve = new Solve(asked.session, asked.entitlements, signal);
-    const { attrs, exporters, archive } = asked;
-    const result = this.#carryOut(asked.ref, solve, exporters, () =>
+    this.#cancels.set(ref, cancelled);
+    const result = this.#carryOut(ref, solve, exporters, () =>
       this.#run(solve, { frontend: 'dockerfile.v0', attrs, inputs: {}, ...(archive && { archive }) }, signal),
-    ).catch((error: unknown) => {
-      throw error instanceof FrontendError ? error.cause : error;
-    });
+    )
+      .catch((error: unknown) => {
+        throw error instanceof FrontendError ? error.cause : error;
+      })
+      .finally(() => this.#cancels.delete(ref));
     return { status: encoded(solve), result };
+  }
+
+  /** Ends a `build`; one that is not under way has ended. */
+  cancel(ref: string): void {
+    this.#cancels.get(ref)?.abort(new CaissonError('Cancelled', 'the build was cancelled'));
   }
 
   async #solve(request: SolveRequest, signal: AbortSignal): Promise<Record<string, string>> {

@@ -27,6 +27,15 @@ export function buildkitRoutes(router: Router, load: () => Promise<Buildkit>): v
       buildkit.addSession(upgraded(call), headers);
     },
   });
+  router.plain({
+    method: 'POST',
+    path: '/build/cancel',
+    handle: async ({ query }) => {
+      const id = query.string('id');
+      if (id === '') throw new CaissonError('InvalidParameter', 'build ID not provided');
+      (await load()).cancel(id);
+    },
+  });
 }
 
 function upgraded(call: Call<undefined>): Socket {
