@@ -143,6 +143,16 @@ RUN echo $TARGETARCH | grep -q . && echo more >> /said`,
     fails:
       /Dockerfile:3[\s\S]*>>> RUN echo out; exit 3[\s\S]*process "\/bin\/sh -c echo out; exit 3" did not complete successfully: exit code: 3/,
   },
+  'a stage that fails beside another': {
+    dockerfile: `FROM ${BASE} AS wrong
+RUN --mount=type=cache,id=fails,target=/m i=0; until [ -e /m/begun ]; do i=$((i+1)); [ $i -lt 200 ] || exit 1; sleep 0.1; done; exit 9
+FROM ${BASE} AS long
+RUN --mount=type=cache,id=fails,target=/m touch /m/begun; sleep 6666
+FROM ${BASE}
+COPY --from=long / /
+COPY --from=wrong / /`,
+    fails: /\[long 2\/2\][^\n]*\n(#\d+ CANCELED|[\s\S]*CANCELED)[\s\S]*did not complete successfully: exit code: 9/,
+  },
   'an instruction that nobody knows': {
     dockerfile: `FROM ${BASE}\n\nNONSENSE x`,
     fails: /Dockerfile:3[\s\S]*unknown instruction: NONSENSE/,

@@ -87,6 +87,8 @@ export class Build {
   readonly #inputs: BuildInputs;
   readonly #report: BuildReport;
   readonly #failed = new AbortController();
+  /** What failed first: the rest failed for it. */
+  #failure: { error: unknown } | undefined;
   readonly #signal: AbortSignal;
   /** Each stage that has begun. */
   readonly #begun = new Map<number, Promise<UsableImage | null>>();
@@ -126,6 +128,8 @@ export class Build {
     for (let at = lazy ? last : 0; at < last; at++) await this.#stage(at);
     try {
       return await this.#stage(last);
+    } catch (error) {
+      throw this.#failure === undefined ? error : this.#failure.error;
     } finally {
       await Promise.allSettled(this.#begun.values());
       const unused = this.#args.unused();
@@ -144,8 +148,9 @@ export class Build {
     const begun = this.#begun.get(at);
     if (begun !== undefined) return begun;
     const made = this.#make(at).catch((error: unknown) => {
+      this.#failure ??= { error };
       // what goes on beside it is in vain
-      this.#failed.abort(error);
+      this.#failed.abort(new CaissonError('Cancelled', 'context canceled'));
       throw error;
     });
     made.catch(() => undefined);
