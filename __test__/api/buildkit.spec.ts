@@ -1,6 +1,6 @@
 /** `docker build` by BuildKit's protocol: what Dockerfiles and flags do, on ours and on dockerd (helpers/subject.ts). */
 import { execFileSync, spawn } from 'node:child_process';
-import { readFileSync, symlinkSync } from 'node:fs';
+import { chmodSync, cpSync, linkSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -260,6 +260,47 @@ COPY --from=two /two /`;
     const { stderr } = await buildx.build(dir);
     const [, size = ''] = /load build context[\s\S]*?transferring context: (\S+) .*done/.exec(stderr) ?? [];
     expect(size).toMatch(/^\d+B$/);
+  });
+
+  it('asks again only for what has changed', async () => {
+    const big = 'x'.repeat(3_000_000);
+    const files = { stays: big, edited: 'old', gone: '', 'dir/f': 'f', file: 'a file', 'other/mode': 'm', to: 't' };
+    const dir = buildx.context({ Dockerfile: `FROM ${BASE}\nCOPY . /all`, '.dockerignore': 'Dockerfile', ...files });
+    linkSync(join(dir, 'edited'), join(dir, 'same'));
+    symlinkSync('stays', join(dir, 'link'));
+    const listed = (image: string): Promise<string> => {
+      const all = 'find . | sort | while read n; do stat -c "%n %F %a" $n; done';
+      const script = `cd /all; ${all}; md5sum stays edited same; readlink link`;
+      return buildx.subject.ok('run', '--rm', image, '/bin/sh', '-c', script);
+    };
+    const made = async (): Promise<{ size: string; listing: string }> => {
+      const { stderr } = await buildx.build(dir, '-t', 'buildkit.test/changed');
+      const [, size = ''] = /load build context[\s\S]*?transferring context: (\S+) .*done/.exec(stderr) ?? [];
+      return { size, listing: await listed('buildkit.test/changed') };
+    };
+    const first = await made();
+    expect(first.size).toMatch(/^3\.0\dMB$/);
+    writeFileSync(join(dir, 'edited'), 'newer');
+    rmSync(join(dir, 'gone'));
+    rmSync(join(dir, 'dir'), { recursive: true });
+    writeFileSync(join(dir, 'dir'), 'now a file');
+    rmSync(join(dir, 'file'));
+    mkdirSync(join(dir, 'file/below'), { recursive: true });
+    chmodSync(join(dir, 'other/mode'), 0o700);
+    rmSync(join(dir, 'link'));
+    symlinkSync('to', join(dir, 'link'));
+    const second = await made();
+    expect(second.size).toMatch(/^\d{2}B$/);
+    const anew = buildx.context({ Dockerfile: `FROM ${BASE}\nCOPY all /all` });
+    cpSync(dir, join(anew, 'all'), {
+      recursive: true,
+      verbatimSymlinks: true,
+      filter: (path) => !path.endsWith('Dockerfile'),
+    });
+    await buildx.build(anew, '-t', 'buildkit.test/changed-anew');
+    expect(second.listing).toBe(await listed('buildkit.test/changed-anew'));
+    expect(second.listing).not.toBe(first.listing);
+    expect((await buildx.build(dir)).stderr).toMatch(/COPY \. \/all\n#\d+ CACHED/);
   });
 
   it('takes a context from stdin, and names the image in files', async () => {

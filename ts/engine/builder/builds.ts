@@ -14,6 +14,7 @@ import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
 import { download } from './download.ts';
 import { type GitOptions, gitContext, gitSourceOf } from './git.ts';
+import { KeptContexts } from './keptContexts.ts';
 import type { BuildReport } from './report.ts';
 
 export interface BuildRequest extends BuildOptions {
@@ -29,11 +30,13 @@ export interface BuildRequest extends BuildOptions {
 const DEFAULT_NAME = 'Dockerfile';
 
 export class Builds {
+  readonly contexts: KeptContexts;
   readonly #engine: Engine;
   #underWay = 0;
 
   constructor(engine: Engine) {
     this.#engine = engine;
+    this.contexts = new KeptContexts(engine.native, engine.paths.tmp);
   }
 
   /** Docker's classic builder. Resolves with the image's id. */
@@ -109,6 +112,18 @@ export class Builds {
       const created = new Date(createdMs);
       caches.push({ id, type: 'regular', description: createdBy, bytes, created, used: created, inUse: false });
     }
+    for (const { id, dir, used, inUse } of this.contexts.all()) {
+      const bytes = await native.treeSize(dir);
+      caches.push({
+        id,
+        type: 'source.local',
+        description: 'local source for context',
+        bytes,
+        created: used,
+        used,
+        inUse,
+      });
+    }
     return caches;
   }
 
@@ -119,18 +134,20 @@ export class Builds {
     const found = chosen(await this.caches(), request, bavail * bsize);
     const mounts = found.filter(({ type }) => type === 'exec.cachemount');
     for (const { id } of mounts) await native.removeTree(join(paths.buildCaches, id));
+    const contexts = found.filter(({ type }) => type === 'source.local');
+    for (const { id } of contexts) await this.contexts.remove(id);
     // a build under way goes on from steps that nothing holds yet
     const steps = this.#underWay > 0 ? [] : found.filter(({ type }) => type === 'regular').map(({ id }) => id);
     const pruned = await images.pruneBuildSteps(new Set(steps));
     const gone = new Set(pruned.ids);
-    const bytes = mounts.reduce((sum, mount) => sum + mount.bytes, pruned.bytes);
-    return { caches: [...mounts, ...found.filter(({ id }) => gone.has(id))], bytes };
+    const bytes = [...mounts, ...contexts].reduce((sum, one) => sum + one.bytes, pruned.bytes);
+    return { caches: [...mounts, ...contexts, ...found.filter(({ id }) => gone.has(id))], bytes };
   }
 }
 
 export interface BuildCache {
   id: string;
-  type: 'exec.cachemount' | 'regular';
+  type: 'exec.cachemount' | 'regular' | 'source.local';
   description: string;
   bytes: number;
   created: Date;

@@ -1,15 +1,15 @@
 /** The build context: the files that the client sent along, unpacked and listed with their hashes. */
-import { readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
-import { join, posix } from 'node:path';
+import { dirname, join, posix } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { cleaned, ignores } from '../../dockerignore.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
-import { type Entry, hashBelow, Listing } from './listing.ts';
+import { type Entry, hashBelow, IMPLIED, Listing } from './listing.ts';
 import { type CopySource, isPattern, matcher, type SourceItem } from './source.ts';
 
 const MAX_FOLLOWS = 40;
@@ -27,11 +27,25 @@ export class BuildContext implements CopySource {
 
   /** Unpacks below `dir`, which is the caller's to remove. */
   static async receive(native: Native, dir: string, archive: AsyncIterable<Buffer>): Promise<BuildContext> {
+    const context = await BuildContext.empty(dir);
+    await context.add(native, archive);
+    return context;
+  }
+
+  static async empty(dir: string): Promise<BuildContext> {
     const overlay = { lower: [join(dir, 'lower')], upper: join(dir, 'upper'), work: join(dir, 'work'), volatile: true };
     for (const path of [...overlay.lower, overlay.upper, overlay.work])
       await mkdir(path, { recursive: true, mode: 0o755 });
+    return new BuildContext({ overlay }, new Map());
+  }
+
+  /** What is there already is replaced. */
+  async add(native: Native, archive: AsyncIterable<Buffer>): Promise<void> {
+    // mounted without syncs; the kernel would mount it so only once
+    await rm(join(this.view.overlay.work, 'work', 'incompat'), { recursive: true, force: true });
     const [readFd, writeFd] = native.pipe();
-    const unpacked = native.writeArchive({ overlay, writable: true }, '/', { keepKinds: false, owner: '0:0' }, readFd);
+    const options = { keepKinds: false, owner: '0:0' };
+    const unpacked = native.writeArchive({ ...this.view, writable: true }, '/', options, readFd);
     const listing = new Listing({ withOwners: false });
     const stream = new Socket({ fd: writeFd, readable: false, writable: true });
     const sent = pipeline(Readable.from(listing.watch(archive)), stream).catch((error: unknown) => {
@@ -44,7 +58,17 @@ export class BuildContext implements CopySource {
       if (!isKind(error, 'DataLoss')) throw error;
       throw new CaissonError('InvalidParameter', `Error processing tar file: ${error.message}`, { cause: error });
     }
-    return new BuildContext({ overlay }, listing.entries);
+    // a directory that is there has its own entry
+    for (const [path, entry] of listing.entries)
+      if (entry.hash !== IMPLIED || !this.#entries.has(path)) this.#entries.set(path, entry);
+  }
+
+  async remove(path: string): Promise<void> {
+    this.#entries.delete(path);
+    const place = join(this.#upper, path);
+    const parent = dirname(place);
+    // what a directory held is gone with it
+    if (existsSync(parent) && realpathSync(parent) === parent) await rm(place, { recursive: true, force: true });
   }
 
   async find(path: string): Promise<SourceItem[]> {

@@ -9,6 +9,7 @@ import { type Builds, fromArchive, fromUrl, type Sent } from '../builder/builds.
 import { BuildContext } from '../builder/context.ts';
 import { type Dockerfile, parseDockerfile } from '../builder/dockerfile.ts';
 import { gitContext, gitSourceOf } from '../builder/git.ts';
+import type { KeptContext } from '../builder/keptContexts.ts';
 import { pathsIn } from '../builder/stages.ts';
 import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
@@ -17,7 +18,7 @@ import { type Attributes, optionsOf, withPrefix } from './attributes.ts';
 import type { ErrorPlace } from './errors.ts';
 import { sourceOf } from './inputs.ts';
 import type { Definition } from './proto/control_pb.ts';
-import { type FilesWanted, receiveFiles, receiveUpload } from './receive.ts';
+import { compare, type FilesWanted, receiveFiles, receiveUpload } from './receive.ts';
 import { VertexReport } from './report.ts';
 import type { Session } from './session.ts';
 import type { StatusLog, Vertex } from './status.ts';
@@ -56,6 +57,8 @@ export class Frontend {
   readonly #parts: FrontendParts;
   readonly #attrs: Attributes;
   readonly #inputs: FrontendRequest['inputs'];
+  /** Directories of the client that this build works with. */
+  readonly #held: { key: string; kept: KeptContext; isWhole: boolean }[] = [];
 
   constructor(parts: FrontendParts, { attrs, inputs }: FrontendRequest) {
     this.#parts = parts;
@@ -65,6 +68,14 @@ export class Frontend {
 
   /** Resolves with the image; null when it has no files and no config. */
   async run(): Promise<UsableImage | null> {
+    try {
+      return await this.#run();
+    } finally {
+      for (const { key, kept, isWhole } of this.#held) await this.#parts.builds.contexts.release(key, kept, isWhole);
+    }
+  }
+
+  async #run(): Promise<UsableImage | null> {
     const { builds, dir, status, signal, entitlements } = this.#parts;
     const request = this.#attrs['requestid'] ?? '';
     if (request !== '') throw new CaissonError('NotImplemented', `unsupported frontend request ${request}`);
@@ -169,7 +180,7 @@ export class Frontend {
       const coming = excludes.then((rules) => {
         const vertex = status.vertex('[internal] load build context');
         const wanted = { name, excludes: rules, ...(paths !== undefined && { paths }) };
-        return this.#told(vertex, () => this.#files(`context-${key}`, wanted, vertex));
+        return this.#told(vertex, () => this.#directory(wanted, vertex));
       });
       coming.catch(() => undefined);
       fetched.set(key, coming);
@@ -182,26 +193,50 @@ export class Frontend {
   async #ignored(name: string): Promise<string[]> {
     const vertex = this.#parts.status.vertex('[internal] load .dockerignore');
     const files = await this.#told(vertex, () =>
-      this.#files(`ignore-${name}`, { name, paths: ['.dockerignore'] }, vertex),
+      this.#files(`ignore-${name.replaceAll('/', '_')}`, { name, paths: ['.dockerignore'] }, vertex),
     );
     return ignoreRules(files.text('.dockerignore') ?? '');
   }
 
+  /** Few files, which come anew each time. */
   async #files(place: string, wanted: FilesWanted, vertex: Vertex): Promise<BuildContext> {
     const { engine, dir, signal } = this.#parts;
-    const what = place === 'dockerfile' ? 'dockerfile' : 'context';
-    let bytes = 0;
-    const tell = (isDone: boolean): void => vertex.part(`transferring ${what}:`, bytes, 0, isDone);
-    let told = 0;
-    const archive = receiveFiles(await this.#parts.session(), wanted, signal, (count) => {
-      bytes = count;
-      if (performance.now() - told < 100) return;
-      told = performance.now();
-      tell(false);
-    });
-    const context = await BuildContext.receive(engine.native, join(dir, place.replaceAll('/', '_')), archive);
-    tell(true);
+    const progress = new Transfer(vertex, 'dockerfile');
+    const context = await receiveFiles(
+      await this.#parts.session(),
+      wanted,
+      signal,
+      (bytes) => progress.reached(bytes),
+      (entries, archiveOf) => BuildContext.receive(engine.native, join(dir, place), archiveOf([...entries.keys()])),
+    );
+    progress.ended();
     return context;
+  }
+
+  /** A directory of the client, of which an earlier build may have most. */
+  async #directory(wanted: FilesWanted, vertex: Vertex): Promise<BuildContext> {
+    const { engine, builds, signal } = this.#parts;
+    const session = await this.#parts.session();
+    const key = JSON.stringify([session.sharedKey, wanted]);
+    const kept = await builds.contexts.take(key);
+    const held = { key, kept, isWhole: false };
+    this.#held.push(held);
+    const progress = new Transfer(vertex, 'context');
+    await receiveFiles(
+      session,
+      wanted,
+      signal,
+      (bytes) => progress.reached(bytes),
+      async (entries, archiveOf) => {
+        const { changed, removed, stamps } = compare(kept.stamps, entries);
+        for (const path of removed) await kept.context.remove(path);
+        await kept.context.add(engine.native, archiveOf(changed));
+        kept.stamps = stamps;
+      },
+    );
+    held.isWhole = true;
+    progress.ended();
+    return kept.context;
   }
 
   /** `--build-context`. */
@@ -233,7 +268,7 @@ export class Frontend {
     if (kind === 'local') {
       const vertex = this.#parts.status.vertex(`[context ${name}] load from client`);
       const excludes = await this.#ignored(rest);
-      return this.#told(vertex, () => this.#files(`named-${name}`, { name: rest, excludes }, vertex));
+      return this.#told(vertex, () => this.#directory({ name: rest, excludes }, vertex));
     }
     const repository = gitSourceOf(value);
     if (repository !== undefined) {
@@ -271,6 +306,32 @@ export class Frontend {
       const vertex = this.#parts.status.vertex(`importing cache manifest from ${name}`);
       await this.#told(vertex, () => this.#image(name, name)).catch(() => undefined);
     }
+  }
+}
+
+const INTERVAL_MS = 100;
+
+/** How much of a transfer has come, told now and then. */
+class Transfer {
+  readonly #vertex: Vertex;
+  readonly #name: string;
+  #bytes = 0;
+  #toldMs = 0;
+
+  constructor(vertex: Vertex, what: 'dockerfile' | 'context') {
+    this.#vertex = vertex;
+    this.#name = `transferring ${what}:`;
+  }
+
+  reached(bytes: number): void {
+    this.#bytes = bytes;
+    if (performance.now() - this.#toldMs < INTERVAL_MS) return;
+    this.#toldMs = performance.now();
+    this.#vertex.part(this.#name, bytes, 0, false);
+  }
+
+  ended(): void {
+    this.#vertex.part(this.#name, this.#bytes, 0, true);
   }
 }
 

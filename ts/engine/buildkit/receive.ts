@@ -8,7 +8,7 @@ import { Outbox } from './outbox.ts';
 import { FileSync, type Packet, PacketSchema, type Stat } from './proto/filesync_pb.ts';
 import { Upload } from './proto/upload_pb.ts';
 import { listHeader, type Session } from './session.ts';
-import { END_OF_ARCHIVE, entryHead, isHardlink, isRegular, padding } from './tarEntry.ts';
+import { END_OF_ARCHIVE, entryHead, isHardlink, isRegular, kindOf, padding } from './tarEntry.ts';
 
 /** Packet.type. */
 export const PACKET = { stat: 0, request: 1, data: 2, finish: 3, error: 4 } as const;
@@ -26,13 +26,17 @@ export interface FilesWanted {
 const AHEAD_BYTES = 8 << 20;
 const AHEAD_FILES = 256;
 
+/** Of some of the entries, by their places in the list. Read to its end, the transfer is done. */
+type ArchiveOf = (ids: readonly number[]) => AsyncGenerator<Buffer>;
+
 /** `received`: bytes so far. */
-export async function* receiveFiles(
+export async function receiveFiles<T>(
   session: Session,
   { name, paths, excludes }: FilesWanted,
   signal: AbortSignal,
   received: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
+  take: (entries: readonly Stat[], archiveOf: ArchiveOf) => Promise<T>,
+): Promise<T> {
   const headers = new Headers({ 'dir-name': name });
   if (paths !== undefined) headers.set('followpaths', listHeader(paths));
   if (excludes !== undefined && excludes.length > 0) headers.set('exclude-patterns', listHeader(excludes));
@@ -48,21 +52,25 @@ export async function* receiveFiles(
   };
   try {
     const entries = await entriesOf(next);
-    const contents = new Contents(entries, outbox, next);
-    let total = 0;
-    for (const [id, stat] of entries.entries()) {
-      yield entryHead(stat);
-      if (!hasContent(stat)) continue;
-      for await (const chunk of contents.of(id)) {
-        total += chunk.length;
-        received(total);
-        yield chunk;
+    const archiveOf = async function* (ids: readonly number[]): AsyncGenerator<Buffer> {
+      const contents = new Contents(entries, ids, outbox, next);
+      let total = 0;
+      for (const id of ids) {
+        const stat = entries[id] as Stat;
+        yield entryHead(stat);
+        if (!hasContent(stat)) continue;
+        for await (const chunk of contents.of(id)) {
+          total += chunk.length;
+          received(total);
+          yield chunk;
+        }
+        yield padding(Number(stat.size));
       }
-      yield padding(Number(stat.size));
-    }
-    yield END_OF_ARCHIVE;
-    outbox.put(create(PacketSchema, { type: PACKET.finish }));
-    while ((await next()).type !== PACKET.finish);
+      yield END_OF_ARCHIVE;
+      outbox.put(create(PacketSchema, { type: PACKET.finish }));
+      while ((await next()).type !== PACKET.finish);
+    };
+    return await take(entries, archiveOf);
   } finally {
     outbox.end();
     await packets.return?.();
@@ -84,22 +92,26 @@ async function entriesOf(next: () => Promise<Packet>): Promise<Stat[]> {
 /** The contents in order, though they come mixed. */
 class Contents {
   readonly #entries: readonly Stat[];
+  /** Those that are wanted and have some, in order. */
+  readonly #ids: readonly number[];
   readonly #outbox: Outbox<Packet>;
   readonly #next: () => Promise<Packet>;
   /** Of files whose turn has not come. */
   readonly #waiting = new Map<number, Buffer[]>();
   readonly #ended = new Set<number>();
-  /** The next one to be asked for. */
+  /** How many of them have been asked for, and are done. */
   #asked = 0;
+  #done = 0;
 
-  constructor(entries: readonly Stat[], outbox: Outbox<Packet>, next: () => Promise<Packet>) {
+  constructor(entries: readonly Stat[], ids: readonly number[], outbox: Outbox<Packet>, next: () => Promise<Packet>) {
     this.#entries = entries;
+    this.#ids = ids.filter((id) => hasContent(entries[id] as Stat));
     this.#outbox = outbox;
     this.#next = next;
   }
 
   async *of(id: number): AsyncGenerator<Buffer> {
-    this.#ask(id);
+    this.#ask();
     const { path, size } = this.#entries[id] as Stat;
     let missing = Number(size);
     const take = (chunk: Buffer): Buffer => {
@@ -118,6 +130,7 @@ class Contents {
     }
     this.#ended.delete(id);
     if (missing > 0) throw changed(path);
+    this.#done++;
   }
 
   #keep(id: number, data: Buffer): void {
@@ -126,18 +139,15 @@ class Contents {
     else kept.push(data);
   }
 
-  /** This one, and as many behind it as may wait. */
-  #ask(head: number): void {
+  /** The one whose turn it is, and as many behind it as may wait. */
+  #ask(): void {
     let bytes = 0;
-    let files = 0;
-    for (let id = head; id < this.#entries.length; id++) {
-      const stat = this.#entries[id] as Stat;
-      if (!hasContent(stat)) continue;
-      bytes += id === head ? 0 : Number(stat.size);
-      if (files > 0 && (bytes > AHEAD_BYTES || files > AHEAD_FILES)) return;
-      files++;
-      if (id < this.#asked) continue;
-      this.#asked = id + 1;
+    for (let at = this.#done; at < this.#ids.length; at++) {
+      const id = this.#ids[at] as number;
+      if (at > this.#done) bytes += Number(this.#entries[id]?.size);
+      if (at > this.#done && (bytes > AHEAD_BYTES || at - this.#done > AHEAD_FILES)) return;
+      if (at < this.#asked) continue;
+      this.#asked = at + 1;
       this.#outbox.put(create(PacketSchema, { type: PACKET.request, ID: id }));
     }
   }
@@ -145,6 +155,30 @@ class Contents {
 
 const changed = (path: string): CaissonError =>
   new CaissonError('InvalidParameter', `${path} was changed while it was sent`, { hint: 'build again' });
+
+/** What has to come again, by its place in the list, what is gone, and what all looks like now. */
+export function compare(
+  before: ReadonlyMap<string, string>,
+  entries: readonly Stat[],
+): { changed: number[]; removed: string[]; stamps: Map<string, string> } {
+  const stamps = new Map(entries.map((stat) => [stat.path, stampOf(stat)]));
+  const isChanged = (path: string): boolean => before.get(path) !== stamps.get(path);
+  const changed = [...entries.entries()]
+    // another name of a file goes with that
+    .filter(([, stat]) => isChanged(stat.path) || (isHardlink(stat) && isChanged(stat.linkname)))
+    .map(([id]) => id);
+  const kind = (stamp: string | undefined): string => stamp?.split(' ')[0] ?? '';
+  const removed = [...before.keys()].filter((path) => kind(before.get(path)) !== kind(stamps.get(path)));
+  return { changed, removed, stamps };
+}
+
+/** A directory looks the same whatever is in it. */
+function stampOf(stat: Stat): string {
+  const { mode, uid, gid, size, modTime, linkname, xattrs } = stat;
+  const content = isRegular(stat) ? `${size} ${modTime}` : '';
+  const attributes = Object.entries(xattrs).map(([name, value]) => `${name}=${Buffer.from(value).toString('hex')}`);
+  return [kindOf(stat), mode, `${uid}:${gid}`, content, JSON.stringify(linkname), ...attributes].join(' ');
+}
 
 /** A context that the client reads from a stream; `url` is what it calls it. */
 export async function* receiveUpload(session: Session, url: string, signal: AbortSignal): AsyncGenerator<Buffer> {

@@ -63,6 +63,8 @@ class Connection implements SessionManager {
 
 export class Session {
   readonly id: string;
+  /** The same for sessions of one client with one directory. */
+  readonly sharedKey: string;
   /** Aborted when the client has gone. */
   readonly ended: AbortSignal;
   readonly #transport: Transport;
@@ -70,8 +72,9 @@ export class Session {
   /** In small letters: `/service/method`. */
   readonly #methods: Set<string>;
 
-  constructor(socket: Duplex, id: string, methods: readonly string[]) {
+  constructor(socket: Duplex, id: string, sharedKey: string, methods: readonly string[]) {
     this.id = id;
+    this.sharedKey = sharedKey;
     const ended = new AbortController();
     socket.once('close', () => ended.abort());
     this.ended = ended.signal;
@@ -129,7 +132,8 @@ export class Sessions {
   /** Until the connection ends. */
   add(socket: Duplex, headers: (name: string) => string[]): Session {
     const [id = randomUUID()] = headers('x-docker-expose-session-uuid');
-    const session = new Session(socket, id, headers('x-docker-expose-session-grpc-method'));
+    const [sharedKey = ''] = headers('x-docker-expose-session-sharedkey');
+    const session = new Session(socket, id, sharedKey, headers('x-docker-expose-session-grpc-method'));
     this.#open.set(id, session);
     session.ended.addEventListener('abort', () => this.#open.delete(id));
     this.#opened.emit(`opened ${id}`);

@@ -34,7 +34,7 @@ export function goMode(type: string, mode: number): number {
   return ((kinds[type] ?? 0) | bits | (mode & 0o777)) >>> 0;
 }
 
-function kindOf(stat: Stat): Kind {
+export function kindOf(stat: Stat): Kind {
   const { mode } = stat;
   if (mode & DIR) return 'Directory';
   if (mode & SYMLINK) return 'SymbolicLink';
