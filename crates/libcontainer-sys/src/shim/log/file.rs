@@ -142,22 +142,22 @@ impl LogFile {
         }
     }
 
-    /// Moves the file before it to `path.number`. What is not there has nothing to be moved.
+    /// Moves the file before it to `path.number`. What is not there has nothing to be moved. At each moment a number stands for
+    /// one file: who reads after a SIGKILL could not tell which of two comes first.
     fn shift(&self, number: u32) {
         let compressed = |path: &Path| suffixed(path, ".gz");
         let to = numbered(&self.path, number);
-        if number == 1 {
-            let _ = fs::rename(&self.path, &to);
+        let from = if number == 1 { self.path.clone() } else { numbered(&self.path, number - 1) };
+        if from.exists() {
+            // where the compressor was stopped at its last step there are both
+            if number > 1 {
+                let _ = fs::remove_file(compressed(&from));
+            }
             let _ = fs::remove_file(compressed(&to));
-            return;
-        }
-        let from = numbered(&self.path, number - 1);
-        // Where the compressor was stopped at its last step there are both.
-        if fs::rename(&from, &to).is_ok() {
-            let _ = fs::remove_file(compressed(&from));
-            let _ = fs::remove_file(compressed(&to));
-        } else if fs::rename(compressed(&from), compressed(&to)).is_ok() {
+            let _ = fs::rename(&from, &to);
+        } else if number > 1 && compressed(&from).exists() {
             let _ = fs::remove_file(&to);
+            let _ = fs::rename(compressed(&from), compressed(&to));
         }
     }
 
