@@ -36,7 +36,7 @@ export class Builds {
 
   constructor(engine: Engine) {
     this.#engine = engine;
-    this.contexts = new KeptContexts(engine.native, engine.paths.tmp);
+    this.contexts = new KeptContexts(engine);
   }
 
   /** Docker's classic builder. Resolves with the image's id. */

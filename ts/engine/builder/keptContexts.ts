@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { Native } from '../native/index.ts';
+import type { Engine } from '../engine.ts';
 import { BuildContext } from './context.ts';
 
 /** So many are kept. */
@@ -21,15 +21,12 @@ export interface KeptContext {
 }
 
 export class KeptContexts {
-  readonly #native: Native;
-  readonly #root: string;
+  readonly #engine: Pick<Engine, 'native' | 'paths'>;
   /** By whom they are from; the one that was used longest ago first. */
   readonly #kept = new Map<string, KeptContext>();
 
-  /** `root`: emptied when the daemon starts. */
-  constructor(native: Native, root: string) {
-    this.#native = native;
-    this.#root = root;
+  constructor(engine: Pick<Engine, 'native' | 'paths'>) {
+    this.#engine = engine;
   }
 
   all(): KeptContext[] {
@@ -44,7 +41,8 @@ export class KeptContexts {
       return there;
     }
     const id = randomBytes(12).toString('hex');
-    const dir = join(this.#root, `context-${id}`);
+    // emptied when the daemon starts
+    const dir = join(this.#engine.paths.tmp, `context-${id}`);
     const made = { id, dir, context: await BuildContext.empty(dir), stamps: new Map(), used: new Date(), inUse: true };
     // beside one that is in use it is for this build alone
     if (!this.#kept.has(key)) this.#kept.set(key, made);
@@ -58,7 +56,7 @@ export class KeptContexts {
     const isOwn = this.#kept.get(key) === kept;
     if (isOwn) this.#kept.delete(key);
     if (isOwn && isWhole) this.#kept.set(key, kept);
-    else await this.#native.removeTree(kept.dir);
+    else await this.#engine.native.removeTree(kept.dir);
     for (const { id, inUse } of this.all().slice(0, Math.max(0, this.#kept.size - MOST)))
       if (!inUse) await this.remove(id);
   }
@@ -68,6 +66,6 @@ export class KeptContexts {
     const [key, kept] = [...this.#kept].find(([, one]) => one.id === id) ?? [];
     if (key === undefined || kept === undefined || kept.inUse) return;
     this.#kept.delete(key);
-    await this.#native.removeTree(kept.dir);
+    await this.#engine.native.removeTree(kept.dir);
   }
 }
