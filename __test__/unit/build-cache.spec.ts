@@ -32,6 +32,8 @@ describe('the build cache', () => {
     ['all of several', { filters: ['type==regular,description~=^RUN'] }, 'new'],
     ['any of several', { filters: ['id~=^n', 'id==old'] }, 'old new'],
     ['what is not', { filters: ['type!=regular'] }, 'mount'],
+    ['nothing by a label, which none has', { filters: ['label==a=b'] }, ''],
+    ['all by another label', { filters: ['label!=a=b'] }, 'old mount new'],
     ['a field alone', { filters: ['mutable'] }, 'mount'],
     ['an empty filter', { filters: [''] }, 'old mount new'],
   ])('gives %s', (_what, request, taken) => {

@@ -92,7 +92,7 @@ export class Build {
   readonly #signal: AbortSignal;
   /** Each stage that has begun. */
   readonly #begun = new Map<number, Promise<UsableImage | null>>();
-  #args: BuildArgs;
+  readonly #args: BuildArgs;
   #stages: Stage[] = [];
   #sources: UsableImage[] = [];
 
@@ -223,10 +223,9 @@ export class Build {
       if (name === '') throw parseError(from.line, `base name (${base}) should not be blank`);
       const wanted = parsePlatform(resolve(platform, lookup), this.#engine.images.hostPlatform);
       const source = await this.#source(at, name, report, wanted);
-      const { inputs, engine } = { inputs: this.#inputs, engine: this.#engine };
       state.image =
         source instanceof BuildContext
-          ? await imageOfFiles(engine, inputs.dir, source, this.#platform, this.#signal)
+          ? await imageOfFiles(this.#engine, this.#inputs.dir, source, this.#platform, this.#signal)
           : source;
       const { OnBuild: triggers, ...own } = { ...state.image?.config.config };
       const env = own.Env ?? [];

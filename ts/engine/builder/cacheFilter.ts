@@ -61,6 +61,8 @@ export function anyOf(filters: readonly string[]): Test {
 const FIELDS: Record<string, (cache: BuildCache) => string | boolean> = {
   id: ({ id }) => id,
   parent: () => '',
+  // none has one
+  label: () => '',
   type: ({ type }) => type,
   description: ({ description }) => description,
   inuse: ({ inUse }) => inUse,

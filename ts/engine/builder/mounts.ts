@@ -95,14 +95,12 @@ function isLocked(flag: string, fields: Fields): boolean {
 }
 
 async function cacheMount(flag: string, fields: Fields, target: string, { caches }: MountPlaces): Promise<MountBody> {
-  const number = (name: string, radix: number, byDefault: number): number =>
-    numberOf(flag, fields, name, radix, byDefault);
   const id = fields.get('id') || target;
   const dir = join(caches, createHash('sha256').update(id).digest('hex'));
   const isNew = mkdirSync(dir, { recursive: true, mode: 0o755 }) !== undefined;
   if (isNew) {
-    await chmod(dir, number('mode', 8, 0o755));
-    await chown(dir, number('uid', 10, 0), number('gid', 10, 0));
+    await chmod(dir, numberOf(flag, fields, 'mode', 8, 0o755));
+    await chown(dir, numberOf(flag, fields, 'uid', 10, 0), numberOf(flag, fields, 'gid', 10, 0));
   }
   return {
     Type: 'bind',

@@ -1,3 +1,4 @@
+/** What each instruction does: to the config at once, to the files when its turn has come. */
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
@@ -17,7 +18,7 @@ import { type CopyItem, hashOfItems, type InlineItem, LayerDraft, modeOf, ownerO
 import { type Heredoc, parseError, type Statement } from './dockerfile.ts';
 import { download } from './download.ts';
 import { gitContext, gitSourceOf } from './git.ts';
-import { stepMounts } from './mounts.ts';
+import { type StepMounts, stepMounts } from './mounts.ts';
 import type { StepReport } from './report.ts';
 import type { StepContainers } from './run.ts';
 import { ImageSource } from './source.ts';
@@ -54,6 +55,16 @@ export interface StepsParts {
   /** What `--from` names. */
   sourceFrom: (name: string, report: StepReport) => Promise<UsableImage | BuildContext>;
   signal: AbortSignal;
+}
+
+/** What RUN carries out. */
+interface Command {
+  cmd: string[];
+  env: string[];
+  /** As its flag says. */
+  network: string | undefined;
+  /** The here-document that is the program. */
+  script: Heredoc | undefined;
 }
 
 export class Steps {
@@ -239,34 +250,47 @@ export class Steps {
       const { image } = state;
       if (image === null) throw new CaissonError('InvalidParameter', 'a command cannot run in an image without files');
       const held = await this.#engine.runner.lock(mounts.locks, this.#signal);
-      const opened = await mounts.open();
       try {
-        const stubs = await this.#stubs(image, opened.targets);
-        const body: CreateBody = {
-          Image: image.id,
-          // an empty list is the image's own command
-          ...(cmd.length > 0 && { Cmd: cmd, Entrypoint: [''] }),
-          Env: [...env, ...opened.env],
-          Healthcheck: { Test: ['NONE'] },
-          AttachStdout: true,
-          AttachStderr: true,
-          HostConfig: {
-            ...this.#host,
-            ...(network !== undefined && network !== 'default' && { NetworkMode: network }),
-            ...opened.host,
-            Mounts: [...(opened.host.Mounts ?? []), ...(script === undefined ? [] : [await this.#script(script)])],
-            LogConfig: { Type: 'none' },
-          },
-        };
-        const upper = await this.#containers.run(body, cmd, report, this.#signal);
-        await removeStubs(upper, stubs);
-        return upper;
+        return await this.#execute(image, { cmd, env, network, script }, mounts, report);
       } finally {
-        await opened.release();
         held.release();
       }
     };
     return { createdBy: [...prefix, ...cmd].join(' '), make };
+  }
+
+  /** Resolves with the directory of what the command has changed. */
+  async #execute(
+    image: UsableImage,
+    { cmd, env, network, script }: Command,
+    mounts: StepMounts,
+    report: StepReport,
+  ): Promise<string> {
+    const opened = await mounts.open();
+    try {
+      const stubs = await this.#stubs(image, opened.targets);
+      const body: CreateBody = {
+        Image: image.id,
+        // an empty list is the image's own command
+        ...(cmd.length > 0 && { Cmd: cmd, Entrypoint: [''] }),
+        Env: [...env, ...opened.env],
+        Healthcheck: { Test: ['NONE'] },
+        AttachStdout: true,
+        AttachStderr: true,
+        HostConfig: {
+          ...this.#host,
+          ...(network !== undefined && network !== 'default' && { NetworkMode: network }),
+          ...opened.host,
+          Mounts: [...(opened.host.Mounts ?? []), ...(script === undefined ? [] : [await this.#script(script)])],
+          LogConfig: { Type: 'none' },
+        },
+      };
+      const upper = await this.#containers.run(body, cmd, report, this.#signal);
+      await removeStubs(upper, stubs);
+      return upper;
+    } finally {
+      await opened.release();
+    }
   }
 
   /** A here-document that names its interpreter, as a program. */

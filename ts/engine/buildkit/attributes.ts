@@ -13,6 +13,7 @@ const REFUSED: Record<string, string> = {
   hostname: 'a host name of its own',
   contextsubdir: 'a git context',
   'build-arg:BUILDKIT_SANDBOX_HOSTNAME': 'a host name of its own',
+  'build-arg:BUILDKIT_CACHE_MOUNT_NS': 'a namespace of cache mounts',
 };
 
 /** Without what comes by the session. */
@@ -87,14 +88,24 @@ function ulimit(text: string): { Name: string; Soft: number; Hard: number } {
 
 /** Names of images. */
 function cacheSources(attrs: Attributes): string[] {
-  const given = JSON.parse(attrs['cache-imports'] || '[]') as { Type?: string; Attrs?: Record<string, string> }[];
-  const imports = given.map(({ Type: type, Attrs: more }) => {
+  const names = [...cacheImports(attrs['cache-imports'] || '[]'), ...list(attrs['cache-from'])];
+  const found = [...new Set(names)].filter((name) => name !== '');
+  for (const name of found) parseReference(name);
+  return found;
+}
+
+function cacheImports(text: string): string[] {
+  let given: { Type?: string; Attrs?: Record<string, string> }[];
+  try {
+    given = JSON.parse(text);
+  } catch (cause) {
+    throw new CaissonError('InvalidParameter', `failed to unmarshal cache-imports (${text})`, { cause });
+  }
+  return given.map(({ Type: type, Attrs: attrs }) => {
     if (type !== 'registry')
       throw new CaissonError('NotImplemented', `--cache-from type=${type} is not supported by caisson`, {
         hint: 'type=registry takes an image',
       });
-    return more?.['ref'] ?? '';
+    return attrs?.['ref'] ?? '';
   });
-  const names = [...imports, ...list(attrs['cache-from'])].filter((name) => name !== '');
-  return [...new Set(names)].filter((name) => parseReference(name));
 }

@@ -9,7 +9,7 @@ import type { UsableImage } from '../images/names.ts';
 import type { Exporter } from './proto/control_pb.ts';
 import { sendArchive, sendDirectory } from './send.ts';
 import type { Session } from './session.ts';
-import type { StatusLog, Vertex } from './status.ts';
+import type { StatusLog } from './status.ts';
 
 export interface ExportParts {
   engine: Engine;
@@ -47,7 +47,7 @@ async function asImage(
   image: UsableImage | null,
 ): Promise<Record<string, string>> {
   if (image === null) throw new CaissonError('InvalidParameter', 'No image was generated. Is your Dockerfile empty?');
-  return told(status.vertex('exporting to image'), async (vertex) => {
+  return status.vertex('exporting to image').during(async (vertex) => {
     vertex.part(`writing image ${image.id}`, 0, 0, true);
     engine.images.buildSteps.show(image.id);
     const names = (attrs['name'] ?? '').split(',').filter((name) => name !== '');
@@ -65,7 +65,7 @@ async function asFiles(
   exporter: number,
   image: UsableImage | null,
 ): Promise<void> {
-  await told(status.vertex(`exporting to client ${type === 'tar' ? 'tarball' : 'directory'}`), async (vertex) => {
+  await status.vertex(`exporting to client ${type === 'tar' ? 'tarball' : 'directory'}`).during(async (vertex) => {
     const { native } = engine;
     const view = { overlay: await imageView(engine, dir, image?.chainId ?? null) };
     const archive = (): Socket => {
@@ -83,15 +83,4 @@ async function asFiles(
     await send(await session(), exporter, archive, sent, signal);
     vertex.part('copying files', bytes, 0, true);
   });
-}
-
-async function told<T>(vertex: Vertex, use: (vertex: Vertex) => Promise<T>): Promise<T> {
-  try {
-    const result = await use(vertex);
-    vertex.end();
-    return result;
-  } catch (error) {
-    vertex.end((error as Error).message);
-    throw error;
-  }
 }

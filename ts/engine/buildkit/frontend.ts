@@ -83,7 +83,7 @@ export class Frontend {
     const options = { ...optionsOf(this.#attrs, entitlements), credentials: this.#credentials };
     await this.#fetchCaches(options.cacheFrom);
     const vertex = status.vertex(`[internal] load build definition from ${filename}`);
-    const { dockerfile, context, ignored } = await this.#told(vertex, () => this.#definition(filename, vertex));
+    const { dockerfile, context, ignored } = await vertex.during(() => this.#definition(filename, vertex));
     checkSyntax(dockerfile.text);
     const report = new VertexReport(status, vertex);
     const inputs: BuildInputs = {
@@ -111,17 +111,6 @@ export class Frontend {
     const session = await this.#parts.session().catch(() => undefined);
     return session?.credentials(host);
   };
-
-  async #told<T>(vertex: Vertex, use: () => Promise<T>): Promise<T> {
-    try {
-      const result = await use();
-      vertex.end();
-      return result;
-    } catch (error) {
-      vertex.end((error as Error).message);
-      throw error;
-    }
-  }
 
   /** The Dockerfile, and the context where that comes with it. */
   async #definition(filename: string, vertex: Vertex): Promise<Sent & { ignored?: string[] }> {
@@ -180,7 +169,7 @@ export class Frontend {
       const coming = excludes.then((rules) => {
         const vertex = status.vertex('[internal] load build context');
         const wanted = { name, excludes: rules, ...(paths !== undefined && { paths }) };
-        return this.#told(vertex, () => this.#directory(wanted, vertex));
+        return vertex.during(() => this.#directory(wanted, vertex));
       });
       coming.catch(() => undefined);
       fetched.set(key, coming);
@@ -192,7 +181,7 @@ export class Frontend {
 
   async #ignored(name: string): Promise<string[]> {
     const vertex = this.#parts.status.vertex('[internal] load .dockerignore');
-    const files = await this.#told(vertex, () =>
+    const files = await vertex.during(() =>
       this.#files(`ignore-${name.replaceAll('/', '_')}`, { name, paths: ['.dockerignore'] }, vertex),
     );
     return ignoreRules(files.text('.dockerignore') ?? '');
@@ -268,14 +257,14 @@ export class Frontend {
     if (kind === 'local') {
       const vertex = this.#parts.status.vertex(`[context ${name}] load from client`);
       const excludes = await this.#ignored(rest);
-      return this.#told(vertex, () => this.#directory({ name: rest, excludes }, vertex));
+      return vertex.during(() => this.#directory({ name: rest, excludes }, vertex));
     }
     const repository = gitSourceOf(value);
     if (repository !== undefined) {
       const { engine, dir, signal, status } = this.#parts;
       const vertex = status.vertex(`[context ${name}] load git source ${value}`);
       const options = { native: engine.native, dir, keepsGitDir: false, token: await this.#gitToken(), signal };
-      return this.#told(vertex, () => gitContext(repository, options));
+      return vertex.during(() => gitContext(repository, options));
     }
     throw new CaissonError(
       'NotImplemented',
@@ -294,7 +283,7 @@ export class Frontend {
     const parsed = withDefaultTag(parseReference(reference));
     const vertex = status.vertex(`[context ${name}] ${familiarString(parsed)}`);
     const credentials = await this.#credentials(parsed);
-    await this.#told(vertex, () =>
+    await vertex.during(() =>
       engine.images.pull({ reference: parsed, platform: undefined, credentials }, () => undefined, signal),
     );
     return engine.images.find(reference);
@@ -304,7 +293,7 @@ export class Frontend {
   async #fetchCaches(names: readonly string[]): Promise<void> {
     for (const name of names) {
       const vertex = this.#parts.status.vertex(`importing cache manifest from ${name}`);
-      await this.#told(vertex, () => this.#image(name, name)).catch(() => undefined);
+      await vertex.during(() => this.#image(name, name)).catch(() => undefined);
     }
   }
 }

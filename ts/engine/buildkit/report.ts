@@ -1,5 +1,4 @@
 /** A build's steps as vertices, by the names that BuildKit gives them. */
-
 import type { Statement } from '../builder/dockerfile.ts';
 import type { BuildReport, StepReport } from '../builder/report.ts';
 import type { Stage } from '../builder/stages.ts';

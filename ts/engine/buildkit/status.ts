@@ -1,5 +1,5 @@
 /** What a build tells its client: vertices (the steps), what they write, and how far they are. */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import { type Timestamp, timestampNow } from '@bufbuild/protobuf/wkt';
 import { Outbox } from './outbox.ts';
@@ -31,7 +31,7 @@ export class StatusLog {
 /** A step, which has begun. */
 export class Vertex {
   readonly #log: StatusLog;
-  readonly #digest = `sha256:${createHash('sha256').update(randomBytes(32)).digest('hex')}`;
+  readonly #digest = `sha256:${randomBytes(32).toString('hex')}`;
   readonly #name: string;
   readonly #started = timestampNow();
   readonly #parts = new Map<string, Timestamp>();
@@ -71,6 +71,18 @@ export class Vertex {
   /** `error`: why it failed. */
   end(error = ''): void {
     this.#tell({ completed: timestampNow(), error });
+  }
+
+  /** Ends with `use`. */
+  async during<T>(use: (vertex: Vertex) => Promise<T>): Promise<T> {
+    try {
+      const result = await use(this);
+      this.end();
+      return result;
+    } catch (error) {
+      this.end((error as Error).message);
+      throw error;
+    }
   }
 
   #tell(more: { completed?: Timestamp; error?: string }): void {

@@ -51,10 +51,13 @@ function pruneRequest({ query }: Call<undefined>): PruneRequest {
     throw new CaissonError('InvalidParameter', 'conflicting filters: "until" and "unused-for"');
   const age = until ?? unusedFor;
   const since = age === undefined ? undefined : untilNs(age);
-  const fields = CACHE_FIELDS.filter((name) => filters.has(name)).map((name) => {
-    const value = one(name);
-    return value === undefined ? name : `${name}${name === 'id' ? '~=' : '=='}${value}`;
-  });
+  const operators: Record<string, string> = { id: '~=', 'label!': '=' };
+  const fields = [...CACHE_FIELDS, 'label', 'label!']
+    .filter((name) => filters.has(name))
+    .map((name) => {
+      const value = one(name);
+      return value === undefined ? name : `${name}${operators[name] ?? '=='}${value}`;
+    });
   const bytes = (name: string): number => query.int(name) ?? 0;
   return {
     filters: [fields.join(',')],
