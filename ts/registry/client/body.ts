@@ -1,11 +1,15 @@
 /** Bodies of answers: small ones whole and capped, large ones chunk by chunk with a watch on their pace. */
 
+import { finished, type Readable } from 'node:stream';
 import { CaissonError } from '../../errdefs.ts';
 import { connectionError, corrupt, TransientError } from './errors.ts';
 import type { Answer } from './transport.ts';
 
 /** A blob that gives less than this in a whole stall time is as good as stalled. */
 const SLOW_BYTES = 16 * 1024;
+
+/** What is read while the reader is at work with what came before. */
+const AHEAD_BYTES = 1 << 20;
 
 /** Kind DataLoss past `maxBytes`; with `cut` what is longer is cut off instead. */
 export async function readSmall(
@@ -61,7 +65,7 @@ export async function* readPaced(
     arrived = 0;
     if (waitingSince !== 0) waitingSince = performance.now();
   }, stallMs / 4);
-  const chunks = (body as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  const chunks = arriving(body);
   try {
     for (;;) {
       waitingSince = performance.now();
@@ -80,5 +84,38 @@ export async function* readPaced(
   } finally {
     clearInterval(watch);
     body.destroy();
+  }
+}
+
+/** A stream that breaks off drops what it holds, and all that would be asked for again: what has come is given first. */
+async function* arriving(body: Readable): AsyncGenerator<Buffer> {
+  let came: Buffer[] = [];
+  let bytes = 0;
+  let end: { error: Error | null | undefined } | undefined;
+  let news = Promise.withResolvers<void>();
+  body.on('data', (chunk: Buffer) => {
+    came.push(chunk);
+    bytes += chunk.length;
+    if (bytes >= AHEAD_BYTES) body.pause();
+    news.resolve();
+  });
+  const stop = finished(body, { writable: false }, (error) => {
+    end = { error };
+    news.resolve();
+  });
+  try {
+    for (;;) {
+      if (came.length === 0 && end === undefined) await news.promise;
+      news = Promise.withResolvers();
+      if (came.length === 0 && end !== undefined) break;
+      const chunks = came;
+      came = [];
+      bytes = 0;
+      body.resume();
+      yield* chunks;
+    }
+    if (end.error) throw end.error;
+  } finally {
+    stop();
   }
 }
