@@ -117,7 +117,7 @@ export const startCaisson = (dir: string, registry: string): Promise<Daemon> =>
       `${dir}/pid`,
       '--cgroup-parent',
       '/bench-caisson',
-      '--bridge',
+      '--bridge-name',
       'csbench0',
       '--bip',
       '10.212.0.1/16',

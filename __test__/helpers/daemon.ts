@@ -78,7 +78,8 @@ export class TestDaemon implements AsyncDisposable {
   /** `flags`: of this start alone, beside those of the constructor. */
   async start(env: Record<string, string> = {}, flags: string[] = []): Promise<this> {
     const log = openSync(join(this.dir, 'daemon.log'), 'a');
-    const own = [join(packageRoot, 'bin/caisson'), 'daemon', '--bridge', this.bridge];
+    const name = [...this.#flags, ...flags].includes('--bridge') ? [] : ['--bridge-name', this.bridge];
+    const own = [join(packageRoot, 'bin/caisson'), 'daemon', ...name];
     const command = this.peer === undefined ? own : [this.peer, '--config-file', '/dev/null', '--live-restore'];
     const [program = '', ...prefix] = [...this.launcher, ...command];
     const child = spawn(

@@ -261,7 +261,10 @@ export class FakeNative implements Native {
   spreadTrees = none;
   createChild = none;
   ensureParent = none;
-  deleteParent = none;
+  deleteOwnLink = none;
+  async linkAddresses(): Promise<string[]> {
+    return [];
+  }
   deleteChild = none;
   setSysctls = none;
   createResolverSockets = none;

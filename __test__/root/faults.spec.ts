@@ -209,7 +209,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'cgroup1'))('fault
       pidfile,
       '--cgroup-parent',
       daemon.cgroupParent,
-      '--bridge',
+      '--bridge-name',
       daemon.bridge,
     ]);
     let said = '';

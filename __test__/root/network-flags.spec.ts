@@ -56,8 +56,8 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip', 'nft'))('fla
     expect(tables()).toEqual([expect.stringMatching(/^table inet caisson_none_[0-9a-f]{8}$/)]);
     // the next one has a bridge, and leaves no table of the one before
     await daemon.kill('SIGTERM');
-    await daemon.start({}, ['--bridge', daemon.bridge]);
-    expect(tables()).toEqual([`table inet caisson_${daemon.bridge}`]);
+    await daemon.start({}, ['--bridge', '']);
+    expect(tables()).toEqual(['table inet caisson']);
     expect(await run('busybox', 'sh', '-c', 'cd /sys/class/net; echo *')).toBe('eth0 lo');
   });
 
@@ -80,6 +80,46 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip', 'nft'))('fla
     expect(await daemon.dockerOk('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Subnet}}', 'bridge')).toBe(
       '10.195.1.0/24',
     );
+  });
+
+  test('--bridge: that of the user says the subnet, and keeps what it has', async () => {
+    inside(HOST, 'ip link add mine type bridge stp_state 1; ip addr add 10.195.4.9/24 dev mine; ip link set mine up');
+    inside(HOST, 'ip -6 addr add fd95:4::9/64 dev mine; ip link add other type bridge stp_state 1');
+    await start('--bridge', 'mine', '--ipv6', '--fixed-cidr', '10.195.4.128/25');
+    const seen = await run('busybox', 'sh', '-c', 'ip -o addr show dev eth0; ip route; ip -6 route');
+    expect(seen).toMatch(/inet 10\.195\.4\.(12[89]|1[3-9]\d|2\d\d)\/24/);
+    expect(seen).toContain('default via 10.195.4.9 ');
+    expect(seen).toContain('default via fd95:4::9 ');
+    // so do those that networks name
+    await daemon.dockerOk('network', 'create', '-o', 'com.docker.network.bridge.name=other', 'own');
+    await daemon.dockerOk('network', 'create', '-o', 'com.docker.network.bridge.name=ours', 'ours');
+    await daemon.dockerOk('network', 'rm', 'own', 'ours');
+    const links = inside(HOST, 'ip -d link show type bridge');
+    expect(links.match(/(mine|other|ours)[:]|stp_state \d/g)).toEqual([
+      'mine:',
+      'stp_state 1',
+      'other:',
+      'stp_state 1',
+    ]);
+    await daemon.kill('SIGTERM');
+    await expect(daemon.start({}, ['--bridge', 'nope'])).rejects.toThrow('there is no bridge nope');
+    await daemon.start();
+  });
+
+  test('a default bridge with containers on it stays as it is', async () => {
+    await start('--bip', '10.195.5.1/24');
+    const address = await serve();
+    const subnet = (): Promise<string> =>
+      daemon.dockerOk('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Subnet}}', 'bridge');
+    await daemon.kill('SIGTERM');
+    await daemon.start({}, ['--bip', '10.195.6.1/24']);
+    expect(answers(HOST, address, 80)).toBe(true);
+    expect(await subnet()).toBe('10.195.5.0/24');
+    expect(daemon.logs).toContain('containers run on the default bridge');
+    await daemon.removeContainers();
+    await daemon.kill('SIGTERM');
+    await daemon.start({}, ['--bip', '10.195.6.1/24']);
+    expect(await subnet()).toBe('10.195.6.0/24');
   });
 
   test('--default-gateway: another machine leads out', async () => {

@@ -40,8 +40,8 @@ describe('flags', () => {
         '-b',
         'br9',
         '--icc=false',
-        '--bip',
-        '10.0.0.1/24',
+        '--fixed-cidr',
+        '10.0.0.0/24',
         '--dns=1.1.1.1',
         '--config-file',
         file(''),
@@ -52,7 +52,7 @@ describe('flags', () => {
       debug: true,
       bridge: 'br9',
       icc: false,
-      bip: '10.0.0.1/24',
+      fixedCidr: '10.0.0.0/24',
       dns: ['1.1.1.1'],
     });
     expect(levelOf(config)).toBe('debug');
@@ -72,6 +72,8 @@ describe('flags', () => {
     [['positional'], 'positional'],
     [['--mtu', 'x'], 'mtu: not a number'],
     [['--bip', '10.0.0.1'], 'bip'],
+    [['-b', 'br9', '--bip', '10.0.0.1/24'], 'bridge and bip exclude each other'],
+    [['--icc=false', '--iptables=false', '--ip6tables=false'], 'icc=false needs the rules'],
     [['--fixed-cidr-v6', '10.0.0.0/24'], 'fixed-cidr-v6: not an IPv6 subnet'],
     [['--default-address-pool', 'base=10.0.0.0/16,size=8'], 'default-address-pool'],
     [['--log-level', 'loud'], 'log-level'],

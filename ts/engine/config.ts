@@ -21,7 +21,7 @@ import {
 } from './configValues.ts';
 import { parseFlags } from './flags.ts';
 import { parseLogOptions } from './logs/options.ts';
-import { checkTables, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
+import { checkNetworking, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
 import { flag, list, number, type Setting, text } from './settings.ts';
 import { TLS_SETTINGS, type TlsOptions } from './tlsSettings.ts';
@@ -45,8 +45,10 @@ export interface DaemonConfig {
   validateOnly: boolean;
   debug: boolean;
   logLevel: LogLevel;
-  /** Name of the default bridge; `none` for no default network. */
+  /** A bridge that the user has made, for the default network; '' for one of ours, `none` for no default network. */
   bridge: string;
+  /** What ours is called; '' for the usual name. */
+  bridgeName: string;
   /** Address of the default bridge with prefix length; '' picks a free subnet. */
   bip: string;
   /** The same of IPv6; '' for `fixedCidrV6`. */
@@ -185,6 +187,7 @@ const defaults = (): DaemonConfig => ({
   debug: false,
   logLevel: 'info',
   bridge: '',
+  bridgeName: '',
   bip: '',
   bip6: '',
   fixedCidr: '',
@@ -251,7 +254,7 @@ export function loadConfig(argv: string[]): DaemonConfig {
     if (value !== undefined) setting.set(config, value as never);
   }
   applyObjects(config, given, fromFile);
-  checkTables(config);
+  checkNetworking(config);
   checkLog(config);
   config.flags = new Set(SETTINGS.flatMap((setting) => (given.has(setting.flag) ? [setting.key ?? setting.flag] : [])));
   if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;

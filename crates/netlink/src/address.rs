@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::{Result, invalid};
+use crate::link;
 use crate::message::{Message, attributes, u32_at};
 use crate::socket::Socket;
 
@@ -109,6 +110,19 @@ pub fn remove_message(index: u32, cidr: Cidr, object: &str) -> Message {
 
 /// Addresses of a link, but for those that IPv6 makes for the link alone.
 pub fn list(socket: &mut Socket, index: u32, object: &str) -> Result<Vec<Cidr>> {
+    let all = list_all(socket, index, object)?.into_iter();
+    Ok(all.filter(|(cidr, scope)| cidr.address.is_ipv4() || *scope != SCOPE_LINK).map(|(cidr, _)| cidr).collect())
+}
+
+/// All addresses of a link, with their prefix lengths. Kind `notFound` when there is no such link.
+pub fn link_addresses(name: &str) -> Result<Vec<String>> {
+    let mut socket = Socket::route()?;
+    let index = link::index_of(&mut socket, name)?;
+    let all = list_all(&mut socket, index, name)?.into_iter();
+    Ok(all.map(|(Cidr { address, prefix }, _)| format!("{address}/{prefix}")).collect())
+}
+
+fn list_all(socket: &mut Socket, index: u32, object: &str) -> Result<Vec<(Cidr, u8)>> {
     let mut message = Message::new(libc::RTM_GETADDR, 0, "list addresses", object);
     message.put(&[libc::AF_UNSPEC as u8, 0, 0, 0, 0, 0, 0, 0]);
     let replies = socket.dump(message)?;
@@ -118,8 +132,7 @@ pub fn list(socket: &mut Socket, index: u32, object: &str) -> Result<Vec<Cidr>> 
         let get = |wanted| attributes(payload, IFADDRMSG_LEN).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
         // IPv6 has no local address beside the address.
         let address = from_octets(get(IFA_LOCAL).or_else(|| get(IFA_ADDRESS))?)?;
-        let own = address.is_ipv6() && *payload.get(3)? == SCOPE_LINK;
-        (!own).then_some(Cidr { address, prefix: *payload.get(1)? })
+        Some((Cidr { address, prefix: *payload.get(1)? }, *payload.get(3)?))
     });
     Ok(parsed.collect())
 }

@@ -21,7 +21,8 @@ pub struct BridgeOptions {
     pub mtu: Option<u32>,
 }
 
-/// Makes the bridge, or brings one that exists to these settings.
+/// Makes the bridge, or brings one that was made here to these settings. One of somebody else's gets the addresses that it
+/// lacks and the MTU, and keeps what it has: its spanning tree may be what keeps the network below it from looping.
 pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
     let name = options.name.as_str();
     link::check_name("create bridge", name)?;
@@ -44,11 +45,23 @@ pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
         let reason = format!("the link '{name}' exists and is not a bridge");
         return Err(NetError::Conflict { op: "create bridge", object: name.into(), errno: Errno::EXIST, reason });
     }
-    link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
+    let ours = created || found.alias == OURS;
+    let ipv6 = addresses.iter().any(|cidr| cidr.address.is_ipv6());
+    if ours || ipv6 {
+        link::set_ipv6(name, ipv6)?;
+    }
     // A new one has none: to ask would list those of every device of the host.
     let present = if created { Vec::new() } else { address::list(&mut socket, found.index, name)? };
-    let mut messages = changes(&present, found.index, &addresses, found.alias == OURS, name);
-    let mut up = up_message(name, found.index, options.mtu.filter(|mtu| *mtu > 0));
+    let mut messages = changes(&present, found.index, &addresses, ours, name);
+    let mut up = link::set_message("set bridge up", name, found.index, true);
+    if ours {
+        up.nest(IFLA_LINKINFO, |info| {
+            info.string(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, settings);
+        });
+    }
+    if let Some(mtu) = options.mtu.filter(|mtu| *mtu > 0) {
+        up.number(IFLA_MTU, mtu);
+    }
     if created {
         up.string(IFLA_IFALIAS, OURS);
     }
@@ -69,17 +82,6 @@ fn create_message(name: &str, addresses: &[Cidr]) -> Message {
     let mut mac = vec![0x02, 0x42];
     mac.extend_from_slice(&bytes[bytes.len() - 4..]);
     message.attr(IFLA_ADDRESS, &mac);
-    message
-}
-
-fn up_message(name: &str, index: u32, mtu: Option<u32>) -> Message {
-    let mut message = link::set_message("set bridge up", name, index, true);
-    message.nest(IFLA_LINKINFO, |info| {
-        info.string(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, settings);
-    });
-    if let Some(mtu) = mtu {
-        message.number(IFLA_MTU, mtu);
-    }
     message
 }
 

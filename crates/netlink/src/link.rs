@@ -173,6 +173,12 @@ pub fn delete_link(name: &str) -> Result<()> {
     }
 }
 
+/// Deletes it when it was made here, and leaves what is somebody else's.
+pub fn delete_own_link(name: &str) -> Result<()> {
+    let found = find(&mut Socket::route()?, name)?;
+    if found.is_some_and(|link| link.alias == OURS) { delete_link(name) } else { Ok(()) }
+}
+
 /// A link that is deleted is taken down first.
 fn goes_down(event: &Event, index: u32) -> bool {
     u32_at(&event.payload, 4) == Some(index)

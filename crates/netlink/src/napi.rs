@@ -168,8 +168,13 @@ pub fn ensure_parent(env: &Env, name: String, dummy: bool) -> napi::Result<Objec
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn delete_parent(env: &Env, name: String) -> napi::Result<Object<'_>> {
-    on_thread(env, "delete-parent", move || crate::delete_parent(&name))
+pub fn delete_own_link(env: &Env, name: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "delete-own-link", move || crate::delete_own_link(&name))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn link_addresses(env: &Env, name: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "link-addresses", move || crate::link_addresses(&name))
 }
 
 #[napi(ts_return_type = "Promise<object>")]

@@ -50,9 +50,3 @@ fn explain(error: NetError, name: &str, kind: &str) -> NetError {
     }
     NetError::Unsupported { op: OP, object: name.into(), reason: format!("this kernel has no {kind} devices") }
 }
-
-/// Deletes it when it was made here.
-pub fn delete_parent(name: &str) -> Result<()> {
-    let found = link::find(&mut Socket::route()?, name)?;
-    if found.is_some_and(|link| link.alias == OURS) { link::delete_link(name) } else { Ok(()) }
-}

@@ -5,7 +5,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
-use netlink::{ChildKind, ChildOptions, create_child, delete_parent, ensure_parent};
+use netlink::{ChildKind, ChildOptions, create_child, delete_own_link, ensure_parent};
 use world::{Node, Seen};
 
 fn child(parent: &str, kind: ChildKind, mode: &str, number: u8) -> ChildOptions {
@@ -52,7 +52,7 @@ fn a_dummy_joins_the_containers_of_a_network() {
         host.run(|| ensure_parent(&name, true)).unwrap();
         joins(&host, &name, ChildKind::Ipvlan, mode);
     }
-    host.run(|| delete_parent("dm-1")).unwrap();
+    host.run(|| delete_own_link("dm-1")).unwrap();
     assert!(!host.shell("ip -o link").contains("dm-1"));
 }
 
@@ -65,7 +65,7 @@ fn a_vlan_is_made_by_its_name() {
         Ok(()) => {
             assert!(host.shell("ip -d link show dev lan0.7").contains("id 7"));
             assert!(joins(&host, "lan0.7", ChildKind::Macvlan, "bridge"));
-            host.run(|| delete_parent("lan0.7")).unwrap();
+            host.run(|| delete_own_link("lan0.7")).unwrap();
             assert!(!host.shell("ip -o link").contains("lan0.7"));
         }
     }
@@ -74,6 +74,6 @@ fn a_vlan_is_made_by_its_name() {
         assert_eq!((error.kind(), error.object()), ("notFound", missing));
     }
     host.run(|| ensure_parent("lan0", false)).unwrap();
-    host.run(|| delete_parent("lan0")).unwrap();
+    host.run(|| delete_own_link("lan0")).unwrap();
     assert!(host.shell("ip -o link").contains(" lan0@"), "what is the administrator's stays");
 }

@@ -354,8 +354,10 @@ export interface Native {
    * as one that leads nowhere; kind `notFound` for another name, `unsupported` where the kernel has no such devices.
    */
   ensureParent(name: string, dummy: boolean): Promise<void>;
-  /** Deletes it when `ensureParent` has made it. */
-  deleteParent(name: string): Promise<void>;
+  /** Deletes a bridge or a parent when it was made here, and leaves somebody else's. */
+  deleteOwnLink(name: string): Promise<void>;
+  /** With prefix lengths, link-local ones included. Kind `notFound` when there is no such device. */
+  linkAddresses(name: string): Promise<string[]>;
   /** A device of its own on one of the host's; kind `unsupported` where the kernel has no such driver. */
   createChild(options: ChildOptions): Promise<void>;
   /** Takes a device of a container away, from within its namespace. */

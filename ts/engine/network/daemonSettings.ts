@@ -24,6 +24,7 @@ const NO_SWARM = 'it has no swarm mode';
 
 export const NETWORK_SETTINGS: Setting[] = [
   text('bridge', (c, v) => (c.bridge = v), { short: 'b' }),
+  text('bridge-name', (c, v) => (c.bridgeName = deviceName('bridge-name', v))),
   text('bip', (c, v) => (c.bip = bridgeAddress('bip', 4, v))),
   text('bip6', (c, v) => (c.bip6 = bridgeAddress('bip6', 6, v))),
   text('fixed-cidr', (c, v) => (c.fixedCidr = subnetOf('fixed-cidr', 4, v))),
@@ -56,8 +57,21 @@ export const NETWORK_SETTINGS: Setting[] = [
   refused('node-generic-resource', NO_SWARM),
 ];
 
-/** One table holds the rules of both families: it is there, or it is not. */
-export function checkTables(config: DaemonConfig): void {
+function deviceName(name: string, value: string): string {
+  if (!/^[\w.-]{1,15}$/.test(value))
+    throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: no name of a device`);
+  return value;
+}
+
+/** Settings that contradict each other. */
+export function checkNetworking(config: DaemonConfig): void {
+  const { bridge, bip, bip6, bridgeName } = config;
+  for (const [name, value] of Object.entries({ bip, bip6, 'bridge-name': bridgeName }))
+    if (bridge !== '' && bridge !== 'none' && value !== '')
+      throw invalid(`bridge and ${name} exclude each other: a bridge that is there has its name and addresses`);
+  if (!config.icc && !config.iptables)
+    throw invalid('icc=false needs the rules of iptables: set icc or iptables to true');
+  // one table holds the rules of both families: it is there, or it is not
   if (config.ip6tables || !config.iptables) return;
   throw new CaissonError(
     'NotImplemented',

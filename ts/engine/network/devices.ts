@@ -12,20 +12,13 @@ import type { DaemonConfig } from '../config.ts';
 import { nowRfc3339 } from '../containers/time.ts';
 import type { Native } from '../native/index.ts';
 import type { BridgeRules, PublishedPort, RouteInfo } from '../native/network.ts';
-import {
-  contains,
-  type Family,
-  firstAddress,
-  formatSubnet,
-  parseSubnet,
-  type Subnet,
-  uniqueLocalSubnet,
-} from './addresses.ts';
-import { bridgeSettings, isChildOfDevice, parentOf } from './driverOptions.ts';
+import { type Family, parseSubnet, type Subnet } from './addresses.ts';
+import { bridgeName, chooseSubnets, DEFAULT_BRIDGE, isUsersBridge } from './defaultBridge.ts';
+import { bridgeSettings, isChildOfDevice, NAME, optionsOf, parentOf } from './driverOptions.ts';
 import { Firewall } from './firewall.ts';
+import type { Addressing } from './ipam.ts';
 import { freeSubnet } from './pools.ts';
 
-const DEFAULT_BRIDGE = 'caisson0';
 /** Key of the graph's single values. */
 const TABLE = 'firewall-table';
 const PREDEFINED = ['bridge', 'host', 'none'];
@@ -48,6 +41,26 @@ function tableOf(bridge: string, dataRoot: string): string {
   if (bridge !== 'none') return `caisson_${bridge}`;
   return `caisson_none_${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`;
 }
+
+const NO_SUBNETS: Addressing = {
+  subnet: null,
+  gateway: null,
+  ipRange: null,
+  subnet6: null,
+  gateway6: null,
+  ipRange6: null,
+};
+
+/** What the predefined networks have in common. */
+const PLAIN = {
+  ...NO_SUBNETS,
+  bridge: null,
+  internal: false,
+  attachable: false,
+  options: '{}',
+  labels: '{}',
+  detail: '{}',
+};
 
 const subnetsOf = ({ subnet, subnet6 }: Pick<NetworkRow, 'subnet' | 'subnet6'>): string[] =>
   [subnet, subnet6].filter((one) => one !== null);
@@ -72,7 +85,7 @@ export class NetworkDevices {
 
   /** Name of the default bridge's device. */
   get device(): string {
-    return this.#config.bridge || DEFAULT_BRIDGE;
+    return bridgeName(this.#config);
   }
 
   /** There is a default bridge. */
@@ -165,110 +178,82 @@ export class NetworkDevices {
       const { name } = parentOf(row);
       const others = this.#graph.networks.all().filter((other) => other.id !== row.id && isChildOfDevice(other));
       if (others.some((other) => parentOf(other).name === name)) return;
-      await this.#native.deleteParent(name).catch(ignoreMissing);
+      await this.#native.deleteOwnLink(name).catch(ignoreMissing);
       return;
     }
     if (row.driver !== 'bridge' || row.bridge === null) return;
     await this.firewall.removeBridge(this.#rules(row));
-    await this.#native.deleteLink(row.bridge).catch(ignoreMissing);
+    const native = this.#native;
+    // one that the user has named may have been there before
+    const removed = optionsOf(row)[NAME] ? native.deleteOwnLink(row.bridge) : native.deleteLink(row.bridge);
+    await removed.catch(ignoreMissing);
   }
 
   async #insertRows(): Promise<void> {
     const { networks } = this.#graph;
-    const base = {
-      ipRange: null,
-      subnet6: null,
-      gateway6: null,
-      ipRange6: null,
-      internal: false,
-      attachable: false,
-      options: '{}',
-      labels: '{}',
-      detail: '{}',
-    };
-    const plain = { ...base, bridge: null, subnet: null, gateway: null };
     for (const [name, driver] of [
       ['none', 'null'],
       ['host', 'host'],
     ] as const) {
-      if (!networks.byName(name)) networks.insert({ ...plain, id: newId(), name, driver, created: nowRfc3339() });
+      if (!networks.byName(name)) networks.insert({ ...PLAIN, id: newId(), name, driver, created: nowRfc3339() });
     }
+    if (!this.enabled) return networks.byName('bridge') ? undefined : this.#writeDefault(undefined, NO_SUBNETS);
     const existing = networks.byName('bridge');
-    if (existing && !this.#changed(existing)) return;
-    const addressing = this.enabled ? await this.#chooseSubnets(existing) : { subnet: null, gateway: null };
+    const chosen = await this.#chooseSubnets(existing);
+    const isSame =
+      existing?.bridge === this.device &&
+      (Object.keys(chosen) as (keyof Addressing)[]).every((key) => existing[key] === chosen[key]);
+    if (isSame) return;
+    if (existing && networks.endpointsOn(existing.id).some(({ address, address6 }) => address ?? address6)) {
+      const { bridge: device, subnet, subnet6 } = existing;
+      this.#log.warn(
+        { device, subnet, subnet6 },
+        'containers run on the default bridge: it stays as it is until they end and the daemon starts anew',
+      );
+      return;
+    }
+    this.#writeDefault(existing, chosen);
+  }
+
+  #writeDefault(existing: NetworkRow | undefined, addressing: Addressing): void {
+    const { networks } = this.#graph;
+    const own = { id: existing?.id ?? newId(), created: existing?.created ?? nowRfc3339() };
+    const row = { ...PLAIN, ...addressing, ...own, name: 'bridge', driver: 'bridge', bridge: this.device };
     this.#graph.db.transaction(() => {
-      const id = existing?.id ?? newId();
-      const row = {
-        ...base,
-        subnet: null,
-        gateway: null,
-        ...addressing,
-        id,
-        name: 'bridge',
-        driver: 'bridge',
-        created: nowRfc3339(),
-      };
-      if (existing) this.#replace(existing, { ...row, bridge: this.device, created: existing.created });
-      else networks.insert({ ...row, bridge: this.device });
+      if (existing) networks.delete(existing.id);
+      networks.insert(row);
     });
   }
 
-  /** The settings name another device or address than the row. */
-  #changed(row: NetworkRow): boolean {
-    const { bip, bip6, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
-    if (!this.enabled) return false;
-    const differs = (address: string, subnet: string | null, gateway: string | null): boolean =>
-      address !== '' && (gateway !== address.split('/')[0] || subnet !== formatSubnet(parseSubnet(address)));
-    const moved = differs(bip, row.subnet, row.gateway) || (ipv6 && differs(bip6, row.subnet6, row.gateway6));
-    const ranged = (row.ipRange ?? '') !== fixedCidr;
-    const otherV6 =
-      ipv6 !== (row.subnet6 !== null) || (ipv6 && bip6 === '' && fixedCidrV6 !== '' && row.subnet6 !== fixedCidrV6);
-    return row.bridge !== this.device || row.subnet === null || moved || ranged || otherV6;
+  async #chooseSubnets(existing: NetworkRow | undefined): Promise<Addressing> {
+    const addresses = isUsersBridge(this.#config) ? await this.#addressesOf(this.device) : [];
+    return chooseSubnets(this.#config, {
+      row: existing?.bridge === this.device ? existing : undefined,
+      addresses,
+      free: () => this.#freeSubnet(),
+      warn: (message) => this.#log.warn(message),
+    });
   }
 
-  #replace(existing: NetworkRow, row: NetworkRow): void {
-    const { networks } = this.#graph;
-    if (networks.endpointsOn(existing.id).some(({ address }) => address !== null)) {
-      throw new CaissonError('Conflict', 'the default bridge cannot change while containers run on it', {
-        hint: 'stop them, or start the daemon with its former --bip and --bridge',
+  /** Of a bridge that the user is to have made. */
+  async #addressesOf(bridge: string): Promise<string[]> {
+    try {
+      return await this.#native.linkAddresses(bridge);
+    } catch (cause) {
+      if (!isKind(cause, 'NotFound')) throw cause;
+      throw new CaissonError('NotFound', `there is no bridge ${bridge}: that of --bridge is made by hand`, {
+        code: 'BRIDGE_NOT_FOUND',
+        cause,
+        hint: `make it (ip link add ${bridge} type bridge), or let the daemon make one of that name (--bridge-name ${bridge})`,
       });
     }
-    networks.delete(existing.id);
-    networks.insert(row);
   }
 
-  /** What the settings say, then what the row has, then what is free. */
-  async #chooseSubnets(existing: NetworkRow | undefined): Promise<Partial<NetworkRow>> {
-    const { bip, bip6, ipv6, fixedCidr, fixedCidrV6 } = this.#config;
-    const kept = existing?.bridge === this.device ? existing : undefined;
-    const fits = kept?.subnet && (fixedCidr === '' || contains(parseSubnet(kept.subnet), parseSubnet(fixedCidr)));
-    const v4 = bip
-      ? ofBridge(bip)
-      : fits
-        ? { subnet: kept.subnet as string, gateway: kept.gateway }
-        : fixedCidr
-          ? { subnet: fixedCidr, gateway: firstAddress(parseSubnet(fixedCidr)) }
-          : await this.#freeSubnet();
-    if (fixedCidr && !contains(parseSubnet(v4.subnet), parseSubnet(fixedCidr))) {
-      throw new CaissonError(
-        'InvalidParameter',
-        `fixed-cidr ${fixedCidr} is no part of the bridge's subnet ${v4.subnet}`,
-      );
-    }
-    const range = { ipRange: fixedCidr || null };
-    if (!ipv6) return { ...v4, ...range };
-    if (bip6) return { ...v4, ...range, ...rangeOf(bip6, fixedCidrV6) };
-    const own = kept?.subnet6 ? parseSubnet(kept.subnet6) : uniqueLocalSubnet(newId());
-    const subnet6 = fixedCidrV6 ? parseSubnet(fixedCidrV6) : own;
-    return { ...v4, ...range, subnet6: formatSubnet(subnet6), gateway6: firstAddress(subnet6) };
-  }
-
-  async #freeSubnet(): Promise<{ subnet: string; gateway: string }> {
+  async #freeSubnet(): Promise<Subnet> {
     const others = this.#graph.networks.all().filter(({ name }) => name !== 'bridge');
     const own = others.flatMap(subnetsOf).map(parseSubnet);
     const taken = routedSubnets(await this.#native.listRoutes(), this.device);
-    const subnet = freeSubnet(this.#config.defaultAddressPools, [...taken, ...own]);
-    return { subnet: formatSubnet(subnet), gateway: firstAddress(subnet) };
+    return freeSubnet(this.#config.defaultAddressPools, [...taken, ...own]);
   }
 
   /** Host ends of veth pairs on our bridges that no endpoint names: left by a daemon that was killed. */
@@ -283,23 +268,6 @@ export class NetworkDevices {
       }
     }
   }
-}
-
-/** The subnet of an address that a bridge is to have. */
-const ofBridge = (address: string): { subnet: string; gateway: string } => ({
-  subnet: formatSubnet(parseSubnet(address)),
-  gateway: address.split('/')[0] ?? '',
-});
-
-function rangeOf(bip6: string, fixedCidrV6: string): Pick<NetworkRow, 'subnet6' | 'gateway6' | 'ipRange6'> {
-  const { subnet, gateway } = ofBridge(bip6);
-  if (fixedCidrV6 && !contains(parseSubnet(subnet), parseSubnet(fixedCidrV6))) {
-    throw new CaissonError(
-      'InvalidParameter',
-      `fixed-cidr-v6 ${fixedCidrV6} is no part of the bridge's subnet ${subnet}`,
-    );
-  }
-  return { subnet6: subnet, gateway6: gateway, ipRange6: fixedCidrV6 || null };
 }
 
 function membersOf(bridge: string): string[] {
