@@ -260,6 +260,35 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
     expect(await oracle(daemon)).toEqual([]);
   });
 
+  test('a container leaves none and joins another, and what it cannot have is refused', async () => {
+    const docker = (line: string): Promise<string> => daemon.dockerOk(...line.split(' '));
+    const devices = (): Promise<string> => docker('exec alone ls /sys/class/net');
+    await docker('network create --subnet 10.222.7.0/24 --ip-range 10.222.7.8/29 part');
+    await docker('run -d --name alone --network none busybox sleep 1000');
+    expect(Object.keys((await inspect('none')).Containers)).toHaveLength(1);
+    expect(await failing('network', 'connect', 'part', 'alone')).toContain('multiple networks');
+    await docker('network disconnect none alone');
+    await docker('network connect part alone');
+    expect(await devices()).toBe('eth0\nlo');
+    // the first address of the range is the gateway's
+    expect(await docker('exec alone ip route')).toContain('default via 10.222.7.8 dev eth0');
+    await docker('restart -t 0 alone');
+    expect(await devices()).toBe('eth0\nlo');
+    await docker('network disconnect part alone');
+    await docker('network connect none alone');
+    await docker('restart -t 0 alone');
+    expect(await devices()).toBe('lo');
+    await docker('stop -t 0 alone');
+    await docker('network disconnect none alone');
+    for (const address of ['10.222.7.0', '10.222.7.255', '10.222.7.8']) {
+      await docker(`network connect --ip ${address} part alone`);
+      expect(await failing('start', 'alone')).toContain('Address already in use');
+      await docker('network disconnect part alone');
+    }
+    await docker('rm alone');
+    await docker('network rm part');
+  });
+
   test('a container whose network was removed says so; unused ones are pruned', async () => {
     await daemon.dockerOk('network', 'create', 'gone');
     await daemon.dockerOk('create', '--name', 'late', '--network', 'gone', 'busybox', 'true');

@@ -14,6 +14,7 @@ import { layerSources } from './migrations/007-layer-sources.ts';
 import { volumeMounts } from './migrations/008-volume-mounts.ts';
 import { networkIpam } from './migrations/009-network-ipam.ts';
 import { buildSteps } from './migrations/010-build-steps.ts';
+import { noneEndpoints } from './migrations/011-none-endpoints.ts';
 
 export interface Migration {
   version: number;
@@ -32,6 +33,7 @@ export const MIGRATIONS: readonly Migration[] = [
   volumeMounts,
   networkIpam,
   buildSteps,
+  noneEndpoints,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

@@ -19,9 +19,9 @@ import { writeNames } from './nameFiles.ts';
 import type { Publisher } from './publisher.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 
-/** It has devices of its own, or will have some. */
+/** Its network namespace is its own: that it may have devices, and join and leave networks. */
 export const hasOwnNetworks = ({ NetworkMode: mode }: Pick<HostConfig, 'NetworkMode'>): boolean =>
-  mode !== 'host' && mode !== 'none' && !mode.startsWith('container:');
+  mode !== 'host' && !mode.startsWith('container:');
 
 /** As dockerd: IPv6 is off in the container when its loopback has none. */
 export const hasIpv6 = ({ Sysctls: sysctls }: Pick<HostConfig, 'Sysctls'>): boolean =>
@@ -62,9 +62,11 @@ export function requestedEndpoints(
     for (const network of Object.keys(asked)
       .filter((one) => one !== mode)
       .sort())
-      checkTogether(mode, network);
+      checkTogether([mode], mode, network);
     return [];
   }
+  if (mode === 'none')
+    for (const network of Object.keys(asked)) if (network !== mode) checkTogether([mode], mode, network);
   const isMode = (network: string): boolean =>
     network === mode || (network === 'default' && mode === 'bridge') || sameNetwork(ctx, network, mode);
   const others = Object.keys(asked)
@@ -81,7 +83,7 @@ export function requestedEndpoints(
     if (index === 0 && body.MacAddress && !settings.mac)
       settings.mac = endpointSettings({ MacAddress: body.MacAddress }).mac;
     checkSettingsOf(network, ctx.endpoints.find(network), settings);
-    if (index > 0) checkTogether(mode, network);
+    if (index > 0) checkTogether([mode], mode, network);
     const row = ctx.endpoints.row(id, network, devices, settings, dnsNames(id, name, config, settings));
     devices.push(row.interface);
     return row;
@@ -129,9 +131,12 @@ export class Attachments {
     }
     const settings = endpointSettings(body);
     checkSettings(found.name, found, settings);
-    checkJoinable(record, found);
+    const joined = graph.networks.endpointsOf(record.row.id);
+    // as dockerd: one that does not run stays as it is
+    if (!isRunning(record.row) && joined.some(({ networkId }) => networkId === found.id)) return;
+    checkJoinable(record, found, joined);
     const names = dnsNames(record.row.id, record.row.name, record.config, settings);
-    const devices = graph.networks.endpointsOf(record.row.id).map((other) => other.interface);
+    const devices = joined.map((other) => other.interface);
     const row = endpoints.row(record.row.id, found.id, devices, settings, names);
     await runner.run(this.kinds[0], { containerId: record.row.id, row });
   }
@@ -140,7 +145,6 @@ export class Attachments {
   async disconnect(network: string, container: string, force: boolean): Promise<void> {
     const { graph, runner } = this.#ctx;
     const found = this.#ctx.endpoints.find(network);
-    if (!found && !force) graph.networks.resolve(network);
     let record: ContainerRecord;
     try {
       record = readRecord(graph.containers.resolve(container));
@@ -148,12 +152,17 @@ export class Attachments {
       if (!force || !isKind(error, 'NotFound')) throw error;
       throw new CaissonError('NotFound', `endpoint ${container} not found`, { cause: error });
     }
+    const running = isRunning(record.row);
+    if (!found && !force && running) graph.networks.resolve(network);
     if (found?.name === 'host' && record.hostConfig.NetworkMode === 'host') throw invalid(HOST_STAYS);
     const rows = graph.networks.endpointsOf(record.row.id);
     // what is left of a network that has gone is known by its name
     const row = rows.find(({ networkId, networkName }) => (found ? networkId === found.id : networkName === network));
-    if (!row) throw forbid(`container ${record.row.id} is not connected to network ${found?.name ?? network}`);
-    await runner.run(this.kinds[1], { containerId: record.row.id, row, running: isRunning(record.row) });
+    if (!row) {
+      const name = `${running ? '' : 'the '}network ${found?.name ?? network}`;
+      throw forbid(`container ${record.row.id} is not connected to ${name}`);
+    }
+    await runner.run(this.kinds[1], { containerId: record.row.id, row, running });
   }
 
   #connectKind(): JobKind<ConnectPlan> {
@@ -194,6 +203,7 @@ export class Attachments {
     const { graph, endpoints } = this.#ctx;
     const container = graph.containers.resolve(containerId);
     const existing = graph.networks.endpointsOf(containerId).find(({ networkId }) => networkId === row.networkId);
+    const running = isRunning(container);
     if (existing) {
       throw new CaissonError(
         'Forbidden',
@@ -201,7 +211,7 @@ export class Attachments {
       );
     }
     graph.networks.insertEndpoint(row);
-    if (!isRunning(container)) return { containerId, row };
+    if (!running || row.networkName === 'none') return { containerId, row };
     return { containerId, row, plan: endpoints.allocateOne(row, hasIpv6(readRecord(container).hostConfig)) };
   }
 
@@ -266,7 +276,7 @@ export class Attachments {
           name: 'detach',
           medium: 'kernel',
           do: async ({ containerId, row, running, leader }) => {
-            if (!running) return;
+            if (!running || row.networkName === 'none') return;
             await this.#detach(containerId, row, leader);
             if (row.leadsOut) await this.#publisher.follow(containerId);
             writeNames(this.#ctx, containerId);
@@ -294,19 +304,20 @@ const HOST_STAYS = 'cannot disconnect container from host network - container wa
 const SHARED =
   'container sharing network namespace with another container or host cannot be connected to any other network';
 
-/** What a container of a mode can join besides, with Docker's texts. */
-function checkTogether(mode: string, network: string): void {
+/** What a container that is on these networks can join besides, with Docker's texts. */
+function checkTogether(joined: string[], mode: string, network: string): void {
   if (network === 'host')
     throw invalid('cannot connect container to host network - container must be created in host network mode');
   if (mode === 'host' || mode.startsWith('container:')) throw invalid(SHARED);
-  if (mode === 'none' || network === 'none')
+  if (joined.includes('none') || (joined.length > 0 && network === 'none'))
     throw invalid('container cannot be connected to multiple networks with one of the networks in private (none) mode');
 }
 
-function checkJoinable({ row, hostConfig }: ContainerRecord, network: NetworkRow): void {
+function checkJoinable({ row, hostConfig }: ContainerRecord, network: NetworkRow, joined: EndpointRow[]): void {
   if (hostConfig.NetworkMode === network.name && !hasOwnNetworks(hostConfig))
     throw forbid(`endpoint with name ${row.name} already exists in network ${network.name}`);
-  checkTogether(hostConfig.NetworkMode, network.name);
+  const others = joined.filter(({ networkId }) => networkId !== network.id).map(({ networkName }) => networkName);
+  checkTogether(others, hostConfig.NetworkMode, network.name);
   if (row.status === 'removing' || row.status === 'dead') {
     throw forbid(`container ${row.id} is marked for removal and cannot be connected or disconnected to the network`);
   }

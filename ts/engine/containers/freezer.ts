@@ -61,12 +61,15 @@ export class Freezer {
 
   #check(id: string, wanted: 'running' | 'paused'): void {
     const row = this.#ctx.graph.containers.resolve(id);
+    if (wanted === 'paused') {
+      if (row.status !== wanted) throw new CaissonError('Conflict', `Container ${id} is not paused`);
+      return;
+    }
     if (row.status === 'restarting') {
       throw new CaissonError('Conflict', `Container ${id} is restarting, wait until the container is running`);
     }
-    if (!isRunning(row)) throw new CaissonError('Conflict', `Container ${id} is not running`);
-    if (row.status === wanted) return;
-    throw new CaissonError('Conflict', `Container ${id} is ${wanted === 'running' ? 'already' : 'not'} paused`);
+    if (!isRunning(row)) throw new CaissonError('Conflict', `container ${id} is not running`);
+    if (row.status !== wanted) throw new CaissonError('Conflict', `Container ${id} is already paused`);
   }
 
   async #freeze({ id, cgroup }: FreezePlan): Promise<{ rows: () => void }> {
@@ -75,7 +78,7 @@ export class Freezer {
     } catch (error) {
       if (!isKind(error, 'NotFound')) throw error;
       // it is just ending
-      throw new CaissonError('Conflict', `Container ${id} is not running`, { cause: error });
+      throw new CaissonError('Conflict', `container ${id} is not running`, { cause: error });
     }
     return { rows: () => this.#write(id, 'running', 'paused') };
   }

@@ -41,23 +41,25 @@ function describePorts({ config }: ContainerRecord, ports: PortRow[]): Record<st
 const listOrNull = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
 
 /** One entry of `NetworkSettings.Networks`. */
-export function describeEndpoint(endpoint: EndpointRow | undefined, networkId: string): object {
+function describeEndpoint(endpoint: EndpointRow | undefined): object {
   const connected = endpoint?.address != null || endpoint?.address6 != null;
   const settings = endpoint ? settingsOf(endpoint) : NO_SETTINGS;
-  const { ip, ip6, mac, aliases, links, driverOpts, gwPriority, linkLocalIps } = settings;
+  const { ip, ip6, mac, aliases, links, driverOpts, gwPriority, linkLocalIps, empty } = settings;
+  const orNull = <T extends object>(name: string, value: T): T | null =>
+    Object.keys(value).length > 0 || empty.includes(name) ? value : null;
   const ipam = {
     ...(ip ? { IPv4Address: ip } : {}),
     ...(ip6 ? { IPv6Address: ip6 } : {}),
     ...(linkLocalIps.length > 0 ? { LinkLocalIPs: linkLocalIps } : {}),
   };
   return {
-    IPAMConfig: Object.keys(ipam).length > 0 ? ipam : null,
-    Links: listOrNull(links),
-    Aliases: listOrNull(aliases),
+    IPAMConfig: orNull('IPAMConfig', ipam),
+    Links: orNull('Links', links),
+    Aliases: orNull('Aliases', aliases),
     MacAddress: endpoint?.mac ?? mac,
-    DriverOpts: Object.keys(driverOpts).length > 0 ? driverOpts : null,
+    DriverOpts: orNull('DriverOpts', driverOpts),
     GwPriority: gwPriority,
-    NetworkID: networkId,
+    NetworkID: endpoint?.networkId ?? '',
     EndpointID: connected ? endpoint.id : '',
     Gateway: endpoint?.gateway ?? '',
     IPAddress: endpoint?.address ?? '',
@@ -76,17 +78,27 @@ export function describeNetworks(
   endpoints: readonly EndpointRow[],
 ): Record<string, object> {
   const mode = record.hostConfig.NetworkMode;
+  const { networks } = ctx.graph;
   if (mode.startsWith('container:')) return {};
-  // as Docker: the network's id is known from the first start on
+  // as Docker: the network's id and the names on it are known from the first start on
   const joined = record.row.startedAt !== NEVER;
-  if (mode === 'host' || mode === 'none') {
-    const network = ctx.graph.networks.byName(mode);
-    // without a device of its own there is no row; its id is as good as any
-    const EndpointID = isRunning(record.row) ? record.row.id : '';
-    return { [mode]: { ...describeEndpoint(undefined, joined ? (network?.id ?? '') : ''), EndpointID } };
+  const running = isRunning(record.row);
+  if (mode === 'host') {
+    // there is no row: the container's id is as good as any
+    const id = { NetworkID: joined ? (networks.byName(mode)?.id ?? '') : '', EndpointID: running ? record.row.id : '' };
+    return { [mode]: { ...describeEndpoint(undefined), ...id } };
   }
   return Object.fromEntries(
-    endpoints.map((one) => [one.networkName, describeEndpoint(one, joined ? one.networkId : '')]),
+    endpoints.map((one) => {
+      const described = describeEndpoint(one);
+      const hidden = {
+        ...(joined ? {} : { NetworkID: '', DNSNames: null }),
+        // what leads nowhere from here
+        ...(networks.get(one.networkId)?.internal ? { Gateway: '', IPv6Gateway: '' } : {}),
+        ...(one.networkName === 'none' && running ? { EndpointID: one.id } : {}),
+      };
+      return [one.networkName, { ...described, ...hidden }];
+    }),
   );
 }
 
@@ -94,11 +106,12 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord, endpoin
   // the fields beside `Networks` are those of the default bridge alone
   const endpoint = endpoints.find(({ networkName }) => networkName === 'bridge');
   const running = isRunning(record.row);
+  const sandbox = running && !record.hostConfig.NetworkMode.startsWith('container:');
   return {
     Bridge: '',
-    SandboxID: running ? record.row.id : '',
+    SandboxID: sandbox ? record.row.id : '',
     // the namespace has no name on the host: it is held by the shim and seen through its processes
-    SandboxKey: running ? `/proc/${record.row.pid}/ns/net` : '',
+    SandboxKey: sandbox ? `/proc/${record.row.pid}/ns/net` : '',
     Ports:
       running && endpoints.some(({ leadsOut }) => leadsOut)
         ? describePorts(record, ctx.graph.networks.portsOf(record.row.id))

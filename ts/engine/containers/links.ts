@@ -55,10 +55,10 @@ function owner(ctx: ContainerContext, name: string): ContainerRecord {
   }
 }
 
-/** `HostConfig.Links` of inspect: `/target:/owner/alias`. */
-export function describeLinks({ graph }: ContainerContext, { row, hostConfig }: ContainerRecord): string[] | null {
+/** `HostConfig.Links` of inspect: `/target:/owner/alias`. Those on networks of users are their endpoints'. */
+export function describeLinks({ graph }: ContainerContext, { row }: ContainerRecord): string[] | null {
   const links = graph.links.of(row.id);
-  if (links.length === 0) return hostConfig.Links;
+  if (links.length === 0) return null;
   return links.map(({ alias, targetId }) => `/${graph.containers.resolve(targetId).name}:/${row.name}/${alias}`);
 }
 

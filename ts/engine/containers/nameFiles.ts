@@ -2,8 +2,8 @@
 
 import type { EndpointRow } from '../../graph/networks.ts';
 import { type NamingOptions, writeContainerFiles } from '../network/containerFiles.ts';
-import { gatewaysOf } from '../network/endpoints.ts';
-import { hasIpv6, hasOwnNetworks } from './attachments.ts';
+import { gatewaysOf, knowsNames } from '../network/endpoints.ts';
+import { hasIpv6 } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { linkHosts } from './links.ts';
 import { type ContainerRecord, readRecord } from './record.ts';
@@ -17,7 +17,7 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
     hostConfig: record.hostConfig,
     links: linkHosts(ctx, record),
     addresses,
-    userDefined: hasOwnNetworks(record.hostConfig) && endpoints.some(({ networkName }) => networkName !== 'bridge'),
+    userDefined: endpoints.some(({ networkName }) => knowsNames(networkName)),
     ipv6: hasIpv6(record.hostConfig),
     hostGateways: config.hostGatewayIps.length > 0 ? config.hostGatewayIps : hostAddresses(ctx, endpoints),
     dns: { servers: config.dns, options: config.dnsOptions, search: config.dnsSearch },

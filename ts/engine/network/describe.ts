@@ -1,10 +1,13 @@
 /** `GET /networks` and `GET /networks/{id}`: networks in Docker's shape, and its filters. */
 import { CaissonError } from '../../errdefs.ts';
+import type { ContainerRow } from '../../graph/containers.ts';
 import type { Graph } from '../../graph/graph.ts';
-import type { NetworkRow } from '../../graph/networks.ts';
+import type { EndpointRow, NetworkRow } from '../../graph/networks.ts';
 import { type Filters, labelsMatch } from '../api/query.ts';
 import type { IpamConfigBody } from '../api/schemas/networks.ts';
 import type { DaemonConfig } from '../config.ts';
+import type { HostConfig } from '../containers/config.ts';
+import { isRunning } from '../containers/record.ts';
 import { isPredefined } from './devices.ts';
 import { givenConfig, networkDetail } from './settings.ts';
 
@@ -27,22 +30,33 @@ function optionsOf(row: NetworkRow, config: DaemonConfig): Record<string, string
 
 /** Containers that run on it. */
 export function attached({ graph }: Pick<NetworkView, 'graph'>, row: NetworkRow): Record<string, { Name: string }> {
-  const described: Record<string, { Name: string }> = {};
+  const onHost = row.driver === 'host' ? graph.containers.all().filter(isOnHost) : [];
+  const described = onHost.map(({ id, name }) => [id, describeAttached(name, { ...NOWHERE, id })] as const);
   for (const endpoint of graph.networks.endpointsOn(row.id)) {
-    const { address, address6 } = endpoint;
-    if (address === null && address6 === null) continue;
-    described[endpoint.containerId] = {
-      Name: graph.containers.get(endpoint.containerId)?.name ?? '',
-      ...{
-        EndpointID: endpoint.id,
-        MacAddress: endpoint.mac ?? '',
-        IPv4Address: address === null ? '' : `${address}/${endpoint.prefixLength}`,
-        IPv6Address: address6 === null ? '' : `${address6}/${endpoint.prefixLength6}`,
-      },
-    };
+    const container = graph.containers.get(endpoint.containerId);
+    const isOn = row.driver === 'null' ? container && isRunning(container) : (endpoint.address ?? endpoint.address6);
+    if (isOn) described.push([endpoint.containerId, describeAttached(container?.name ?? '', endpoint)]);
   }
-  return described;
+  return Object.fromEntries(described);
 }
+
+const isOnHost = (container: ContainerRow): boolean =>
+  isRunning(container) && (JSON.parse(container.hostConfig) as HostConfig).NetworkMode === 'host';
+
+const NOWHERE = { mac: null, address: null, prefixLength: null, address6: null, prefixLength6: null };
+
+const describeAttached = (
+  name: string,
+  { id, mac, address, prefixLength, address6, prefixLength6 }: Pick<EndpointRow, 'id' | keyof typeof NOWHERE>,
+): { Name: string } => ({
+  Name: name,
+  ...{
+    EndpointID: id,
+    MacAddress: mac ?? '',
+    IPv4Address: address === null ? '' : `${address}/${prefixLength}`,
+    IPv6Address: address6 === null ? '' : `${address6}/${prefixLength6}`,
+  },
+});
 
 function ipamConfig(row: NetworkRow): object[] {
   const { configOnly, ipamConfig } = networkDetail(row);

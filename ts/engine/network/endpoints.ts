@@ -5,7 +5,7 @@ import type { Graph } from '../../graph/graph.ts';
 import type { Addressing, EndpointRow, NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { Native } from '../native/index.ts';
-import { familyOf, holds, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
+import { familyOf, holds, isReservedIn, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
 import {
   type BridgeSettings,
@@ -43,6 +43,9 @@ export interface EndpointPlan extends Addressing {
 export const leadingOut = (plans: readonly EndpointPlan[]): EndpointPlan | undefined =>
   plans.find(({ leadsOut }) => leadsOut);
 
+/** Its containers know each other by name: all but the default ones. */
+export const knowsNames = (networkName: string): boolean => networkName !== 'bridge' && networkName !== 'none';
+
 const withPrefix = (address: string | null, prefix: number | null): string[] =>
   address === null ? [] : [`${address}/${prefix}`];
 
@@ -75,7 +78,7 @@ export class Endpoints {
     names: string[],
   ): EndpointRow {
     const found = this.find(network);
-    const userDefined = found === undefined || found.name !== 'bridge';
+    const userDefined = knowsNames(found?.name ?? network);
     return {
       id: newId(),
       containerId,
@@ -144,9 +147,9 @@ export class Endpoints {
     return plan;
   }
 
-  /** A daemon without a default bridge gives those that ask for it no device at all. */
+  /** `none` has no devices, and a daemon without a default bridge gives those that ask for it none. */
   #isSwitchedOff({ networkName }: EndpointRow): boolean {
-    return networkName === 'bridge' && !this.#devices.enabled;
+    return networkName === 'none' || (networkName === 'bridge' && !this.#devices.enabled);
   }
 
   /** Counted anew at each start: a network that was left leaves no gap. */
@@ -217,7 +220,7 @@ export class Endpoints {
       gateway6: v6 ? gateway6 : null,
       leadsOut: false,
       mtu: isBridge ? mtu : Number(optionsOf(network)[MTU] ?? 0),
-      userDefined: network.name !== 'bridge',
+      userDefined: knowsNames(network.name),
       internal: isInternal(network),
       hostBinding,
       modes,
@@ -243,7 +246,7 @@ export class Endpoints {
       if (!holds(subnet, asked)) {
         throw new CaissonError('InvalidParameter', `no configured subnet contains IP address ${asked}`);
       }
-      if (taken.has(asked) || reserved.has(asked))
+      if (taken.has(asked) || reserved.has(asked) || isReservedIn(subnet, asked))
         throw new CaissonError('Forbidden', 'Address already in use', { code: 'ADDRESS_IN_USE' });
       return { address: asked, prefix: subnet.prefix };
     }

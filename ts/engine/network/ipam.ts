@@ -5,10 +5,10 @@ import type { IpamConfigBody } from '../api/schemas/networks.ts';
 import {
   type Family,
   familyOf,
-  firstAddress,
   formatSubnet,
   holds,
   isReservedIn,
+  nextAddress,
   normalAddress,
   overlaps,
   parseAddress,
@@ -123,8 +123,11 @@ function checkAllocatable({ subnet, gateway: asked, aux }: Part, gateway: string
   if (clash) throw inUse(`secondary ip address (${clash.join(':')})`);
 }
 
-const gatewayOf = (subnet: Subnet, part: Part | undefined, isolated: boolean): string | null =>
-  part?.gateway || (isolated ? null : firstAddress(subnet));
+/** Without one of the user's choice the first address that containers could have; null where the host has none. */
+function gatewayOf(subnet: Subnet, part: Part | undefined, isolated: boolean): string | null {
+  if (part?.gateway) return part.gateway;
+  return isolated ? null : nextAddress(subnet, () => false, undefined, part?.range);
+}
 
 /** A network's subnets. `own`: of our networks; `routed`: what the host reaches otherwise. */
 export function chooseAddressing(

@@ -23,6 +23,8 @@ export interface EndpointSettings {
   /** `net.ipv4.conf.IFNAME.forwarding` → value: set on the device once it has its addresses. */
   sysctls: Record<string, string>;
   gwPriority: number;
+  /** Fields that the request gave empty: inspect shows them so, and those that it did not give as null. */
+  empty: string[];
 }
 
 export const NO_SETTINGS: EndpointSettings = {
@@ -36,6 +38,7 @@ export const NO_SETTINGS: EndpointSettings = {
   ifname: '',
   sysctls: {},
   gwPriority: 0,
+  empty: [],
 };
 
 /** One entry of `NetworkingConfig.EndpointsConfig`, or `EndpointConfig` of connect. */
@@ -114,6 +117,9 @@ export function endpointSettings(body: EndpointBody | null | undefined): Endpoin
     ifname,
     sysctls: Object.fromEntries(sysctlsIn(driverOpts).map((pair) => SYSCTL.exec(pair)?.slice(1) ?? [])),
     gwPriority: GwPriority ?? 0,
+    empty: Object.entries({ IPAMConfig: ipam, Links, Aliases, DriverOpts }).flatMap(([name, value]) =>
+      value ? [name] : [],
+    ),
   };
 }
 

@@ -7,6 +7,7 @@ import type { Logger } from '../../../log.ts';
 import type { EnginePaths } from '../../engine.ts';
 import type { Native, PortSocket } from '../../native/index.ts';
 import { EMBEDDED_SERVER } from '../containerFiles.ts';
+import { knowsNames } from '../endpoints.ts';
 import { AnswerCache } from './cache.ts';
 import { NameIndex } from './names.ts';
 import { Resolver } from './resolver.ts';
@@ -67,7 +68,7 @@ export class Resolvers {
   async adopt(running: readonly string[]): Promise<void> {
     const { graph, log } = this.#options;
     const served = running.filter((id) =>
-      graph.networks.endpointsOf(id).some(({ networkName }) => networkName !== 'bridge'),
+      graph.networks.endpointsOf(id).some(({ networkName }) => knowsNames(networkName)),
     );
     await Promise.all(
       served.map((id) =>
