@@ -11,6 +11,7 @@ import { type BuiltImage, buildImage, busyboxTar, dockerArchive, pushImage, sha2
 import { oracle } from '../helpers/oracle.ts';
 import { startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { missing } from '../helpers/requires.ts';
+import { OCI_MANIFEST, ScriptedRegistry } from '../helpers/scriptedRegistry.ts';
 
 interface Index {
   manifests: { digest: string }[];
@@ -122,6 +123,21 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('the 
     expect((await save()).digests).toEqual([image.manifestDigest]);
     await daemon.dockerOk('rmi', target);
     expect((await save()).digests).toEqual([image.manifestDigest]);
+  });
+
+  it('that their registry gives otherwise now break the archive off', async () => {
+    await using other = await new ScriptedRegistry().listen();
+    for (const [digest, data] of image.blobs) other.blobs.set(digest, data);
+    other.addManifest(image.manifest.toString(), OCI_MANIFEST, 'latest');
+    name = `${other.host}/app:latest`;
+    await daemon.dockerOk('rmi', '-f', id);
+    await daemon.dockerOk('pull', '-q', name);
+    expect((await save()).digests).toEqual([image.manifestDigest]);
+    const [digest = '', data = Buffer.alloc(0)] = [...image.blobs].find(([one]) => one !== image.configDigest) ?? [];
+    other.blobs.set(digest, randomBytes(data.length));
+    expect(await daemon.docker(['save', '-o', join(dir, 'other.tar'), name])).toMatchObject({ code: 1 });
+    expect(daemon.logs).toContain(`blob ${digest}: what came has the digest`);
+    expect(await oracle(daemon)).toEqual([]);
   });
 
   it('stay compressed as well with keep-layer-blobs', async () => {

@@ -83,25 +83,6 @@ export class ContentStore {
     }
   }
 
-  /**
-   * Writes a blob's bytes to a file of the caller's, who removes it: it never becomes one of the store, and is not synced.
-   * Kind DataLoss as with `ingest`; then nothing is left.
-   */
-  async receive(
-    source: AsyncIterable<Uint8Array>,
-    { digest, sizeBytes, signal }: Omit<ExpectedBlob, 'mediaType'>,
-  ): Promise<string> {
-    const path = this.newIngest();
-    const file = await open(path, 'wx', 0o600);
-    try {
-      await write(file, source, digest, sizeBytes, signal).finally(() => file.close());
-      return path;
-    } catch (error) {
-      await rm(path, { force: true });
-      throw error;
-    }
-  }
-
   /** Takes over an ingest whose bytes are complete, verified against `digest` and synced. */
   async commit(ingest: string, blob: Omit<BlobRow, 'createdMs'>): Promise<BlobRow> {
     const target = this.path(blob.digest);

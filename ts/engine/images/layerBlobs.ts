@@ -17,6 +17,7 @@ import type { Snapshotter } from '../../graph/snapshotter.ts';
 import { type Descriptor, MEDIA_TYPES } from '../../oci.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
+import type { Repository } from '../../registry/client/repository.ts';
 import type { LayerSource } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
 import { LAYER_TYPES } from './unpack.ts';
@@ -27,7 +28,6 @@ export interface LayerBlobsParts {
   snapshotter: Snapshotter;
   gc: GarbageCollector;
   remote: RegistryClient;
-  maxConcurrentDownloads: () => number;
   native: Pick<Native, 'recreateLayer' | 'sendLayer' | 'layerArchiveSize' | 'pipe'>;
 }
 
@@ -42,14 +42,12 @@ export const isLayerAway = (error: unknown): error is CaissonError =>
 
 export class LayerBlobs {
   readonly #parts: LayerBlobsParts;
-  readonly #transfers: Semaphore;
   readonly #compressions = new Semaphore(availableParallelism());
   /** Something came into the store that no row speaks for. */
   #isUntidy = false;
 
   constructor(parts: LayerBlobsParts) {
     this.#parts = parts;
-    this.#transfers = new Semaphore(parts.maxConcurrentDownloads);
   }
 
   /** It is here, or a repository is known that had it. */
@@ -65,28 +63,23 @@ export class LayerBlobs {
     graph.leases.add(lease, 'blob', digest);
     if (content.has(digest)) return;
     this.#isUntidy = true;
-    await this.#fromElsewhere(descriptor, { signal, login }, (bytes) =>
-      content.ingest(bytes, { mediaType, digest, sizeBytes, signal }),
+    await this.#fromElsewhere(descriptor, { signal, login }, (source) =>
+      content.ingest(source.fetchBlob(descriptor, { signal, verify: false }), { mediaType, digest, sizeBytes, signal }),
     );
   }
 
-  /**
-   * The blob in a file of the caller's, who removes it. Code LAYER_AWAY at once when no repository gives it: the archive is
-   * there as well.
-   */
-  receive(descriptor: Descriptor, signal: AbortSignal): Promise<string> {
-    const { digest, size: sizeBytes } = descriptor;
-    return this.#transfers.run(() =>
-      this.#fromElsewhere(descriptor, { signal, isSpare: true }, (bytes) =>
-        this.#parts.content.receive(bytes, { digest, sizeBytes, signal }),
-      ),
-    );
+  /** A repository that gives the blob at the moment. Code LAYER_AWAY at once where none does: the archive is there as well. */
+  find(descriptor: Descriptor, signal: AbortSignal): Promise<Repository> {
+    return this.#fromElsewhere(descriptor, { signal }, async (source) => {
+      await source.probeBlob(descriptor, signal);
+      return source;
+    });
   }
 
   async #fromElsewhere<T>(
     descriptor: Descriptor,
-    { signal, login, isSpare = false }: { signal: AbortSignal; login?: Login | undefined; isSpare?: boolean },
-    take: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
+    { signal, login }: { signal: AbortSignal; login?: Login | undefined },
+    take: (source: Repository) => Promise<T>,
   ): Promise<T> {
     const { graph, remote } = this.#parts;
     const { digest } = descriptor;
@@ -98,7 +91,7 @@ export class LayerBlobs {
       const credentials = domain === login?.domain ? login.credentials : undefined;
       const source = remote.repository({ domain, path: path.join('/') }, credentials);
       try {
-        return await take(source.fetchBlob(descriptor, { signal, verify: false, isSpare }));
+        return await take(source);
       } catch (error) {
         // the next one may have it
         signal.throwIfAborted();

@@ -7,8 +7,6 @@
  *   manifest.json        for `docker load`
  *   oci-layout, repositories
  */
-import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { Header } from 'tar';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
@@ -17,6 +15,7 @@ import type { ImageRow, ReferenceRow } from '../../graph/images.ts';
 import type { LayerRow } from '../../graph/layers.ts';
 import { type Descriptor, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { parseReference, repositoryOf } from '../../reference.ts';
+import type { Repository } from '../../registry/client/repository.ts';
 import { parseConfig } from './config.ts';
 import { imageEvent } from './events.ts';
 import type { Installer } from './install.ts';
@@ -34,8 +33,8 @@ interface Chosen {
   tags: ReferenceRow[];
 }
 
-/** Of blobs that were fetched for this archive, where their bytes are. */
-type Files = Map<string, string>;
+/** Of blobs that are not here, the repositories that give them. */
+type Sources = Map<string, Repository>;
 
 interface Entry {
   path: string;
@@ -69,17 +68,15 @@ export class ImageSaver {
         prepare: async (lease, aborted) => {
           const images = this.#choose(names, platform);
           const stored = new Map<string, StoredManifest>();
-          const files: Files = new Map();
-          try {
-            for (const { image } of images) stored.set(image.id, await this.#stored(image, files, lease, aborted));
-            for (const entry of this.#entries(images, stored, files)) {
-              aborted.throwIfAborted();
-              await writeEntry(entry, sink, aborted);
-            }
-            await sink(Buffer.alloc(1024));
-          } finally {
-            for (const path of files.values()) await rm(path, { force: true });
+          const sources: Sources = new Map();
+          for (const { image } of images) stored.set(image.id, await this.#stored(image, sources, lease, aborted));
+          for (const entry of this.#entries(images, stored, (layer, row) =>
+            this.#layer(layer, row, sources, aborted),
+          )) {
+            aborted.throwIfAborted();
+            await writeEntry(entry, sink, aborted);
           }
+          await sink(Buffer.alloc(1024));
           return () => {
             for (const { image } of images) imageEvent(this.#graph, 'save', image.id);
           };
@@ -89,12 +86,12 @@ export class ImageSaver {
     );
   }
 
-  /** With all that it names in the content store, in files or there to be made. */
-  async #stored(image: ImageRow, files: Files, lease: string, signal: AbortSignal): Promise<StoredManifest> {
+  /** With all that it names in the content store, there to be made, or given by a repository. */
+  async #stored(image: ImageRow, sources: Sources, lease: string, signal: AbortSignal): Promise<StoredManifest> {
     const parts = { graph: this.#graph, content: this.#content, blobs: this.#blobs };
     const stored = await storedManifest(parts, image, lease, { others: 'archives' });
     try {
-      await this.#receive(stored, files, signal);
+      await this.#find(stored, sources, signal);
       return stored;
     } catch (error) {
       if (!isLayerAway(error)) throw error;
@@ -102,34 +99,21 @@ export class ImageSaver {
     }
   }
 
-  /** All layers at once. The first failure stops the others, and is the one that is told. */
-  async #receive({ layers, rows }: StoredManifest, files: Files, signal: AbortSignal): Promise<void> {
-    const stop = new AbortController();
-    const either = AbortSignal.any([signal, stop.signal]);
-    const wanted = new Map<string, Descriptor>();
+  /** Before the first byte: behind it a registry that goes away breaks the archive off. */
+  async #find({ layers, rows }: StoredManifest, sources: Sources, signal: AbortSignal): Promise<void> {
     for (const [i, layer] of layers.entries()) {
-      if (files.has(layer.digest) || this.#content.has(layer.digest)) continue;
+      if (sources.has(layer.digest) || this.#content.has(layer.digest)) continue;
       const row = rows[i] as LayerRow;
-      if (layer.digest !== row.diffId || !(await this.#blobs.hasRecipe(row))) wanted.set(layer.digest, layer);
+      if (layer.digest === row.diffId && (await this.#blobs.hasRecipe(row))) continue;
+      sources.set(layer.digest, await this.#blobs.find(layer, signal));
     }
-    let failure: unknown;
-    const received = [...wanted.values()].map(async (layer) => {
-      try {
-        files.set(layer.digest, await this.#blobs.receive(layer, either));
-      } catch (error) {
-        failure ??= error;
-        stop.abort(error);
-      }
-    });
-    await Promise.all(received);
-    if (failure !== undefined) throw signal.aborted ? signal.reason : failure;
   }
 
-  #layer({ digest }: Descriptor, row: LayerRow, files: Files): AsyncIterable<Uint8Array> {
-    const file = files.get(digest);
-    if (file !== undefined) return createReadStream(file, { highWaterMark: 1 << 18 });
+  #layer(layer: Descriptor, row: LayerRow, sources: Sources, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const source = sources.get(layer.digest);
+    if (source !== undefined) return source.fetchBlob(layer, { signal });
     // An archive is named by its diffID; without a recipe it is a blob as well.
-    return this.#content.has(digest) ? this.#content.verified(digest) : this.#blobs.archive(row);
+    return this.#content.has(layer.digest) ? this.#content.verified(layer.digest) : this.#blobs.archive(row);
   }
 
   /** A name without a tag stands for all tags of the repository; an id for the image without its names. */
@@ -161,7 +145,11 @@ export class ImageSaver {
     return this.#graph.images.references().filter((row) => row.repository === repository && row.tag !== null);
   }
 
-  *#entries(images: readonly Chosen[], stored: ReadonlyMap<string, StoredManifest>, files: Files): Generator<Entry> {
+  *#entries(
+    images: readonly Chosen[],
+    stored: ReadonlyMap<string, StoredManifest>,
+    layerBytes: (layer: Descriptor, row: LayerRow) => AsyncIterable<Uint8Array>,
+  ): Generator<Entry> {
     const written = new Set<string>();
     const blobs: Entry[] = [];
     for (const { descriptor, bytes, config, layers, rows } of stored.values()) {
@@ -172,7 +160,7 @@ export class ImageSaver {
         written.add(digest);
         blobs.push({ path: blobPath(digest), size, mtime, bytes: content });
       };
-      for (const [i, layer] of layers.entries()) add(layer, () => this.#layer(layer, rows[i] as LayerRow, files));
+      for (const [i, layer] of layers.entries()) add(layer, () => layerBytes(layer, rows[i] as LayerRow));
       add(config.descriptor, () => [config.bytes]);
       add(descriptor, () => [bytes]);
     }

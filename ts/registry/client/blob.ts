@@ -14,8 +14,6 @@ export interface BlobOptions {
   offset?: number;
   /** false: the caller checks the digest himself. */
   verify?: boolean;
-  /** Something else does as well: a registry that gives nothing is not asked twice. */
-  isSpare?: boolean;
 }
 
 /** An attempt that brought so much has not failed: the count starts anew, or a bad line never carries a large layer. */
@@ -23,7 +21,7 @@ const PROGRESS_BYTES = 16 * 1024;
 
 export async function* readBlob(
   { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
-  { signal, offset = 0, verify = true, isSpare = false }: BlobOptions,
+  { signal, offset = 0, verify = true }: BlobOptions,
   timing: RegistryTiming,
   get: (headers: Record<string, string>) => Promise<Answer>,
 ): AsyncGenerator<Uint8Array> {
@@ -51,7 +49,7 @@ export async function* readBlob(
       const isAway = at > offset && error instanceof CaissonError && error.code === 'REGISTRY_UNREACHABLE';
       if (!(error instanceof TransientError) && !isAway) throw error;
       failed = at - from >= PROGRESS_BYTES ? 1 : failed + 1;
-      if (failed === MAX_ATTEMPTS || (isSpare && at === offset)) throw error;
+      if (failed === MAX_ATTEMPTS) throw error;
       await backOff(failed, error instanceof TransientError ? error : new TransientError(''), timing, signal);
     }
   }

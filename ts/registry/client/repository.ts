@@ -174,6 +174,17 @@ export class Repository {
     );
   }
 
+  /** Rejects, once and as `fetchBlob` does, where the registry does not give the blob at the moment: its first byte is asked for. */
+  async probeBlob({ digest, size }: Pick<Descriptor, 'digest' | 'size'>, signal: AbortSignal): Promise<void> {
+    const path = `/v2/${this.reference.path}/blobs/${checkDigest(digest)}`;
+    const headers = size === 0 ? {} : { range: 'bytes=0-0' };
+    discard(
+      await this.#eachEndpoint(signal, (endpoint) =>
+        this.#get(endpoint, path, { headers, digestChecked: true, signal }),
+      ),
+    );
+  }
+
   /** The exact bytes of whatever the tag or digest names; what they mean is for the caller to find out. */
   fetchManifest(name: string, signal: AbortSignal): Promise<Document> {
     return this.#eachEndpoint(signal, (endpoint) => this.#document(endpoint, name, signal));
