@@ -225,6 +225,9 @@ export class FakeNative implements Native {
   async treeSize(): Promise<number> {
     return 0;
   }
+  async compareTrees(): Promise<string | null> {
+    return null;
+  }
   async ensureBridge(): Promise<void> {}
   async deleteLink(): Promise<void> {}
   async applyRuleset(): Promise<RulesetReport> {

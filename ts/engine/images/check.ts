@@ -20,7 +20,7 @@ import { MEDIA_TYPES } from '../../oci.ts';
 import type { RegistryClient } from '../../registry/client/client.ts';
 import type { Repository } from '../../registry/client/repository.ts';
 import type { StoreCheckLine, StoreProblem } from '../api/schemas/storeCheck.ts';
-import { firstDifference } from './compareTrees.ts';
+import type { Native } from '../native/index.ts';
 import { parseConfig } from './config.ts';
 import type { Installer } from './install.ts';
 import { isLayerAway, type LayerBlobs } from './layerBlobs.ts';
@@ -39,6 +39,7 @@ interface Parts {
   snapshotter: Snapshotter;
   remote: RegistryClient;
   blobs: LayerBlobs;
+  native: Pick<Native, 'compareTrees'>;
 }
 
 /** What was found; `outcome` when it was to be repaired. */
@@ -219,7 +220,7 @@ export class StoreChecker {
     }
     const fresh = await this.#again(row, content.stream(blob.digest), signal);
     try {
-      const problem = missing ?? (await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal));
+      const problem = missing ?? (await this.#difference(directory, fresh));
       if (problem === undefined || !repair) return problem === undefined ? undefined : { problem };
       return { problem, ...(await this.#replace(row, fresh)) };
     } catch (error) {
@@ -234,11 +235,11 @@ export class StoreChecker {
 
   /** What is wrong with a layer whose blob is not kept. */
   async #byRecipe(row: LayerRow, directory: string, signal: AbortSignal): Promise<string | undefined> {
-    const { blobs, snapshotter } = this.#parts;
+    const { blobs } = this.#parts;
     try {
       const fresh = await this.#again(row, blobs.archive(row), signal);
       try {
-        return await firstDifference(directory, snapshotter.temporaryLayer(fresh.cacheId), signal);
+        return await this.#difference(directory, fresh);
       } finally {
         await this.#unpacker.discard(fresh);
       }
@@ -246,6 +247,11 @@ export class StoreChecker {
       if (isKind(error, 'DataLoss')) return asCaissonError(error).message;
       throw error;
     }
+  }
+
+  async #difference(directory: string, { cacheId }: Unpacked): Promise<string | undefined> {
+    const { native, snapshotter } = this.#parts;
+    return (await native.compareTrees(directory, snapshotter.temporaryLayer(cacheId))) ?? undefined;
   }
 
   #again({ diffId }: LayerRow, bytes: AsyncIterable<Buffer>, signal: AbortSignal): Promise<Unpacked> {

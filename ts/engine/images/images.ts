@@ -41,7 +41,8 @@ export interface ImagesOptions extends BudgetOptions {
   runner: JobRunner;
   registry: KindRegistry;
   bootId: string;
-  native: LayerBlobsParts['native'] & Pick<Native, 'openLayer' | 'packLayer' | 'treeSize' | 'cgroupFreeze'>;
+  native: LayerBlobsParts['native'] &
+    Pick<Native, 'openLayer' | 'packLayer' | 'treeSize' | 'compareTrees' | 'cgroupFreeze'>;
   host: Pick<HostInfo, 'architecture'>;
   /** Asked each time: a reload may change them. */
   maxConcurrentDownloads: () => number;

@@ -338,6 +338,8 @@ export interface Native {
   spreadTrees(path: string): Promise<void>;
   /** Bytes used below a directory (as du), not following links, not leaving the filesystem. */
   treeSize(path: string): Promise<number>;
+  /** Where two trees differ first to a container, and how the first one is; null when they do not. */
+  compareTrees(own: string, other: string): Promise<string | null>;
 
   /** A new network namespace with its lo up and default sysctls; the fd is the only thing that holds it. */
   createNetns(): Promise<number>;

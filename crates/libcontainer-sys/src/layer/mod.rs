@@ -18,6 +18,7 @@
 
 pub mod archive;
 mod chunks;
+mod compare;
 mod copy_up;
 #[cfg(test)]
 mod differential;
@@ -45,6 +46,7 @@ mod testing;
 mod view;
 mod xattr;
 
+pub use compare::first_difference;
 pub use copy_up::{CopyUpOptions, copy_up, finish_copy_up};
 pub use error::LayerError;
 pub use kept::{Keep, KeptBlob};

@@ -62,13 +62,20 @@ fn by_name(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
 
 /// The attributes of an open file.
 pub(super) fn of_fd(fd: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    read_all(path, |list| flistxattr(fd, list), |name, value| fgetxattr(fd, name, value))
+    read_all(path, allowed, |list| flistxattr(fd, list), |name, value| fgetxattr(fd, name, value))
 }
 
 /// The attributes of one name in a directory, not followed.
 pub(super) fn of_name(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let at = by_name(parent, name);
-    read_all(path, |list| llistxattr(&at, list), |name, value| lgetxattr(&at, name, value))
+    read_all(path, allowed, |list| llistxattr(&at, list), |name, value| lgetxattr(&at, name, value))
+}
+
+/// With the host's own, but for its labels: those tell where a file lies.
+pub(super) fn all_of_name(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let at = by_name(parent, name);
+    let wanted = |name: &[u8]| name != b"security.selinux";
+    read_all(path, wanted, |list| llistxattr(&at, list), |name, value| lgetxattr(&at, name, value))
 }
 
 /// The kernel's limit for a list of names and for a value.
@@ -76,17 +83,27 @@ const MAX_BYTES: usize = 65_536;
 
 fn read_all(
     path: &[u8],
+    wanted: impl Fn(&[u8]) -> bool,
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut names = vec![0; MAX_BYTES];
-    let count = match list(&mut names) {
+    let mut short = [0; 256];
+    let mut long = Vec::new();
+    let names = match list(&mut short) {
+        // Most files have none, and few have more than fits.
+        Err(Errno::RANGE) => {
+            long.resize(MAX_BYTES, 0);
+            list(&mut long).map(|count| &long[..count])
+        }
+        other => other.map(|count| &short[..count]),
+    };
+    let names = match names {
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         other => other.map_err(system("list the extended attributes of", path))?,
     };
     let mut xattrs = Vec::new();
     let mut value = Vec::new();
-    for name in names[..count].split(|&byte| byte == 0).filter(|name| !name.is_empty() && allowed(name)) {
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty() && wanted(name)) {
         value.resize(MAX_BYTES, 0);
         let count = get(name, &mut value).map_err(system("read an extended attribute of", path))?;
         xattrs.push((name.to_vec(), value[..count].to_vec()));

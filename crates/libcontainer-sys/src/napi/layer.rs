@@ -216,3 +216,8 @@ pub fn spread_trees(env: &Env, path: String) -> napi::Result<Object<'_>> {
 pub fn tree_size(env: &Env, path: String) -> napi::Result<Object<'_>> {
     on_thread(env, "tree-size", move || Ok(layer::tree_size(path.as_ref())?))
 }
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn compare_trees(env: &Env, own: String, other: String) -> napi::Result<Object<'_>> {
+    on_thread(env, "compare-trees", move || Ok(layer::first_difference(own.as_ref(), other.as_ref())?))
+}
