@@ -6,10 +6,12 @@
 
 use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chmod,
-    chownat, fstatvfs, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
+    chownat, fchmod, fstatvfs, ftruncate, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -51,7 +53,7 @@ struct Unpacker {
     /// Directories get their times at the end: what is made in them changes them.
     directories: Vec<(Vec<u8>, Time)>,
     /// The directory of the entry before, with its path.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
 }
 
 /// Unpacks the archive that `input` gives. Call it on a thread that ends with it (see `view::open`).
@@ -142,12 +144,12 @@ impl Unpacker {
     }
 
     /// The directory of an entry; what is missing of it is made.
-    fn parent(&mut self, names: &[&[u8]]) -> Result<OwnedFd> {
+    fn parent(&mut self, names: &[&[u8]]) -> Result<Rc<OwnedFd>> {
         let below = names.join(&b'/');
         if let Some((path, fd)) = &self.parent
             && *path == below
         {
-            return fd.try_clone().context("dup", "");
+            return Ok(Rc::clone(fd));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mut path = self.place.clone();
@@ -172,7 +174,8 @@ impl Unpacker {
             };
             path.push(b'/');
         }
-        self.parent = Some((below, dir.try_clone().context("dup", "")?));
+        let dir = Rc::new(dir);
+        self.parent = Some((below, Rc::clone(&dir)));
         Ok(dir)
     }
 
@@ -237,8 +240,8 @@ impl Unpacker {
         open_path(parent, name).map(Some)
     }
 
-    /// `made` may be an O_PATH fd. Of a symlink only the owner and times can be set, which are set by its name: following
-    /// nothing, the worst that a swap can reach is another thing in the same directory.
+    /// `made` is an O_PATH fd of all but a regular file. Of a symlink only the owner and times can be set, which are set by
+    /// its name: following nothing, the worst that a swap can reach is another thing in the same directory.
     fn attributes(&mut self, parent: &OwnedFd, name: &[u8], made: OwnedFd, entry: &Entry) -> Result<()> {
         let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
         let told = || shown(&entry.path);
@@ -248,9 +251,15 @@ impl Unpacker {
             return utimensat(parent, name, &stamp(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
                 .context("set times of", told());
         }
-        let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
         // after chown, which clears setuid and security.capability
-        chmod(&*by_descriptor, Mode::from_raw_mode(self.mode.unwrap_or(entry.mode))).context("chmod", told())?;
+        let mode = Mode::from_raw_mode(self.mode.unwrap_or(entry.mode));
+        if entry.kind == Type::Regular {
+            fchmod(&made, mode).context("chmod", told())?;
+            xattr::set_on_fd(&made, &entry.xattrs, &entry.path)?;
+            return futimens(&made, &stamp(entry.mtime)).context("set times of", told());
+        }
+        let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
+        chmod(&*by_descriptor, mode).context("chmod", told())?;
         xattr::set_by_path(by_descriptor.as_bytes(), &entry.xattrs, &entry.path)?;
         if entry.kind == Type::Directory {
             self.directories.push((entry.path.clone(), entry.mtime));
@@ -286,6 +295,7 @@ fn open_path(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
 
 fn fill<R: BufRead>(file: &OwnedFd, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
     let whole = [super::super::tar::Region { offset: 0, len: entry.size }];
+    let mut end = 0;
     for region in entry.sparse.as_deref().unwrap_or(&whole) {
         let (mut offset, mut left) = (region.offset, region.len);
         while left > 0 {
@@ -301,7 +311,11 @@ fn fill<R: BufRead>(file: &OwnedFd, entry: &Entry, reader: &mut Reader<R>) -> Re
             reader.consume(written);
             offset += written as u64;
             left -= written as u64;
+            end = offset;
         }
+    }
+    if end == entry.size {
+        return Ok(());
     }
     ftruncate(file, entry.size).context("truncate", shown(&entry.path))
 }
