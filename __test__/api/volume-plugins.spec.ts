@@ -30,7 +30,7 @@ class VolumePlugin extends TestPlugin {
     this.dir = dir;
   }
 
-  #answer(method: string, { Name: name, Opts: options = {}, ID: id = '' }: Asked): object {
+  #answer(method: string, { Name: name, Opts: options = {}, ID: id = '' }: Asked): object | string {
     const Mountpoint = join(this.dir, 'mounted', name ?? '');
     const users = this.mounted.get(name) ?? new Set();
     const there = this.volumes.get(name);
@@ -44,6 +44,8 @@ class VolumePlugin extends TestPlugin {
         this.volumes.set(name, options);
         return {};
       case 'Get':
+        if (there?.['denied']) return {};
+        if (name === 'twice') return '{"Err": "no \\"}\\" such"}\n{"Volume": {"Name": "twice"}}';
         return there ? { Volume: { Name: name, Status: { size: '1G' } } } : { Err: 'unknown volume' };
     }
     if (!there) return { Err: 'unknown volume' };
@@ -154,6 +156,12 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('volumes of plugi
     expect(await fails('volume', 'create', '-d', plugin.name, 'x4')).toContain(
       "create x4: driver 'local' already has volume 'x4': volume name must be unique",
     );
+    // made, and unknown when asked: the answer of the create is the plugin's yes
+    expect(await ok('volume', 'create', '-d', plugin.name, '-o', 'denied=1', 'x5')).toBe('x5');
+    expect(await fails('volume', 'inspect', 'x5')).toContain('get x5: no such volume');
+    // a plugin that writes two answers has given the first one
+    await ok('volume', 'create', '-d', plugin.name, 'twice');
+    expect(await fails('volume', 'inspect', 'twice')).toContain('get twice: no such volume');
     // lost behind our back: the name is free again
     plugin.volumes.delete('x3');
     expect(await fails('volume', 'inspect', 'x3')).toContain('no such volume');

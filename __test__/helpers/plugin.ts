@@ -10,8 +10,8 @@ export class TestPlugin {
   readonly #server: Server;
   readonly #path = `/run/docker/plugins/${this.name}.sock`;
 
-  /** `answer` is given the method, for example `AuthZPlugin.AuthZReq`, and the body; what it returns is sent. */
-  constructor(implemented: string, answer: (method: string, body: unknown) => object) {
+  /** `answer` is given the method, for example `AuthZPlugin.AuthZReq`, and the body; what it returns is sent, a text as it is. */
+  constructor(implemented: string, answer: (method: string, body: unknown) => object | string) {
     this.#server = createServer((request: IncomingMessage, response) => {
       const chunks: Buffer[] = [];
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -19,7 +19,8 @@ export class TestPlugin {
         const method = (request.url ?? '').slice(1);
         const activation = method === 'Plugin.Activate';
         const body = activation ? {} : (JSON.parse(Buffer.concat(chunks).toString()) as unknown);
-        response.end(JSON.stringify(activation ? { Implements: [implemented] } : answer(method, body)));
+        const answered = activation ? { Implements: [implemented] } : answer(method, body);
+        response.end(typeof answered === 'string' ? answered : JSON.stringify(answered));
       });
     });
   }

@@ -217,6 +217,7 @@ describe("settings that stand for one of dockerd's choices", () => {
   it.each([
     [['--storage-driver', 'overlay2', '--live-restore', '--exec-opt', 'native.cgroupdriver=cgroupfs'], {}],
     [['--feature', 'cdi=false'], { cdiSpecDirs: [] }],
+    [['--feature', 'buildkit'], { features: { buildkit: true } }],
     [['--cdi-spec-dir', ''], { cdiSpecDirs: [] }],
     [['--default-ipc-mode=shareable'], { defaultIpcMode: 'shareable' }],
     [['--default-cgroupns-mode', 'private'], { defaultCgroupnsMode: 'private' }],

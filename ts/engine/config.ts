@@ -325,6 +325,9 @@ function readConfigFile(path: string, required: boolean): Map<string, unknown> {
   return new Map(Object.entries(parsed));
 }
 
+/** Those that can be switched on. */
+const FEATURES = ['buildkit', 'cdi'];
+
 /** Keys whose values are objects. */
 const OBJECTS = ['log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts'];
 /** In `proxies` of the file, and as flags. */
@@ -360,7 +363,7 @@ function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFil
     const [name, on] = feature(one);
     config.features[name] = on;
   }
-  const unknown = Object.keys(config.features).find((name) => name !== 'cdi' && config.features[name]);
+  const unknown = Object.keys(config.features).find((name) => !FEATURES.includes(name) && config.features[name]);
   if (unknown !== undefined)
     throw new CaissonError('NotImplemented', `the feature ${unknown} is not supported by caisson`);
   if (config.features['cdi'] === false) config.cdiSpecDirs = [];

@@ -85,7 +85,9 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   await recover(engine);
   const authorizer = new Authorizer(plugins);
   await authorizer.use(config.authorizationPlugins);
-  const api = createApiServer({ log, native, ending: ending.signal, authorizer, experimental: config.experimental });
+  const { experimental, features } = config;
+  const settings = { experimental, buildkit: features['buildkit'] !== false };
+  const api = createApiServer({ log, native, ending: ending.signal, authorizer, ...settings });
   registerRoutes(api.router, engine);
   await api.ready();
 

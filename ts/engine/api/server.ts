@@ -40,7 +40,6 @@ const HEADERS: Record<string, string> = {
 
 /** HEAD and GET /_ping, which every command of the CLI asks first; answered before any routing. */
 const PING: Record<string, string> = {
-  'Builder-Version': '2',
   Swarm: 'inactive',
   'Cache-Control': 'no-cache, no-store, must-revalidate',
   Pragma: 'no-cache',
@@ -51,6 +50,8 @@ export interface ApiOptions extends CallContext {
   /** Absent: nobody has to agree. */
   authorizer?: Authorizer;
   experimental?: boolean;
+  /** Whether the docker CLI is told to build with BuildKit; both builders are there in any case. */
+  buildkit?: boolean;
 }
 
 export function createApiServer(options: ApiOptions): ApiServer {
@@ -108,7 +109,7 @@ async function accept(
   request: IncomingMessage,
   response: HeldResponse,
   upgrade: Front['upgrade'],
-  { authorizer, experimental = false }: ApiOptions,
+  { authorizer, experimental = false, buildkit = true }: ApiOptions,
 ): Promise<void> {
   for (const name in HEADERS) response.setHeader(name, HEADERS[name] as string);
   response.setHeader('Docker-Experimental', String(experimental));
@@ -122,7 +123,8 @@ async function accept(
     const shown = authorizer?.active ? await authorize(authorizer, request, response, legacyBody) : undefined;
     if (url === '/_ping' && (request.method === 'GET' || request.method === 'HEAD')) {
       const body = request.method === 'GET' ? 'OK' : '';
-      response.writeHead(200, { ...PING, 'Content-Length': body.length }).end(body);
+      const builder = { 'Builder-Version': buildkit ? '2' : '1' };
+      response.writeHead(200, { ...PING, ...builder, 'Content-Length': body.length }).end(body);
       return;
     }
     if (request.method === 'OPTIONS') {

@@ -45,13 +45,23 @@ export async function callPlugin(
 
 function parse(text: string): Record<string, unknown> | undefined {
   try {
-    const value: unknown = JSON.parse(text);
+    const value: unknown = JSON.parse(firstObject(text));
     // Go's encoder writes null for a nil map, and Docker's reads it as an object without fields
     if (value === null) return {};
     return typeof value === 'object' ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** As Docker's decoder, which reads one value and not what a plugin has written behind it. */
+function firstObject(text: string): string {
+  let depth = 0;
+  for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}]/g)) {
+    if (token === '{') depth++;
+    else if (token === '}' && --depth === 0) return text.slice(0, index + 1);
+  }
+  return text;
 }
 
 function post(address: PluginAddress, method: string, body: string): Promise<{ status: number; text: string }> {

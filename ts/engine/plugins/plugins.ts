@@ -47,7 +47,8 @@ export class Plugins {
 
   #awaited(name: string): Promise<Known> {
     const isAway = (error: unknown): boolean => error instanceof CaissonError && AWAY.has(error.code);
-    return patiently(() => this.#activate(name), isAway);
+    // somebody else may have found it during a pause
+    return patiently(async () => this.#found.get(name) ?? this.#activate(name), isAway);
   }
 
   /** Once, whoever else asks meanwhile. */

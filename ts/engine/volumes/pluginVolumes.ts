@@ -41,12 +41,13 @@ export class PluginVolumes {
     }
   }
 
-  /** What the plugin has already under that name is taken as it is. */
-  async create({ name, driver, options }: PluginVolumePlan): Promise<void> {
+  /** What the plugin has already under that name is taken as it is, and told. */
+  async create({ name, driver, options }: PluginVolumePlan): Promise<PluginVolume | undefined> {
     try {
       const plugin = await this.drivers.get(driver);
       const there = await plugin.get(name).catch(() => undefined);
       if (there === undefined) await plugin.create(name, options);
+      return there;
     } catch (error) {
       throw inDockersWords(`create ${name}`, error);
     }

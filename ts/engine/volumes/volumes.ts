@@ -107,8 +107,8 @@ export class Volumes {
       labels: JSON.stringify({ ...request.Labels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) }),
       created: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
     };
-    if (driver === LOCAL) await this.#runner.run(this.#creation, { row });
-    else await this.#createOfPlugin(row);
+    if (driver !== LOCAL) return this.#createOfPlugin(row);
+    await this.#runner.run(this.#creation, { row });
     return this.inspect(name);
   }
 
@@ -135,16 +135,18 @@ export class Volumes {
 
   /**
    * Not undone: a volume that the plugin has and no row knows is taken by the next create of its name, as is one that was
-   * there before.
+   * there before. The answer does not ask the plugin again: as with dockerd it may deny what it has just made.
    */
-  async #createOfPlugin(row: VolumeRow): Promise<void> {
+  async #createOfPlugin(row: VolumeRow): Promise<Volume> {
     const { name, driver, anonymous } = row;
     const options = JSON.parse(row.options) as Record<string, string>;
     const held = await this.#runner.lock([`volume:${name}`]);
     try {
-      await this.#plugins.create({ name, driver, options, anonymous });
+      const there = await this.#plugins.create({ name, driver, options, anonymous });
       this.#graph.db.transaction(() => this.#insert(row));
       await this.#graph.db.durable();
+      const scope = await (await this.#plugins.drivers.get(driver)).scope();
+      return { ...view(row), ...(there && shown(there)), Scope: scope };
     } finally {
       held.release();
     }
