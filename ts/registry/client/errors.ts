@@ -1,6 +1,6 @@
 /** What a registry's failure is called. Clients look for Docker's texts, so those are fixed here. */
-import { STATUS_CODES } from 'node:http';
 import { CaissonError, type ErrorKind } from '../../errdefs.ts';
+import { http } from '../../http.ts';
 import { familiarRepository, familiarString, type Reference, repositoryOf } from '../../reference.ts';
 import type { Answer } from './transport.ts';
 
@@ -157,7 +157,7 @@ export function fileError({ status, url }: Pick<Answer, 'status' | 'url'>, text:
     403: 'Forbidden',
     404: 'NotFound',
   };
-  const told = `failed to GET ${url.href} with status ${status} ${STATUS_CODES[status] ?? ''}: ${text.trim()}`;
+  const told = `failed to GET ${url.href} with status ${status} ${http().STATUS_CODES[status] ?? ''}: ${text.trim()}`;
   return new CaissonError(kinds[status] ?? 'System', told, { code: 'FILE_NOT_SERVED' });
 }
 

@@ -79,3 +79,24 @@ export function asRegistryError(thrown: unknown): RegistryError {
     return new RegistryError('DIGEST_INVALID', thrown.message);
   return new RegistryError('UNKNOWN', 'the registry failed to answer; its log says why', { cause: thrown });
 }
+
+/** What an upstream says of something that was to come from it, as an answer of ours. */
+export function asUpstreamError(
+  error: unknown,
+  { name, upstream }: { name: string; upstream: { host: string } },
+  what: string,
+): unknown {
+  if (!(error instanceof CaissonError)) return error;
+  const told = `${upstream.host}: ${error.message}`;
+  switch (error.kind) {
+    case 'NotFound':
+      return new RegistryError('MANIFEST_UNKNOWN', told, { detail: { name, reference: what } });
+    case 'Unauthorized':
+    case 'Forbidden':
+      return new RegistryError('DENIED', told);
+    case 'Unavailable':
+      return new RegistryError('UNAVAILABLE', told);
+    default:
+      return new RegistryError('UNAVAILABLE', told, { status: 502 });
+  }
+}

@@ -1,11 +1,12 @@
 /** Manifests and blobs of upstreams. */
 import type { OutgoingHttpHeaders } from 'node:http';
 import { sendBlob, unknownBlob } from './blobRoutes.ts';
+import { asUpstreamError } from './errors.ts';
 import type { Exchange } from './exchange.ts';
 import { getManifest } from './manifestRoutes.ts';
 import type { Registry } from './registry.ts';
 import type { ByteSource } from './storage.ts';
-import { asUpstreamError, type Mirrored, type Upstreams } from './upstream.ts';
+import type { Mirrored, Upstreams } from './upstream.ts';
 
 const headersOf = ({ query }: Exchange): OutgoingHttpHeaders => {
   const namespace = query.get('ns');

@@ -12,7 +12,7 @@ import { UploadSessions } from './metadata/uploads.ts';
 import { Pins } from './pins.ts';
 import type { BlobStorage } from './storage.ts';
 import { Uploads } from './uploads.ts';
-import { Upstreams } from './upstream.ts';
+import type { Upstreams } from './upstream.ts';
 
 export class Registry {
   readonly config: RegistryConfig;
@@ -23,9 +23,10 @@ export class Registry {
   readonly blobs: Blobs;
   readonly manifests: Manifests;
   readonly uploads: Uploads;
+  readonly pins: Pins;
   readonly collector: Collector;
   /** Undefined when nothing is pulled through. */
-  readonly upstreams: Upstreams | undefined;
+  upstreams: Upstreams | undefined;
 
   /** Kind Conflict when another process serves the root. */
   constructor(config: RegistryConfig, log: Logger) {
@@ -37,19 +38,14 @@ export class Registry {
     this.repositories = new Repositories(this.db);
     this.blobs = new Blobs(this.db, this.repositories);
     this.manifests = new Manifests(this.db, this.repositories);
-    const pins = new Pins();
+    this.pins = new Pins();
     this.uploads = new Uploads({
       db: this.db,
       storage: this.storage,
       sessions: new UploadSessions(this.db),
       blobs: this.blobs,
-      pins,
+      pins: this.pins,
     });
-    const { storage, repositories, blobs, manifests } = this;
-    this.upstreams =
-      config.upstreams.length === 0
-        ? undefined
-        : new Upstreams({ config, storage, repositories, blobs, manifests, pins });
     this.collector = new Collector({
       config,
       log,
@@ -58,8 +54,17 @@ export class Registry {
       repositories: this.repositories,
       blobs: this.blobs,
       uploads: this.uploads,
-      pins,
+      pins: this.pins,
     });
+  }
+
+  /** As the constructor, with the upstreams: what nobody pulls through does not load a client. */
+  static async open(config: RegistryConfig, log: Logger): Promise<Registry> {
+    const registry = new Registry(config, log);
+    if (config.upstreams.length === 0) return registry;
+    const { Upstreams } = await import('./upstream.ts');
+    registry.upstreams = new Upstreams(registry);
+    return registry;
   }
 
   async close(): Promise<void> {

@@ -3,10 +3,11 @@
  * of a framework does not fit paths that are read from their end.
  */
 import { readFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createSecureServer } from 'node:https';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server as SecureServer } from 'node:https';
 import { closeServer } from '../../async.ts';
 import { CaissonError } from '../../errdefs.ts';
+import { http, https } from '../../http.ts';
 import { createLogger, type Logger } from '../../log.ts';
 import { Authenticator } from './auth/authenticate.ts';
 import type { Action, Principal } from './auth/rights.ts';
@@ -37,7 +38,7 @@ export async function startRegistry(
   config: RegistryConfig,
   log: Logger = createLogger(config.logLevel),
 ): Promise<RunningRegistry> {
-  const registry = new Registry(config, log);
+  const registry = await Registry.open(config, log);
   try {
     const handler = new Handler(registry, await Authenticator.open(config));
     const servers = config.listen.map(() => createHttpServer(config, handler));
@@ -64,13 +65,11 @@ export async function startRegistry(
   }
 }
 
-type SecureServer = ReturnType<typeof createSecureServer>;
-
 function createHttpServer(config: RegistryConfig, handler: Handler): Server | SecureServer {
   const server =
     config.tls === undefined
-      ? createServer({ highWaterMark: 256 * 1024 })
-      : createSecureServer({ ...tlsOf(config), highWaterMark: 256 * 1024 });
+      ? http().createServer({ highWaterMark: 256 * 1024 })
+      : https().createServer({ ...tlsOf(config), highWaterMark: 256 * 1024 });
   // A layer may take hours to come; headers still have to come within a minute.
   server.requestTimeout = 0;
   server.headersTimeout = 60_000;

@@ -13,7 +13,7 @@ import type { Repository } from '../client/repository.ts';
 import type { RegistryConfig, Upstream } from './config.ts';
 import { parseManifest } from './document.ts';
 import { Download } from './download.ts';
-import { RegistryError } from './errors.ts';
+import { asUpstreamError } from './errors.ts';
 import type { Blobs } from './metadata/blobs.ts';
 import type { Manifests } from './metadata/manifests.ts';
 import type { Repositories } from './metadata/repositories.ts';
@@ -175,22 +175,6 @@ function mirrored(upstream: Upstream, path: string): Mirrored {
   // docker.io's own images have a short name
   const whole = upstream.host === 'docker.io' && !path.includes('/') ? `library/${path}` : path;
   return { name: `${upstream.host}/${whole}`, upstream, path: whole };
-}
-
-export function asUpstreamError(error: unknown, { name, upstream }: Mirrored, what: string): unknown {
-  if (!(error instanceof CaissonError)) return error;
-  const told = `${upstream.host}: ${error.message}`;
-  switch (error.kind) {
-    case 'NotFound':
-      return new RegistryError('MANIFEST_UNKNOWN', told, { detail: { name, reference: what } });
-    case 'Unauthorized':
-    case 'Forbidden':
-      return new RegistryError('DENIED', told);
-    case 'Unavailable':
-      return new RegistryError('UNAVAILABLE', told);
-    default:
-      return new RegistryError('UNAVAILABLE', told, { status: 502 });
-  }
 }
 
 /** A docker config file: `auths` with `auth`. */

@@ -5,7 +5,7 @@ import type { RegistryConfig } from '../config.ts';
 import { RegistryError } from '../errors.ts';
 import { Htpasswd } from './htpasswd.ts';
 import { ACTIONS, type Action, type Principal, principalOf, type Right } from './rights.ts';
-import { type Access, Tokens } from './tokens.ts';
+import type { Access, Tokens } from './tokens.ts';
 
 const ANY_USER = 'anonymous';
 
@@ -23,7 +23,10 @@ export class Authenticator {
   }
 
   static async open(config: RegistryConfig): Promise<Authenticator> {
-    return new Authenticator(config, config.tokens && (await Tokens.open(config.tokens, config.root)));
+    if (config.tokens === undefined) return new Authenticator(config, undefined);
+    // With what it needs a tenth of an idle registry's memory.
+    const { Tokens } = await import('./tokens.ts');
+    return new Authenticator(config, await Tokens.open(config.tokens, config.root));
   }
 
   get open(): boolean {
