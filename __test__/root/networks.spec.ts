@@ -289,6 +289,39 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
     await docker('network rm part');
   });
 
+  test('each family leaves by the network that can, the first by priority, both families and name', async () => {
+    const docker = (line: string): Promise<string> => daemon.dockerOk(...line.split(' '));
+    await docker('network create --subnet 10.223.1.0/24 four');
+    await docker('network create --ipv4=false --ipv6 --subnet fd23:2::/64 six');
+    await docker('network create --subnet 10.223.3.0/24 --ipv6 --subnet fd23:3::/64 zboth');
+    const ways = async (): Promise<string[]> => {
+      const routes = await daemon.dockerOk('exec', 'alone', 'sh', '-c', 'ip route; ip -6 route');
+      return [...routes.matchAll(/default via (\S+)/g)].map(([, gateway = '']) => gateway);
+    };
+    const ports = async (): Promise<unknown> =>
+      (JSON.parse(await docker('inspect alone')) as [{ NetworkSettings: { Ports: object } }])[0].NetworkSettings.Ports;
+    await docker('run -d --name alone --network four --network six -p 18080:80 busybox httpd -f -h /etc');
+    const apart = ['10.223.1.1', 'fd23:2::1'];
+    expect(await ways()).toEqual(apart);
+    const published = await ports();
+    for (const address of ['127.0.0.1', '[::1]'])
+      expect(await fetch(`http://${address}:18080/hostname`)).toMatchObject({ ok: true });
+    await docker('network connect zboth alone');
+    expect(await ways()).toEqual(['10.223.3.1', 'fd23:3::1']);
+    await docker('network disconnect zboth alone');
+    expect(await ways()).toEqual(apart);
+    await docker('network connect --gw-priority 1 zboth alone');
+    await docker('restart -t 0 alone');
+    expect(await ways()).toEqual(['10.223.3.1', 'fd23:3::1']);
+    await docker('network disconnect zboth alone');
+    expect(await ways()).toEqual(apart);
+    expect(await ports()).toEqual(published);
+    for (const address of ['127.0.0.1', '[::1]'])
+      expect(await fetch(`http://${address}:18080/hostname`)).toMatchObject({ ok: true });
+    await docker('rm -f alone');
+    await docker('network rm four six zboth');
+  });
+
   test('a container whose network was removed says so; unused ones are pruned', async () => {
     await daemon.dockerOk('network', 'create', 'gone');
     await daemon.dockerOk('create', '--name', 'late', '--network', 'gone', 'busybox', 'true');

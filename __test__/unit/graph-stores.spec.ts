@@ -82,7 +82,7 @@ const endpoint = (endpointId: string, containerId: string, address: string | nul
   address6: null,
   prefixLength6: null,
   gateway6: null,
-  leadsOut: false,
+  leadsOut: { 4: false, 6: false },
   aliases: '[]',
   config: '{}',
 });

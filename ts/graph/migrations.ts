@@ -15,6 +15,7 @@ import { volumeMounts } from './migrations/008-volume-mounts.ts';
 import { networkIpam } from './migrations/009-network-ipam.ts';
 import { buildSteps } from './migrations/010-build-steps.ts';
 import { noneEndpoints } from './migrations/011-none-endpoints.ts';
+import { leadingFamilies } from './migrations/012-leading-families.ts';
 
 export interface Migration {
   version: number;
@@ -34,6 +35,7 @@ export const MIGRATIONS: readonly Migration[] = [
   networkIpam,
   buildSteps,
   noneEndpoints,
+  leadingFamilies,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

@@ -25,6 +25,8 @@ export interface NetworkRow {
   created: string;
 }
 
+export type LeadsOut = Record<4 | 6, boolean>;
+
 /** Attachment of a container to a network; `address`, `mac` and `hostName` are null while it is not running. */
 export interface EndpointRow {
   /** 64 hex digits. */
@@ -46,8 +48,8 @@ export interface EndpointRow {
   address6: string | null;
   prefixLength6: number | null;
   gateway6: string | null;
-  /** It has the default route, and the published ports. */
-  leadsOut: boolean;
+  /** Families in which it has the default route and the published ports. */
+  leadsOut: LeadsOut;
   /** JSON array: all names that the DNS server knows the container by on this network. */
   aliases: string;
   /** JSON: what the user asked for (fixed address, links, driver options). */
@@ -70,6 +72,8 @@ export interface PortRow {
 type StoredNetwork = Omit<NetworkRow, 'internal' | 'attachable'> & { internal: number; attachable: number };
 type StoredPort = Omit<PortRow, 'direct'> & { direct: number };
 type StoredEndpoint = Omit<EndpointRow, 'leadsOut'> & { leadsOut: number };
+
+const storedLeads = (leads: LeadsOut): number => (leads[4] ? 1 : 0) | (leads[6] ? 2 : 0);
 /** What a start chooses. */
 export type Addressing = Omit<EndpointRow, 'containerId' | 'networkName' | 'aliases' | 'config'>;
 
@@ -92,7 +96,10 @@ const load = (row: StoredNetwork): NetworkRow => ({
 
 const loadPort = (row: StoredPort): PortRow => ({ ...row, direct: row.direct === 1 });
 
-const loadEndpoint = (row: StoredEndpoint): EndpointRow => ({ ...row, leadsOut: row.leadsOut === 1 });
+const loadEndpoint = (row: StoredEndpoint): EndpointRow => ({
+  ...row,
+  leadsOut: { 4: (row.leadsOut & 1) !== 0, 6: (row.leadsOut & 2) !== 0 },
+});
 
 export class NetworkStore {
   /** Grows with every change of an endpoint: what was derived from them is stale. */
@@ -214,14 +221,14 @@ export class NetworkStore {
   /** Kind Conflict when the address is taken in that network. */
   insertEndpoint(endpoint: EndpointRow): void {
     this.version++;
-    const stored = { ...endpoint, leadsOut: endpoint.leadsOut ? 1 : 0 };
+    const stored = { ...endpoint, leadsOut: storedLeads(endpoint.leadsOut) };
     this.#unlessAddressTaken(endpoint, () => this.#insertEndpoint.run(stored));
   }
 
   /** Sets what a start chose. Kind Conflict when the address is taken in that network. */
   updateEndpoint(addressing: Addressing): void {
     this.version++;
-    const stored = { ...addressing, leadsOut: addressing.leadsOut ? 1 : 0 };
+    const stored = { ...addressing, leadsOut: storedLeads(addressing.leadsOut) };
     this.#unlessAddressTaken(addressing, () => this.#updateEndpoint.run(stored));
   }
 

@@ -59,11 +59,7 @@ pub fn create_child(options: &ChildOptions, netns: BorrowedFd<'_>) -> Result<()>
         link::check_name(OP, name)?;
     }
     let addresses = options.addresses.iter().map(|text| Cidr::parse(OP, text)).collect::<Result<Vec<_>>>()?;
-    let gateways: Vec<_> = if options.mode.starts_with("l3") {
-        vec![None]
-    } else {
-        parse_gateways(OP, &options.gateways)?.into_iter().map(Some).collect()
-    };
+    let gateways = parse_gateways(OP, &options.gateways)?;
     let mut host = Socket::route()?;
     create_device(options, &mut host, netns)?;
     in_netns(netns, || {

@@ -34,7 +34,7 @@ pub struct EndpointOptions {
     pub mac: String,
     /// With prefix lengths: one of each family that the network has.
     pub addresses: Vec<String>,
-    /// Where the default routes lead; empty when another endpoint has them, or nothing leads out.
+    /// Where the default routes lead, `0.0.0.0` and `::` for the device alone; empty when another endpoint has them.
     #[serde(default)]
     pub gateways: Vec<String>,
     #[serde(default)]
@@ -150,24 +150,19 @@ fn finish(plan: &Plan, netns: BorrowedFd<'_>) -> Result<()> {
 
 /// Gives the device's index.
 fn inside(plan: &Plan) -> Result<u32> {
-    let gateways: Vec<_> = plan.gateways.iter().map(|gateway| Some(*gateway)).collect();
-    let index = bring_up(&plan.options.container_name, &plan.addresses, &gateways)?;
+    let index = bring_up(&plan.options.container_name, &plan.addresses, &plan.gateways)?;
     sysctl::write(&plan.options.sysctls)?;
     Ok(index)
 }
 
-/// Addresses, link up and default routes, in one go: the kernel takes them in this order. A default route without a
-/// gateway is one by the device alone. Gives the device's index.
-pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[Option<IpAddr>]) -> Result<u32> {
+/// Addresses, link up and default routes, in one go: the kernel takes them in this order. Gives the device's index.
+pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[IpAddr]) -> Result<u32> {
     link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
     let mut socket = Socket::route()?;
     let index = link::index_of(&mut socket, name)?;
     let mut messages: Vec<_> = addresses.iter().map(|cidr| address::add_message(index, *cidr, name)).collect();
     messages.push(link::set_message("set link up", name, index, true));
-    messages.extend(gateways.iter().map(|gateway| match gateway {
-        Some(gateway) => route::default_message(index, *gateway, name),
-        None => route::device_message(index, name),
-    }));
+    messages.extend(gateways.iter().map(|gateway| route::default_message(index, *gateway, name)));
     socket.run(messages)?;
     Ok(index)
 }
@@ -176,18 +171,28 @@ pub fn parse_gateways(op: &'static str, texts: &[String]) -> Result<Vec<IpAddr>>
     texts.iter().map(|text| parse_ip(op, text)).collect()
 }
 
-/// Makes this device the one that leads out, in place of whichever was: an endpoint has come or gone.
-pub fn set_default_routes(netns: BorrowedFd<'_>, device: &str, gateways: &[String]) -> Result<()> {
+/// What leads out by one device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceRoutes {
+    pub device: String,
+    /// At most one of each family.
+    pub gateways: Vec<String>,
+}
+
+/// Makes these the default routes, in place of whichever were: an endpoint has come or gone.
+pub fn set_default_routes(netns: BorrowedFd<'_>, routes: &[DeviceRoutes]) -> Result<()> {
     let op = "set default route";
-    let gateways = parse_gateways(op, gateways)?;
     in_netns(netns, || {
         let mut socket = Socket::route()?;
-        route::remove_defaults(&mut socket)?;
-        if gateways.is_empty() {
-            return Ok(());
+        let mut messages = Vec::new();
+        for DeviceRoutes { device, gateways } in routes {
+            link::check_name(op, device)?;
+            let index = link::index_of(&mut socket, device)?;
+            let gateways = parse_gateways(op, gateways)?;
+            messages.extend(gateways.into_iter().map(|gateway| route::default_message(index, gateway, device)));
         }
-        link::check_name(op, device)?;
-        let index = link::index_of(&mut socket, device)?;
-        socket.run(gateways.iter().map(|gateway| route::default_message(index, *gateway, device)).collect())
+        route::remove_defaults(&mut socket)?;
+        socket.run(messages)
     })
 }

@@ -26,7 +26,7 @@ pub use address::{Family, link_addresses};
 pub use advertise::{Advertise, stop_advertising};
 pub use bridge::{BridgeOptions, ensure_bridge};
 pub use child::{ChildKind, ChildOptions, create_child, delete_child};
-pub use endpoint::{EndpointOptions, create_endpoint, set_default_routes};
+pub use endpoint::{DeviceRoutes, EndpointOptions, create_endpoint, set_default_routes};
 pub use error::{NetError, Result};
 pub use hand_over::hand_over_link;
 pub use link::{delete_link, delete_own_link};

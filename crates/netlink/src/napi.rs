@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use crate::error::{NetError, Result, invalid};
 use crate::sys;
 use crate::{
-    BridgeOptions, BridgeRules, Change, ChildOptions, EndpointOptions, Family, Firewall, FirewallMode, PortRequest,
-    PublishedPort, Ruleset, Watch,
+    BridgeOptions, BridgeRules, Change, ChildOptions, DeviceRoutes, EndpointOptions, Family, Firewall, FirewallMode,
+    PortRequest, PublishedPort, Ruleset, Watch,
 };
 
 type Resolver = Box<dyn FnOnce(Env) -> napi::Result<Value> + Send>;
@@ -191,8 +191,7 @@ pub fn delete_child(env: &Env, netns_fd: RawFd, name: String) -> napi::Result<Ob
 #[serde(rename_all = "camelCase")]
 struct DefaultRoutesCall {
     netns_fd: RawFd,
-    device: String,
-    gateways: Vec<String>,
+    routes: Vec<DeviceRoutes>,
 }
 
 #[napi(ts_return_type = "Promise<object>")]
@@ -202,7 +201,7 @@ pub fn set_default_routes(env: &Env, options: Value) -> napi::Result<Object<'_>>
         if call.netns_fd < 0 {
             return Err(invalid("set default route", &call.netns_fd.to_string(), "not a file descriptor"));
         }
-        crate::set_default_routes(sys::borrow(call.netns_fd), &call.device, &call.gateways)
+        crate::set_default_routes(sys::borrow(call.netns_fd), &call.routes)
     })
 }
 

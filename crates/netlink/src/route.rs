@@ -35,24 +35,18 @@ pub struct RouteInfo {
     pub device: String,
 }
 
+/// `0.0.0.0` and `::` stand for the device alone, whose driver finds the way.
 pub fn default_message(index: u32, gateway: IpAddr, object: &str) -> Message {
     let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
     let mut message = Message::new(libc::RTM_NEWROUTE, flags, "add default route", format!("{gateway} {object}"));
     let mut header = [0; RTMSG_LEN];
     header[0] = address::family(gateway);
-    header[4..8].copy_from_slice(&[RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST]);
-    message.put(&header).attr(RTA_GATEWAY, &address::octets(gateway)).number(RTA_OIF, index);
-    message
-}
-
-/// IPv4's default route by a device alone: its driver finds the way.
-pub fn device_message(index: u32, object: &str) -> Message {
-    let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
-    let mut message = Message::new(libc::RTM_NEWROUTE, flags, "add default route", object);
-    let mut header = [0; RTMSG_LEN];
-    header[0] = libc::AF_INET as u8;
-    header[4..8].copy_from_slice(&[RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_LINK, RTN_UNICAST]);
+    let scope = if gateway == Ipv4Addr::UNSPECIFIED { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE };
+    header[4..8].copy_from_slice(&[RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST]);
     message.put(&header).number(RTA_OIF, index);
+    if !gateway.is_unspecified() {
+        message.attr(RTA_GATEWAY, &address::octets(gateway));
+    }
     message
 }
 
@@ -76,7 +70,7 @@ fn is_default(payload: &[u8]) -> bool {
     payload.get(1) == Some(&0)
         && payload.get(4) == Some(&RT_TABLE_MAIN)
         && payload.get(7) == Some(&RTN_UNICAST)
-        && attribute(payload, RTMSG_LEN, RTA_GATEWAY).is_some()
+        && attribute(payload, RTMSG_LEN, RTA_OIF).is_some()
 }
 
 fn dump(socket: &mut Socket, family: u8) -> Result<Vec<Reply>> {

@@ -3,8 +3,10 @@ import { CaissonError, isKind } from '../../errdefs.ts';
 import type { EndpointRow, NetworkRow } from '../../graph/networks.ts';
 import type { CreateBody } from '../api/schemas/containers.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
+import type { DeviceRoutes } from '../native/network.ts';
 import { ignoreMissing } from '../network/devices.ts';
-import { type EndpointPlan, gatewaysOf } from '../network/endpoints.ts';
+import type { EndpointPlan } from '../network/endpoints.ts';
+import { leadsOut, NOWHERE } from '../network/endpoints.ts';
 import {
   checkSettings,
   checkSettingsOf,
@@ -100,14 +102,16 @@ interface ConnectPlan {
   row: EndpointRow;
   /** Of a container that runs. */
   plan?: EndpointPlan;
+  /** When the default routes are others from now on. */
+  routes?: DeviceRoutes[];
 }
 
 interface DisconnectPlan {
   containerId: string;
   row: EndpointRow;
   running: boolean;
-  /** The endpoint that leads out from now on. */
-  leader?: EndpointRow;
+  /** When the default routes are others from now on. */
+  routes?: DeviceRoutes[];
 }
 
 export class Attachments {
@@ -159,7 +163,7 @@ export class Attachments {
     // what is left of a network that has gone is known by its name
     const row = rows.find(({ networkId, networkName }) => (found ? networkId === found.id : networkName === network));
     if (!row) {
-      const name = `${running ? '' : 'the '}network ${found?.name ?? network}`;
+      const name = `${running && found ? '' : 'the '}network ${found?.name ?? network}`;
       throw forbid(`container ${record.row.id} is not connected to ${name}`);
     }
     await runner.run(this.kinds[1], { containerId: record.row.id, row, running });
@@ -174,7 +178,7 @@ export class Attachments {
       begin: (plan) => this.#beginConnect(plan),
       rollback: ({ row }) => {
         graph.networks.deleteEndpoint(row.id);
-        this.#ctx.endpoints.chooseLeader(row.containerId);
+        this.#ctx.endpoints.lead(row.containerId);
       },
       commitPoint: 1,
       durable: true,
@@ -182,8 +186,8 @@ export class Attachments {
         {
           name: 'attach',
           medium: 'kernel',
-          do: async ({ containerId, row, plan }) => {
-            if (plan) await this.#attach(containerId, plan);
+          do: async ({ containerId, row, plan, routes }) => {
+            if (plan) await this.#attach(containerId, plan, routes);
             return {
               rows: () => {
                 const network = graph.networks.get(row.networkId);
@@ -192,7 +196,10 @@ export class Attachments {
             };
           },
           undo: async ({ containerId, plan }) => {
-            if (plan) await this.#detach(containerId, plan);
+            if (!plan) return;
+            const routes = this.#ctx.endpoints.lead(containerId, plan.id);
+            await this.#detach(containerId, plan, routes);
+            if (routes) await this.#publisher.follow(containerId);
           },
         },
       ],
@@ -212,30 +219,28 @@ export class Attachments {
     }
     graph.networks.insertEndpoint(row);
     if (!running || row.networkName === 'none') return { containerId, row };
-    return { containerId, row, plan: endpoints.allocateOne(row, hasIpv6(readRecord(container).hostConfig)) };
+    return { containerId, row, ...endpoints.allocateOne(row, hasIpv6(readRecord(container).hostConfig)) };
   }
 
-  async #attach(containerId: string, plan: EndpointPlan): Promise<void> {
+  async #attach(containerId: string, plan: EndpointPlan, routes: DeviceRoutes[] | undefined): Promise<void> {
     const { native, endpoints, resolvers } = this.#ctx;
     const netnsFd = await native.containerNetns(containerId);
     try {
       // the route of another endpoint makes way first
-      await endpoints.attach({ ...plan, leadsOut: false }, netnsFd);
-      if (plan.leadsOut) {
-        await native.setDefaultRoutes({ netnsFd, device: plan.interface, gateways: gatewaysOf(plan) });
-      }
+      await endpoints.attach({ ...plan, leadsOut: NOWHERE }, netnsFd);
+      if (routes) await native.setDefaultRoutes({ netnsFd, routes });
       if (plan.userDefined) await resolvers.ensure(containerId, netnsFd);
     } finally {
       native.closeFd(netnsFd);
     }
-    if (plan.leadsOut) await this.#publisher.publish(containerId);
+    if (routes) await this.#publisher.publish(containerId);
     writeNames(this.#ctx, containerId);
   }
 
   async #detach(
     containerId: string,
     row: Pick<EndpointRow, 'hostName' | 'interface'>,
-    leader?: EndpointRow,
+    routes: DeviceRoutes[] | undefined,
   ): Promise<void> {
     const { native } = this.#ctx;
     const isGone = row.hostName !== null && (await deleteHostEnd(native, row.hostName));
@@ -248,9 +253,7 @@ export class Attachments {
     }
     try {
       if (!isGone) await native.deleteChild(netnsFd, row.interface).catch(ignoreMissing);
-      if (leader) {
-        await native.setDefaultRoutes({ netnsFd, device: leader.interface, gateways: gatewaysOf(leader) });
-      }
+      if (routes) await native.setDefaultRoutes({ netnsFd, routes });
     } finally {
       native.closeFd(netnsFd);
     }
@@ -265,9 +268,9 @@ export class Attachments {
       begin: ({ containerId, row, running }) => {
         const network = graph.networks.get(row.networkId);
         graph.networks.deleteEndpoint(row.id);
-        const leader = running ? endpoints.chooseLeader(containerId) : undefined;
+        const routes = running ? endpoints.lead(containerId) : undefined;
         if (network && running) events.network('disconnect', network, containerId);
-        return { containerId, row, running, ...(leader ? { leader } : {}) };
+        return { containerId, row, running, ...(routes ? { routes } : {}) };
       },
       commitPoint: 0,
       durable: true,
@@ -275,10 +278,10 @@ export class Attachments {
         {
           name: 'detach',
           medium: 'kernel',
-          do: async ({ containerId, row, running, leader }) => {
+          do: async ({ containerId, row, running, routes }) => {
             if (!running || row.networkName === 'none') return;
-            await this.#detach(containerId, row, leader);
-            if (row.leadsOut) await this.#publisher.follow(containerId);
+            await this.#detach(containerId, row, routes);
+            if (leadsOut(row)) await this.#publisher.follow(containerId);
             writeNames(this.#ctx, containerId);
           },
         },

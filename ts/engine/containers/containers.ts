@@ -220,7 +220,7 @@ export class Containers {
         graph.containers.rename(row.id, checked);
         for (const { id, aliases } of graph.networks.endpointsOf(row.id)) {
           const names = (JSON.parse(aliases) as string[]).map((name) => (name === row.name ? checked : name));
-          graph.networks.setAliases(id, names);
+          graph.networks.setAliases(id, [...new Set(names)]);
         }
         events.container(readRecord(graph.containers.resolve(row.id)), 'rename', { oldName: `/${row.name}` });
       });

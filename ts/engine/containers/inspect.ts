@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { type ContainerRow, NEVER } from '../../graph/containers.ts';
 import type { EndpointRow, PortRow } from '../../graph/networks.ts';
-import { settingsOf } from '../network/endpoints.ts';
+import { leadsOut, settingsOf } from '../network/endpoints.ts';
 import { NO_SETTINGS } from '../network/settings.ts';
 import { apparmorProfile } from '../runtime/apparmor.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
@@ -112,10 +112,7 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord, endpoin
     SandboxID: sandbox ? record.row.id : '',
     // the namespace has no name on the host: it is held by the shim and seen through its processes
     SandboxKey: sandbox ? `/proc/${record.row.pid}/ns/net` : '',
-    Ports:
-      running && endpoints.some(({ leadsOut }) => leadsOut)
-        ? describePorts(record, ctx.graph.networks.portsOf(record.row.id))
-        : {},
+    Ports: running && endpoints.some(leadsOut) ? describePorts(record, ctx.graph.networks.portsOf(record.row.id)) : {},
     HairpinMode: false,
     LinkLocalIPv6Address: '',
     LinkLocalIPv6PrefixLen: 0,

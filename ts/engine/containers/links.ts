@@ -90,6 +90,8 @@ export function linkVariables(ctx: ContainerContext, record: ContainerRecord, en
   return linksOf(ctx, record).flatMap(({ target, alias, address }) => {
     if (address === undefined) {
       if (ended === 'left out') return [];
+      if (isRunning(target.row))
+        throw new CaissonError('System', `container ${target.row.id} not attached to default bridge network`);
       const what = `/${target.row.name} AS /${record.row.name}/${alias}`;
       throw new CaissonError('Conflict', `Cannot link to a non running container: ${what}`);
     }

@@ -27,8 +27,10 @@ export function namingOptions(ctx: ContainerContext, record: ContainerRecord): N
 /** Of the default bridge, where services of the host listen for containers of any network; else of the container's own. */
 function hostAddresses({ config, graph }: ContainerContext, endpoints: EndpointRow[]): string[] {
   const bridge = config.bridge === 'none' ? undefined : graph.networks.byName('bridge');
-  const leader = endpoints.find(({ leadsOut }) => leadsOut);
-  const found = [bridge, leader].map((one) => (one ? gatewaysOf(one) : [])).find((list) => list.length > 0);
+  const own = endpoints.flatMap(({ leadsOut, gateway, gateway6 }) =>
+    gatewaysOf({ gateway: leadsOut[4] ? gateway : null, gateway6: leadsOut[6] ? gateway6 : null }),
+  );
+  const found = [bridge ? gatewaysOf(bridge) : [], own].find((list) => list.length > 0);
   return found ?? ['127.0.0.1'];
 }
 

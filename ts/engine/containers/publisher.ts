@@ -1,5 +1,5 @@
 /**
- * Published ports of containers that run: they follow the endpoint that leads out, and what is asked for. What stays as it
+ * Published ports of containers that run: they follow the endpoints that lead out, and what is asked for. What stays as it
  * is is not touched, so that its connections go on.
  */
 import { CaissonError } from '../../errdefs.ts';
@@ -86,8 +86,7 @@ export class Publisher {
     settings?: Pick<HostConfig, 'PortBindings'>,
   ): Promise<Pick<ReservedPorts, 'sockets' | 'rows'>> {
     const { graph, endpoints, native } = this.#ctx;
-    const leader = graph.networks.endpointsOf(id).find(({ leadsOut }) => leadsOut);
-    const target = leader && endpoints.portTarget(leader);
+    const target = endpoints.portTarget(id, graph.networks.endpointsOf(id));
     if (!target) return { sockets: [], rows: [] };
     const { config, hostConfig } = readRecord(graph.containers.resolve(id));
     const requests = portRequests(config, { ...hostConfig, ...settings });

@@ -9,7 +9,7 @@ import { lock } from '../jobs/kinds.ts';
 import { fixOf, NativeError } from '../native/failure.ts';
 import type { PortSocket, SpawnedContainer } from '../native/index.ts';
 import { ignoreMissing } from '../network/devices.ts';
-import { type EndpointPlan, leadingOut } from '../network/endpoints.ts';
+import { type EndpointPlan, leadsOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
 import { portHolder } from '../network/portHolder.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
@@ -131,7 +131,7 @@ export class Starter {
     live.callOffRestart();
     checkSharedNetwork(this.#ctx, hostConfig.NetworkMode);
     const endpoints = hasOwnNetworks(hostConfig) ? this.#allocate(row.id, hostConfig) : [];
-    const published = leadingOut(endpoints)?.driver === 'bridge';
+    const published = endpoints.some((one) => leadsOut(one) && one.driver === 'bridge');
     const ports = published ? portRequests(config, hostConfig) : [];
     return { ...plan, cgroup: cgroupOf(this.#ctx, hostConfig, row.id), endpoints, ports };
   }
@@ -159,8 +159,8 @@ export class Starter {
     if (route !== undefined) await this.#ctx.forwarder.begin(route);
     const netns =
       plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, plan.id, hostConfig.NetworkMode);
-    const leader = leadingOut(plan.endpoints);
-    const reserved = leader ? reservePorts(native, plan.ports, { ...leader, owner: plan.id }) : undefined;
+    const target = this.#ctx.endpoints.portTarget(plan.id, plan.endpoints);
+    const reserved = target ? reservePorts(native, plan.ports, target) : undefined;
     const [netnsResult, portsResult] = await Promise.allSettled([netns, reserved]);
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
     if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
@@ -173,7 +173,7 @@ export class Starter {
     if (!(error instanceof CaissonError) || error.kind !== 'Conflict') return error;
     const { graph } = this.#ctx;
     const { row } = this.#record(id);
-    const where = `driver failed programming external connectivity on endpoint ${row.name} (${leadingOut(endpoints)?.id ?? ''})`;
+    const where = `driver failed programming external connectivity on endpoint ${row.name} (${endpoints.find(leadsOut)?.id ?? ''})`;
     const message = `${where}: ${error.message}`;
     const [, address = '', number] = /(?:Bind for|host port) (\S+):(\d+)/.exec(error.message) ?? [];
     const host = address.replace(/^\[(.*)\]$/, '$1');

@@ -24,6 +24,7 @@ import type {
   BridgeOptions,
   BridgeRules,
   ChildOptions,
+  DeviceRoutes,
   EndpointOptions,
   PublishedPort,
   RouteInfo,
@@ -389,7 +390,7 @@ export interface Native {
   /** Forwarding of the host, of IPv4 or of IPv6: switched on if it was off (true), and then for our own traffic only. */
   enableForwarding(ipv6: boolean, dropsForeign: boolean): Promise<boolean>;
   /** Which of a container's devices leads out, in place of whichever did. `netnsFd` is not consumed. */
-  setDefaultRoutes(options: { netnsFd: number; device: string; gateways: string[] }): Promise<void>;
+  setDefaultRoutes(options: { netnsFd: number; routes: DeviceRoutes[] }): Promise<void>;
 }
 
 // ----------------------------------------------------------------------------------------------------------- loading

@@ -20,13 +20,20 @@ export interface EndpointOptions {
   mac: string;
   /** With prefix lengths. */
   addresses: string[];
-  /** Where the default routes lead; empty when another endpoint has them. */
+  /** Where the default routes lead, as in `DeviceRoutes`; empty when another endpoint has them. */
   gateways: string[];
   mtu?: number;
   /** `net.ipv4.conf.eth0.forwarding` → value, set last. */
   sysctls: Record<string, string>;
   /** Tells the neighbours of its addresses, `count` times. */
   advertise: { count: number; intervalMs: number };
+}
+
+/** What leads out by one device. */
+export interface DeviceRoutes {
+  device: string;
+  /** At most one of each family; `0.0.0.0` and `::` for the device alone, whose driver finds the way. */
+  gateways: string[];
 }
 
 export interface ChildOptions {

@@ -2,10 +2,20 @@
 import { randomBytes } from 'node:crypto';
 import { CaissonError } from '../../errdefs.ts';
 import type { Graph } from '../../graph/graph.ts';
-import type { Addressing, EndpointRow, NetworkRow } from '../../graph/networks.ts';
+import type { Addressing, EndpointRow, LeadsOut, NetworkRow } from '../../graph/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { Native } from '../native/index.ts';
-import { familyOf, holds, isReservedIn, nextAddress, parseAddress, parseSubnet, randomMac } from './addresses.ts';
+import type { DeviceRoutes } from '../native/network.ts';
+import {
+  type Family,
+  familyOf,
+  holds,
+  isReservedIn,
+  nextAddress,
+  parseAddress,
+  parseSubnet,
+  randomMac,
+} from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
 import {
   type BridgeSettings,
@@ -27,11 +37,6 @@ export interface EndpointPlan extends Addressing {
   /** Containers on it know each other by name. */
   userDefined: boolean;
   internal: boolean;
-  /** Host address of ports that are published without one. */
-  hostBinding: string;
-  modes: BridgeSettings['modes'];
-  /** Some device of the host leads to published ports without translation. */
-  trusted: boolean;
   /** Further addresses, of the user's choice. */
   linkLocal: string[];
   advertise: BridgeSettings['advertise'];
@@ -39,9 +44,12 @@ export interface EndpointPlan extends Addressing {
   sysctls: Record<string, string>;
 }
 
-/** Where ports are published to; v6 as well, if the container has an address. */
-export const leadingOut = (plans: readonly EndpointPlan[]): EndpointPlan | undefined =>
-  plans.find(({ leadsOut }) => leadsOut);
+type Leading = Pick<EndpointRow, 'networkId' | 'networkName' | 'address' | 'address6' | 'leadsOut'>;
+
+/** It has a default route, and the published ports of a family. */
+export const leadsOut = ({ leadsOut }: Pick<EndpointRow, 'leadsOut'>): boolean => leadsOut[4] || leadsOut[6];
+
+export const NOWHERE: LeadsOut = { 4: false, 6: false };
 
 /** Its containers know each other by name: all but the default ones. */
 export const knowsNames = (networkName: string): boolean => networkName !== 'bridge' && networkName !== 'none';
@@ -93,7 +101,7 @@ export class Endpoints {
       address6: null,
       prefixLength6: null,
       gateway6: null,
-      leadsOut: false,
+      leadsOut: NOWHERE,
       aliases: JSON.stringify(userDefined ? names : []),
       config: JSON.stringify(settings),
     };
@@ -109,7 +117,7 @@ export class Endpoints {
   }
 
   /** The network of an endpoint, also when it was made anew under its name. */
-  networkOf(row: EndpointRow): NetworkRow {
+  networkOf(row: Pick<EndpointRow, 'networkId' | 'networkName'>): NetworkRow {
     const { networks } = this.#graph;
     const network = networks.get(row.networkId) ?? networks.byName(row.networkName);
     if (!network || (network.name === 'bridge' && !this.#devices.enabled)) {
@@ -130,21 +138,25 @@ export class Endpoints {
   allocate(containerId: string, ipv6: boolean): EndpointPlan[] {
     const rows = this.#named(this.#graph.networks.endpointsOf(containerId).filter((row) => !this.#isSwitchedOff(row)));
     const plans = rows.map((row) => this.#choose(row, ipv6));
-    this.#chooseLeader(rows, plans);
-    for (const plan of plans) this.#graph.networks.updateEndpoint(plan);
+    const leading = leadersOf(
+      rows,
+      plans.map((plan) => this.#able(plan)),
+    );
+    for (const [at, plan] of plans.entries()) {
+      plan.leadsOut = leading[at] ?? NOWHERE;
+      this.#graph.networks.updateEndpoint(plan);
+    }
     return plans;
   }
 
-  /** As `allocate`, for one endpoint of a container that runs; the default route stays where it is, if there is one. */
-  allocateOne(row: EndpointRow, ipv6: boolean): EndpointPlan {
+  /** As `allocate`, for one endpoint of a container that runs. The default routes, when they are others now. */
+  allocateOne(row: EndpointRow, ipv6: boolean): { plan: EndpointPlan; routes?: DeviceRoutes[] } {
     const others = this.#graph.networks.endpointsOf(row.containerId).filter(({ id }) => id !== row.id);
     checkName(row.interface, others);
     const plan = this.#choose(row, ipv6);
-    const rival = others.find(({ leadsOut }) => leadsOut);
-    plan.leadsOut = canLead(plan) && (!rival || outranks(row, rival));
-    if (plan.leadsOut && rival) this.#graph.networks.updateEndpoint({ ...rival, leadsOut: false });
     this.#graph.networks.updateEndpoint(plan);
-    return plan;
+    const routes = this.lead(row.containerId);
+    return { plan, ...(routes ? { routes } : {}) };
   }
 
   /** `none` has no devices, and a daemon without a default bridge gives those that ask for it none. */
@@ -169,35 +181,66 @@ export class Endpoints {
     return named;
   }
 
-  /** Gives the default route to the best of the endpoints that are left; says which, when that is another one now. */
-  chooseLeader(containerId: string): EndpointRow | undefined {
-    const rows = this.#graph.networks.endpointsOf(containerId).filter(({ address, address6 }) => address ?? address6);
-    const able = rows.filter((row) => !isInternal(this.networkOf(row)) && (row.gateway ?? row.gateway6) !== null);
-    const [best] = able.sort((a, b) => (outranks(a, b) ? -1 : 1));
-    if (!best || best.leadsOut) return undefined;
-    for (const row of rows) this.#graph.networks.updateEndpoint({ ...row, leadsOut: row.id === best.id });
-    return best;
+  /**
+   * Chooses which endpoints of a running container lead out, without the one that is `leaving`, and writes it. The default
+   * routes, when that has changed something.
+   */
+  lead(containerId: string, leaving?: string): DeviceRoutes[] | undefined {
+    const { networks, db } = this.#graph;
+    const rows = networks.endpointsOf(containerId).filter(({ address, address6 }) => address ?? address6);
+    const able = rows.map((row) => (row.id === leaving ? NOWHERE : this.#able(row)));
+    const leading = leadersOf(rows, able);
+    const isSame = rows.every(
+      ({ leadsOut }, at) => leadsOut[4] === leading[at]?.[4] && leadsOut[6] === leading[at]?.[6],
+    );
+    if (isSame) return undefined;
+    const led = rows.map((row, at) => ({ ...row, leadsOut: leading[at] ?? NOWHERE }));
+    db.transaction(() => {
+      for (const row of led) networks.updateEndpoint(row);
+    });
+    return led.filter(leadsOut).map((row) => ({ device: row.interface, gateways: this.#gateways(row) }));
   }
 
-  #chooseLeader(rows: EndpointRow[], plans: EndpointPlan[]): void {
-    const able = rows.filter((row) => plans.some((plan) => plan.id === row.id && canLead(plan)));
-    const [best] = able.sort((a, b) => (outranks(a, b) ? -1 : 1));
-    for (const plan of plans) plan.leadsOut = plan.id === best?.id;
+  /** Families in which a way out of the host leads over it. */
+  #able(row: Pick<EndpointRow, 'networkId' | 'networkName' | 'gateway' | 'gateway6'>): LeadsOut {
+    if (isInternal(this.networkOf(row))) return NOWHERE;
+    return { 4: row.gateway !== null, 6: row.gateway6 !== null };
   }
 
-  /** Where published ports lead when this endpoint leads out; undefined where none are published. */
-  portTarget(row: EndpointRow): PortTarget | undefined {
-    const network = this.networkOf(row);
-    if (network.driver !== 'bridge') return undefined;
-    const { hostBinding, modes, trusted, direct } = bridgeSettings(network, this.#config);
-    const { containerId: owner, address, address6 } = row;
-    return { owner, address, address6, hostBinding, modes, trusted: direct || trusted.length > 0 };
+  /** Of the families that it leads out in; in mode l3 the device alone. */
+  #gateways(row: Pick<EndpointRow, 'networkId' | 'networkName' | 'gateway' | 'gateway6' | 'leadsOut'>): string[] {
+    const isL3 = optionsOf(this.networkOf(row))['ipvlan_mode']?.startsWith('l3');
+    const [v4, v6] = isL3 ? ['0.0.0.0', '::'] : [row.gateway, row.gateway6];
+    return [row.leadsOut[4] ? v4 : null, row.leadsOut[6] ? v6 : null].filter((one) => one != null);
+  }
+
+  /** Where published ports lead: in each family to the endpoint that leads out; undefined where none are published. */
+  portTarget(owner: string, endpoints: readonly Leading[]): PortTarget | undefined {
+    const ofFamily = (family: Family): { endpoint: Leading; settings: BridgeSettings } | undefined => {
+      const endpoint = endpoints.find((one) => one.leadsOut[family]);
+      if (!endpoint) return undefined;
+      const network = this.networkOf(endpoint);
+      return network.driver === 'bridge' ? { endpoint, settings: bridgeSettings(network, this.#config) } : undefined;
+    };
+    const [v4, v6] = [ofFamily(4), ofFamily(6)];
+    const first = v4 ?? v6;
+    if (!first) return undefined;
+    const isTrusted = (one: typeof v4): boolean =>
+      one !== undefined && (one.settings.direct || one.settings.trusted.length > 0);
+    return {
+      owner,
+      address: v4?.endpoint.address ?? null,
+      address6: v6?.endpoint.address6 ?? null,
+      hostBinding: first.settings.hostBinding,
+      modes: { 4: (v4 ?? first).settings.modes[4], 6: (v6 ?? first).settings.modes[6] },
+      trusted: { 4: isTrusted(v4), 6: isTrusted(v6) },
+    };
   }
 
   #choose(row: EndpointRow, ipv6: boolean): EndpointPlan {
     const network = this.networkOf(row);
     const settings = settingsOf(row);
-    const { mtu, hostBinding, modes, trusted, direct, routers, advertise } = bridgeSettings(network, this.#config);
+    const { mtu, routers, advertise } = bridgeSettings(network, this.#config);
     const gateway = routers[4] || network.gateway;
     const gateway6 = routers[6] || network.gateway6;
     const v4 = this.#address(network, network.subnet, network.ipRange, [network.gateway, gateway], settings.ip);
@@ -218,13 +261,10 @@ export class Endpoints {
       address6: v6?.address ?? null,
       prefixLength6: v6?.prefix ?? null,
       gateway6: v6 ? gateway6 : null,
-      leadsOut: false,
+      leadsOut: NOWHERE,
       mtu: isBridge ? mtu : Number(optionsOf(network)[MTU] ?? 0),
       userDefined: knowsNames(network.name),
       internal: isInternal(network),
-      hostBinding,
-      modes,
-      trusted: direct || trusted.length > 0,
       linkLocal: settings.linkLocalIps,
       advertise,
       sysctls: sysctlsOf(row.interface, settings),
@@ -270,7 +310,7 @@ export class Endpoints {
       ...withPrefix(plan.address6, plan.prefixLength6),
       ...plan.linkLocal.map((address) => `${address}/${familyOf(address) === 4 ? 16 : 64}`),
     ];
-    const gateways = plan.leadsOut ? gatewaysOf(plan) : [];
+    const gateways = this.#gateways(plan);
     const { mtu, sysctls } = plan;
     const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
     await this.#devices.ensure(network);
@@ -324,12 +364,13 @@ const sysctlsOf = (device: string, { sysctls }: EndpointSettings): Record<string
     ]),
   );
 
-/** A way out of the host leads over it. */
-const canLead = (plan: EndpointPlan): boolean =>
-  !plan.internal && (gatewaysOf(plan).length > 0 || plan.driver === 'ipvlan');
-
-/** Docker: the highest priority, then the first by name. */
-function outranks(a: EndpointRow, b: EndpointRow): boolean {
-  const difference = settingsOf(a).gwPriority - settingsOf(b).gwPriority;
-  return difference === 0 ? a.networkName < b.networkName : difference > 0;
+/** Docker: the highest priority, then who could lead in both families, then the first by name; in each family by itself. */
+function leadersOf(rows: readonly EndpointRow[], able: readonly LeadsOut[]): LeadsOut[] {
+  const count = (at: number): number => Number(able[at]?.[4]) + Number(able[at]?.[6]);
+  const ranked = rows
+    .map((row, at) => ({ at, name: row.networkName, priority: settingsOf(row).gwPriority }))
+    .sort((a, b) => b.priority - a.priority || count(b.at) - count(a.at) || (a.name < b.name ? -1 : 1));
+  const first = (family: Family): number | undefined => ranked.find(({ at }) => able[at]?.[family])?.at;
+  const [v4, v6] = [first(4), first(6)];
+  return rows.map((_, at) => ({ 4: at === v4, 6: at === v6 }));
 }

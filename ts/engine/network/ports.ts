@@ -107,7 +107,7 @@ export interface PortTarget {
   hostBinding: string;
   modes: Record<Family, GatewayMode>;
   /** Some device of the host leads to published ports without translation. */
-  trusted: boolean;
+  trusted: Record<Family, boolean>;
 }
 
 /** Binds every port of a container, or none. `held`: what its shim has already, which is used again. */
@@ -231,7 +231,7 @@ function describe(bindings: Binding[], target: PortTarget): ReservedPorts {
     const { proto, containerPort } = request;
     const { family, containerIp } = destination(target, hostIp);
     const common = { proto, hostIp, hostPort, containerPort, containerIp };
-    const direct = target.trusted || target.modes[family] === 'routed';
+    const direct = target.trusted[family] || target.modes[family] === 'routed';
     if (fd !== undefined) reserved.sockets.push({ ...common, fd });
     reserved.published.push({ ...common, direct, owner: target.owner });
     reserved.rows.push({ ...common, direct, containerId: target.owner });

@@ -1,6 +1,7 @@
 /** What the embedded DNS server knows by itself: containers by their names, on the networks that they share. */
 import type { Graph } from '../../../graph/graph.ts';
 import type { EndpointRow } from '../../../graph/networks.ts';
+import type { Family } from '../addresses.ts';
 import { isInternal } from '../driverOptions.ts';
 import { settingsOf } from '../endpoints.ts';
 
@@ -29,12 +30,16 @@ export class NameIndex {
 
   /** Addresses of a name as this container sees it; undefined when it is not one of ours. `name`: lower case, no final dot. */
   find(containerId: string, name: string): Found | undefined {
-    const own = this.#graph.networks.endpointsOf(containerId);
-    const found = own.flatMap((endpoint) => this.#onNetwork(endpoint, name));
-    if (found.length > 0) return addressesOf(found);
+    // a name that several networks have is that of the first of them: not all of its addresses may be reached alike
+    const own = this.#graph.networks.endpointsOf(containerId).sort(byLead);
+    for (const endpoint of own) {
+      const found = this.#onNetwork(endpoint, name);
+      if (found.length > 0) return addressesOf(found);
+    }
     if (!HOST_NAMES.has(name)) return undefined;
-    const leader = own.find(({ leadsOut }) => leadsOut) ?? own[0];
-    return leader && addressesOf([{ address: leader.gateway, address6: leader.gateway6 }]);
+    const gatewayOf = (family: Family): EndpointRow | undefined =>
+      own.find(({ leadsOut }) => leadsOut[family]) ?? own[0];
+    return addressesOf([{ address: gatewayOf(4)?.gateway ?? null, address6: gatewayOf(6)?.gateway6 ?? null }]);
   }
 
   #onNetwork(endpoint: EndpointRow, name: string): EndpointRow[] {
@@ -80,6 +85,13 @@ export class NameIndex {
     }
     return this.#zones.get(networkId);
   }
+}
+
+/** Who leads out first, then by priority and name. */
+function byLead(a: EndpointRow, b: EndpointRow): number {
+  const rank = ({ leadsOut }: EndpointRow): number => Number(leadsOut[4]) + Number(leadsOut[6]);
+  const difference = rank(b) - rank(a) || settingsOf(b).gwPriority - settingsOf(a).gwPriority;
+  return difference || (a.networkName < b.networkName ? -1 : 1);
 }
 
 function zonesOf(endpoints: readonly EndpointRow[]): Map<string, Zone> {
