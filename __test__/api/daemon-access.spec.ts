@@ -1,8 +1,9 @@
 /** Who may ask the daemon for what: TLS with client certificates, and authorization plugins. */
 import { once } from 'node:events';
-import { cpSync, mkdirSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync } from 'node:fs';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAuthority } from '../helpers/certificates.ts';
 import { run, TestDaemon } from '../helpers/daemon.ts';
@@ -47,6 +48,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'openssl'))('acces
   const plugin = new AuthorizationPlugin();
   let daemon: TestDaemon;
   let host = '';
+  let flags: string[] = [];
 
   beforeAll(async () => {
     await plugin.start();
@@ -62,7 +64,8 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'openssl'))('acces
     cpSync(client.key, join(daemon.dir, 'client/key.pem'));
     host = `tcp://localhost:${await freePort()}`;
     const files = ['--tlscacert', authority.certificate, '--tlscert', server.certificate, '--tlskey', server.key];
-    await daemon.start({}, ['-H', host, '--tlsverify', ...files, '--authorization-plugin', plugin.name]);
+    flags = ['-H', host, '--tlsverify', ...files, '--authorization-plugin', plugin.name];
+    await daemon.start({}, flags);
     await daemon.loadBusybox();
   });
   afterAll(async () => {
@@ -128,6 +131,18 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'openssl'))('acces
     }
     plugin.judge = () => ({ Allow: true });
     expect((await daemon.http('GET', '/version')).status).toBe(200);
+  });
+
+  it('a client behind TLS that stays connected without asking does not hold up the end of the daemon', async () => {
+    const [ca, cert, key] = ['ca', 'cert', 'key'].map((name) => readFileSync(join(daemon.dir, `client/${name}.pem`)));
+    const { port } = new URL(host.replace('tcp:', 'https:'));
+    const client = connect({ port: Number(port), ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) });
+    client.write('HEAD /_ping HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    expect(String(await once(client, 'data'))).toMatch(/^HTTP\/1.1 200 /);
+    const ended = once(client, 'close');
+    await daemon.kill('SIGTERM');
+    await ended;
+    await daemon.start({}, flags);
   });
 
   it('a daemon whose plugin is not there does not start', async () => {

@@ -57,9 +57,11 @@ export function tlsServer(server: Server, settings: TlsSettings, native: Pick<Na
     // a client closes its end of a stream when its input ends
     allowHalfOpen: true,
   } as const;
-  return createServer(options, (secure) => pass(secure, server, native)).on('tlsClientError', (_error, socket) =>
-    socket.destroy(),
-  );
+  const front = createServer(options, (secure) => pass(secure, server, native));
+  front.on('tlsClientError', (_error, socket) => socket.destroy());
+  // one that has never listened keeps no account of its connections: it could neither end idle ones nor limit slow ones
+  front.once('listening', () => server.emit('listening'));
+  return front;
 }
 
 function pass(secure: TLSSocket, server: Server, native: Pick<Native, 'socketPair'>): void {
