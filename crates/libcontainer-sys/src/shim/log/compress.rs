@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use miniz_oxide::DataFormat;
 use miniz_oxide::deflate::CompressionLevel;
@@ -25,14 +25,15 @@ const NICENESS: i32 = 10;
 
 #[derive(Default)]
 pub struct Compressor {
-    child: Option<OwnedFd>,
+    /// With the file that it may have begun.
+    child: Option<(OwnedFd, PathBuf)>,
 }
 
 impl Compressor {
     /// Begins with what is there; a host that has no process left keeps its files as they are.
     pub fn start(&mut self, path: &Path, max_files: u32) {
         match clone3(0, None) {
-            Ok(Cloned::Parent { pidfd, .. }) => self.child = Some(pidfd),
+            Ok(Cloned::Parent { pidfd, .. }) => self.child = Some((pidfd, temporary(path))),
             Ok(Cloned::Child) => {
                 // What the shim holds would stay open with us: a client would not see the end of its stream.
                 if set_parent_process_death_signal(Some(Signal::KILL)).is_ok() && close_from(3).is_ok() {
@@ -47,10 +48,11 @@ impl Compressor {
 
     /// After this nobody but the caller touches the files.
     pub fn stop(&mut self) {
-        let Some(child) = self.child.take() else { return };
+        let Some((child, temporary)) = self.child.take() else { return };
         let _ = pidfd_send_signal(&child, Signal::KILL);
         // Fails where the shim has reaped it already.
         let _ = retry_on_intr(|| waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED));
+        let _ = fs::remove_file(temporary);
     }
 }
 
@@ -60,10 +62,15 @@ impl Drop for Compressor {
     }
 }
 
+/// One for all of them: they are made one after the other.
+fn temporary(path: &Path) -> PathBuf {
+    suffixed(path, ".gz.tmp")
+}
+
 pub fn compress_all(path: &Path, max_files: u32) {
+    let temporary = temporary(path);
     for number in 1..max_files {
         let plain = numbered(path, number);
-        let temporary = suffixed(&plain, ".gz.tmp");
         if compress_file(&plain, &temporary).is_ok() && fs::rename(&temporary, suffixed(&plain, ".gz")).is_ok() {
             let _ = fs::remove_file(&plain);
         } else {
@@ -127,4 +134,26 @@ fn crc32(mut checksum: u32, bytes: &[u8]) -> u32 {
         checksum = TABLE[(checksum as u8 ^ byte) as usize] ^ (checksum >> 8);
     }
     checksum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_stopped_leaves_the_file_and_nothing_half_made() {
+        let dir = std::env::temp_dir().join(format!("caisson-compress-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join("log");
+        File::create(numbered(&path, 1)).unwrap().set_len(1 << 32).unwrap();
+        let mut compressor = Compressor::default();
+        compressor.start(&path, 2);
+        while !temporary(&path).exists() {
+            std::thread::yield_now();
+        }
+        drop(compressor);
+        let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["log.1"]);
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
