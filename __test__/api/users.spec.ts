@@ -19,6 +19,11 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('users', () => {
     expect(table['user:7']).toEqual({ create: '1000 7 7 0 /home', exec: '1000 7 7 0 /home' });
     const own = { create: '1000 7 7 /home', exec: '1000 7 7 /home' };
     expect(await ask((args) => daemon.docker(args), 'users')).toEqual({ ...table, 'user:7': own });
+    const plain = await daemon.dockerOk('run', '-d', 'users', 'sleep', '1000');
+    expect(await daemon.docker(['exec', '--user=nosuch', plain, 'true'])).toMatchObject({
+      code: 1,
+      stderr: 'Error response from daemon: unable to find user nosuch: no matching entries in passwd file\n',
+    });
     // names are those of the root, also where a mount hides its files; a home is what the program itself would find
     const etc = join(daemon.dir, 'etc');
     mkdirSync(etc);

@@ -251,6 +251,7 @@ export class FakeNative implements Native {
   pipe = none;
   socketPair = none;
   statArchive = none;
+  checkUser = none;
   readArchive = none;
   writeArchive = none;
   isArchive = none;

@@ -254,10 +254,10 @@ describe('a daemon that was killed', () => {
 describe('exec', () => {
   it('runs in a running container only, and its code is told', async () => {
     const id = await create(['run']);
-    expect(() => containers.execs.create(id, { Cmd: ['x'] })).toThrow(`container ${id} is not running`);
+    await expect(containers.execs.create(id, { Cmd: ['x'] })).rejects.toThrow(`container ${id} is not running`);
     await containers.start(id);
-    expect(() => containers.execs.create(id, { Cmd: [] })).toThrow('No exec command specified');
-    const exec = containers.execs.create(id, { Cmd: ['x', 'y'] });
+    await expect(containers.execs.create(id, { Cmd: [] })).rejects.toThrow('No exec command specified');
+    const exec = await containers.execs.create(id, { Cmd: ['x', 'y'] });
     await containers.execs.start(exec, undefined);
     expect(containers.execs.inspect(exec)).toMatchObject({ ExitCode: 3, Running: false, ContainerID: id });
     expect(() => containers.execs.check(exec)).toThrow('has already run');
@@ -266,7 +266,7 @@ describe('exec', () => {
   it('that cannot be executed ends with the code of a shell, and tells why', async () => {
     const id = await create(['run']);
     await containers.start(id);
-    const exec = containers.execs.create(id, { Cmd: ['absent'] });
+    const exec = await containers.execs.create(id, { Cmd: ['absent'] });
     await expect(containers.execs.start(exec, undefined)).rejects.toThrow(
       'OCI runtime exec failed: exec failed: unable to start container process: exec: "absent": executable file not found in $PATH',
     );
@@ -277,7 +277,7 @@ describe('exec', () => {
   it('is started once, however many ask', async () => {
     const id = await create(['run']);
     await containers.start(id);
-    const exec = containers.execs.create(id, { Cmd: ['stay'] });
+    const exec = await containers.execs.create(id, { Cmd: ['stay'] });
     const both = await Promise.allSettled([
       containers.execs.start(exec, undefined),
       containers.execs.start(exec, undefined),
@@ -297,7 +297,7 @@ describe('exec', () => {
   ])('of a daemon that was killed: one that %s', async (_, told, expected) => {
     const id = await create(['run']);
     await containers.start(id);
-    const exec = containers.execs.create(id, { Cmd: ['stay'] });
+    const exec = await containers.execs.create(id, { Cmd: ['stay'] });
     await containers.execs.start(exec, undefined);
     fake.found.set(id, { status: 'running', execs: told(exec) });
     await boot();

@@ -19,6 +19,7 @@ import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/
 import type { ContainerContext } from './context.ts';
 import { linkVariables } from './links.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { overlayOf } from './spawn.ts';
 import { parseDetachKeys, writeMessage } from './streams.ts';
 import { checkEnv, checkUser } from './validate.ts';
 
@@ -123,11 +124,12 @@ export class Execs {
     };
   }
 
-  create(idOrName: string, body: ExecBody): string {
+  async create(idOrName: string, body: ExecBody): Promise<string> {
     const { graph, events } = this.#ctx;
     const record = readRecord(graph.containers.resolve(idOrName));
     const config = readConfig(body);
     requireRunning(record, idOrName);
+    await this.#checkUser(record, config.user);
     const id = randomBytes(32).toString('hex');
     const exec: ExecRow = {
       id,
@@ -143,6 +145,14 @@ export class Execs {
       events.container(record, `exec_create: ${commandLine(config)}`, { execID: id });
     });
     return id;
+  }
+
+  /** As dockerd, so that a name that is not there is no exec. Numbers need nobody to know them. */
+  async #checkUser(record: ContainerRecord, user: string): Promise<void> {
+    if (/^[+-]?\d*(:[+-]?\d*)?$/.test(user)) return;
+    const { pid, pidStart: startTime } = record.row;
+    const overlay = overlayOf(this.#ctx, record);
+    await this.#ctx.native.checkUser({ process: { pid, startTime }, overlay }, user);
   }
 
   /** Throws what the client must hear before its connection is taken. */

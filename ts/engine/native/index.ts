@@ -292,6 +292,8 @@ export interface Native {
 
   /** Kind `notFound`: no such path in the container; `gone`: the view's process has ended. */
   statArchive(view: ArchiveView, path: string): Promise<ArchivePathStat>;
+  /** Kind `invalid`, in dockerd's words: the container's own files do not know that user or group. */
+  checkUser(view: ArchiveView, user: string): Promise<void>;
   /** Writes a tar archive of the path to `fd`, and consumes that. `name`: what it is called there, by default its own last
    * name; of a directory that is called '' the archive has what is in it. */
   readArchive(view: ArchiveView, path: string, fd: number, name?: string): Promise<void>;

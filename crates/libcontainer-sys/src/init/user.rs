@@ -62,6 +62,16 @@ pub fn resolve_in(root: BorrowedFd, spec: &UserSpec) -> Result<Identity> {
     lookup_in(|path| open_in(root, path, ResolveFlags::empty()), spec)
 }
 
+/// Whether a process could be that user. What is mounted over the files hides those that count: then its start has to tell.
+#[cfg(feature = "layer")]
+pub fn check_in(root: BorrowedFd, spec: &UserSpec) -> Result<()> {
+    let open = |path: &str| open_in(root, path, ResolveFlags::NO_XDEV);
+    if ["etc/passwd", "etc/group"].iter().any(|path| matches!(open(path), Err(Errno::XDEV))) {
+        return Ok(());
+    }
+    lookup_in(open, spec).map(drop)
+}
+
 fn lookup_in(open: impl Fn(&str) -> rustix::io::Result<OwnedFd>, spec: &UserSpec) -> Result<Identity> {
     let passwd = parse_passwd(&read(open("etc/passwd"), "/etc/passwd")?);
     lookup(spec, &passwd, &parse_group(&read(open("etc/group"), "/etc/group")?))

@@ -1,4 +1,4 @@
-//! `statArchive`, `readArchive`, `writeArchive`, `isArchive`, `listChanges`.
+//! `statArchive`, `readArchive`, `writeArchive`, `isArchive`, `checkUser`, `listChanges`.
 
 use std::path::PathBuf;
 
@@ -37,6 +37,12 @@ pub fn write_archive(env: &Env, view: Value, path: String, options: Value, fd: i
 #[napi(ts_return_type = "Promise<object>")]
 pub fn is_archive(env: &Env, path: String) -> napi::Result<Object<'_>> {
     on_thread(env, "archive", move || archive::is_archive(&path))
+}
+
+#[napi(ts_return_type = "Promise<object>")]
+pub fn check_user(env: &Env, view: Value, user: String) -> napi::Result<Object<'_>> {
+    let view: ViewOptions = serde_json::from_value(view)?;
+    on_thread(env, "archive", move || archive::check_user(&view, &user))
 }
 
 #[derive(Deserialize)]

@@ -10,9 +10,10 @@ export function execRoutes(router: Router, containers: Containers): void {
     method: 'POST',
     path: '/containers/:id/exec',
     body: execBody,
-    handle: (call) => {
+    handle: async (call) => {
+      const id = await containers.execs.create(call.param('id'), call.body);
       call.status(201);
-      return { Id: containers.execs.create(call.param('id'), call.body) };
+      return { Id: id };
     },
   });
   router.json({

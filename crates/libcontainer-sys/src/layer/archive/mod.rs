@@ -12,6 +12,7 @@ mod pack;
 mod path;
 mod stat;
 mod unpack;
+mod user;
 mod view;
 
 #[cfg(test)]
@@ -22,4 +23,5 @@ pub use inflate::is_archive;
 pub use pack::read;
 pub use stat::{PathStat, stat};
 pub use unpack::{WriteOptions, write};
+pub use user::check_user;
 pub use view::{Process, ViewOptions};
