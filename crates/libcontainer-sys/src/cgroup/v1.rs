@@ -115,9 +115,10 @@ impl V1 {
 impl Cgroup for V1 {
     fn create(&self) -> Result<()> {
         for (name, path) in &self.hierarchies {
-            make_directory(path)?;
             if *name == "cpuset" {
-                inherit_cpuset(path)?;
+                make_cpuset(path)?;
+            } else {
+                make_directory(path)?;
             }
         }
         self.unified.as_deref().map_or(Ok(()), make_directory)
@@ -257,6 +258,18 @@ fn make_directory(path: &Path) -> Result<()> {
         }
         Err(error) => Err(Failure::io("mkdir", path.display(), error)),
     }
+}
+
+/// What is made below a group of ours has its cpus and memory nodes from the beginning: to write them makes the kernel look at all
+/// cpusets of the host and build its scheduling domains anew.
+fn make_cpuset(dir: &Path) -> Result<()> {
+    if let Some(parent) = dir.parent().filter(|parent| !parent.exists()) {
+        make_directory(parent)?;
+        write(parent, "cgroup.clone_children", 1)?;
+        inherit_cpuset(parent)?;
+    }
+    make_directory(dir)?;
+    inherit_cpuset(dir)
 }
 
 /// A new cpuset has neither cpus nor memory nodes, and nothing can join it before it has: it takes its parent's.
