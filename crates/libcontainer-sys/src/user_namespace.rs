@@ -14,6 +14,26 @@ pub fn is_inner() -> bool {
     !map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// Whether the caller has the rights of an ordinary user on the host, whoever he is in a user namespace.
+pub fn is_unprivileged() -> bool {
+    !rustix::process::geteuid().is_root() || is_inner()
+}
+
+/// What the namespace above knows this process's user by.
+pub fn outer_uid() -> u32 {
+    let uid = rustix::process::geteuid().as_raw();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let lines = map.lines().map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect());
+    lines.into_iter().find_map(|line: Vec<u32>| outer_of(uid, &line)).unwrap_or(uid)
+}
+
+/// By one line of a map: the first id inside, the first outside, how many.
+fn outer_of(uid: u32, line: &[u32]) -> Option<u32> {
+    let [inside, outside, count] = *line else { return None };
+    let at = uid.checked_sub(inside).filter(|at| *at < count)?;
+    outside.checked_add(at)
+}
+
 /// Writes both maps of a process's new user namespace. Who is not privileged in the namespace above may map his own ids alone,
 /// and no groups may be set then (user_namespaces(7)).
 pub fn map(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {

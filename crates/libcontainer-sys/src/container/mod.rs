@@ -7,6 +7,7 @@
 //! a process between enters them and clones the one that stays as the creator's own child (`Control::continue_in_child`).
 
 mod agent;
+mod attach;
 mod control;
 mod joining;
 mod manner;
@@ -19,9 +20,11 @@ use crate::init::{InitPlan, JoinPlan, run_container_init, run_joining_process};
 use crate::rootfs::Sources;
 use crate::seccomp::{self, Filter};
 use crate::spec::{Identity, NamespaceKind, Process, Rootfs, Spec, UserSpec};
-use crate::sys::clone::{Cloned, clone3};
+use crate::sys::clone::Cloned;
 use crate::{hooks, user_namespace};
 use agent::Agent;
+pub use attach::Attach;
+use attach::{clone_into, membership, put_in_place};
 pub(crate) use control::{Control, Message, send_to_socket};
 pub use joining::{Joined, Joining};
 pub use manner::Manner;
@@ -49,6 +52,7 @@ pub struct CreateOptions<'a> {
     pub reaper: bool,
     /// Made, with its limits written.
     pub cgroup: &'a dyn Cgroup,
+    pub attach: Option<Attach<'a>>,
     pub identity: &'a Identity,
     pub how: Manner,
     pub notes: Notes,
@@ -65,6 +69,7 @@ pub struct ExecOptions<'a> {
     /// No seccomp filter (`exec --privileged`).
     pub privileged: bool,
     pub cgroup: &'a dyn Cgroup,
+    pub attach: Option<Attach<'a>>,
     /// Where `cgroup` takes no process, that of init does.
     pub beside_init: bool,
     pub identity: &'a Identity,
@@ -145,11 +150,6 @@ fn await_program(control: &Control, notes: Notes) -> Result<()> {
     }
 }
 
-/// How a child gets into the cgroup: by joining as its first step, and by being born there.
-fn membership(cgroup: &dyn Cgroup) -> Result<(Vec<OwnedFd>, Option<OwnedFd>)> {
-    Ok((cgroup.join_files()?, cgroup.birthplace()?))
-}
-
 /// A socket's address holds 107 bytes: it is named through its directory's descriptor, which must live as long.
 pub(crate) fn short_address(path: &Path) -> rustix::io::Result<(OwnedFd, SocketAddrUnix)> {
     let (dir, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
@@ -170,7 +170,8 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
     let flags = namespaces::clone_flags(spec, options.netns.is_some());
     let between = namespaces::need_process_between(spec);
     let first = if between { 0 } else { flags };
-    match clone3(first, birthplace.as_ref().map(AsFd::as_fd)).context("clone3", "init")? {
+    let (cloned, elsewhere) = clone_into(first, birthplace.as_ref(), options.attach).context("clone3", "init")?;
+    match cloned {
         Cloned::Child => {
             drop(ours);
             let plan = InitPlan {
@@ -183,6 +184,7 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
                 reaper: options.reaper,
                 cgroup: options.cgroup,
                 joins: &joins,
+                elsewhere,
                 seccomp: filter.as_ref(),
                 listener,
                 born_into: between.then_some(flags),
@@ -194,6 +196,9 @@ fn create_init(options: &CreateOptions, listener: Option<BorrowedFd>) -> Result<
         }
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
+            if elsewhere {
+                put_in_place((pid, &pidfd), &ours, options.attach)?;
+            }
             let child = if between { await_birth(&ours, &pidfd, options.notes) } else { Ok((pid, pidfd)) };
             child
                 .and_then(|child| {
@@ -234,15 +239,16 @@ pub fn join(options: &ExecOptions) -> Result<Joining> {
     let (joins, birthplace) = membership(options.cgroup)?;
     let (ours, theirs) = Control::pair()?;
     let container = pid_of(options.pidfd);
-    let cloned = match clone3(0, birthplace.as_ref().map(AsFd::as_fd)) {
+    let cloned = match clone_into(0, birthplace.as_ref(), options.attach) {
         // the container has handed its controllers to groups below: on v2 no process may be beside them
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => match options.beside_init {
-            true => clone3(0, Some(cgroup::birthplace_of(container)?.as_fd())),
+            true => clone_into(0, Some(&cgroup::birthplace_of(container)?), None),
             false => return Err(cgroup::is_busy(options.cgroup, error)),
         },
         cloned => cloned,
     };
-    match cloned.context("clone3", "exec")? {
+    let (cloned, elsewhere) = cloned.context("clone3", "exec")?;
+    match cloned {
         Cloned::Child => {
             drop(ours);
             let plan = JoinPlan {
@@ -253,14 +259,18 @@ pub fn join(options: &ExecOptions) -> Result<Joining> {
                 user: options.user,
                 stdio: descriptors(&options.stdio),
                 joins: &joins,
+                elsewhere,
                 seccomp: filter.as_ref(),
                 preserved_fds: options.preserved_fds,
                 debug: options.notes.debug,
             };
             run_joining_process(&plan, theirs)
         }
-        Cloned::Parent { pidfd, .. } => {
+        Cloned::Parent { pid, pidfd } => {
             drop(theirs);
+            if elsewhere {
+                put_in_place((pid, &pidfd), &ours, options.attach)?;
+            }
             let agent = Agent::of(filter.as_ref(), options.identity);
             let agent = agent.map(|agent| Agent { container, joins: true, ..agent });
             Ok(Joining { pidfd, pid: None, console: None, released: false, control: ours, agent })

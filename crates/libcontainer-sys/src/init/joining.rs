@@ -20,6 +20,8 @@ pub struct JoinPlan<'a> {
     pub user: Option<&'a UserSpec>,
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
     pub joins: &'a [OwnedFd],
+    /// The creator puts this process into its cgroup and says so.
+    pub elsewhere: bool,
     pub seccomp: Option<&'a Filter>,
     pub preserved_fds: u32,
     /// Steps are told.
@@ -49,7 +51,7 @@ fn joining_process(plan: &JoinPlan, control: &Control) -> Result<Failure> {
     let ways_in = plan.joins.iter().map(AsRawFd::as_raw_fd).chain([plan.pidfd.as_raw_fd()]);
     exec::close_all_but(&kept.iter().copied().chain(ways_in).collect::<Vec<_>>())
         .context("close", "descriptors of the creator")?;
-    leave_creator(plan.joins)?;
+    leave_creator(plan.joins, plan.elsewhere.then_some(control))?;
     if initial.is_none() {
         scheduling::reset_affinity();
     }

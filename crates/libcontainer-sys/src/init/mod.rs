@@ -38,6 +38,8 @@ pub struct InitPlan<'a> {
     pub reaper: bool,
     pub cgroup: &'a dyn Cgroup,
     pub joins: &'a [OwnedFd],
+    /// The creator puts this process into its cgroup and says so.
+    pub elsewhere: bool,
     pub seccomp: Option<&'a Filter>,
     /// Where to wait for the release in place of the control socket.
     pub listener: Option<BorrowedFd<'a>>,
@@ -60,7 +62,7 @@ pub fn run_container_init(plan: &InitPlan, control: Control) -> ! {
 fn container_init(plan: &InitPlan, control: &Control) -> Result<Failure> {
     let spec = plan.spec;
     control.debug(plan.debug, || "nsexec container setup".into());
-    leave_creator(plan.joins)?;
+    leave_creator(plan.joins, plan.elsewhere.then_some(control))?;
     scheduling::reset_affinity();
     limits::set_oom_score_adj(spec.process.oom_score_adj)?;
     namespaces::join_by_path(spec, plan.netns)?;
@@ -157,12 +159,17 @@ fn preserved(count: u32) -> impl Iterator<Item = RawFd> {
 }
 
 /// Nothing of the creator stays: signals, cgroup; and nobody in the container may look into what is still ours.
-fn leave_creator(joins: &[OwnedFd]) -> Result<()> {
+fn leave_creator(joins: &[OwnedFd], awaited: Option<&Control>) -> Result<()> {
     prctl::set_dumpable(false).context("prctl", "not dumpable")?;
     signal::reset();
     rustix::process::umask(Mode::from_raw_mode(0o022));
     for file in joins {
         rustix::io::write(file, b"0").context("join cgroup", "")?;
+    }
+    if let Some(control) = awaited
+        && !control.wait_for_go()?
+    {
+        exit_now(125);
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ impl Args {
         match self.value("rootless") {
             Some("true") => true,
             Some("false") => false,
-            _ => !rustix::process::geteuid().is_root() || crate::user_namespace::is_inner(),
+            _ => crate::user_namespace::is_unprivileged(),
         }
     }
 

@@ -135,7 +135,7 @@ fn read(Driver { systemd, rootless }: Driver, words: Vec<String>) -> Result<Requ
         annotations: spec.annotations.clone(),
     };
     strip_root(&mut spec, &bundle);
-    let unit = systemd.then(|| Unit::parse(&spec.linux.cgroups_path, &id)).transpose()?;
+    let unit = systemd.then(|| Unit::asked_for(&spec.linux.cgroups_path, &id)).transpose()?;
     spec.linux.cgroups_path = match &unit {
         Some(unit) => unit.path()?,
         None => {
@@ -232,6 +232,7 @@ fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
     let _keeper = request.place.create(&request.identity)?;
     request.place.set(&spec.linux.resources)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let attach = request.place.attach("/");
     let options = CreateOptions {
         spec,
         rootfs: &Rootfs::Path(path.to_owned()),
@@ -243,6 +244,7 @@ fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
         },
         reaper: false,
         cgroup: group,
+        attach: attach.as_deref(),
         identity: &request.identity,
         how: request.how,
         notes: log::notes(),

@@ -1,9 +1,10 @@
 //! `exec`: a further process in a running container.
 
 use super::args::{Args, Known};
+use super::place::Place;
 use super::state::{State, Status};
 use super::{create, foreground, log};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup;
 use crate::container::{self, ExecOptions, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::spec::{self, Process, Spec};
@@ -57,7 +58,8 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
     if process.terminal && detach && console.is_none() {
         return Err(Failure::invalid("exec", "a detached process with a terminal needs --console-socket"));
     }
-    let group = group(&state, &args)?;
+    let (place, below) = place(&state, &args)?;
+    let attach = place.attach(&below);
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let pending = container::exec(&ExecOptions {
         process: &process,
@@ -69,7 +71,8 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
             false => Stdio::Descriptors([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
         },
         privileged: false,
-        cgroup: group.as_ref(),
+        cgroup: place.group.as_ref(),
+        attach: attach.as_deref(),
         beside_init: args.value("cgroup").is_none(),
         identity: &state.identity(),
         preserved_fds: create::preserved_fds(&args)?,
@@ -83,11 +86,11 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
     foreground::start_and_wait(pending, detach, console.is_none(), || Ok(()))
 }
 
-/// The container's cgroup, or one below it that exists: `PATH`, on v1 also `CONTROLLER[,CONTROLLER]:PATH`.
-fn group(state: &State, args: &Args) -> Result<Box<dyn Cgroup>> {
+/// The container's cgroup, or one below it that exists: `PATH`, on v1 also `CONTROLLER[,CONTROLLER]:PATH`. With the path below it.
+fn place(state: &State, args: &Args) -> Result<(Place, String)> {
     let asked = args.values("cgroup");
     if asked.is_empty() {
-        return state.group();
+        return Ok((state.place()?, String::new()));
     }
     let mut below = Vec::new();
     for word in asked {
@@ -103,7 +106,8 @@ fn group(state: &State, args: &Args) -> Result<Box<dyn Cgroup>> {
         }
         below.push((controllers, path));
     }
-    cgroup::open_below(&state.cgroup, &below)
+    let path = below.iter().map(|(_, path)| (*path).to_owned()).next().unwrap_or_default();
+    Ok((Place { group: cgroup::open_below(&state.cgroup, &below)?, unit: state.unit.clone() }, path))
 }
 
 /// A process file as it is, or the container's own process with what the options change.

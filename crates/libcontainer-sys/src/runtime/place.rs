@@ -19,6 +19,13 @@ impl Place {
         Ok(keeper)
     }
 
+    /// What puts processes into it, or below it, where its owner may not; None: there is nobody to ask.
+    pub fn attach(&self, below: &str) -> Option<Box<dyn Fn(i32) -> Result<()>>> {
+        let unit = self.unit.clone().filter(Unit::is_users)?;
+        let below = format!("/{}", below.trim_matches('/'));
+        Some(Box::new(move |pid| unit.attach(&below, pid)))
+    }
+
     pub fn set(&self, resources: &Resources) -> Result<()> {
         if let Some(unit) = &self.unit {
             // systemd does not ask

@@ -10,8 +10,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const OWN: &str = "/proc/self/exe";
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// Goes on in the copy; returns at once when this is it. What enters a running container brings no environment: it could be read
-/// there. Hooks of a new one may want it.
+/// Of the environment, what this program itself goes by.
+const OWN_VARIABLES: [&str; 2] = ["LISTEN_FDS", "XDG_RUNTIME_DIR"];
+
+/// Goes on in the copy; returns at once when this is it. What enters a running container brings no environment of its caller's: it
+/// could be read there. Hooks of a new one may want it.
 pub fn enter_copy(with_environment: bool) -> Result<()> {
     let own = openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", OWN)?;
     // only a memfd has seals
@@ -22,7 +25,7 @@ pub fn enter_copy(with_environment: bool) -> Result<()> {
     let copy = copy(own)?;
     let words: Vec<String> = std::env::args().collect();
     let variables: Vec<String> = std::env::vars_os()
-        .filter(|(name, _)| with_environment || name == "LISTEN_FDS")
+        .filter(|(name, _)| with_environment || OWN_VARIABLES.iter().any(|own| name == own))
         .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
         .collect();
     let strings = |list: &[String]| CStrings::new(list).context("copy", "arguments");

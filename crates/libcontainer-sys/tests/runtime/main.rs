@@ -18,3 +18,4 @@ mod systemd;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 mod user_namespace;
+mod user_systemd;

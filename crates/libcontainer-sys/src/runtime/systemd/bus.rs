@@ -1,7 +1,9 @@
-//! A connection to systemd's manager over its private socket: no bus is needed, and its signals come without being asked for.
+//! A connection to a manager of systemd, the host's or a user's, over its private socket: no bus is needed, and its signals come
+//! without being asked for.
 
 use super::wire::{self, HEAD_BYTES, Message, Reader, Writer};
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::user_namespace;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -29,7 +31,7 @@ impl Bus {
     /// By the user id that the kernel tells the other side. All at once, as systemctl does it: a call that systemd read together
     /// with BEGIN would lie there until it heard of us again.
     fn authenticate(&mut self) -> Result<()> {
-        let uid: String = rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        let uid: String = user_namespace::outer_uid().to_string().bytes().map(|b| format!("{b:02x}")).collect();
         self.write(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         self.socket.read_until(b'\n', &mut line).context("read from", "systemd")?;
@@ -47,8 +49,23 @@ impl Bus {
     /// Calls a method of the manager; the body of its answer. Kind `NotFound` when the unit is not there, `Conflict` when there is
     /// one of its name.
     pub fn call(&mut self, member: &str, signature: &str, body: Writer) -> Result<Vec<u8>> {
+        self.call_of(wire::MANAGER, member, signature, body)
+    }
+
+    /// What the manager tells of itself: a property that is a text.
+    pub fn property(&mut self, name: &str) -> Result<String> {
+        let mut body = Writer::default();
+        body.text(wire::MANAGER);
+        body.text(name);
+        let answer = self.call_of(wire::PROPERTIES, "Get", "ss", body)?;
+        let mut reader = Reader { bytes: &answer, at: 0 };
+        let text = reader.signature().filter(|kind| kind == "s").and_then(|_| reader.text());
+        text.ok_or_else(|| Failure::new(Kind::System, "systemd", format!("systemd tells no {name}")))
+    }
+
+    fn call_of(&mut self, interface: &str, member: &str, signature: &str, body: Writer) -> Result<Vec<u8>> {
         self.serial += 1;
-        self.write(&wire::call(self.serial, member, signature, &body.0))?;
+        self.write(&wire::call(self.serial, (interface, member), signature, &body.0))?;
         loop {
             let message = self.receive()?;
             if message.reply_to != self.serial {

@@ -109,18 +109,22 @@ impl Writer {
     }
 }
 
-/// A call of a method of systemd's manager.
-pub fn call(serial: u32, member: &str, signature: &str, body: &[u8]) -> Vec<u8> {
-    const FIELDS: [(u8, &str, &str); 3] = [
-        (1, "o", "/org/freedesktop/systemd1"),
-        (2, "s", "org.freedesktop.systemd1.Manager"),
-        (6, "s", "org.freedesktop.systemd1"),
-    ];
+/// The interface of systemd's manager.
+pub const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// That of all objects, for what they tell of themselves.
+pub const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// A call of a method of the object that systemd's manager is.
+pub fn call(serial: u32, (interface, member): (&str, &str), signature: &str, body: &[u8]) -> Vec<u8> {
     let mut writer = Writer(vec![b'l', 1, 0, 1]);
     writer.u32(body.len() as u32);
     writer.u32(serial);
-    let mut fields = FIELDS.to_vec();
-    fields.push((3, "s", member));
+    let mut fields: Vec<(u8, &str, &str)> = vec![
+        (1, "o", "/org/freedesktop/systemd1"),
+        (2, "s", interface),
+        (6, "s", "org.freedesktop.systemd1"),
+        (3, "s", member),
+    ];
     if !signature.is_empty() {
         fields.push((8, "g", signature));
     }
@@ -216,7 +220,7 @@ impl Reader<'_> {
         Some(text)
     }
 
-    fn signature(&mut self) -> Option<String> {
+    pub fn signature(&mut self) -> Option<String> {
         let length = self.u8()? as usize;
         let text = String::from_utf8(self.take(length)?.to_vec()).ok()?;
         self.take(1)?;
@@ -232,7 +236,7 @@ mod tests {
     fn a_call_is_laid_out_as_the_specification_says() {
         let mut body = Writer::default();
         body.text("u");
-        let bytes = call(7, "M", "s", &body.0);
+        let bytes = call(7, (MANAGER, "M"), "s", &body.0);
         let head: [u8; HEAD_BYTES] = bytes[..HEAD_BYTES].try_into().unwrap();
         assert_eq!(head[..12], [b'l', 1, 0, 1, 6, 0, 0, 0, 7, 0, 0, 0]);
         assert_eq!(rest_of(&head), Some(bytes.len() - HEAD_BYTES));
