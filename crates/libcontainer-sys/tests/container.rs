@@ -171,7 +171,7 @@ fn case(name: &str) {
             let error = run(name, &spec(&["nothing-there"], name), None, false, |_| {}).err().unwrap();
             assert_eq!(error, "exec: \"nothing-there\": executable file not found in $PATH");
             let error = run(name, &spec(&["/etc"], name), None, false, |_| {}).err().unwrap();
-            assert_eq!(error, "exec: \"/etc\": is a directory");
+            assert_eq!(error, "exec: \"/etc\": is a directory: permission denied");
             let error = run(name, &spec(&["/etc/passwd"], name), None, false, |_| {}).err().unwrap();
             assert_eq!(error, "exec: \"/etc/passwd\": permission denied");
         }

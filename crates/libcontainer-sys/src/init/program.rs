@@ -96,7 +96,9 @@ fn check(name: &str, path: &str) -> Result<String> {
         FileType::RegularFile => {}
         FileType::Directory => {
             let fix = "name a program in it, or set --entrypoint";
-            return Err(refused(libc::EISDIR).with_fix("PROGRAM_IS_DIRECTORY", fix));
+            // what execve says of it too, and what callers read the exit code off (podman exec: 126)
+            let why = "is a directory: permission denied";
+            return Err(exec_failure(name, libc::EISDIR, why).with_fix("PROGRAM_IS_DIRECTORY", fix));
         }
         _ => return Err(refused(libc::EACCES)),
     }

@@ -261,7 +261,7 @@ fn programs_that_cannot_be_executed_are_named_as_runc_names_them() {
     for (program, words) in [
         ("foo", "exec: \"foo\": executable file not found in $PATH"),
         ("/foo", "exec: \"/foo\": stat /foo: no such file or directory"),
-        ("/etc", "is a directory"),
+        ("/etc", "is a directory: permission denied"),
         ("/bin/plain", "permission denied"),
         (
             "/bin/loader",
