@@ -58,7 +58,9 @@ export class CaissonError extends Error {
   }
 }
 
-export const httpStatus = (kind: ErrorKind): number => STATUS[kind];
+/** A registry that fails is 500, as with dockerd: clients take 503 for a daemon that will be there soon, and ask again and again. */
+export const httpStatus = ({ kind, code }: CaissonError): number =>
+  kind === 'Unavailable' && code.startsWith('REGISTRY_') ? 500 : STATUS[kind];
 
 export const isKind = (error: unknown, kind: ErrorKind): error is CaissonError =>
   error instanceof CaissonError && error.kind === kind;

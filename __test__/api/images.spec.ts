@@ -223,6 +223,9 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('imag
       const refused = await daemon.docker(['import', source]);
       expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(reason)]);
     }
+    // as dockerd: by 503 testcontainers would understand that it is to ask again and again
+    const pulled = await daemon.http('POST', '/images/create?fromImage=127.0.0.1:1/x&tag=1');
+    expect(pulled).toMatchObject({ status: 500, body: expect.stringContaining('connect: connection refused') });
     expect(layerDirectories()).toEqual([]);
   });
 

@@ -19,7 +19,7 @@ export const errorBody = (error: CaissonError): ErrorBody => ({
 /** Answers outside of fastify: requests that the front refuses, and streams that fail before their head is written. */
 export function sendError(response: ServerResponse, thrown: unknown): void {
   const error = asCaissonError(thrown);
-  const status = httpStatus(error.kind);
+  const status = httpStatus(error);
   const body = status === 304 ? '' : `${JSON.stringify(errorBody(error))}\n`;
   response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) });
   response.end(body);

@@ -210,7 +210,7 @@ function createApp(log: Logger): FastifyInstance {
   });
   app.setErrorHandler((thrown, request, reply) => {
     const error = isClientError(thrown) ? new CaissonError('InvalidParameter', thrown.message) : asCaissonError(thrown);
-    const status = httpStatus(error.kind);
+    const status = httpStatus(error);
     if (reply.raw.socket?.destroyed)
       log.debug({ err: error, method: request.method, url: request.raw.url }, 'the client has gone');
     else if (status >= 500 && error.kind === 'System')

@@ -11,7 +11,7 @@ export class TransientError extends CaissonError {
   readonly retryAfterMs: number | undefined;
 
   constructor(message: string, details: { cause?: unknown; code?: string; hint?: string; retryAfterMs?: number } = {}) {
-    super('Unavailable', message, details);
+    super('Unavailable', message, { code: 'REGISTRY_FAILED', ...details });
     this.retryAfterMs = details.retryAfterMs;
   }
 }
