@@ -22,6 +22,7 @@ use crate::cgroup::Cgroup;
 use crate::failure::{Context, Failure, Result};
 use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
 use crate::sys::mount::{MountAttr, RDONLY, mount_setattr};
+use crate::user_namespace;
 use options::MountOptions;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, makedev, openat, openat2,
@@ -59,7 +60,8 @@ pub struct Entry<'a> {
 /// reached. Gives the terminal's ends when one was asked for.
 pub fn enter(entry: &Entry, before_pivot: impl FnOnce() -> Result<()>) -> Result<Option<Console>> {
     let spec = entry.spec;
-    let in_user_namespace = spec.namespace(NamespaceKind::User).is_some();
+    // one of the container's own, or that of its creator, as with podman of an ordinary user
+    let in_user_namespace = spec.namespace(NamespaceKind::User).is_some() || user_namespace::is_inner();
     let own_mounts = spec.has_new(NamespaceKind::Mount);
     if own_mounts {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make private", "/")?;
@@ -210,7 +212,8 @@ fn attach_filesystem(root: BorrowedFd, mount: &Mount, options: &MountOptions, la
     if !label.is_empty() && mount.kind != "proc" && mount.kind != "sysfs" {
         options.data.push(("context".into(), Some(label.to_owned())));
     }
-    let below = options.copy_up.then(|| copy_up::open(&target, mount)).transpose()?;
+    // a mount point that is made here has nothing to give, and its mode is not the one of a tmpfs
+    let below = (options.copy_up && was_there).then(|| copy_up::open(&target, mount)).transpose()?;
     let writable = MountAttr { set: options.attr.set & !RDONLY, ..options.attr };
     let first = MountOptions { attr: if below.is_some() { writable } else { options.attr }, ..options.clone() };
     let made = make_filesystem(&mount.kind, &mount.source, &first)?;

@@ -11,7 +11,7 @@ fn a_tmpfs_may_begin_with_what_lies_below() {
         return;
     }
     let script = "cd /var/data; stat -c '%n %a %u' . file dir dir/deep fifo; stat -c %N link; cat dir/deep; \
-                  touch new; stat -f -c %T .; touch -c /ro/file || ls /ro";
+                  touch new; stat -f -c %T .; touch -c /ro/file || ls /ro; stat -c %a /made";
     let mut bundle = Bundle::shell("copy-up", script);
     let below = bundle.rootfs("var/data");
     fs::create_dir_all(below.join("dir")).unwrap();
@@ -25,7 +25,7 @@ fn a_tmpfs_may_begin_with_what_lies_below() {
     symlink("/etc/passwd", below.join("link")).unwrap();
     fs::create_dir_all(bundle.rootfs("ro")).unwrap();
     fs::write(bundle.rootfs("ro/file"), "").unwrap();
-    for (place, more) in [("/var/data", "rw"), ("/ro", "ro")] {
+    for (place, more) in [("/var/data", "rw"), ("/ro", "ro"), ("/made", "rw")] {
         bundle.add_mount(
             json!({"destination": place, "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", more]}),
         );
@@ -33,7 +33,7 @@ fn a_tmpfs_may_begin_with_what_lies_below() {
     let output = bundle.output();
     assert_eq!(
         output,
-        ". 750 0\nfile 4751 0\ndir 1777 0\ndir/deep 644 7\nfifo 644 0\n'link' -> '/etc/passwd'\ndeep\ntmpfs\nfile\n"
+        ". 750 0\nfile 4751 0\ndir 1777 0\ndir/deep 644 7\nfifo 644 0\n'link' -> '/etc/passwd'\ndeep\ntmpfs\nfile\n1777\n"
     );
     assert!(!bundle.rootfs("var/data/new").exists());
 }

@@ -5,9 +5,12 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 const FIRST: u32 = 100_000;
+
+/// Of the host, without any rights.
+const USER: u32 = 1234;
 
 fn mappings() -> Value {
     json!([{"containerID": 0, "hostID": FIRST, "size": 65536}])
@@ -108,13 +111,44 @@ fn a_bind_has_the_ids_of_its_own_map() {
     assert_eq!(bundle.output(), "0\n65534\n");
 }
 
+/// As rootless podman calls: an ordinary user of the host is root of a user namespace that is there already.
+#[test]
+fn root_of_a_users_namespace_runs_containers() {
+    if !able() {
+        return;
+    }
+    let script = "id -u; cut -b-22 /proc/self/uid_map; echo x > /dev/null; stat -c '%n %t:%T' /dev/null; cat /proc/keys | wc -c; \
+                  touch /made; touch /bound/made 2>&1; true";
+    let mut bundle = Bundle::shell("inner-root", script);
+    let source = bundle.dir.join("source");
+    fs::create_dir(&source).unwrap();
+    bundle.add_mount(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["rbind", "ro"]}));
+    bundle.config["linux"]["cgroupsPath"] = json!("");
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        // the group of terminals has no number here
+        mount["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+    }
+    bundle.write();
+    super::bundle::tree_paths(&bundle.dir).iter().for_each(|path| chown(path, Some(USER), Some(USER)).unwrap());
+    let words = ["--root", bundle.dir.to_str().unwrap(), "run", "--bundle", bundle.dir.to_str().unwrap(), &bundle.id];
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount"]).arg(env!("CARGO_BIN_EXE_caisson-runtime")).args(words);
+    let output = command.uid(USER).gid(USER).stdin(Stdio::null()).output().unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    let map = format!("{:>10} {USER:>10} ", 0);
+    assert!(said.starts_with(&format!("0\n{map}\n/dev/null 1:3\n0\n")), "{said}");
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert_eq!(fs::metadata(bundle.rootfs("made")).unwrap().uid(), USER);
+    bundle.assert_nothing_left();
+}
+
 /// Without any right on the host: his own id alone is mapped, and where he may make no cgroup there are no limits.
 #[test]
 fn an_ordinary_user_runs_containers() {
     if !able() {
         return;
     }
-    const USER: u32 = 1234;
     let own = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
     let mut bundle = Bundle::new("rootless");
     bundle.config["process"]["args"] = json!(["sleep", "1000"]);
