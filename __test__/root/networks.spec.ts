@@ -322,6 +322,39 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'nft', 'ip'))('net
     await docker('network rm four six zboth');
   });
 
+  test('what others have written to a running container’s files stays, and its links follow their targets', async () => {
+    const docker = (line: string): Promise<string> => daemon.dockerOk(...line.split(' '));
+    await docker('network create --subnet 10.224.1.0/24 more');
+    await docker('run -d --name target busybox sleep 1000');
+    await docker('run -d --name linked --link target:tgt busybox sleep 1000');
+    const inside = (line: string): Promise<string> => daemon.dockerOk('exec', 'linked', 'sh', '-c', line);
+    const linkedTo = async (): Promise<string[]> => {
+      const hosts = await inside('cat /etc/hosts');
+      expect(hosts).toContain('192.0.2.5\tmine');
+      return [...hosts.matchAll(/^(\S+)\ttgt /gm)].map(([, address = '']) => address);
+    };
+    const addressOf = (): Promise<string> => docker('inspect -f {{.NetworkSettings.IPAddress}} target');
+    await inside('printf "192.0.2.5\\tmine\\n" >> /etc/hosts; echo nameserver 192.0.2.53 > /etc/resolv.conf');
+    await docker('network connect more linked');
+    expect(await inside('cat /etc/hosts')).toMatch(/^10\.224\.1\.2\t/m);
+    expect(await inside('cat /etc/resolv.conf')).toBe('nameserver 192.0.2.53');
+    await docker('network disconnect more linked');
+    expect(await inside('cat /etc/hosts')).not.toContain('10.224.1.2');
+    expect(await linkedTo()).toEqual([await addressOf()]);
+    await docker('stop -t 0 target');
+    expect(await linkedTo()).toEqual([]);
+    await docker('run -d --name between busybox sleep 1000');
+    await docker('start target');
+    const now = await addressOf();
+    expect(await linkedTo()).toEqual([now]);
+    await docker('network disconnect bridge target');
+    expect(await linkedTo()).toEqual([]);
+    await docker('network connect bridge target');
+    expect(await linkedTo()).toEqual([await addressOf()]);
+    await docker('rm -f target linked between');
+    await docker('network rm more');
+  });
+
   test('a container whose network was removed says so; unused ones are pruned', async () => {
     await daemon.dockerOk('network', 'create', 'gone');
     await daemon.dockerOk('create', '--name', 'late', '--network', 'gone', 'busybox', 'true');

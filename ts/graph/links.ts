@@ -17,12 +17,14 @@ export class LinkStore {
   readonly #insert: Statement<[LinkRow], never>;
   readonly #delete: Statement<[string, string], never>;
   readonly #of: Statement<[string], { alias: string; targetId: string }>;
+  readonly #to: Statement<[string], { ownerId: string }>;
   readonly #named: Statement<[], NamedLink>;
 
   constructor(db: Database) {
     this.#insert = db.prepare('INSERT INTO container_link VALUES (@ownerId, @alias, @targetId)');
     this.#delete = db.prepare('DELETE FROM container_link WHERE owner_id = ? AND alias = ?');
     this.#of = db.prepare('SELECT alias, target_id AS targetId FROM container_link WHERE owner_id = ? ORDER BY alias');
+    this.#to = db.prepare('SELECT DISTINCT owner_id AS ownerId FROM container_link WHERE target_id = ?');
     // CROSS: links are few; to have the order for nothing, SQLite would read all containers
     this.#named = db.prepare(`
       SELECT target_id AS targetId, owner.name AS owner, alias FROM container_link
@@ -41,6 +43,11 @@ export class LinkStore {
   /** Whom a container is linked to. */
   of(ownerId: string): { alias: string; targetId: string }[] {
     return this.#of.all(ownerId);
+  }
+
+  /** Who is linked to a container. */
+  to(targetId: string): string[] {
+    return this.#to.all(targetId).map(({ ownerId }) => ownerId);
   }
 
   /** Every link. */

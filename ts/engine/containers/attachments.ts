@@ -17,7 +17,7 @@ import {
 } from '../network/settings.ts';
 import type { ContainerConfig, HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
-import { writeNames } from './nameFiles.ts';
+import { followLinks, followNames } from './nameFiles.ts';
 import type { Publisher } from './publisher.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 
@@ -234,7 +234,8 @@ export class Attachments {
       native.closeFd(netnsFd);
     }
     if (routes) await this.#publisher.publish(containerId);
-    writeNames(this.#ctx, containerId);
+    followNames(this.#ctx, containerId);
+    followLinks(this.#ctx, containerId);
   }
 
   async #detach(
@@ -282,7 +283,8 @@ export class Attachments {
             if (!running || row.networkName === 'none') return;
             await this.#detach(containerId, row, routes);
             if (leadsOut(row)) await this.#publisher.follow(containerId);
-            writeNames(this.#ctx, containerId);
+            followNames(this.#ctx, containerId);
+            followLinks(this.#ctx, containerId);
           },
         },
       ],

@@ -125,7 +125,7 @@ function networkSettings(ctx: ContainerContext, record: ContainerRecord, endpoin
     IPAddress: endpoint?.address ?? '',
     IPPrefixLen: endpoint?.prefixLength ?? 0,
     IPv6Gateway: endpoint?.gateway6 ?? '',
-    MacAddress: endpoint?.mac ?? '',
+    MacAddress: endpoint ? (endpoint.mac ?? settingsOf(endpoint).mac) : '',
     Networks: describeNetworks(ctx, record, endpoints),
   };
 }

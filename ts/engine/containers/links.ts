@@ -118,10 +118,13 @@ export function linkVariables(ctx: ContainerContext, record: ContainerRecord, en
   });
 }
 
-/** Lines of /etc/hosts. */
-export function linkHosts(ctx: ContainerContext, record: ContainerRecord): [address: string, names: string][] {
-  return linksOf(ctx, record).flatMap(({ target, alias, address }) => {
+/** Lines of /etc/hosts; without an address for one that does not run. */
+export function linkHosts(
+  ctx: ContainerContext,
+  record: ContainerRecord,
+): [address: string | undefined, names: string][] {
+  return linksOf(ctx, record).map(({ target, alias, address }) => {
     const names = new Set([alias, target.config.Hostname, target.row.name]);
-    return address === undefined ? [] : [[address, [...names].join(' ')]];
+    return [address, [...names].join(' ')];
   });
 }

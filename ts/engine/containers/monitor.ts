@@ -13,6 +13,7 @@ import { networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import type { Execs } from './exec.ts';
 import type { HealthMonitor } from './health.ts';
+import { followLinks } from './nameFiles.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 import type { Remover } from './remove.ts';
 import { nextDelayMs, shouldRestart } from './restartPolicy.ts';
@@ -77,6 +78,7 @@ export class Monitor {
     this.#health.ended(id);
     for (const { hostName } of graph.networks.endpointsOf(id)) if (hostName) native.stopAdvertising(hostName);
     graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
+    followLinks(this.#ctx, id);
     const result = { exitCode: exit.exitCode };
     // as Docker: who waits for the end is told of this one, also when the policy starts it again
     state.notify(['next-exit', 'not-running'], result);

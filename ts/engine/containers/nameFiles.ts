@@ -1,12 +1,12 @@
 /** hosts, hostname and resolv.conf of a container, from its rows: at each start, and when it joins or leaves a network. */
 
 import type { EndpointRow } from '../../graph/networks.ts';
-import { type NamingOptions, writeContainerFiles } from '../network/containerFiles.ts';
+import { followContainerFiles, type NamingOptions, writeContainerFiles } from '../network/containerFiles.ts';
 import { gatewaysOf, knowsNames } from '../network/endpoints.ts';
 import { hasIpv6 } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { linkHosts } from './links.ts';
-import { type ContainerRecord, readRecord } from './record.ts';
+import { type ContainerRecord, isRunning, readRecord } from './record.ts';
 
 export function namingOptions(ctx: ContainerContext, record: ContainerRecord): NamingOptions {
   const { config, graph } = ctx;
@@ -34,9 +34,27 @@ function hostAddresses({ config, graph }: ContainerContext, endpoints: EndpointR
   return found ?? ['127.0.0.1'];
 }
 
-/** The files are written in place: the container has them mounted. */
+/** At a start. */
 export function writeNames(ctx: ContainerContext, id: string): void {
   const row = ctx.graph.containers.get(id);
   if (!row) return;
   writeContainerFiles(ctx.paths.containerDir(id), namingOptions(ctx, readRecord(row)));
+}
+
+/** In place, since the container has them mounted. */
+export function followNames(ctx: ContainerContext, id: string): void {
+  const row = ctx.graph.containers.get(id);
+  if (row && isRunning(row)) followContainerFiles(ctx.paths.containerDir(id), namingOptions(ctx, readRecord(row)));
+}
+
+/** Of those that are linked to a container, when its address on the default bridge may be another. */
+export function followLinks(ctx: ContainerContext, targetId: string): void {
+  for (const owner of ctx.graph.links.to(targetId)) {
+    try {
+      followNames(ctx, owner);
+    } catch (error) {
+      // the target's start or end goes on
+      ctx.log.warn({ err: error, container: owner }, 'the addresses of links could not be written to /etc/hosts');
+    }
+  }
 }

@@ -19,7 +19,7 @@ import type { HostConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { makeDirectories } from './create.ts';
 import { logRoute } from './logRoute.ts';
-import { writeNames } from './nameFiles.ts';
+import { followLinks, writeNames } from './nameFiles.ts';
 import { type ContainerDetail, type ContainerRecord, isRunning, readRecord } from './record.ts';
 import { cgroupOf, sharedNetns, spawnOptions } from './spawn.ts';
 import { nowRfc3339 } from './time.ts';
@@ -270,6 +270,7 @@ export class Starter {
     const ports = this.#held.get(plan.id)?.ports?.rows ?? [];
     // kept until the rows are written: undoing needs it when they cannot be
     graph.db.afterCommit(() => this.#held.delete(plan.id));
+    graph.db.afterCommit(() => followLinks(this.#ctx, plan.id));
     for (const port of ports) graph.networks.insertPort(port);
     graph.containers.updateState(plan.id, {
       status: 'running',

@@ -21,8 +21,8 @@ export interface NamingOptions {
   hostConfig: Pick<HostConfig, 'NetworkMode' | 'Dns' | 'DnsOptions' | 'DnsSearch' | 'ExtraHosts'>;
   /** The container's own, of both families; none without a network. */
   addresses: string[];
-  /** Addresses and names of the containers that it is linked to. */
-  links?: [address: string, names: string][];
+  /** Addresses and names of the containers that it is linked to; those that do not run have no address. */
+  links?: [address: string | undefined, names: string][];
   /** It is on a network whose containers know each other by name: the embedded server answers. */
   userDefined: boolean;
   /** It has not switched IPv6 off. */
@@ -51,14 +51,29 @@ function extraHosts(options: NamingOptions): [string, string][] {
   });
 }
 
-export function hostsFile(options: NamingOptions): string {
-  const { Hostname: host, Domainname: domain } = options.config;
-  const head = HOSTS_HEAD.filter(([address]) => options.ipv6 || !address.includes(':'));
-  const lines: (readonly [string, string])[] = [...head, ...extraHosts(options), ...(options.links ?? [])];
+/** What its own addresses stand for. */
+function ownNames({ config: { Hostname: host, Domainname: domain } }: NamingOptions): string {
   const full = domain ? `${host}.${domain}` : host;
-  const names = [...new Set([full, full.split('.')[0]])].join(' ');
-  for (const address of options.addresses) lines.push([address, names]);
+  return [...new Set([full, full.split('.')[0]])].join(' ');
+}
+
+export function hostsFile(options: NamingOptions): string {
+  const head = HOSTS_HEAD.filter(([address]) => options.ipv6 || !address.includes(':'));
+  const links = (options.links ?? []).filter(([address]) => address !== undefined);
+  const own = options.addresses.map((address) => [address, ownNames(options)]);
+  const lines = [...head, ...extraHosts(options), ...links, ...own];
   return lines.map((line) => `${line.join('\t')}\n`).join('');
+}
+
+/** The file of a container whose networks or links have changed: its lines of those follow, and others stay as they are. */
+export function followedHosts(text: string, options: NamingOptions): string {
+  const names = new Set([ownNames(options), ...(options.links ?? []).map(([, names]) => names)]);
+  const isOurs = (line: string): boolean => names.has(line.slice(line.indexOf('\t') + 1));
+  const lines = (file: string): string[] => file.split('\n').filter((line) => line !== '');
+  const wanted = lines(hostsFile(options));
+  const kept = lines(text).filter((line) => !isOurs(line) || wanted.includes(line));
+  const added = wanted.filter((line) => isOurs(line) && !kept.includes(line));
+  return [...kept, ...added].map((line) => `${line}\n`).join('');
 }
 
 /** Where the embedded server listens in a container's namespace. */
@@ -146,6 +161,16 @@ export function writeContainerFiles(dir: string, options: NamingOptions): void {
   writeInPlace(files.hosts, hosts ?? hostsFile(options));
   writeInPlace(files.hostname, `${options.config.Hostname}\n`);
   writeInPlace(files.resolvConf, resolvConf(options, readIfThere));
+}
+
+/** Of one that runs: what its programs have written stays. */
+export function followContainerFiles(dir: string, options: NamingOptions): void {
+  const { NetworkMode: mode } = options.hostConfig;
+  if (mode === 'host' || mode.startsWith('container:')) return;
+  const { hosts, resolvConf: resolv } = containerFiles(dir);
+  writeInPlace(hosts, followedHosts(readIfThere(hosts) ?? '', options));
+  const ours = [true, false].map((userDefined) => resolvConf({ ...options, userDefined }, readIfThere));
+  if (ours.includes(readIfThere(resolv) ?? '')) writeInPlace(resolv, resolvConf(options, readIfThere));
 }
 
 /**
