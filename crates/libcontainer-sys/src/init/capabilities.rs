@@ -91,7 +91,8 @@ impl Sets {
         Ok(())
     }
 
-    /// Gives the ambient ones that could not be raised: those that are not permitted and inheritable too.
+    /// Gives the ambient ones that could not be raised: those that are not permitted and inheritable too. Podman asks for all of
+    /// them with nothing inheritable, and takes the first line that it hears for the error of a process that does not start.
     pub fn apply(&self) -> Result<Vec<String>> {
         let sets = CapabilitySets {
             effective: CapabilitySet::from_bits_retain(self.effective),
@@ -101,6 +102,9 @@ impl Sets {
         set_capabilities(None, sets).context("capset", "")?;
         clear_ambient_capability_set().context("clear ambient capabilities", "")?;
         let mut refused = Vec::new();
+        if self.inheritable == 0 {
+            return Ok(refused);
+        }
         for (number, name) in NAMES.iter().enumerate().filter(|(number, _)| self.ambient & (1 << number) != 0) {
             let bit = CapabilitySet::from_bits_retain(1 << number);
             if let Err(error) = configure_capability_in_ambient_set(bit, true) {

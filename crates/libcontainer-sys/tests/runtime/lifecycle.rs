@@ -147,6 +147,11 @@ fn steps_and_warnings_go_to_the_log() {
         assert_eq!(levels, wanted);
         fs::remove_file(&log).unwrap();
     }
+    // as podman asks
+    bundle.config["process"]["capabilities"]["inheritable"] = json!([]);
+    let output = bundle.run();
+    assert_eq!(text(&output.stdout), "CapAmb:\t0000000000000000\n");
+    assert!(!text(&output.stderr).contains("ambient"), "{}", text(&output.stderr));
     let nowhere = bundle.call(&["--log", "/no/such/dir/log", "list"]);
     assert!(text(&nowhere.stderr).contains("/no/such/dir/log: no such file or directory"), "{}", text(&nowhere.stderr));
 }
