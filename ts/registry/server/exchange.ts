@@ -119,9 +119,9 @@ export interface Page {
 
 const MAX_PAGE = 1000;
 
-/** `n` is clamped, not refused, when it is too large; what is no number is refused. */
+/** `n` is clamped, not refused, when it is too large, and may be empty; what is no number is refused. */
 export function pageOf(query: URLSearchParams): Page {
-  const n = query.get('n');
+  const n = query.get('n') || null;
   if (n !== null && !/^\d+$/.test(n))
     throw new RegistryError('PAGINATION_NUMBER_INVALID', `n=${n.slice(0, 50)} is no number of entries`);
   return { limit: n === null ? MAX_PAGE : Math.min(Number(n), MAX_PAGE), last: query.get('last') ?? '' };
