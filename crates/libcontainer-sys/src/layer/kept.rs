@@ -1,4 +1,4 @@
-//! The blob of a layer in a file: as it came, or compressed anew.
+//! The blob of a layer in a file, as it came.
 
 use std::fs::{File, remove_file};
 use std::io::{self, Write};
@@ -6,14 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, GzBuilder, write::GzEncoder};
 use rustix::io::Errno;
 
-use super::digest::Hasher;
 use super::error::{LayerError, Result, system};
-
-/// A push waits for it: speed counts for more than the last percents of size.
-const LEVEL: u32 = 3;
 
 /// When a layer's blob is kept beside its directory. Without a recipe there is nothing else to give it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,56 +93,11 @@ impl Keeper {
     }
 }
 
-/// A file of what is written here, compressed.
-pub(super) struct Compressor {
-    path: PathBuf,
-    encoder: GzEncoder<Counted>,
-}
-
-/// A file that knows digest and length of what it was given.
-struct Counted {
-    file: File,
-    hasher: Hasher,
-    size_bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.size_bytes += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Compressor {
-    pub(super) fn create(path: &Path) -> Result<Self> {
-        let out = Counted { file: made(path)?, hasher: Hasher::new(), size_bytes: 0 };
-        // Neither name nor time in the header: the same layer always gives the same blob.
-        Ok(Self { path: path.into(), encoder: GzBuilder::new().write(out, Compression::new(LEVEL)) })
-    }
-
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.encoder.write_all(bytes).map_err(failed("write", &self.path))
-    }
-
-    pub(super) fn finish(self) -> Result<KeptBlob> {
-        let done = self.encoder.finish().map_err(failed("write", &self.path))?;
-        let Counted { file, hasher, size_bytes } = done;
-        file.sync_all().map_err(failed("sync", &self.path))?;
-        Ok(KeptBlob { digest: hasher.finish(), size_bytes, compression: Encoding::Gzip })
-    }
-}
-
-fn made(path: &Path) -> Result<File> {
+pub(super) fn made(path: &Path) -> Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed("create", path))
 }
 
-fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayerError {
+pub(super) fn failed(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayerError {
     move |error| system(op, path.as_os_str().as_bytes())(Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 

@@ -19,6 +19,7 @@
 pub mod archive;
 mod chunks;
 mod compare;
+mod compressor;
 mod copy_up;
 #[cfg(test)]
 mod differential;

@@ -13,10 +13,11 @@ use zstd::stream::read::Decoder;
 
 use super::{BYTES, END, FILE, MAX_BYTES};
 use crate::layer::chunks::BUFFER;
+use crate::layer::compressor::Compressor;
 use crate::layer::digest::Hasher;
 use crate::layer::dirs::open_beneath;
 use crate::layer::error::{LayerError, Result, corrupt, system};
-use crate::layer::kept::{Compressor, KeptBlob};
+use crate::layer::kept::KeptBlob;
 
 /// An unpacked layer with its recipe.
 #[derive(Debug, Clone, Default)]
