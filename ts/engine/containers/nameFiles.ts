@@ -35,11 +35,8 @@ function hostAddresses({ config, graph }: ContainerContext, endpoints: EndpointR
 }
 
 /** At a start. */
-export function writeNames(ctx: ContainerContext, id: string): void {
-  const row = ctx.graph.containers.get(id);
-  if (!row) return;
-  writeContainerFiles(ctx.paths.containerDir(id), namingOptions(ctx, readRecord(row)));
-}
+export const writeNames = (ctx: ContainerContext, record: ContainerRecord): void =>
+  writeContainerFiles(ctx.paths.containerDir(record.row.id), namingOptions(ctx, record));
 
 /** In place, since the container has them mounted. */
 export function followNames(ctx: ContainerContext, id: string): void {

@@ -151,7 +151,7 @@ export class Starter {
     const record = this.#record(plan.id);
     const { hostConfig, detail } = record;
     makeDirectories(this.#ctx, plan.id, localVolumes(detail));
-    if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, plan.id);
+    if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, record);
     // what the run before has left must be gone: its ports, its cgroup, its state directory
     await live.of(plan.id).cleanup;
     await this.#ctx.pluginVolumes.mounts.mount(plan.id, detail.mountPoints);
@@ -207,13 +207,14 @@ export class Starter {
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
     const { native, devices, resolvers } = this.#ctx;
     const held = this.#held.get(plan.id) ?? {};
-    const { spec, ...options } = await spawnOptions(this.#ctx, this.#record(plan.id));
+    const record = this.#record(plan.id);
+    const { spec, ...options } = await spawnOptions(this.#ctx, record);
     const work: Promise<unknown>[] = [];
     const resolver: PortSocket[] = [];
     if (plan.endpoints.length > 0 && held.netnsFd !== undefined) {
       const own = native.dupFd(held.netnsFd);
       if (plan.endpoints.some(({ userDefined }) => userDefined)) resolver.push(...(await resolvers.open(plan.id, own)));
-      const sysctls = takeSysctls(spec, this.#record(plan.id).hostConfig);
+      const sysctls = takeSysctls(spec, record.hostConfig);
       work.push(this.#attachAll(plan.endpoints, own, sysctls).finally(() => native.closeFd(own)));
     }
     if (held.ports?.published.length) work.push(devices.firewall.addPorts(held.ports.published));
