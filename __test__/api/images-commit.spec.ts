@@ -120,6 +120,10 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('from containers'
         expect(await daemon.dockerOk('exec', 'made', 'echo', 'alive')).toBe('alive');
         expect(await run('made:1', 'cat', '/one')).toBe('1');
       }
+      const until = String(Date.now() / 1000 + 1);
+      const filters = ['pause', 'commit', 'unpause'].flatMap((event) => ['--filter', `event=${event}`]);
+      const told = ['events', '--since', '1', '--until', until, ...filters, '--filter', 'container=made'];
+      expect(await daemon.dockerOk(...told, '--format', '{{.Action}}')).toBe('pause\ncommit\nunpause\ncommit');
     });
 
     it.each([

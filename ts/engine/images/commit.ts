@@ -95,7 +95,7 @@ export class Committer {
           name: 'freeze',
           medium: 'kernel',
           do: (plan) => this.#freeze(plan, true),
-          undo: (plan) => this.#freeze(plan, false),
+          undo: async (plan) => (await this.#freeze(plan, false)).rows,
         },
         {
           name: 'layer',
@@ -135,13 +135,17 @@ export class Committer {
   }
 
   /** It may have ended, or been taken away, meanwhile. */
-  async #freeze({ freeze, source }: CommitPlan, frozen: boolean): Promise<void> {
-    if (!freeze) return;
+  async #freeze({ freeze, source }: CommitPlan, frozen: boolean): Promise<{ rows?: () => void }> {
+    if (!freeze) return {};
     try {
       await this.#options.native.cgroupFreeze(source.cgroup, frozen);
     } catch (error) {
       if (!isKind(error, 'NotFound')) throw error;
+      return {};
     }
+    const { id, attributes } = source;
+    const action = frozen ? 'pause' : 'unpause';
+    return { rows: () => this.#options.graph.events.append({ type: 'container', action, actorId: id, attributes }) };
   }
 
   async #layer(plan: CommitPlan): Promise<{ state: CommitState; rows: () => void }> {
