@@ -23,13 +23,16 @@ export async function checkHost(host: string, secure?: Pick<Secure, 'verify'>): 
   if ('path' in address) await assertFree(address.path);
 }
 
+/** What the kernel allows (somaxconn), as Go's servers have it: on a unix socket a client beyond it fails with EAGAIN. */
+const BACKLOG = 4096;
+
 /** Resolves with the address when the server accepts connections there. */
 export async function listen(server: Server, host: string, group: string, secure?: Secure): Promise<string> {
   const address = parseHost(host, secure);
   if ('path' in address) return listenUnix(server, address.path, group);
   const listener = secure ? secure.before(server) : server;
   await new Promise<void>((resolve, reject) => {
-    listener.once('error', reject).listen(address, resolve);
+    listener.once('error', reject).listen({ ...address, backlog: BACKLOG }, resolve);
   });
   return `tcp://${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}`;
 }
@@ -69,7 +72,7 @@ async function listenUnix(server: Server, path: string, group: string): Promise<
   // listen() binds before it returns; the socket is never open to others, not even for a moment.
   const umask = process.umask(0o177);
   const listening = new Promise<void>((resolve, reject) => {
-    server.once('error', reject).listen({ path, backlog: 1024 }, resolve);
+    server.once('error', reject).listen({ path, backlog: BACKLOG }, resolve);
   });
   process.umask(umask);
   await listening;
