@@ -342,7 +342,12 @@ export const ROWS: Row[] = [
   row('tmpfs', ['--tmpfs', '/t:size=2m,noexec'], 'mount | grep " /t "; df -k /t | tail -1', /noexec.*tmpfs +2048 /s),
   row('tmpfs', ['--tmpfs', '/t:shared'], 'grep " /t " /proc/self/mountinfo', / shared:\d+ /),
   row('tty', ['-t'], 'test -t 1 && stty size && echo terminal', /terminal\r/),
-  row('ulimit', ['--ulimit', 'nofile=100:200'], 'ulimit -n; ulimit -Hn', /^100\n200$/),
+  row(
+    'ulimit',
+    ['--ulimit', 'nofile=100:200', '--ulimit', 'core=-1'],
+    'ulimit -n; ulimit -Hn; ulimit -c',
+    /^100\n200\nunlimited$/,
+  ),
   row('use-api-socket', ['--use-api-socket'], 'test -S /var/run/docker.sock && echo there', /^there$/),
   row('user', ['-u', '1234:567'], 'id -u; id -g', /^1234\n567$/),
   row('userns', ['--userns', 'host'], namespace('user'), ofHost('user')),

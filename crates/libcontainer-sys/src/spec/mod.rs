@@ -5,7 +5,8 @@ mod resources;
 
 pub use check::read;
 pub use resources::*;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -151,8 +152,25 @@ pub struct Capabilities {
 pub struct Rlimit {
     #[serde(rename = "type")]
     pub kind: String,
+    #[serde(deserialize_with = "limit")]
     pub soft: u64,
+    #[serde(deserialize_with = "limit")]
     pub hard: u64,
+}
+
+/// -1 too is no limit, as in Docker's API: JavaScript has no number for 2^64 - 1.
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a limit is a number from 0 to 2^64 - 1, or -1 for none")]
+    enum Limit {
+        Some(u64),
+        None(i64),
+    }
+    match Limit::deserialize(deserializer)? {
+        Limit::Some(limit) => Ok(limit),
+        Limit::None(-1) => Ok(u64::MAX),
+        Limit::None(other) => Err(D::Error::custom(format!("a limit cannot be {other}"))),
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
