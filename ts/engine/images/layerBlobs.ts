@@ -6,7 +6,6 @@
  */
 import { access } from 'node:fs/promises';
 import { Socket } from 'node:net';
-import { availableParallelism } from 'node:os';
 import { Semaphore } from '../../async.ts';
 import { asCaissonError, CaissonError, isKind } from '../../errdefs.ts';
 import type { ContentStore } from '../../graph/content-store.ts';
@@ -42,7 +41,8 @@ export const isLayerAway = (error: unknown): error is CaissonError =>
 
 export class LayerBlobs {
   readonly #parts: LayerBlobsParts;
-  readonly #compressions = new Semaphore(availableParallelism());
+  /** Each uses all cores; the second is for when the first reads or syncs. */
+  readonly #compressions = new Semaphore(2);
   /** Something came into the store that no row speaks for. */
   #isUntidy = false;
 

@@ -19,6 +19,8 @@ use super::kept::{Encoding, KeptBlob, failed, made};
 const LEVEL: u32 = 3;
 /// Of the archive. What a block could have found in the one before is less than a percent.
 const BLOCK: usize = 1 << 20;
+/// Each has up to two blocks and what they became; faster than eight of them no disk gives the files.
+const MAX_THREADS: usize = 8;
 /// Neither name nor time, of no system.
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// An empty last block.
@@ -62,7 +64,7 @@ impl Compressor {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let mut out = Counted { file: made(path)?, hasher: Hasher::new(), size_bytes: 0 };
         out.put(&HEAD).map_err(failed("write", path))?;
-        let threads = available_parallelism().map_or(1, usize::from);
+        let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         let (workers, jobs) = channel::<(Vec<u8>, Sender<Compressed>)>();
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..threads {
