@@ -148,12 +148,20 @@ fn not_joined(failure: Failure) -> Failure {
 
 const RDMA: &str = "/linux/resources/rdma";
 
-/// What `rdma.max` takes.
-fn rdma_lines(limits: &BTreeMap<String, RdmaLimit>) -> impl Iterator<Item = String> {
-    limits.iter().map(|(device, limit)| {
+/// By `write`, which puts a line into `rdma.max`.
+fn set_rdma(limits: &BTreeMap<String, RdmaLimit>, write: impl Fn(String) -> Result<()>) -> Result<()> {
+    for (device, limit) in limits {
         let part = |name: &str, count: Option<u32>| count.map_or(String::new(), |count| format!(" {name}={count}"));
-        format!("{device}{}{}", part("hca_handle", limit.hca_handles), part("hca_object", limit.hca_objects))
-    })
+        let line =
+            format!("{device}{}{}", part("hca_handle", limit.hca_handles), part("hca_object", limit.hca_objects));
+        write(line).map_err(|failure| match failure.errno {
+            Some(libc::ENODEV) => {
+                Failure { message: format!("{RDMA}/{device}: this host has no such RDMA device"), ..failure }
+            }
+            _ => failure,
+        })?;
+    }
+    Ok(())
 }
 
 /// `checkBeforeUpdate`: a limit that would have the kernel kill at once is not set.

@@ -152,10 +152,7 @@ impl Cgroup for V1 {
             }
         }
         self.set_network(&resources.network)?;
-        for line in super::rdma_lines(&resources.rdma) {
-            write(self.need("rdma", super::RDMA)?, "rdma.max", line)?;
-        }
-        Ok(())
+        super::set_rdma(&resources.rdma, |line| write(self.need("rdma", super::RDMA)?, "rdma.max", line))
     }
 
     fn join_files(&self) -> Result<Vec<OwnedFd>> {

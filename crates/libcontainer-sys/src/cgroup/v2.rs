@@ -210,9 +210,7 @@ impl Cgroup for V2 {
             let message = "/linux/resources/network: cgroup v2 marks no packets: match them by cgroup in the firewall";
             return Err(Failure::new(Kind::Unsupported, "cgroup", message));
         }
-        for line in super::rdma_lines(&resources.rdma) {
-            self.limit("rdma.max", line, super::RDMA)?;
-        }
+        super::set_rdma(&resources.rdma, |line| self.limit("rdma.max", line, super::RDMA))?;
         for (file, value) in &resources.unified {
             if file.contains('/') || !file.contains('.') {
                 return Err(Failure::invalid("cgroup", format!("/linux/resources/unified: {file:?} is not a file")));
