@@ -1,5 +1,6 @@
 /** Paths and patterns of `.dockerignore` and COPY; patterns in Go's dialect. */
 import { posix } from 'node:path';
+import { CaissonError } from './errdefs.ts';
 
 /** `./a//b/` → `a/b`; '' for the root. */
 export const cleaned = (path: string): string => posix.join('/', path).replace(/^\/|\/$/g, '');
@@ -26,25 +27,25 @@ export const ignoreRules = (text: string): string[] =>
     .replace(/^\uFEFF/, '')
     .split(/\r?\n/)
     .filter((line) => line.trim() !== '' && !line.startsWith('#'))
-    .map((line) => {
-      const rule = line.trim();
-      const takesBack = rule.startsWith('!');
-      return `${takesBack ? '!' : ''}${cleaned(rule.slice(takesBack ? 1 : 0).trim())}`;
-    })
-    .filter((rule) => rule.replace('!', '') !== '');
+    .map((line) => ruleOf(line.trim()))
+    .filter((rule) => rule !== '');
 
-/** Patterns in order, the last that fits decides; `!` takes back. What is below a directory that fits is excluded too. */
-export function ignores(text: string, path: string): boolean {
-  let excluded = false;
-  for (const rule of ignoreRules(text)) {
-    const takesBack = rule.startsWith('!');
-    if (fits(takesBack ? rule.slice(1) : rule, path)) excluded = !takesBack;
-  }
-  return excluded;
+export function ruleOf(pattern: string): string {
+  if (pattern === '!') throw new CaissonError('InvalidParameter', 'illegal exclusion pattern: "!"');
+  return pattern.startsWith('!') ? `!${cleaned(pattern.slice(1).trim())}` : cleaned(pattern);
 }
 
-const fits = (pattern: string, path: string): boolean =>
-  new RegExp(`^${globSource(pattern, { deep: true })}(?:/|$)`).test(path);
+/** Rules in order, the last that fits decides; `!` takes back. What is below a directory that fits is excluded too. */
+export function ignoring(rules: readonly string[]): (path: string) => boolean {
+  const all = rules.map((rule) => ({ takesBack: rule.startsWith('!'), fits: fitting(rule.replace(/^!/, '')) }));
+  return (path) => all.findLast(({ fits }) => fits(path))?.takesBack === false;
+}
+
+/** What the pattern names, and what is below that. */
+export function fitting(pattern: string): (path: string) => boolean {
+  const wanted = new RegExp(`^${globSource(pattern, { deep: true })}(?:/|$)`);
+  return (path) => wanted.test(path);
+}
 
 /** Something below what is excluded may be taken back. */
 export const hasExceptions = (rules: string): boolean => /^\s*!/m.test(rules);

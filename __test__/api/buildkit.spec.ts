@@ -39,10 +39,9 @@ RUN --mount=type=secret,id=two test ! -e /run/secrets/two`,
     fails: /secret none: not found/,
   },
   'a namespace of cache mounts': {
-    dockerfile: `FROM ${BASE}`,
+    dockerfile: `FROM ${BASE}\nRUN --mount=type=cache,id=meet,target=/m ls -A /m > /said`,
     flags: ['--build-arg', 'BUILDKIT_CACHE_MOUNT_NS=mine'],
-    fails: /a namespace of cache mounts is not supported by caisson/,
-    unsupported: true,
+    prints: ['cat /said', ''],
   },
   'contexts by name': {
     dockerfile: `FROM base
@@ -295,7 +294,7 @@ COPY --from=two /two /`;
     rmSync(join(dir, 'link'));
     symlinkSync('to', join(dir, 'link'));
     const second = await made();
-    expect(second.size).toMatch(/^\d{2}B$/);
+    expect(second.size).toMatch(/^\d{3}B$/);
     const anew = buildx.context({ Dockerfile: `FROM ${BASE}\nCOPY all /all` });
     cpSync(dir, join(anew, 'all'), {
       recursive: true,

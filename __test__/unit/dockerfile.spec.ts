@@ -1,6 +1,6 @@
 /** What is written in a Dockerfile, and what of it is refused before anything is done. Reasons are Docker's. */
 import { describe, expect, it } from 'vitest';
-import { cleaned, ignores } from '../../ts/dockerignore.ts';
+import { cleaned, ignoreRules, ignoring } from '../../ts/dockerignore.ts';
 import { BuildArgs } from '../../ts/engine/builder/buildArgs.ts';
 import { parseDockerfile } from '../../ts/engine/builder/dockerfile.ts';
 import { matcher } from '../../ts/engine/builder/source.ts';
@@ -107,7 +107,7 @@ describe('variables of a build', () => {
       ]),
       { TARGETOS: 'linux' },
     );
-    args.declareGlobal('g', 'global');
+    args.globalScope.declare('g', 'global');
     expect([args.global('g'), args.global('a'), args.global('TARGETOS')]).toEqual(['global', undefined, 'linux']);
     const stage = args.stage();
     stage.declare('a', 'default');
@@ -148,7 +148,7 @@ describe('patterns', () => {
     ['/a/', 'a', true],
     ['./Dockerfile', 'Dockerfile', true],
   ])('.dockerignore %j and %s: %s', (rules, path, is) => {
-    expect(ignores(rules, path)).toBe(is);
+    expect(ignoring(ignoreRules(rules))(path)).toBe(is);
   });
 
   it('are of clean paths', () => {

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
+import { BUILDER_DEFAULTS, type BuilderSettings, parseBuilder } from './builder/gc.ts';
 import {
   alwaysOn,
   byteSize,
@@ -120,6 +121,7 @@ export interface DaemonConfig {
   /** Directories of CDI specifications; empty: CDI devices are off. */
   cdiSpecDirs: string[];
   features: Record<string, boolean>;
+  builder: BuilderSettings;
   /** Group of unix sockets: a name or a number. */
   group: string;
 }
@@ -167,6 +169,9 @@ export const SETTINGS: Setting[] = [
   // of dockerd's choices there is one here: a setting that asks for another is refused
   text('storage-driver', (_, v) => void oneOf('storage-driver', v, ['overlay2']), { short: 's' }),
   list('exec-opt', 'exec-opts', (_, v) => v.forEach(execOption)),
+  // what they keep apart in containerd is apart: each daemon's containers are its own
+  text('containerd-namespace', () => {}),
+  text('containerd-plugins-namespace', () => {}),
   flag('live-restore', (_, v) => alwaysOn('live-restore', v), { reloadable: true }),
   flag('experimental', (c, v) => (c.experimental = v)),
   ...TLS_SETTINGS,
@@ -234,6 +239,7 @@ const defaults = (): DaemonConfig => ({
   hostGatewayIps: [],
   cdiSpecDirs: ['/etc/cdi', '/var/run/cdi'],
   features: {},
+  builder: BUILDER_DEFAULTS,
   group: 'docker',
 });
 
@@ -329,7 +335,7 @@ function readConfigFile(path: string, required: boolean): Map<string, unknown> {
 const FEATURES = ['buildkit', 'cdi'];
 
 /** Keys whose values are objects. */
-const OBJECTS = ['log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts'];
+const OBJECTS = ['builder', 'log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts'];
 /** In `proxies` of the file, and as flags. */
 const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
 
@@ -357,6 +363,7 @@ function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFil
   for (const [key, value] of Object.entries((fromFile.get('log-opts') ?? {}) as Record<string, unknown>))
     config.logOpts[key] = String(value);
   config.defaultNetworkOpts = networkOptions(given.get('default-network-opt'), fromFile.get('default-network-opts'));
+  config.builder = parseBuilder(fromFile.get('builder'));
   const features = Object.entries((fromFile.get('features') ?? {}) as Record<string, unknown>);
   for (const [name, on] of features) config.features[name] = on === true;
   for (const one of (given.get('feature') ?? []) as string[]) {

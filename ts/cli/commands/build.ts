@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { create } from 'tar';
 import { BuildFailed, type BuildOptions } from '../../client/index.ts';
-import { cleaned, hasExceptions, ignores } from '../../dockerignore.ts';
+import { cleaned, hasExceptions, ignoreRules, ignoring } from '../../dockerignore.ts';
 import { type CommandShape, command } from '../command.ts';
 import { engineOrStart } from '../connect.ts';
 import { parseHost, parseUlimit } from '../createBody.ts';
@@ -119,6 +119,7 @@ function pack(dir: string, dockerfile: string): AsyncIterable<Buffer> {
   const own = ['.dockerignore', `${dockerfile}.dockerignore`].map((name) => join(dir, name)).reverse();
   const found = own.find(existsSync);
   const rules = found === undefined ? '' : readFileSync(found, 'utf8');
+  const isIgnored = ignoring(ignoreRules(rules));
   const mayReturn = hasExceptions(rules);
   return create(
     {
@@ -127,7 +128,7 @@ function pack(dir: string, dockerfile: string): AsyncIterable<Buffer> {
         const name = cleaned(path);
         if (name === '' || name === '.dockerignore' || cleaned(dockerfile) === name) return true;
         if (cleaned(dockerfile).startsWith(`${name}/`)) return true;
-        return !ignores(rules, name) || (mayReturn && 'isDirectory' in stat && stat.isDirectory());
+        return !isIgnored(name) || (mayReturn && 'isDirectory' in stat && stat.isDirectory());
       },
     },
     ['.'],

@@ -16,13 +16,13 @@ import type { BuildStep } from '../images/buildSteps.ts';
 import type { UsableImage } from '../images/names.ts';
 import { parsePlatform, runsOn } from '../images/platform.ts';
 import { type Lookup, resolve } from '../images/variables.ts';
-import { BuildArgs, declare, platformArgs } from './buildArgs.ts';
+import { BuildArgs, declare, platformArgs, stagePlatform } from './buildArgs.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseError, type Statement } from './dockerfile.ts';
 import type { BuildReport, StepReport } from './report.ts';
 import { StepContainers } from './run.ts';
-import { findStage, labelsOf, namesIn, type Stage, stagesOf, trigger } from './stages.ts';
-import { imageOfFiles, type State, Steps } from './steps.ts';
+import { findStage, labelsOf, meant, namedTwice, namesIn, type Stage, stagesOf, trigger } from './stages.ts';
+import { imageOfFiles, type State, Steps, variablesOf } from './steps.ts';
 
 /** Where a stage begins, or what is copied from: null is `scratch`. */
 export type Source = UsableImage | BuildContext | null;
@@ -69,6 +69,10 @@ export interface BuildOptions {
   entitlements: string[];
   /** Resources and network of the commands' containers. */
   host: NonNullable<CreateBody['HostConfig']>;
+  /** Of these; '' for one that is made up. */
+  hostname: string;
+  /** '' for that of everybody: `RUN --mount=type=cache` of another one are other caches. */
+  cacheNamespace: string;
   credentials: (reference: Reference) => Promise<Credentials | undefined>;
 }
 
@@ -92,7 +96,7 @@ export class Build {
   readonly #signal: AbortSignal;
   /** Each stage that has begun. */
   readonly #begun = new Map<number, Promise<UsableImage | null>>();
-  readonly #args: BuildArgs;
+  #args = new BuildArgs(new Map(), {});
   #stages: Stage[] = [];
   #sources: UsableImage[] = [];
 
@@ -102,28 +106,33 @@ export class Build {
     this.#inputs = inputs;
     this.#report = report;
     this.#signal = AbortSignal.any([signal, this.#failed.signal]);
-    this.#args = new BuildArgs(options.buildArgs, platformArgs(this.#platform, engine.images.hostPlatform));
   }
 
   /** Resolves with the image; null when the last stage has made none. */
   async run(): Promise<UsableImage | null> {
     const { args: globals, stages } = stagesOf(this.#inputs.dockerfile);
     const { target, labels, lazy } = this.#options;
+    const twice = lazy ? undefined : namedTwice(stages);
+    if (twice !== undefined) throw new CaissonError('InvalidParameter', `${twice.name} stage name already used`);
     const last = target === '' ? stages.length - 1 : findStage(stages, target);
     if (last < 0)
-      throw new CaissonError('InvalidParameter', `target stage ${JSON.stringify(target)} could not be found`);
+      throw new CaissonError(
+        'InvalidParameter',
+        `target stage ${JSON.stringify(target)} could not be found${meant(
+          target,
+          stages.map(({ name }) => name),
+        )}`,
+      );
     this.#stages = stages.slice(0, last + 1);
+    const platforms = platformArgs(this.#platform, this.#engine.images.hostPlatform, stages[last]?.name ?? '');
+    this.#args = new BuildArgs(this.#options.buildArgs, platforms);
     this.#stages.at(-1)?.statements.push(...labelsOf(labels));
     this.#report.begin(globals, this.#stages);
-    for (const warning of this.#inputs.dockerfile.warnings) this.#report.warn(warning);
+    if (!lazy) for (const warning of this.#inputs.dockerfile.warnings) this.#report.warn(warning);
     this.#sources = this.#options.cacheFrom.flatMap((name) => this.#local(name) ?? []);
     for (const statement of globals) {
       this.#report.step(statement).done('');
-      declare(
-        statement,
-        (name) => this.#args.global(name),
-        (name, value) => this.#args.declareGlobal(name, value),
-      );
+      declare(statement, (name) => this.#args.global(name), this.#args.globalScope);
     }
     for (let at = lazy ? last : 0; at < last; at++) await this.#stage(at);
     try {
@@ -169,8 +178,7 @@ export class Build {
       engine: this.#engine,
       inputs: this.#inputs,
       containers,
-      host: this.#options.host,
-      entitlements: this.#options.entitlements,
+      options: this.#options,
       sourceFrom: (name, report) => this.#sourceFrom(at, name, report),
       signal: this.#signal,
     });
@@ -181,7 +189,7 @@ export class Build {
         this.#signal.throwIfAborted();
         // its turn comes when what it takes from is there
         if (lazy) await Promise.all(namesIn([statement]).map((name) => this.#expect(at, name)));
-        await this.#told(this.#report.step(statement, stage), async (report) => {
+        await this.#told(this.#report.step(statement, stage, variablesOf(state)), async (report) => {
           await this.#step(state, statement, { steps, containers, report });
           return state.image;
         });
@@ -206,7 +214,7 @@ export class Build {
 
   async #begin(at: number, steps: Steps, containers: StepContainers): Promise<State> {
     const stage = this.#stages[at] as Stage;
-    const { from, base, platform } = stage;
+    const { from, base } = stage;
     const lookup: Lookup = (name) => this.#args.global(name);
     const { noCache } = this.#options;
     const state: State = {
@@ -218,10 +226,10 @@ export class Build {
       args: this.#args.stage(),
     };
     if (this.#options.lazy) await this.#expect(at, base);
-    await this.#told(this.#report.step(from, stage), async (report) => {
+    await this.#told(this.#report.step(from, stage, lookup), async (report) => {
       const name = resolve(base, lookup);
       if (name === '') throw parseError(from.line, `base name (${base}) should not be blank`);
-      const wanted = parsePlatform(resolve(platform, lookup), this.#engine.images.hostPlatform);
+      const wanted = stagePlatform(stage, this.#args, this.#engine.images.hostPlatform);
       const source = await this.#source(at, name, report, wanted);
       state.image =
         source instanceof BuildContext
@@ -252,7 +260,7 @@ export class Build {
     const named = this.#inputs.named?.get(contextName(name));
     if (named !== undefined) return named();
     if (name === 'scratch') return null;
-    const stage = this.#stages.findIndex((one, place) => place < at && one.name === name.toLowerCase());
+    const stage = this.#stages.findLastIndex((one, place) => place < at && one.name === name.toLowerCase());
     if (stage >= 0) return this.#stage(stage);
     const wanted = platform ?? (this.#options.platform === '' ? undefined : this.#platform);
     const found = this.#options.pull ? undefined : this.#local(name);
@@ -278,9 +286,19 @@ export class Build {
     const fail = (reason: string, cause?: unknown): never => {
       throw new CaissonError('InvalidParameter', `invalid from flag value ${name}: ${reason}`, { cause });
     };
+    if (name.includes('$'))
+      fail(
+        'variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround',
+      );
     const isNumber = /^\d+$/.test(name);
     if (isNumber && Number(name) >= at)
       fail(Number(name) === at ? 'refers to current build stage' : 'index out of bounds');
+    const later = isNumber ? -1 : findStage(this.#stages, name);
+    if (later >= at && !this.#inputs.named?.has(contextName(name)))
+      throw new CaissonError(
+        'InvalidParameter',
+        `cannot copy from stage ${JSON.stringify(name)}, it needs to be defined before current stage ${JSON.stringify(this.#stages[at]?.name || String(at))}`,
+      );
     const source = isNumber
       ? await this.#stage(Number(name))
       : await this.#source(at, name, report).catch((error: unknown) => {

@@ -1,6 +1,7 @@
 /** Takes a build's context and Dockerfile, whatever they come by, and carries it out. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, stat, statfs } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, readFile, stat, statfs } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import { familiarString, type Reference, withDefaultTag } from '../../reference.ts';
@@ -13,6 +14,7 @@ import { ClassicReport } from './classicReport.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
 import { download } from './download.ts';
+import { policiesOf } from './gc.ts';
 import { type GitOptions, gitContext, gitSourceOf } from './git.ts';
 import { KeptContexts } from './keptContexts.ts';
 import type { BuildReport } from './report.ts';
@@ -27,12 +29,16 @@ export interface BuildRequest extends BuildOptions {
   dockerfile: string;
 }
 
+/** Of what stands at a URL. */
+const MAX_DOCKERFILE_BYTES = 1 << 20;
+const COLLECT_AFTER_MS = 60_000;
 const DEFAULT_NAME = 'Dockerfile';
 
 export class Builds {
   readonly contexts: KeptContexts;
   readonly #engine: Engine;
   #underWay = 0;
+  #collection: NodeJS.Timeout | undefined;
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -66,7 +72,23 @@ export class Builds {
     } finally {
       this.#underWay--;
       await native.removeTree(dir);
+      this.#collectSoon();
     }
+  }
+
+  /** Caches beyond what is to be kept go, some time after the last build. */
+  #collectSoon(): void {
+    if (!this.#engine.config.builder.gc) return;
+    clearTimeout(this.#collection);
+    this.#collection = setTimeout(() => {
+      if (this.#underWay > 0) return;
+      this.#collect().catch((error: unknown) => this.#engine.log.error({ err: error }, 'build caches not pruned'));
+    }, COLLECT_AFTER_MS).unref();
+  }
+
+  async #collect(): Promise<void> {
+    const { blocks, bsize } = await statfs(this.#engine.paths.dataRoot);
+    for (const policy of policiesOf(this.#engine.config.builder, blocks * bsize)) await this.prune(policy);
   }
 
   /** Resolves with the last stage's image; null when it has none. */
@@ -180,23 +202,21 @@ export async function fromUrl(
   filename: string,
   url: string,
   signal: AbortSignal,
-  git: Pick<GitOptions, 'keepsGitDir' | 'token'> = { keepsGitDir: true },
+  git: Pick<GitOptions, 'keepsGitDir' | 'client'> = { keepsGitDir: true },
 ): Promise<Sent> {
   const repository = gitSourceOf(url);
   if (repository !== undefined) {
-    const context = await gitContext(repository, { native: engine.native, dir, signal, ...git });
+    const { context } = await gitContext(repository, { native: engine.native, dir, signal, ...git });
     return withDockerfile(context, filename);
   }
   if (!/^https?:\/\//.test(url))
     throw new CaissonError('InvalidParameter', `remoteURL (${url}) could not be recognized as URL`);
-  const { content } = await download(url, undefined, signal);
-  // an archive has bytes that no text has
-  if (!content.includes(0)) return { context: undefined, dockerfile: parse(content.toString('utf8'), filename) };
-  return fromArchive(engine, dir, filename, one(content));
-}
-
-async function* one(bytes: Buffer): AsyncGenerator<Buffer> {
-  yield bytes;
+  await mkdir(dir, { recursive: true });
+  const { content, bytes } = await download(url, dir, undefined, signal);
+  if (await engine.native.isArchive(content)) return fromArchive(engine, dir, filename, createReadStream(content));
+  if (bytes > MAX_DOCKERFILE_BYTES)
+    throw new CaissonError('InvalidParameter', `${url}: neither an archive nor a Dockerfile`);
+  return { context: undefined, dockerfile: parse(await readFile(content, 'utf8'), filename) };
 }
 
 /** Unpacks below `dir`, which is the caller's to remove. */

@@ -5,12 +5,13 @@ import { Socket } from 'node:net';
 import { dirname, join, posix } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { cleaned, ignores } from '../../dockerignore.ts';
+import { cleaned, ignoreRules, ignoring } from '../../dockerignore.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
-import { type Entry, hashBelow, IMPLIED, Listing } from './listing.ts';
-import { type CopySource, isPattern, matcher, type SourceItem } from './source.ts';
+import { type Entry, entriesBelow, IMPLIED, Listing } from './listing.ts';
+import { type Narrow, NOTHING, narrowed, pivotOf } from './narrow.ts';
+import { type CopySource, EVERYTHING, isPattern, matcher, type SourceItem } from './source.ts';
 
 const MAX_FOLLOWS = 40;
 
@@ -71,11 +72,17 @@ export class BuildContext implements CopySource {
     if (existsSync(parent) && realpathSync(parent) === parent) await rm(place, { recursive: true, force: true });
   }
 
-  async find(path: string): Promise<SourceItem[]> {
-    if (!isPattern(path)) return [this.#item(cleaned(path))];
+  async find(path: string, selection = EVERYTHING): Promise<SourceItem[]> {
+    if (selection.parents) {
+      const { base, pattern } = pivotOf(path);
+      const narrow = { ...selection, include: pattern };
+      const items = (await this.find(base)).map((above) => this.#item(above.path, narrow));
+      return items.filter(({ hash }) => hash !== NOTHING);
+    }
+    if (!isPattern(path)) return [this.#item(cleaned(path), selection)];
     const wanted = matcher(cleaned(path));
     const names = [...this.#entries.keys()].filter((name) => wanted.test(name)).sort();
-    return names.map((name) => this.#item(name));
+    return names.map((name) => this.#item(name, selection));
   }
 
   /** Undefined when there is no such file. */
@@ -96,17 +103,16 @@ export class BuildContext implements CopySource {
 
   /** What `.dockerignore` excludes though the client had to send it. */
   async hide(dockerfile: string): Promise<void> {
-    const rules = this.text('.dockerignore');
-    if (rules === undefined) return;
+    const isIgnored = ignoring(ignoreRules(this.text('.dockerignore') ?? ''));
     for (const name of ['.dockerignore', cleaned(dockerfile)]) {
       const real = this.#resolve(name);
-      if (real === undefined || !ignores(rules, name)) continue;
+      if (real === undefined || !isIgnored(name)) continue;
       this.#entries.delete(real);
       await rm(this.pathOf(real));
     }
   }
 
-  #item(path: string): SourceItem {
+  #item(path: string, narrow: Narrow): SourceItem {
     const real = this.#resolve(path);
     const entry = real === '' ? { isDirectory: true } : real === undefined ? undefined : this.#entries.get(real);
     if (real === undefined || entry === undefined)
@@ -114,12 +120,10 @@ export class BuildContext implements CopySource {
         'NotFound',
         `file not found in build context or excluded by .dockerignore: stat ${path}: file does not exist`,
       );
-    return { path: real, name: posix.basename(path), isDirectory: entry.isDirectory, hash: this.#hash(real) };
-  }
-
-  #hash(path: string): string {
-    const own = this.#entries.get(path);
-    return own !== undefined && !own.isDirectory ? `file:${own.hash}` : hashBelow(this.#entries, path);
+    const { isDirectory } = entry;
+    const item = { path: real, name: posix.basename(path), isDirectory };
+    if (!isDirectory) return { ...item, hash: `file:${this.#entries.get(real)?.hash}` };
+    return { ...item, ...narrowed(entriesBelow(this.#entries, real), narrow) };
   }
 
   /** Symlinks followed, none of them out of the context. */

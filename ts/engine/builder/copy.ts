@@ -1,5 +1,5 @@
 /** COPY, ADD and WORKDIR: files brought into a layer of their own, without a container. */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { Socket } from 'node:net';
@@ -9,36 +9,42 @@ import { pipeline } from 'node:stream/promises';
 import { Header } from 'tar';
 import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
-import type { ArchiveView } from '../native/files.ts';
+import type { ArchiveReadOptions, ArchiveView, ArchiveWriteOptions } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
 import { hashOf } from './listing.ts';
 import { type Place, resolveIn, type SourceItem } from './source.ts';
 
 /** A file that is in no source: a here-document, or what was downloaded. */
-export interface InlineItem {
+export interface SingleFile {
   name: string;
-  content: Buffer;
+  /** Or where that is, on this host. */
+  content: Buffer | string;
+  bytes: number;
+  /** `sha256:…` */
+  digest: string;
   mode: number;
   mtimeMs: number;
 }
 
 /** What is copied, and out of where. */
-export type CopyItem = { inline: InlineItem } | { view: ArchiveView; item: SourceItem; localPath?: string };
+export type CopyItem = { file: SingleFile } | { view: ArchiveView; item: SourceItem; localPath?: string };
 
 export interface CopyOptions {
   /** `user:group`; undefined: as in the source. */
   owner: string | undefined;
-  /** Undefined: as in the source. */
-  mode: number | undefined;
-  /** Archives of the context are unpacked (ADD). */
-  extract: boolean;
+  /** As chmod takes it; undefined: as in the source. */
+  mode: string | undefined;
+  /** Archives are unpacked. */
+  extract: { ofContext: boolean; downloaded: boolean };
 }
 
 /** What the cache goes by. */
 export function hashOfItems(items: readonly CopyItem[]): string {
-  const hashes = items.map((one) =>
-    'inline' in one ? `file:${createHash('sha256').update(one.inline.content).digest('hex')}` : one.item.hash,
-  );
+  // a file goes by its name into a directory; of a directory goes what is in it
+  const hashes = items.map((one) => {
+    if ('file' in one) return hashOf('file', [one.file.name, one.file.digest]);
+    return one.item.isDirectory ? one.item.hash : hashOf('file', [one.item.name, one.item.hash]);
+  });
   return hashes.length === 1 ? (hashes[0] as string) : hashOf('multi', hashes);
 }
 
@@ -78,26 +84,35 @@ export class LayerDraft {
   async makeDirectory(path: string, owner: string | undefined): Promise<string> {
     const there = await this.#place(path);
     const place = `/${there.path}`;
+    const directory = { mode: 0o755, mtimeMs: Date.now(), bytes: 0, content: '' };
     if (there.kind !== 'missing') return place;
-    await this.#write('/', entryOf(`${there.path}/`, 'Directory', 0o755, Date.now(), Buffer.alloc(0)), { owner });
+    await this.#write('/', Readable.from(entryOf(`${there.path}/`, 'Directory', directory)), { owner });
     return place;
   }
 
   async #copy(one: CopyItem, destination: string, { owner, mode, extract }: CopyOptions): Promise<void> {
     const options = { owner, ...(mode !== undefined && { mode }) };
-    if ('inline' in one) {
-      const { name, content, mode: own, mtimeMs } = one.inline;
-      const target = await this.#target(destination, name);
-      return this.#write('/', entryOf(target, 'File', own, mtimeMs, content), options);
+    const archive = await this.#archiveIn(one, extract);
+    if (archive !== undefined)
+      return this.#write(await this.makeDirectory(destination, owner), createReadStream(archive), options);
+    if ('file' in one) {
+      const target = await this.#target(destination, one.file.name);
+      return this.#write('/', Readable.from(entryOf(target, 'File', one.file)), options);
     }
-    const { view, item, localPath } = one;
+    const { view, item } = one;
     if (item.isDirectory) {
-      return this.#pipe(view, item.path, '', await this.makeDirectory(destination, owner), options);
+      const place = await this.makeDirectory(destination, owner);
+      return this.#pipe(view, item.path, { name: '', except: item.except ?? [] }, place, options);
     }
-    if (extract && localPath !== undefined && (await this.#native.isArchive(localPath))) {
-      return this.#write(await this.makeDirectory(destination, undefined), createReadStream(localPath), {});
-    }
-    return this.#pipe(view, item.path, await this.#target(destination, item.name), '/', options);
+    const name = await this.#target(destination, item.name);
+    return this.#pipe(view, item.path, { name }, '/', options);
+  }
+
+  /** Where the archive is that is to be unpacked. */
+  async #archiveIn(one: CopyItem, { ofContext, downloaded }: CopyOptions['extract']): Promise<string | undefined> {
+    const isLocal = 'item' in one && !one.item.isDirectory && ofContext;
+    const path = 'file' in one ? downloaded && one.file.content : isLocal && one.localPath;
+    return typeof path === 'string' && (await this.#native.isArchive(path)) ? path : undefined;
   }
 
   /** Where a file goes, as a name below the root. */
@@ -111,20 +126,25 @@ export class LayerDraft {
     return resolveIn(this.#native, { overlay: this.#view.overlay }, cleaned(path));
   }
 
-  async #pipe(view: ArchiveView, path: string, name: string, place: string, options: WriteAs): Promise<void> {
+  async #pipe(
+    view: ArchiveView,
+    path: string,
+    how: ArchiveReadOptions,
+    place: string,
+    options: WriteAs,
+  ): Promise<void> {
     const [readFd, writeFd] = this.#native.pipe();
-    const read = this.#native.readArchive(view, `/${path}`, writeFd, name);
+    const read = this.#native.readArchive(view, `/${path}`, how, writeFd);
     const written = this.#unpack(place, options, readFd);
     // who unpacks and stops early says why; the other one only lost its reader
     const results = await Promise.allSettled([written, read]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  async #write(place: string, archive: Buffer | Readable, options: WriteAs): Promise<void> {
+  async #write(place: string, archive: Readable, options: WriteAs): Promise<void> {
     const [readFd, writeFd] = this.#native.pipe();
     const written = this.#unpack(place, options, readFd);
-    const source = archive instanceof Readable ? archive : Readable.from([archive]);
-    const sent = pipeline(source, new Socket({ fd: writeFd, readable: false, writable: true }));
+    const sent = pipeline(archive, new Socket({ fd: writeFd, readable: false, writable: true }));
     const results = await Promise.allSettled([written, sent]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
@@ -141,10 +161,10 @@ export class LayerDraft {
 
 interface WriteAs {
   owner?: string | undefined;
-  mode?: number;
+  mode?: string;
 }
 
-const asGiven = ({ owner, mode }: WriteAs): { keepKinds: boolean; owner?: string; mode?: number } => ({
+const asGiven = ({ owner, mode }: WriteAs): ArchiveWriteOptions => ({
   keepKinds: true,
   ...(owner !== undefined && { owner }),
   ...(mode !== undefined && { mode }),
@@ -158,20 +178,29 @@ export function ownerOf(chown: string): string {
   return parts.length === 1 ? `${chown}:${chown}` : chown;
 }
 
-/** `--chmod`: octal digits. */
-export function modeOf(chmod: string): number {
-  if (!/^0?[0-7]{1,4}$/.test(chmod))
+const CLAUSES = /^[ugoa]*([-+=]([rwxXst]*|[ugo]))+(,[ugoa]*([-+=]([rwxXst]*|[ugo]))+)*$/;
+
+/** `--chmod`: octal digits, or clauses as `u=rwX,go-w`. */
+export function modeOf(chmod: string): string {
+  if (!/^0?[0-7]{1,4}$/.test(chmod) && !CLAUSES.test(chmod))
     throw new CaissonError(
       'InvalidParameter',
       `invalid chmod parameter: '${chmod}'. it should be octal string and between 0 and 07777`,
     );
-  return Number.parseInt(chmod, 8);
+  return chmod;
 }
 
 /** A whole archive of one entry, with the long name that a header may not hold refused by itself. */
-function entryOf(path: string, type: 'File' | 'Directory', mode: number, mtimeMs: number, content: Buffer): Buffer {
-  const header = new Header({ path, type, mode, uid: 0, gid: 0, size: content.length, mtime: new Date(mtimeMs) });
+async function* entryOf(
+  path: string,
+  type: 'File' | 'Directory',
+  { mode, mtimeMs, bytes, content }: Pick<SingleFile, 'mode' | 'mtimeMs' | 'bytes' | 'content'>,
+): AsyncGenerator<Buffer> {
+  const header = new Header({ path, type, mode, uid: 0, gid: 0, size: bytes, mtime: new Date(mtimeMs) });
   const head = Buffer.alloc(512);
   if (header.encode(head, 0)) throw new CaissonError('InvalidParameter', `${path}: the name is too long`);
-  return Buffer.concat([head, content, Buffer.alloc((512 - (content.length % 512)) % 512), Buffer.alloc(1024)]);
+  yield head;
+  if (typeof content !== 'string') yield content;
+  else if (bytes > 0) yield* createReadStream(content);
+  yield Buffer.alloc(((512 - (bytes % 512)) % 512) + 1024);
 }

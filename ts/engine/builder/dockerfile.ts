@@ -14,10 +14,15 @@ export interface Heredoc {
 
 /** One instruction as it is written. */
 export interface Statement {
-  /** Where it begins, from 1. */
+  /** Where it begins, from 1; 0 for one that the request added. */
   line: number;
+  endLine: number;
   /** In capitals. */
   name: string;
+  /** The name as it is written. */
+  keyword: string;
+  /** The lines of a comment right above. */
+  comment: string[];
   /** `--chown=1:1` */
   flags: string[];
   /** All behind the flags. */
@@ -33,7 +38,20 @@ export interface Dockerfile {
   /** The character that continues a line and quotes another one. */
   escapeSign: '\\' | '`';
   warnings: string[];
+  /** Instructions that go on over an empty line. */
+  emptyContinuations: Pick<Statement, 'line' | 'endLine'>[];
 }
+
+/** An instruction that stands in no file. */
+export const statementOf = (one: Pick<Statement, 'name' | 'text' | 'original'> & Partial<Statement>): Statement => ({
+  line: 0,
+  endLine: 0,
+  keyword: one.name,
+  comment: [],
+  flags: [],
+  heredocs: [],
+  ...one,
+});
 
 export function parseError(line: number, reason: string): CaissonError {
   return new CaissonError('InvalidParameter', `dockerfile parse error on line ${line}: ${reason}`, {
@@ -53,10 +71,16 @@ export function parseDockerfile(bytes: string): Dockerfile {
   const continued = escapeSign === '`' ? /`[ \t]*$/ : /\\[ \t]*$/;
   const statements: Statement[] = [];
   const warnings: string[] = [];
+  const emptyContinuations: Dockerfile['emptyContinuations'] = [];
+  let comment: string[] = [];
   for (let at = 0; at < lines.length; ) {
     const line = at + 1;
     let text = (lines[at++] ?? '').trimStart();
-    if (text === '' || text.startsWith('#')) continue;
+    if (text === '' || text.startsWith('#')) {
+      const said = text.replace(/^#/, '').trim();
+      comment = said === '' ? [] : [...comment, said];
+      continue;
+    }
     let isEmptySeen = false;
     while (continued.test(text)) {
       text = text.replace(continued, '');
@@ -68,36 +92,53 @@ export function parseDockerfile(bytes: string): Dockerfile {
       if (next === undefined) break;
       text += next;
     }
-    if (isEmptySeen) warnings.push(`[WARNING]: Empty continuation line found in:\n    ${text}`);
-    const statement = split(text.trimEnd(), line);
+    const endLine = Math.min(at, lines.length);
+    if (isEmptySeen) {
+      warnings.push(`[WARNING]: Empty continuation line found in:\n    ${text}`);
+      emptyContinuations.push({ line: endLine, endLine });
+    }
+    const statement = { ...split(text.trimEnd()), line, endLine, comment };
+    comment = [];
     if (HAVE_HEREDOCS.includes(statement.name)) at = takeHeredocs(statement, lines, at);
+    statement.endLine = Math.max(endLine, at);
     statements.push(statement);
   }
   if (isNone(statements)) throw new CaissonError('InvalidParameter', 'file with no instructions');
   if (warnings.length > 0) warnings.push('[WARNING]: Empty continuation lines will become errors in a future release.');
-  return { text: bytes, statements, escapeSign, warnings };
+  return { text: bytes, statements, escapeSign, warnings, emptyContinuations };
 }
 
 const isNone = (list: readonly unknown[]): boolean => list.length === 0;
 
-/** Directives stand before everything else, each once. */
-function escapeOf(lines: readonly string[]): '\\' | '`' {
-  const seen = new Set<string>();
-  let escapeSign: string | undefined;
+const DIRECTIVES = ['escape', 'syntax', 'check'];
+
+/** They stand before everything else. */
+function directives(lines: readonly string[]): { line: number; name: string; value: string }[] {
+  const found = [];
   for (const [at, line] of lines.entries()) {
     const [, key = '', value = ''] = DIRECTIVE.exec(line) ?? [];
     const name = key.toLowerCase();
-    if (!['escape', 'syntax', 'check'].includes(name)) break;
-    if (seen.has(name)) throw parseError(at + 1, `only one ${name} parser directive can be used`);
-    seen.add(name);
-    if (name === 'escape') escapeSign = value;
-    if (escapeSign !== undefined && escapeSign !== '\\' && escapeSign !== '`')
-      throw parseError(at + 1, `invalid escape token '${escapeSign}' does not match \` or \\`);
+    if (!DIRECTIVES.includes(name)) break;
+    found.push({ line: at + 1, name, value });
   }
-  return escapeSign === '`' ? '`' : '\\';
+  return found;
 }
 
-function split(original: string, line: number): Statement {
+/** `# syntax=…` and the like. */
+export const directiveOf = (text: string, name: string): string | undefined =>
+  directives(text.replace(/^\uFEFF/, '').split(/\r?\n/)).find((one) => one.name === name)?.value;
+
+function escapeOf(lines: readonly string[]): '\\' | '`' {
+  const found = directives(lines);
+  const twice = found.find(({ name }, at) => found.findIndex((one) => one.name === name) < at);
+  if (twice !== undefined) throw parseError(twice.line, `only one ${twice.name} parser directive can be used`);
+  const given = found.find(({ name }) => name === 'escape');
+  if (given !== undefined && given.value !== '\\' && given.value !== '`')
+    throw parseError(given.line, `invalid escape token '${given.value}' does not match \` or \\`);
+  return given?.value === '`' ? '`' : '\\';
+}
+
+function split(original: string): Statement {
   const [, name = '', rest = ''] = /^(\S+)\s*([\s\S]*)$/.exec(original) ?? [];
   const flags: string[] = [];
   let text = rest;
@@ -108,7 +149,7 @@ function split(original: string, line: number): Statement {
     if (word === '--') break;
     flags.push(word);
   }
-  return { line, name: name.toUpperCase(), flags, text: text.trim(), original, heredocs: [] };
+  return statementOf({ name: name.toUpperCase(), keyword: name, flags, text: text.trim(), original });
 }
 
 /** Returns the line behind them. */

@@ -1,5 +1,7 @@
 /** The text of `RUN --mount`: which keys each type knows. */
 import { CaissonError } from '../../errdefs.ts';
+import { type Lookup, resolve } from '../images/variables.ts';
+import { meant } from './stages.ts';
 
 const KNOWN: Record<string, string[]> = {
   bind: ['source', 'target', 'from', 'rw'],
@@ -31,6 +33,13 @@ export function isOn(flag: string, fields: Fields, name: string): boolean {
   return true;
 }
 
+/** With its variables resolved. */
+export function resolvedMount(flag: string, lookup: Lookup): string {
+  if (/(?:^|,)from=[^,]*\$/.test(flag))
+    throw invalid(flag, "'from' doesn't support variable expansion, define alias stage instead");
+  return resolve(flag, lookup);
+}
+
 /** Its type is always there. */
 export function parseMount(flag: string): Fields {
   const fields = new Map<string, string>([['type', 'bind']]);
@@ -41,13 +50,14 @@ export function parseMount(flag: string): Fields {
   }
   const type = fields.get('type') ?? '';
   const known = KNOWN[type];
-  if (known === undefined) throw invalid(flag, `unsupported mount type ${JSON.stringify(type)}`);
+  if (known === undefined)
+    throw invalid(flag, `unsupported mount type ${JSON.stringify(type)}${meant(type, Object.keys(KNOWN))}`);
   // both say that it is as it would be
   if (type === 'bind') fields.delete('ro');
   if (type === 'cache') fields.delete('rw');
   for (const name of fields.keys())
     if (name !== 'type' && !known.includes(name))
-      throw invalid(flag, `unexpected key '${name}' for mount type '${type}'`);
+      throw invalid(flag, `unexpected key '${name}' for mount type '${type}'${meant(name, ['type', ...known])}`);
   if (NEEDS_TARGET.includes(type) && (fields.get('target') ?? '') === '') throw invalid(flag, 'a target is missing');
   return fields;
 }

@@ -7,14 +7,20 @@ import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { CreateBody, MountBody } from '../api/schemas/containers.ts';
 import type { UsableImage } from '../images/names.ts';
+import type { ArchiveView } from '../native/files.ts';
+import type { Native } from '../native/index.ts';
 import type { BuildInputs } from './builder.ts';
 import { BuildContext } from './context.ts';
+import { LayerDraft } from './copy.ts';
 import { lend } from './lent.ts';
 import { type Fields, invalid, isOn, numberOf, parseMount } from './mountFlag.ts';
+import { ImageSource, type SourceItem } from './source.ts';
 
 export interface MountPlaces {
   /** Holds the directories of `type=cache`, which outlive the build. */
   caches: string;
+  /** Caches of another one are others. */
+  namespace: string;
   /** In memory. Holds what `type=secret|ssh` lends a command, as long as it runs. */
   secrets: string;
   context: BuildInputs['context'];
@@ -22,6 +28,9 @@ export interface MountPlaces {
   workingDir: string;
   /** For what is in the making; the caller's to remove. */
   dir: string;
+  native: Native;
+  /** All that layers have. */
+  view: (chainId: string | null) => Promise<ArchiveView>;
   /** The directories of an image, the top one first. */
   layers: (image: UsableImage) => string[];
   /** What `from` names. */
@@ -94,8 +103,13 @@ function isLocked(flag: string, fields: Fields): boolean {
   return sharing !== 'shared';
 }
 
-async function cacheMount(flag: string, fields: Fields, target: string, { caches }: MountPlaces): Promise<MountBody> {
-  const id = fields.get('id') || target;
+async function cacheMount(
+  flag: string,
+  fields: Fields,
+  target: string,
+  { caches, namespace }: MountPlaces,
+): Promise<MountBody> {
+  const id = posix.join(namespace, fields.get('id') || target);
   const dir = join(caches, createHash('sha256').update(id).digest('hex'));
   const isNew = mkdirSync(dir, { recursive: true, mode: 0o755 }) !== undefined;
   if (isNew) {
@@ -114,23 +128,18 @@ async function bindMount(
   flag: string,
   fields: Fields,
   target: string,
-  { context: contextOf, source: sourceOf, dir, layers }: MountPlaces,
+  places: MountPlaces,
 ): Promise<{ mount: MountBody; key: string }> {
+  const { context: contextOf, source: sourceOf, dir, layers } = places;
   const writable = isOn(flag, fields, 'rw');
   const source = fields.get('source') ?? '';
   const from = fields.get('from');
   const found = from === undefined ? await contextOf([source || '.']) : await sourceOf(from);
   if (found !== undefined && !(found instanceof BuildContext)) {
     const subpath = cleaned(source);
-    const key = `${found.chainId}:${subpath}:${target}`;
-    if (writable && subpath !== '')
-      throw new CaissonError(
-        'NotImplemented',
-        `--mount=${flag}: a part of an image that can be written to is not supported`,
-        {
-          hint: 'mount all of the image, or copy the files',
-        },
-      );
+    const part = subpath === '' ? undefined : await partOf(found, subpath, places);
+    const key = `${part?.item.hash ?? found.chainId}:${target}`;
+    if (writable && part !== undefined) return { mount: await copyOfPart(part, target, places), key };
     if (writable) return { mount: await writableMount(layers(found), target, dir), key };
     const options = subpath === '' ? {} : { ImageOptions: { Subpath: subpath } };
     return {
@@ -148,6 +157,26 @@ async function bindMount(
   const copy = join(dir, randomBytes(8).toString('hex'));
   await cp(place, copy, { preserveTimestamps: true });
   return { mount: { Type: 'bind', Source: copy, Target: target }, key };
+}
+
+interface Part {
+  view: ArchiveView;
+  item: SourceItem;
+}
+
+async function partOf({ chainId }: UsableImage, subpath: string, { native, view: viewOf }: MountPlaces): Promise<Part> {
+  const view = await viewOf(chainId);
+  const [item] = await new ImageSource(native, view, chainId ?? '').find(subpath);
+  if (item === undefined) throw new CaissonError('NotFound', `stat ${subpath}: file does not exist`);
+  return { view, item };
+}
+
+/** What is written goes with the build. */
+async function copyOfPart(part: Part, target: string, { native, dir }: MountPlaces): Promise<MountBody> {
+  const draft = await LayerDraft.begin(native, dir, []);
+  const how = { owner: undefined, mode: undefined, extract: { ofContext: false, downloaded: false } };
+  await draft.copy([part], '/part', how);
+  return { Type: 'bind', Source: join(draft.upper, 'part'), Target: target };
 }
 
 /** What is written goes with the build. `lower`: the top one first. */

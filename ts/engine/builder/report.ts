@@ -1,5 +1,6 @@
 /** What a build tells of itself while it goes on. Each protocol has its own words for it. */
 import type { Emit } from '../images/progress.ts';
+import type { Lookup } from '../images/variables.ts';
 import type { Statement } from './dockerfile.ts';
 import type { Stage } from './stages.ts';
 
@@ -8,8 +9,8 @@ export interface BuildReport {
   begin(globals: readonly Statement[], stages: readonly Stage[]): void;
   /** A sentence that belongs to no step. */
   warn(text: string): void;
-  /** An instruction's turn has come. `stage`: absent for an ARG before the first FROM. */
-  step(statement: Statement, stage?: Stage): StepReport;
+  /** An instruction's turn has come. `stage`: absent for an ARG before the first FROM. `lookup`: what it sees. */
+  step(statement: Statement, stage?: Stage, lookup?: Lookup): StepReport;
   /** A stage is done. */
   image(id: string): void;
 }

@@ -35,7 +35,12 @@ export class StepContainers {
   }
 
   /** Runs to the end; resolves with the directory of what it changed, which is there until `remove`. */
-  async run(body: CreateBody, command: readonly string[], report: StepReport, signal: AbortSignal): Promise<string> {
+  async run(
+    body: CreateBody,
+    { cmd, secretEnv }: { cmd: readonly string[]; secretEnv: readonly string[] },
+    report: StepReport,
+    signal: AbortSignal,
+  ): Promise<string> {
     const { id, warnings } = await this.#containers.create(body, { name: '', ofBuild: true });
     this.#left.add(id);
     for (const warning of warnings) report.note(` ---> [Warning] ${warning}`);
@@ -50,10 +55,10 @@ export class StepContainers {
       ended.catch(() => undefined);
       await this.#attach(id, theirs);
       const told = tell(output, report);
-      await this.#containers.start(id);
+      await this.#containers.start(id, { secretEnv });
       const [{ exitCode }] = await Promise.all([ended, told]);
       signal.throwIfAborted();
-      if (exitCode !== 0) throw new CommandFailed(command, exitCode);
+      if (exitCode !== 0) throw new CommandFailed(cmd, exitCode);
       return this.#containers.archives.committable(id).upper;
     } finally {
       signal.removeEventListener('abort', onAbort);

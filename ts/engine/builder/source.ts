@@ -5,7 +5,8 @@ import { cleaned, globSource } from '../../dockerignore.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
-import { type Entry, hashBelow, Listing } from './listing.ts';
+import { type Entry, hashOfTree, Listing } from './listing.ts';
+import { isNarrow, type Narrow, NOTHING, narrowed, pivotOf } from './narrow.ts';
 
 export interface SourceItem {
   /** In the source, no part of it a symlink. */
@@ -15,12 +16,24 @@ export interface SourceItem {
   isDirectory: boolean;
   /** Of all that is copied: `file:…` or `dir:…`. */
   hash: string;
+  /** Of a directory: what is not copied, nor anything below it. */
+  except?: readonly string[];
 }
+
+/** What is taken of that which a path names. */
+export interface Selection {
+  /** Patterns of what is left out below it; `!` takes back. */
+  exclude: readonly string[];
+  /** The directories above come along, from `/./` on. */
+  parents: boolean;
+}
+
+export const EVERYTHING: Selection = { exclude: [], parents: false };
 
 export interface CopySource {
   view: ArchiveView;
   /** What a path or pattern names; kind NotFound when that is nothing. */
-  find(path: string): Promise<SourceItem[]>;
+  find(path: string, selection?: Selection): Promise<SourceItem[]>;
 }
 
 export const isPattern = (path: string): boolean => /(?<!\\)[*?[]/.test(path);
@@ -43,21 +56,29 @@ export class ImageSource implements CopySource {
     this.#chainId = chainId;
   }
 
-  async find(path: string): Promise<SourceItem[]> {
-    if (!isPattern(path)) return [await this.#item(cleaned(path))];
+  async find(path: string, selection = EVERYTHING): Promise<SourceItem[]> {
+    if (selection.parents) {
+      const { base, pattern } = pivotOf(path);
+      const narrow = { ...selection, include: pattern };
+      const items = await Promise.all((await this.find(base)).map((above) => this.#item(above.path, narrow)));
+      return items.filter(({ hash }) => hash !== NOTHING);
+    }
+    if (!isPattern(path)) return [await this.#item(cleaned(path), selection)];
     const wanted = matcher(cleaned(path));
     const parts = cleaned(path).split('/');
     const base = parts.slice(0, parts.findIndex(isPattern)).join('/');
     const below = await this.#list(base);
     const names = [...below.keys()].map((name) => posix.join(base, name)).sort();
-    return Promise.all(names.filter((name) => wanted.test(name)).map((name) => this.#item(name)));
+    return Promise.all(names.filter((name) => wanted.test(name)).map((name) => this.#item(name, selection)));
   }
 
-  async #item(path: string): Promise<SourceItem> {
+  async #item(path: string, narrow: Narrow): Promise<SourceItem> {
     const { path: real, kind } = await resolveIn(this.#native, this.view, path);
     if (kind === 'missing') throw new CaissonError('NotFound', `stat ${path}: file does not exist`);
     const isDirectory = kind === 'directory';
-    return { path: real, name: posix.basename(path), isDirectory, hash: await this.#hash(real, isDirectory) };
+    const item = { path: real, name: posix.basename(path), isDirectory };
+    if (isDirectory && isNarrow(narrow)) return { ...item, ...narrowed(await this.#list(real), narrow) };
+    return { ...item, hash: await this.#hash(real, isDirectory) };
   }
 
   async #hash(path: string, isDirectory: boolean): Promise<string> {
@@ -65,7 +86,7 @@ export class ImageSource implements CopySource {
     const known = hashes.get(key);
     if (known !== undefined) return known;
     const entries = await this.#list(path);
-    const hash = isDirectory ? hashBelow(entries, '') : `file:${entries.get('x')?.hash}`;
+    const hash = isDirectory ? hashOfTree(entries) : `file:${entries.get('x')?.hash}`;
     if (hashes.size >= MAX_HASHES) hashes.clear();
     hashes.set(key, hash);
     return hash;
@@ -77,7 +98,7 @@ export class ImageSource implements CopySource {
     const [readFd, writeFd] = this.#native.pipe();
     const stream = new Socket({ fd: readFd, readable: true, writable: false });
     const listing = new Listing({ withOwners: true });
-    const packed = this.#native.readArchive(this.view, `/${path}`, writeFd, kind === 'directory' ? '' : 'x');
+    const packed = this.#native.readArchive(this.view, `/${path}`, { name: kind === 'directory' ? '' : 'x' }, writeFd);
     const [listed] = await Promise.allSettled([listing.drain(stream), packed]);
     await packed;
     if (listed.status === 'rejected') throw listed.reason;

@@ -2,8 +2,9 @@
 import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { jsonList } from '../images/instructions.ts';
-import { rawWords } from '../images/variables.ts';
-import { type Dockerfile, parseError, type Statement } from './dockerfile.ts';
+import { type Lookup, rawWords, resolve } from '../images/variables.ts';
+import { type Dockerfile, parseError, type Statement, statementOf } from './dockerfile.ts';
+import { suggestion } from './suggestion.ts';
 
 export interface Stage {
   from: Statement;
@@ -23,10 +24,11 @@ export interface Plan {
 
 type FlagKind = 'text' | 'list' | 'bool';
 
+const WRITTEN_AS: Record<string, FlagKind> = { chown: 'text', chmod: 'text', link: 'bool', exclude: 'list' };
 const FLAGS: Record<string, Record<string, FlagKind>> = {
   FROM: { platform: 'text' },
-  ADD: { chown: 'text', chmod: 'text', link: 'bool', checksum: 'text' },
-  COPY: { chown: 'text', chmod: 'text', link: 'bool', from: 'text' },
+  ADD: { ...WRITTEN_AS, checksum: 'text', 'keep-git-dir': 'bool', unpack: 'bool' },
+  COPY: { ...WRITTEN_AS, from: 'text', parents: 'bool' },
   RUN: { mount: 'list', network: 'text', security: 'text' },
   HEALTHCHECK: {
     interval: 'text',
@@ -50,7 +52,8 @@ export function flagsOf({ name, flags, line }: Statement): Map<string, string[]>
     const [shown, value] = at < 0 ? [flag, undefined] : [flag.slice(0, at), flag.slice(at + 1)];
     const key = shown.slice(2);
     const kind = FLAGS[name]?.[key];
-    if (kind === undefined) throw parseError(line, `unknown flag: ${shown}`);
+    if (kind === undefined)
+      throw parseError(line, `unknown flag: ${shown}${meant(key, Object.keys(FLAGS[name] ?? {}))}`);
     if (values.has(key) && kind !== 'list') throw parseError(line, `duplicate flag specified: ${shown}`);
     if (value === '' ? kind === 'bool' : value === undefined && kind !== 'bool')
       throw parseError(line, `missing a value on flag: ${shown}`);
@@ -67,15 +70,12 @@ export function stagesOf({ statements }: Dockerfile): Plan {
     check(statement);
     const stage = plan.stages.at(-1);
     if (statement.name === 'FROM') {
-      const begun = begin(statement);
-      if (begun.name !== '' && plan.stages.some(({ name }) => name === begun.name))
-        throw new CaissonError('InvalidParameter', `${begun.name} stage name already used`);
-      plan.stages.push(begun);
+      plan.stages.push(begin(statement));
     } else if (stage !== undefined) stage.statements.push(statement);
     else if (statement.name === 'ARG') plan.args.push(statement);
     else throw parseError(statement.line, 'no build stage in current context');
   }
-  if (plan.stages.length === 0) throw new CaissonError('InvalidParameter', 'no build stage in current context');
+  if (plan.stages.length === 0) throw new CaissonError('InvalidParameter', 'dockerfile contains no stages to build');
   return plan;
 }
 
@@ -84,16 +84,27 @@ export function trigger(text: string): Statement {
   const [, name = '', rest = ''] = /^\s*(\S+)\s*([\s\S]*)$/.exec(text) ?? [];
   const flags = [...(/^(?:--\S+\s+)+/.exec(rest)?.[0] ?? '').matchAll(/--\S+/g)].map(([flag]) => flag);
   const plain = rest.replace(/^(?:--\S+\s+)+/, '');
-  const statement = { line: 1, name: name.toUpperCase(), flags, text: plain.trim(), original: text, heredocs: [] };
+  const parts = { name: name.toUpperCase(), flags, text: plain.trim(), original: text };
+  const statement = statementOf({ line: 1, endLine: 1, ...parts });
   check(statement);
   return statement;
 }
 
+/** A close name, in the case of what was written. */
+export function meant(written: string, among: readonly string[]): string {
+  const close = suggestion(
+    written.toLowerCase(),
+    among.map((name) => name.toLowerCase()),
+  );
+  if (close === undefined) return '';
+  return ` (did you mean ${written === written.toUpperCase() ? close.toUpperCase() : close}?)`;
+}
+
 /** Throws what can be known to be wrong without carrying it out. */
 function check(statement: Statement): void {
-  const { name, line, text, original } = statement;
+  const { name, keyword, line, text } = statement;
   if (!(name in FLAGS) && !PLAIN.includes(name))
-    throw parseError(line, `unknown instruction: ${original.split(/\s/)[0]}`);
+    throw parseError(line, `unknown instruction: ${keyword}${meant(keyword, [...Object.keys(FLAGS), ...PLAIN])}`);
   const flags = flagsOf(statement);
   if (AT_LEAST_ONE.includes(name) && text === '') throw parseError(line, `${name} requires at least one argument`);
   // one with spaces in it is one all the same, where it is quoted or a path
@@ -163,11 +174,29 @@ export function pathsOf(text: string): string[] {
   return jsonList(text) ?? rawWords(text);
 }
 
-/** The place of a stage in the list, by its name or number; -1 when there is none. */
+/** Of two stages of one name, the second. */
+export const namedTwice = (stages: readonly Stage[]): Stage | undefined =>
+  stages.find(({ name }, at) => name !== '' && stages.findIndex((one) => one.name === name) < at);
+
+/** The place of a stage in the list, by its name (of two, the later one) or number; -1 when there is none. */
 export function findStage(stages: readonly Stage[], target: string): number {
-  const byName = stages.findIndex(({ name }) => name !== '' && name === target.toLowerCase());
+  const byName = stages.findLastIndex(({ name }) => name !== '' && name === target.toLowerCase());
   if (byName >= 0) return byName;
   return /^\d+$/.test(target) && Number(target) < stages.length ? Number(target) : -1;
+}
+
+/** Those that the target is made of, itself among them; '' for the last one. */
+export function needed(stages: readonly Stage[], target: string, lookup: Lookup): Stage[] {
+  const found = new Set<Stage>();
+  const visit = (at: number): void => {
+    const stage = stages[at];
+    if (stage === undefined || found.has(stage)) return;
+    found.add(stage);
+    for (const name of [resolve(stage.base, lookup), ...namesIn(stage.statements)])
+      visit(findStage(stages.slice(0, at), name));
+  };
+  visit(target === '' ? stages.length - 1 : findStage(stages, target));
+  return [...found];
 }
 
 /** The names of what instructions take from others, as far as they can be read off. */
@@ -176,16 +205,21 @@ export const namesIn = (statements: readonly Statement[]): string[] =>
     .flatMap(({ flags }) => flags)
     .flatMap((flag) => /^--(?:from|mount=(?:.*,)?from)=([^,]+)/.exec(flag)?.[1] ?? []);
 
-/** What is copied out of the context, as far as it can be read off; undefined: perhaps anything. */
-export function pathsIn({ statements }: Dockerfile): string[] | undefined {
+/** What is taken out of the context, or of the one that `isFrom` names, as far as it can be read off; undefined: perhaps anything. */
+export function pathsIn(
+  statements: readonly Statement[],
+  isFrom: (name: string | undefined) => boolean = (name) => name === undefined,
+): string[] | undefined {
   const paths = new Set<string>();
   for (const { name, flags, text } of statements) {
-    if (flags.some((flag) => /[=,]from=|^--from=/.test(flag))) continue;
-    if (name === 'COPY' || name === 'ADD')
+    if (name === 'FROM' && isFrom(text.split(/\s/)[0] ?? '')) paths.add('');
+    const from = flags.flatMap((flag) => /^--from=(.*)/.exec(flag)?.[1] ?? [])[0];
+    if ((name === 'COPY' || name === 'ADD') && isFrom(from))
       for (const path of pathsOf(text).slice(0, -1)) if (!/^(<<|https?:\/\/)/.test(path)) paths.add(path);
     if (name !== 'RUN') continue;
     for (const flag of flags)
-      if (/^--mount=(?!.*type=(?!bind))/.test(flag)) paths.add(/[=,](?:source|src)=([^,]+)/.exec(flag)?.[1] ?? '.');
+      if (/^--mount=(?!.*type=(?!bind))/.test(flag) && isFrom(/[=,]from=([^,]+)/.exec(flag)?.[1]))
+        paths.add(/[=,](?:source|src)=([^,]+)/.exec(flag)?.[1] ?? '.');
   }
   const all = [...paths].map(cleaned);
   return all.some((path) => path === '' || /[$\\]/.test(path)) ? undefined : all;
@@ -198,6 +232,6 @@ export function labelsOf(labels: Record<string, string>): Statement[] {
     .map(([key, value]) => {
       const quoted = (part: string): string => `'${part.replace(/'/g, `'"'"'`)}'`;
       const text = `${quoted(key)}=${quoted(value)}`;
-      return { line: 0, name: 'LABEL', flags: [], text, original: `LABEL ${key}=${value}`, heredocs: [] };
+      return statementOf({ name: 'LABEL', text, original: `LABEL ${key}=${value}` });
     });
 }

@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { CaissonError, isKind } from '../../errdefs.ts';
+import { ruleOf } from '../../dockerignore.ts';
+import { CaissonError } from '../../errdefs.ts';
 import type { ImageRunConfig, Platform } from '../../oci.ts';
 import type { CreateBody, MountBody } from '../api/schemas/containers.ts';
 import { parseSignal } from '../containers/signals.ts';
@@ -10,18 +11,17 @@ import { layersOf } from '../containers/spawn.ts';
 import type { Engine } from '../engine.ts';
 import { applyInstruction, command, jsonList, mergeEnv, pairs, shellOf } from '../images/instructions.ts';
 import type { UsableImage } from '../images/names.ts';
-import { type Lookup, resolve, words } from '../images/variables.ts';
+import { type Lookup, rawWords, resolve, words } from '../images/variables.ts';
 import { type BuildArgs, declare } from './buildArgs.ts';
-import type { BuildInputs } from './builder.ts';
-import { BuildContext } from './context.ts';
-import { type CopyItem, hashOfItems, type InlineItem, LayerDraft, modeOf, ownerOf } from './copy.ts';
+import type { BuildInputs, BuildOptions } from './builder.ts';
+import type { BuildContext } from './context.ts';
+import { type CopyItem, hashOfItems, LayerDraft, modeOf, ownerOf } from './copy.ts';
+import { copyItems, type SourceOptions } from './copyItems.ts';
 import { type Heredoc, parseError, type Statement } from './dockerfile.ts';
-import { download } from './download.ts';
-import { gitContext, gitSourceOf } from './git.ts';
+import { resolvedMount } from './mountFlag.ts';
 import { type StepMounts, stepMounts } from './mounts.ts';
 import type { StepReport } from './report.ts';
 import type { StepContainers } from './run.ts';
-import { ImageSource } from './source.ts';
 import { flagsOf, pathsOf } from './stages.ts';
 import { missingIn, removeStubs } from './stubs.ts';
 import { imageView } from './view.ts';
@@ -49,9 +49,7 @@ export interface StepsParts {
   engine: Engine;
   inputs: BuildInputs;
   containers: StepContainers;
-  /** Resources and network of the commands' containers. */
-  host: NonNullable<CreateBody['HostConfig']>;
-  entitlements: readonly string[];
+  options: BuildOptions;
   /** What `--from` names. */
   sourceFrom: (name: string, report: StepReport) => Promise<UsableImage | BuildContext>;
   signal: AbortSignal;
@@ -71,17 +69,24 @@ export class Steps {
   readonly #engine: Engine;
   readonly #inputs: BuildInputs;
   readonly #containers: StepContainers;
-  readonly #host: StepsParts['host'];
-  readonly #entitlements: StepsParts['entitlements'];
+  readonly #host: BuildOptions['host'];
+  readonly #hostname: string;
+  readonly #cacheNamespace: string;
+  readonly #entitlements: BuildOptions['entitlements'];
+  readonly #lazy: boolean;
   readonly #sourceFrom: StepsParts['sourceFrom'];
   readonly #signal: AbortSignal;
 
-  constructor({ engine, inputs, containers, host, entitlements, sourceFrom, signal }: StepsParts) {
+  constructor({ engine, inputs, containers, options, sourceFrom, signal }: StepsParts) {
+    const { host, hostname, cacheNamespace, entitlements, lazy } = options;
     this.#engine = engine;
     this.#inputs = inputs;
     this.#containers = containers;
     this.#host = host;
+    this.#hostname = hostname;
+    this.#cacheNamespace = cacheNamespace;
     this.#entitlements = entitlements;
+    this.#lazy = lazy;
     this.#sourceFrom = sourceFrom;
     this.#signal = signal;
   }
@@ -89,14 +94,7 @@ export class Steps {
   /** Reads an instruction into the state; resolves with what it does. */
   async of(state: State, statement: Statement, report: StepReport): Promise<Change> {
     const { name, text, line } = statement;
-    const variables = new Map([
-      ...state.args.all(),
-      ...(state.config.Env ?? []).map((entry): [string, string] => [
-        entry.slice(0, entry.indexOf('=')),
-        entry.slice(entry.indexOf('=') + 1),
-      ]),
-    ]);
-    const lookup: Lookup = (key) => variables.get(key);
+    const lookup = variablesOf(state);
     switch (name) {
       case 'RUN':
         return this.#run(state, statement, lookup, report);
@@ -106,8 +104,13 @@ export class Steps {
       case 'WORKDIR':
         return this.#workdir(state, resolve(text, lookup));
       case 'ARG':
-        declare(statement, lookup, (key, value) => state.args.declare(key, value));
-        return settled(state, `ARG ${words(text, lookup).join(' ')}`);
+        declare(statement, lookup, state.args);
+        return settled(
+          state,
+          `ARG ${rawWords(text)
+            .map((word) => shownArg(word, lookup, state))
+            .join(' ')}`,
+        );
       case 'MAINTAINER':
         state.author = text;
         return settled(state, `MAINTAINER ${state.author}`);
@@ -143,22 +146,39 @@ export class Steps {
     const { name, text } = statement;
     const flags = flagsOf(statement);
     const flag = (key: string): string | undefined => flags.get(key)?.[0] && resolve(flags.get(key)?.[0] ?? '', lookup);
+    const isOn = (key: string): boolean | undefined => flags.get(key) && !/^false$/i.test(flags.get(key)?.[0] ?? '');
     const paths = pathsOf(text).map((path) => (jsonList(text) ? path : resolve(path, lookup)));
     const given = paths.pop() ?? '';
-    const from = flag('from');
+    const from = flags.get('from')?.[0];
     const chown = flag('chown');
     const chmod = flag('chmod');
-    const source = from === undefined ? undefined : await this.#sourceFrom(from, report);
+    const parents = isOn('parents') ?? false;
+    const exclude = (flags.get('exclude') ?? []).map((pattern) => ruleOf(resolve(pattern, lookup)));
+    const how: SourceOptions = {
+      from: from === undefined ? undefined : await this.#sourceFrom(from, report),
+      lookup,
+      selection: { parents, exclude },
+      lazy: this.#lazy,
+      checksum: flag('checksum'),
+      keepsGitDir: isOn('keep-git-dir') ?? false,
+    };
     const items: CopyItem[] = [];
-    for (const path of paths) items.push(...(await this.#items(statement, path, source, lookup, flag('checksum'))));
+    const parts = { engine: this.#engine, inputs: this.#inputs, signal: this.#signal };
+    for (const path of paths) items.push(...(await copyItems(statement, path, how, parts)));
     if (items.length === 0)
       throw new CaissonError('InvalidParameter', `${name} failed: no source files were specified`);
-    if (items.length > 1 && !given.endsWith('/'))
+    const count = this.#lazy ? paths.length : items.length;
+    if (count > 1 && !given.endsWith('/'))
       throw new CaissonError(
         'InvalidParameter',
         `When using ${name} with more than one source file, the destination must be a directory and end with a /`,
       );
-    const options = [...(chown ? [`--chown=${chown}`] : []), ...(chmod ? [`--chmod=${chmod}`] : [])];
+    const options = [
+      ...(parents ? ['--parents'] : []),
+      ...(chown ? [`--chown=${chown}`] : []),
+      ...(chmod ? [`--chmod=${chmod}`] : []),
+      ...(flags.has('unpack') ? [`--unpack=${isOn('unpack')}`] : []),
+    ];
     const comment = `${name} ${[...options, hashOfItems(items)].join(' ')} in ${given} `;
     const owner = chown === undefined ? (from === undefined ? '0:0' : undefined) : ownerOf(chown);
     const make = async (): Promise<string> => {
@@ -168,53 +188,11 @@ export class Steps {
       await draft.copy(items, destination === '/' ? '/' : `${destination}${slash}`, {
         owner,
         mode: chmod === undefined ? undefined : modeOf(chmod),
-        extract: name === 'ADD',
+        extract: { ofContext: isOn('unpack') ?? name === 'ADD', downloaded: isOn('unpack') ?? false },
       });
       return draft.upper;
     };
     return { createdBy: nop(state, comment), make };
-  }
-
-  async #items(
-    { name, line, heredocs }: Statement,
-    path: string,
-    from: UsableImage | BuildContext | undefined,
-    lookup: Lookup,
-    checksum: string | undefined,
-  ): Promise<CopyItem[]> {
-    const heredoc = path.startsWith('<<')
-      ? heredocs.find((one) => path.replace(/^<<-?/, '').replace(/["']/g, '') === one.name)
-      : undefined;
-    if (heredoc !== undefined) return [{ inline: inlineOf(heredoc, lookup) }];
-    const repository = name === 'ADD' && from === undefined ? gitSourceOf(path) : undefined;
-    if (repository !== undefined) {
-      const { dir } = this.#inputs;
-      const options = { native: this.#engine.native, dir, keepsGitDir: false, signal: this.#signal };
-      const files = await gitContext(repository, options);
-      return (await files.find('.')).map((item) => ({ view: files.view, item }));
-    }
-    if (/^https?:\/\//.test(path)) {
-      if (name === 'COPY') throw parseError(line, "source can't be a URL for COPY");
-      return [{ inline: await download(path, checksum, this.#signal) }];
-    }
-    if (checksum !== undefined) throw parseError(line, 'checksum requires an HTTP(S) source');
-    try {
-      const context = from ?? (await this.#inputs.context([path]));
-      if (context !== undefined && !(context instanceof BuildContext)) {
-        const view = { overlay: await imageView(this.#engine, this.#inputs.dir, context.chainId) };
-        const source = new ImageSource(this.#engine.native, view, context.chainId ?? '');
-        return (await source.find(path)).map((item) => ({ view, item }));
-      }
-      if (context === undefined) throw new CaissonError('InvalidParameter', 'missing build context');
-      return (await context.find(path)).map((item) => ({
-        view: context.view,
-        item,
-        localPath: context.pathOf(item.path),
-      }));
-    } catch (error) {
-      if (!isKind(error, 'NotFound') && !isKind(error, 'InvalidParameter')) throw error;
-      throw new CaissonError('InvalidParameter', `${name} failed: ${error.message}`, { cause: error });
-    }
   }
 
   async #run(state: State, statement: Statement, lookup: Lookup, report: StepReport): Promise<Change> {
@@ -226,9 +204,10 @@ export class Steps {
         hint: 'build with --network host',
       });
     const cmd = programOf(state, statement);
-    const mountFlags = (flags.get('mount') ?? []).map((flag) => resolve(flag, lookup));
+    const mountFlags = (flags.get('mount') ?? []).map((flag) => resolvedMount(flag, lookup));
     const mounts = await stepMounts(mountFlags, {
       caches: this.#engine.paths.buildCaches,
+      namespace: this.#cacheNamespace,
       secrets: this.#engine.paths.buildSecrets,
       context: this.#inputs.context,
       client: this.#inputs.client,
@@ -236,6 +215,8 @@ export class Steps {
       source: (name) => this.#sourceFrom(name, report),
       dir: this.#inputs.dir,
       layers: ({ chainId }) => layersOf(this.#engine, chainId),
+      native: this.#engine.native,
+      view: async (chainId) => ({ overlay: await imageView(this.#engine, this.#inputs.dir, chainId) }),
     });
     const script = statement.heredocs.find(({ name }) => cmd[0] === `/dev/pipes/${name}`);
     const known = new Set((state.config.Env ?? []).map((entry) => entry.slice(0, entry.indexOf('='))));
@@ -271,9 +252,10 @@ export class Steps {
       const stubs = await this.#stubs(image, opened.targets);
       const body: CreateBody = {
         Image: image.id,
+        ...(this.#hostname !== '' && { Hostname: this.#hostname }),
         // an empty list is the image's own command
         ...(cmd.length > 0 && { Cmd: cmd, Entrypoint: [''] }),
-        Env: [...env, ...opened.env],
+        Env: env,
         Healthcheck: { Test: ['NONE'] },
         AttachStdout: true,
         AttachStderr: true,
@@ -285,7 +267,7 @@ export class Steps {
           LogConfig: { Type: 'none' },
         },
       };
-      const upper = await this.#containers.run(body, cmd, report, this.#signal);
+      const upper = await this.#containers.run(body, { cmd, secretEnv: opened.env }, report, this.#signal);
       await removeStubs(upper, stubs);
       return upper;
     } finally {
@@ -316,6 +298,20 @@ export class Steps {
   }
 }
 
+/** A default that nobody needs may be as wrong as it likes. */
+const shownArg = (word: string, lookup: Lookup, { args }: State): string =>
+  args.isGiven(word.replace(/=.*$/s, '')) ? word : resolve(word, lookup);
+
+/** What an instruction sees. */
+export function variablesOf({ args, config }: State): Lookup {
+  const own = (config.Env ?? []).map((entry): [string, string] => {
+    const at = entry.indexOf('=');
+    return [entry.slice(0, at), entry.slice(at + 1)];
+  });
+  const all = new Map([...args.all(), ...own]);
+  return (name) => all.get(name);
+}
+
 /** A context as the beginning of a stage. */
 export async function imageOfFiles(
   engine: Engine,
@@ -336,7 +332,7 @@ export async function imageOfFiles(
   const known = engine.images.buildSteps.cached(step);
   if (known !== undefined) return known;
   const draft = await LayerDraft.begin(engine.native, dir, []);
-  await draft.copy(items, '/', { owner: undefined, mode: undefined, extract: false });
+  await draft.copy(items, '/', { owner: undefined, mode: undefined, extract: { ofContext: false, downloaded: false } });
   return engine.images.buildSteps.make(step, draft.upper, signal);
 }
 
@@ -373,11 +369,4 @@ function shown({ name, text }: Statement, config: ImageRunConfig, lookup: Lookup
     ).join(' ');
   const plain = words(text, lookup);
   return (name === 'EXPOSE' ? plain.sort() : plain).join(' ');
-}
-
-function inlineOf({ name, content, literal }: Heredoc, lookup: Lookup): InlineItem {
-  const text = literal
-    ? content
-    : content.replace(/\\\$|\$(\w+|\{[^}]*\})/g, (all) => (all === '\\$' ? '$' : resolve(all, lookup)));
-  return { name, content: Buffer.from(text), mode: 0o644, mtimeMs: Date.now() };
 }

@@ -10,10 +10,7 @@ type Host = NonNullable<CreateBody['HostConfig']>;
 
 /** Whose effect would be missed. */
 const REFUSED: Record<string, string> = {
-  hostname: 'a host name of its own',
-  contextsubdir: 'a git context',
-  'build-arg:BUILDKIT_SANDBOX_HOSTNAME': 'a host name of its own',
-  'build-arg:BUILDKIT_CACHE_MOUNT_NS': 'a namespace of cache mounts',
+  contextsubdir: 'a part of a context that is an archive',
 };
 
 /** Without what comes by the session. */
@@ -23,21 +20,18 @@ export function optionsOf(attrs: Attributes, entitlements: readonly string[]): O
   const attest = Object.keys(attrs).find((name) => name.startsWith('attest:'));
   if (attest !== undefined)
     throw new CaissonError('NotImplemented', `${attest}: attestations are not supported by caisson`);
-  const platform = attrs['platform'] ?? '';
-  if (platform.includes(',') || attrs['multi-platform'] === 'true')
-    throw new CaissonError('NotImplemented', `platform ${platform}: one platform at a time is supported by caisson`, {
-      hint: 'build each by itself',
-    });
   const network = attrs['force-network-mode'] ?? '';
   if (network === 'host' && !entitlements.includes('network.host'))
     throw new CaissonError('Forbidden', 'granting entitlement network.host is not allowed by the client');
   const noCache = attrs['no-cache'];
   return {
     target: attrs['target'] ?? '',
-    platform,
+    platform: platformsOf(attrs)[0] ?? '',
     labels: withPrefix(attrs, 'label:'),
     buildArgs: new Map(
-      Object.entries(withPrefix(attrs, 'build-arg:')).filter(([name]) => !name.startsWith('BUILDKIT_')),
+      Object.entries(withPrefix(attrs, 'build-arg:'))
+        .filter(([name]) => !name.startsWith('BUILDKIT_'))
+        .flatMap(inBothCases),
     ),
     cacheFrom: cacheSources(attrs),
     noCache: noCache === undefined ? false : noCache === '' ? true : noCache.split(','),
@@ -47,8 +41,21 @@ export function optionsOf(attrs: Attributes, entitlements: readonly string[]): O
     forceRemove: true,
     entitlements: [...entitlements],
     host: hostOf(attrs, network),
+    hostname: attrs['hostname'] || attrs['build-arg:BUILDKIT_SANDBOX_HOSTNAME'] || '',
+    cacheNamespace: attrs['build-arg:BUILDKIT_CACHE_MOUNT_NS'] ?? '',
   };
 }
+
+/** Programs look for a proxy by either name. */
+function inBothCases([name, value]: [string, string]): [string, string][] {
+  if (!/^(https?|ftp|no|all)_proxy$/i.test(name)) return [[name, value]];
+  return [
+    [name.toLowerCase(), value],
+    [name.toUpperCase(), value],
+  ];
+}
+
+export const platformsOf = (attrs: Attributes): string[] => list(attrs['platform']);
 
 export function withPrefix(attrs: Attributes, prefix: string): Record<string, string> {
   const found = Object.entries(attrs).filter(([name]) => name.startsWith(prefix));

@@ -163,7 +163,13 @@ export class Buildkit {
           const solve = await this.#solves.get(buildOf(context));
           if ((request.Definition?.def.length ?? 0) > 0) throw noDefinitions();
           const { Frontend: frontend, FrontendOpt: attrs, FrontendInputs: inputs } = request;
-          const image = frontend === '' ? null : await this.#run(solve, { frontend, attrs, inputs }, context.signal);
+          const asked = { frontend, attrs, inputs };
+          const question = attrs['requestid'] ?? '';
+          if (question !== '')
+            return {
+              result: { metadata: await this.#frontend(solve, asked, context.signal, (one) => one.answer(question)) },
+            };
+          const image = frontend === '' ? null : await this.#run(solve, asked, context.signal);
           const id = randomBytes(12).toString('hex');
           solve.results.set(id, image);
           const metadata = image === null ? {} : { 'containerimage.config': configOf(image) };
@@ -189,7 +195,7 @@ export class Buildkit {
     const { ref, attrs, exporters, archive } = asked;
     const cancelled = new AbortController();
     const signal = AbortSignal.any([gone, cancelled.signal]);
-    const solve = new Solve(asked.session, asked.entitlements, signal);
+    const solve = new Solve(asked.session, asked.entitlements, exporters.length > 0, signal);
     this.#cancels.set(ref, cancelled);
     const result = this.#carryOut(ref, solve, exporters, () =>
       this.#run(solve, { frontend: 'dockerfile.v0', attrs, inputs: {}, ...(archive && { archive }) }, signal),
@@ -215,9 +221,15 @@ export class Buildkit {
     for (const { Type: type } of request.Cache?.Exports ?? [])
       if (type !== 'inline')
         throw new CaissonError('NotImplemented', `cache export of type ${type} is not supported by caisson`);
-    const solve = new Solve(session, entitlements, signal);
+    if (entitlements.includes('network.host') && !this.#engine.config.builder.networkHost)
+      throw new CaissonError(
+        'Forbidden',
+        'granting entitlement network.host is not allowed by build daemon configuration',
+      );
+    const exporters = exportersOf(request);
+    const solve = new Solve(session, entitlements, exporters.length > 0, signal);
     const { FrontendAttrs: attrs, FrontendInputs: inputs } = request;
-    return this.#carryOut(ref, solve, exportersOf(request), () =>
+    return this.#carryOut(ref, solve, exporters, () =>
       frontend === '' ? this.#returned(solve) : this.#run(solve, { frontend, attrs, inputs }, signal),
     );
   }
@@ -233,7 +245,7 @@ export class Buildkit {
     return this.#solves.run(ref, solve, async () => {
       const image = await make();
       if (image === undefined) return {};
-      const parts = { engine: this.#engine, builds: this.#builds, session: async () => this.#session(solve) };
+      const parts = { engine: this.#engine, builds: this.#builds, session: async () => this.#session(solve.sessionId) };
       return this.#builds.within((dir) => exportImage({ ...parts, dir, status, signal }, exporters, image));
     });
   }
@@ -244,12 +256,24 @@ export class Buildkit {
     return ref === undefined ? undefined : solve.results.get(ref);
   }
 
-  #session({ sessionId }: Solve): Promise<Session> {
-    if (sessionId === '') throw new CaissonError('InvalidParameter', 'the build has no session with its client');
-    return this.#sessions.get(sessionId);
+  #session(id: string): Promise<Session> {
+    if (id === '') throw new CaissonError('InvalidParameter', 'the build has no session with its client');
+    return this.#sessions.get(id);
   }
 
-  #run(solve: Solve, { frontend, attrs, inputs, archive }: Asked, signal: AbortSignal): Promise<UsableImage | null> {
+  #run(solve: Solve, asked: Asked, signal: AbortSignal): Promise<UsableImage | null> {
+    const request = asked.attrs['requestid'] ?? '';
+    if (request !== '')
+      throw new CaissonError('InvalidParameter', `${request} is answered to clients of the gateway alone`);
+    return this.#frontend(solve, asked, signal, (one) => one.run());
+  }
+
+  #frontend<T>(
+    solve: Solve,
+    { frontend, attrs, inputs, archive }: Asked,
+    signal: AbortSignal,
+    use: (frontend: Frontend) => Promise<T>,
+  ): Promise<T> {
     const isOwn = frontend === 'dockerfile.v0' || (frontend === 'gateway.v0' && isOwnSyntax(attrs['source'] ?? ''));
     if (!isOwn)
       throw new CaissonError(
@@ -259,13 +283,14 @@ export class Buildkit {
     const parts = {
       engine: this.#engine,
       builds: this.#builds,
-      session: async () => this.#session(solve),
+      session: async (id = solve.sessionId) => this.#session(id),
+      isExported: solve.isExported,
       status: solve.status,
       entitlements: solve.entitlements,
       signal: AbortSignal.any([signal, solve.signal]),
       ...(archive && { archive }),
     };
-    return this.#builds.within((dir) => new Frontend({ ...parts, dir }, { attrs, inputs }).run());
+    return this.#builds.within((dir) => use(new Frontend({ ...parts, dir }, { attrs, inputs })));
   }
 }
 

@@ -32,8 +32,8 @@ const SOURCE = 'errdefs.Source';
 export interface ErrorPlace {
   filename: string;
   text: string;
-  /** From 1. */
-  line: number;
+  /** First and last, from 1. */
+  lines: readonly [number, number];
 }
 
 /** For the answer of a call. */
@@ -43,12 +43,14 @@ export function asConnectError(error: unknown, place?: ErrorPlace): ConnectError
   const code = isKind(error, 'Cancelled') ? Code.Canceled : Code.Unknown;
   const failure = new ConnectError(reasonOf(error), code, undefined, undefined, error);
   if (place !== undefined) {
-    const { filename, text, line } = place;
-    const at = { line, character: 0 };
-    const source = create(ErrorSourceSchema, {
-      info: { filename, data: new TextEncoder().encode(text), language: 'Dockerfile' },
-      ranges: [{ start: at, end: at }],
+    const { filename, text, lines } = place;
+    const [first, last] = lines;
+    const ranges = Array.from({ length: last - first + 1 }, (_, at) => {
+      const position = { line: first + at, character: 0 };
+      return { start: position, end: position };
     });
+    const info = { filename, data: new TextEncoder().encode(text), definition: {}, language: 'Dockerfile' };
+    const source = create(ErrorSourceSchema, { info, ranges });
     failure.details.push({ type: SOURCE, value: toBinary(ErrorSourceSchema, source) });
   }
   return failure;

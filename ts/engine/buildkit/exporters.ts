@@ -71,7 +71,7 @@ async function asFiles(
     const archive = (): Socket => {
       const [readFd, writeFd] = native.pipe();
       const stream = new Socket({ fd: readFd, readable: true, writable: false });
-      native.readArchive(view, '/', writeFd, '').catch((error: Error) => stream.destroy(error));
+      native.readArchive(view, '/', { name: '' }, writeFd).catch((error: Error) => stream.destroy(error));
       return stream;
     };
     let bytes = 0;

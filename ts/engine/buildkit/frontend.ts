@@ -4,38 +4,37 @@ import { cleaned, ignoreRules } from '../../dockerignore.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import { familiarString, parseReference, type Reference, withDefaultTag } from '../../reference.ts';
 import type { Credentials } from '../../registry/client/auth.ts';
-import { type BuildInputs, contextName, type Source } from '../builder/builder.ts';
-import { type Builds, fromArchive, fromUrl, type Sent } from '../builder/builds.ts';
+import { BuildArgs, declare, platformArgs, stagePlatform } from '../builder/buildArgs.ts';
+import { type BuildClient, type BuildInputs, type BuildOptions, contextName, type Source } from '../builder/builder.ts';
+import { fromArchive, fromUrl, type Sent } from '../builder/builds.ts';
 import { BuildContext } from '../builder/context.ts';
-import { type Dockerfile, parseDockerfile } from '../builder/dockerfile.ts';
+import { type Dockerfile, directiveOf, parseDockerfile } from '../builder/dockerfile.ts';
 import { gitContext, gitSourceOf } from '../builder/git.ts';
-import type { KeptContext } from '../builder/keptContexts.ts';
-import { pathsIn } from '../builder/stages.ts';
-import type { Engine } from '../engine.ts';
+import { type LintFacts, lint } from '../builder/lint.ts';
+import { type LintOptions, type LintWarning, lintOptionsOf, violation } from '../builder/lintRules.ts';
+import { outlineOf, targetsOf } from '../builder/outline.ts';
+import { needed, pathsIn, stagesOf } from '../builder/stages.ts';
 import type { UsableImage } from '../images/names.ts';
 import { forwardAgent } from './agent.ts';
-import { type Attributes, optionsOf, withPrefix } from './attributes.ts';
+import { type Attributes, optionsOf, platformsOf, withPrefix } from './attributes.ts';
+import { type DockerfileText, factsOf, warn } from './checks.ts';
+import { ClientFiles, type ClientFilesParts } from './clientFiles.ts';
 import type { ErrorPlace } from './errors.ts';
 import { sourceOf } from './inputs.ts';
 import type { Definition } from './proto/control_pb.ts';
-import { compare, type FilesWanted, receiveFiles, receiveUpload } from './receive.ts';
+import { receiveUpload } from './receive.ts';
 import { VertexReport } from './report.ts';
 import type { Session } from './session.ts';
-import type { StatusLog, Vertex } from './status.ts';
+import type { Vertex } from './status.ts';
+import { checkRequest, describe, lintResult, type Metadata, outlineResult, targetsResult } from './subrequests.ts';
 
-export interface FrontendParts {
-  engine: Engine;
-  builds: Builds;
-  /** For what is in the making; the caller's to remove. */
-  dir: string;
-  /** Rejects when the client has none. */
-  session: () => Promise<Session>;
+export interface FrontendParts extends ClientFilesParts {
+  /** Somebody takes the image. */
+  isExported: boolean;
   /** In place of a context of the session: the body of `POST /build`. */
   archive?: AsyncIterable<Buffer>;
-  status: StatusLog;
   /** What the client allows its Dockerfile. */
   entitlements: readonly string[];
-  signal: AbortSignal;
 }
 
 export interface FrontendRequest {
@@ -57,13 +56,13 @@ export class Frontend {
   readonly #parts: FrontendParts;
   readonly #attrs: Attributes;
   readonly #inputs: FrontendRequest['inputs'];
-  /** Directories of the client that this build works with. */
-  readonly #held: { key: string; kept: KeptContext; isWhole: boolean }[] = [];
+  readonly #files: ClientFiles;
 
   constructor(parts: FrontendParts, { attrs, inputs }: FrontendRequest) {
     this.#parts = parts;
     this.#attrs = attrs;
     this.#inputs = inputs;
+    this.#files = new ClientFiles(parts, attrs);
   }
 
   /** Resolves with the image; null when it has no files and no config. */
@@ -71,46 +70,102 @@ export class Frontend {
     try {
       return await this.#run();
     } finally {
-      for (const { key, kept, isWhole } of this.#held) await this.#parts.builds.contexts.release(key, kept, isWhole);
+      await this.#files.release();
     }
   }
 
+  /** What a client asks beside building (`requestid`). */
+  async answer(request: string): Promise<Metadata> {
+    checkRequest(request);
+    if (request === 'frontend.subrequests.describe') return describe();
+    const filename = this.#attrs['filename'] || 'Dockerfile';
+    const { dockerfile, ignored } = await this.#fetchDefinition(filename);
+    if (request === 'frontend.targets') return targetsResult(dockerfile, targetsOf(dockerfile));
+    const options = optionsOf(this.#attrs, []);
+    const facts = factsOf(this.#parts.engine, options, ignored ?? []);
+    if (request === 'frontend.outline') return outlineResult(dockerfile, outlineOf(dockerfile, facts));
+    const checks = this.#checks(dockerfile);
+    const rules = await this.#ignored(ignored, checks);
+    const warnings = lint(dockerfile, checks, { ...facts, ignored: rules, allStages: facts.target === '' });
+    const isRefused = violation(warnings, checks);
+    const mistake = isRefused && { message: isRefused.message, lines: warnings[0]?.lines ?? [1, 1] };
+    return lintResult({ text: dockerfile.text, filename }, warnings, mistakeIn(dockerfile, facts) ?? mistake);
+  }
+
+  async #fetchDefinition(filename: string): Promise<Sent & { ignored?: string[]; vertex: Vertex }> {
+    const vertex = this.#parts.status.vertex(`[internal] load build definition from ${filename}`);
+    return { ...(await vertex.during(() => this.#definition(filename, vertex))), vertex };
+  }
+
   async #run(): Promise<UsableImage | null> {
-    const { builds, dir, status, signal, entitlements } = this.#parts;
-    const request = this.#attrs['requestid'] ?? '';
-    if (request !== '') throw new CaissonError('NotImplemented', `unsupported frontend request ${request}`);
+    const { engine, builds, dir, status, signal, entitlements } = this.#parts;
     const filename = this.#attrs['filename'] || 'Dockerfile';
     const options = { ...optionsOf(this.#attrs, entitlements), credentials: this.#credentials };
+    const platforms = platformsOf(this.#attrs);
+    if (platforms.length > 1 && this.#parts.isExported)
+      throw new CaissonError('NotImplemented', `${platforms.join(',')}: an image has one platform in caisson`, {
+        hint: 'build each by itself',
+      });
+    for (const [name, input] of Object.entries(this.#inputs))
+      if (input.def.length === 0 && ['context', 'dockerfile'].includes(name))
+        throw new CaissonError('InvalidParameter', 'invalid nil input definition to definition op');
     await this.#fetchCaches(options.cacheFrom);
-    const vertex = status.vertex(`[internal] load build definition from ${filename}`);
-    const { dockerfile, context, ignored } = await vertex.during(() => this.#definition(filename, vertex));
-    checkSyntax(dockerfile.text);
+    const { dockerfile, context, ignored, vertex } = await this.#fetchDefinition(filename);
+    const source = { filename, text: dockerfile.text };
+    checkSyntax(source);
     const report = new VertexReport(status, vertex);
+    const checks = this.#checks(dockerfile);
+    const facts = factsOf(engine, options, await this.#ignored(ignored, checks));
+    const found = (): LintWarning[] => lint(dockerfile, checks, { ...facts, allStages: false });
     const inputs: BuildInputs = {
       dockerfile,
       dir,
       context: context === undefined ? this.#context(dockerfile, ignored) : () => Promise.resolve(context),
-      named: this.#named(),
-      client: {
-        secret: async (id) => (await this.#parts.session()).secret(id),
-        agent: async (id, path) => forwardAgent(await this.#parts.session(), id, path, signal),
-      },
+      named: this.#named(dockerfile, options),
+      client: this.#client,
     };
+    const isRefused = violation(found(), checks);
     try {
-      return await builds.carryOut(options, inputs, report, signal);
+      if (isRefused !== undefined) throw isRefused;
+      let image: UsableImage | null = null;
+      for (const platform of platforms.length > 0 ? platforms : [''])
+        image = await builds.carryOut({ ...options, platform }, inputs, report, signal);
+      return image;
     } catch (error) {
-      const line =
-        report.failedLine ?? Number(/^dockerfile parse error on line (\d+)/.exec((error as Error).message)?.[1]);
-      if (!(line > 0)) throw error;
-      throw new FrontendError(error, { filename, text: dockerfile.text, line });
+      const lines = report.failedLines ?? (error === isRefused ? found()[0]?.lines : linesIn(error, dockerfile));
+      throw lines === undefined ? error : new FrontendError(error, { ...source, lines });
+    } finally {
+      // by now the images that stages begin with are there
+      warn(vertex, source, found());
     }
   }
 
+  #checks(dockerfile: Dockerfile): LintOptions {
+    return lintOptionsOf(dockerfile, this.#attrs['build-arg:BUILDKIT_DOCKERFILE_CHECK']);
+  }
+
+  /** `.dockerignore`, for the check that asks for it. `own`: the Dockerfile's own. */
+  async #ignored(own: string[] | undefined, { experimental }: LintOptions): Promise<string[]> {
+    if (own !== undefined || experimental.length === 0 || this.#parts.archive !== undefined) return own ?? [];
+    return this.#files.ignored(this.#attrs['contextkey'] ?? 'context');
+  }
+
+  readonly #client: BuildClient = {
+    secret: async (id) => (await this.#sessionIfAny())?.secret(id),
+    agent: async (id, path) => {
+      const session = await this.#sessionIfAny();
+      return session && forwardAgent(session, id, path, this.#parts.signal);
+    },
+  };
+
   readonly #credentials = async ({ domain }: Reference): Promise<Credentials | undefined> => {
     const host = domain === 'docker.io' ? 'registry-1.docker.io' : domain;
-    const session = await this.#parts.session().catch(() => undefined);
-    return session?.credentials(host);
+    return (await this.#sessionIfAny())?.credentials(host);
   };
+
+  #sessionIfAny(): Promise<Session | undefined> {
+    return this.#parts.session().catch(() => undefined);
+  }
 
   /** The Dockerfile, and the context where that comes with it. */
   async #definition(filename: string, vertex: Vertex): Promise<Sent & { ignored?: string[] }> {
@@ -127,13 +182,12 @@ export class Frontend {
         : await fromArchive(engine, place, filename, upload);
     } else if (url !== '') {
       const keepsGitDir = /^(1|true)$/i.test(this.#attrs['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '');
-      const token = gitSourceOf(url) === undefined ? undefined : await this.#gitToken();
-      sent = await fromUrl(engine, place, filename, url, signal, { keepsGitDir, token });
+      sent = await fromUrl(engine, place, filename, url, signal, { keepsGitDir, client: this.#client });
     }
     if (sent !== undefined && !ownDockerfile) return sent;
     const names = [filename, `${filename}.dockerignore`];
     if (posix.basename(filename) === 'Dockerfile') names.push(posix.join(posix.dirname(filename), 'dockerfile'));
-    const files = await this.#files(
+    const files = await this.#files.some(
       'dockerfile',
       { name: this.#attrs['dockerfilekey'] ?? 'dockerfile', paths: names },
       vertex,
@@ -147,29 +201,22 @@ export class Frontend {
     return { context: sent?.context, dockerfile, ...(ignored !== undefined && { ignored }) };
   }
 
-  /** The secret by which BuildKit's clients show who they are to a git server. */
-  async #gitToken(): Promise<string | undefined> {
-    const session = await this.#parts.session().catch(() => undefined);
-    const secret = await session?.secret('GIT_AUTH_TOKEN');
-    return secret && Buffer.from(secret).toString('utf8').trim();
-  }
-
   /** The client's directory: what the Dockerfile names, or all of it when more is asked for. */
   #context(dockerfile: Dockerfile, ignored: string[] | undefined): BuildInputs['context'] {
     const { status } = this.#parts;
     const name = this.#attrs['contextkey'] ?? 'context';
-    const named = pathsIn(dockerfile);
+    const named = pathsIn(dockerfile.statements);
     const fetched = new Map<string, Promise<BuildContext>>();
     let excludes: Promise<string[]> | undefined;
     const fetch = (paths: string[] | undefined): Promise<BuildContext> => {
       const key = paths === undefined ? 'all' : 'named';
       const there = fetched.get(key) ?? fetched.get('all');
       if (there !== undefined) return there;
-      excludes ??= ignored === undefined ? this.#ignored(name) : Promise.resolve(ignored);
+      excludes ??= ignored === undefined ? this.#files.ignored(name) : Promise.resolve(ignored);
       const coming = excludes.then((rules) => {
         const vertex = status.vertex('[internal] load build context');
         const wanted = { name, excludes: rules, ...(paths !== undefined && { paths }) };
-        return vertex.during(() => this.#directory(wanted, vertex));
+        return vertex.during(() => this.#files.directory(wanted, vertex));
       });
       coming.catch(() => undefined);
       fetched.set(key, coming);
@@ -179,70 +226,32 @@ export class Frontend {
       fetch(named !== undefined && paths.every((path) => named.includes(cleaned(path))) ? named : undefined);
   }
 
-  async #ignored(name: string): Promise<string[]> {
-    const vertex = this.#parts.status.vertex('[internal] load .dockerignore');
-    const files = await vertex.during(() =>
-      this.#files(`ignore-${name.replaceAll('/', '_')}`, { name, paths: ['.dockerignore'] }, vertex),
-    );
-    return ignoreRules(files.text('.dockerignore') ?? '');
-  }
-
-  /** Few files, which come anew each time. */
-  async #files(place: string, wanted: FilesWanted, vertex: Vertex): Promise<BuildContext> {
-    const { engine, dir, signal } = this.#parts;
-    const progress = new Transfer(vertex, 'dockerfile');
-    const context = await receiveFiles(
-      await this.#parts.session(),
-      wanted,
-      signal,
-      (bytes) => progress.reached(bytes),
-      (entries, archiveOf) => BuildContext.receive(engine.native, join(dir, place), archiveOf([...entries.keys()])),
-    );
-    progress.ended();
-    return context;
-  }
-
-  /** A directory of the client, of which an earlier build may have most. */
-  async #directory(wanted: FilesWanted, vertex: Vertex): Promise<BuildContext> {
-    const { engine, builds, signal } = this.#parts;
-    const session = await this.#parts.session();
-    const key = JSON.stringify([session.sharedKey, wanted]);
-    const kept = await builds.contexts.take(key);
-    const held = { key, kept, isWhole: false };
-    this.#held.push(held);
-    const progress = new Transfer(vertex, 'context');
-    await receiveFiles(
-      session,
-      wanted,
-      signal,
-      (bytes) => progress.reached(bytes),
-      async (entries, archiveOf) => {
-        const { changed, removed, stamps } = compare(kept.stamps, entries);
-        for (const path of removed) await kept.context.remove(path);
-        await kept.context.add(engine.native, archiveOf(changed));
-        kept.stamps = stamps;
-      },
-    );
-    held.isWhole = true;
-    progress.ended();
-    return kept.context;
-  }
-
   /** `--build-context`. */
-  #named(): ReadonlyMap<string, () => Promise<Source>> {
+  #named(
+    dockerfile: Dockerfile,
+    options: Omit<BuildOptions, 'credentials'>,
+  ): ReadonlyMap<string, () => Promise<Source>> {
     const named = new Map<string, () => Promise<Source>>();
     for (const [key, value] of Object.entries(withPrefix(this.#attrs, 'context:'))) {
       const name = contextName(key.replace(/::.*$/, ''));
       let loaded: Promise<Source> | undefined;
       named.set(name, () => {
-        loaded ??= this.#load(name, value);
+        loaded ??= this.#load(name, value, this.#wantedOf(name, dockerfile, options));
         return loaded;
       });
     }
     return named;
   }
 
-  async #load(name: string, value: string): Promise<Source> {
+  /** What the target takes of a context; undefined: perhaps anything. */
+  #wantedOf(context: string, dockerfile: Dockerfile, options: Omit<BuildOptions, 'credentials'>): string[] | undefined {
+    const { stages } = stagesOf(dockerfile);
+    const wanted = needed(stages, options.target, (name) => options.buildArgs.get(name) ?? undefined);
+    const statements = wanted.flatMap((stage) => [stage.from, ...stage.statements]);
+    return pathsIn(statements, (name) => name !== undefined && contextName(name) === context);
+  }
+
+  async #load(name: string, value: string, paths?: string[]): Promise<Source> {
     const at = value.indexOf(':');
     const kind = value.slice(0, at);
     const rest = value.slice(at + 1);
@@ -256,15 +265,16 @@ export class Frontend {
     }
     if (kind === 'local') {
       const vertex = this.#parts.status.vertex(`[context ${name}] load from client`);
-      const excludes = await this.#ignored(rest);
-      return vertex.during(() => this.#directory({ name: rest, excludes }, vertex));
+      const excludes = await this.#files.ignored(rest);
+      const wanted = { name: rest, excludes, ...(paths !== undefined && paths.length > 0 && { paths }) };
+      return vertex.during(() => this.#files.directory(wanted, vertex, name));
     }
     const repository = gitSourceOf(value);
     if (repository !== undefined) {
       const { engine, dir, signal, status } = this.#parts;
       const vertex = status.vertex(`[context ${name}] load git source ${value}`);
-      const options = { native: engine.native, dir, keepsGitDir: false, token: await this.#gitToken(), signal };
-      return vertex.during(() => gitContext(repository, options));
+      const options = { native: engine.native, dir, keepsGitDir: false, client: this.#client, signal };
+      return vertex.during(async () => (await gitContext(repository, options)).context);
     }
     throw new CaissonError(
       'NotImplemented',
@@ -298,48 +308,48 @@ export class Frontend {
   }
 }
 
-const INTERVAL_MS = 100;
+const EMPTY: Dockerfile = { text: '', statements: [], escapeSign: '\\', warnings: [], emptyContinuations: [] };
 
-/** How much of a transfer has come, told now and then. */
-class Transfer {
-  readonly #vertex: Vertex;
-  readonly #name: string;
-  #bytes = 0;
-  #toldMs = 0;
+/** Of the instruction that a sentence is about. */
+function linesIn(error: unknown, { statements }: Dockerfile): [number, number] | undefined {
+  const line = Number(/^dockerfile parse error on line (\d+)/.exec((error as Error).message)?.[1]);
+  const statement = statements.findLast((one) => one.line <= line);
+  return Number.isNaN(line) ? undefined : [line, statement?.endLine ?? line];
+}
 
-  constructor(vertex: Vertex, what: 'dockerfile' | 'context') {
-    this.#vertex = vertex;
-    this.#name = `transferring ${what}:`;
-  }
-
-  reached(bytes: number): void {
-    this.#bytes = bytes;
-    if (performance.now() - this.#toldMs < INTERVAL_MS) return;
-    this.#toldMs = performance.now();
-    this.#vertex.part(this.#name, bytes, 0, false);
-  }
-
-  ended(): void {
-    this.#vertex.part(this.#name, this.#bytes, 0, true);
+/** Why a Dockerfile cannot be built, whatever it is built with. */
+function mistakeIn(
+  dockerfile: Dockerfile,
+  { buildArgs, platform, hostPlatform, target }: Omit<LintFacts, 'allStages'>,
+): { message: string; lines: [number, number] } | undefined {
+  let lines: [number, number] | undefined;
+  try {
+    const { args: globals, stages } = stagesOf(dockerfile);
+    const args = new BuildArgs(buildArgs, platformArgs(platform, hostPlatform, target));
+    for (const statement of globals) {
+      lines = [statement.line, statement.endLine];
+      declare(statement, (name) => args.global(name), args.globalScope);
+    }
+    for (const stage of stages) {
+      lines = [stage.from.line, stage.from.endLine];
+      stagePlatform(stage, args, hostPlatform);
+    }
+    return undefined;
+  } catch (error) {
+    return { message: (error as Error).message, lines: lines ?? linesIn(error, dockerfile) ?? [1, 1] };
   }
 }
 
-const EMPTY: Dockerfile = { text: '', statements: [], escapeSign: '\\', warnings: [] };
-
 /** `# syntax=`: Docker's own language is built in; another one would have to be run from its image. */
-function checkSyntax(text: string): void {
-  const [, syntax] =
-    /^#\s*syntax\s*=\s*(\S+)/im.exec(
-      text
-        .split('\n')
-        .filter((line) => line.startsWith('#'))
-        .join('\n'),
-    ) ?? [];
+function checkSyntax({ filename, text }: DockerfileText): void {
+  const [syntax] = directiveOf(text, 'syntax')?.split(/\s/) ?? [];
   if (syntax === undefined || isOwnSyntax(syntax)) return;
-  throw new CaissonError(
+  const refusal = new CaissonError(
     'NotImplemented',
     `# syntax=${syntax}: only Docker's own Dockerfile syntax is supported by caisson`,
   );
+  const line = text.split('\n').findIndex((one) => /^#\s*syntax/i.test(one)) + 1;
+  throw new FrontendError(refusal, { filename, text, lines: [line, line] });
 }
 
 /** `docker/dockerfile:1` and the like, from whichever registry. */

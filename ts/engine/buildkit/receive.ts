@@ -25,11 +25,13 @@ export interface FilesWanted {
 /** So much may wait for its turn, of files that were asked for ahead. */
 const AHEAD_BYTES = 8 << 20;
 const AHEAD_FILES = 256;
+/** Of what is told of an entry, beside its name: about. */
+const STAT_BYTES = 32;
 
 /** Of some of the entries, by their places in the list. Read to its end, the transfer is done. */
 type ArchiveOf = (ids: readonly number[]) => AsyncGenerator<Buffer>;
 
-/** `received`: bytes so far. */
+/** `received`: bytes so far, about. */
 export async function receiveFiles<T>(
   session: Session,
   { name, paths, excludes }: FilesWanted,
@@ -52,9 +54,10 @@ export async function receiveFiles<T>(
   };
   try {
     const entries = await entriesOf(next);
+    let total = entries.reduce((sum, { path }) => sum + STAT_BYTES + path.length, 0);
+    received(total);
     const archiveOf = async function* (ids: readonly number[]): AsyncGenerator<Buffer> {
       const contents = new Contents(entries, ids, outbox, next);
-      let total = 0;
       for (const id of ids) {
         const stat = entries[id] as Stat;
         yield entryHead(stat);

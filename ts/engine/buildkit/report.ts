@@ -1,8 +1,11 @@
 /** A build's steps as vertices, by the names that BuildKit gives them. */
+
+import { parseReference } from '../../reference.ts';
 import type { Statement } from '../builder/dockerfile.ts';
 import type { BuildReport, StepReport } from '../builder/report.ts';
-import type { Stage } from '../builder/stages.ts';
+import { findStage, type Stage } from '../builder/stages.ts';
 import type { ProgressLine } from '../images/progress.ts';
+import { type Lookup, shownWith } from '../images/variables.ts';
 import { reasonOf } from './errors.ts';
 import type { StatusLog, Vertex } from './status.ts';
 
@@ -22,9 +25,9 @@ export class VertexReport implements BuildReport {
   readonly #log: StatusLog;
   /** Of the Dockerfile, whose warnings are shown with it. */
   readonly #source: Vertex;
-  readonly #names = new Map<Statement, string>();
+  readonly #names = new Map<Statement, (text: string) => string>();
   /** Where the first step that failed is. */
-  failedLine: number | undefined;
+  failedLines: [number, number] | undefined;
 
   constructor(log: StatusLog, source: Vertex) {
     this.#log = log;
@@ -33,10 +36,13 @@ export class VertexReport implements BuildReport {
 
   begin(_globals: readonly Statement[], stages: readonly Stage[]): void {
     for (const [at, stage] of stages.entries()) {
-      const told = [stage.from, ...stage.statements].filter(({ name }) => TOLD.includes(name));
+      // what begins with another stage or with nothing has no first step of its own
+      const isImage = stage.base !== 'scratch' && findStage(stages.slice(0, at), stage.base) < 0;
+      const own = isImage ? [stage.from, ...stage.statements] : stage.statements;
+      const told = own.filter(({ name }) => TOLD.includes(name));
       const prefix = stages.length === 1 ? '' : `${stage.name || `stage-${at}`} `;
       for (const [place, statement] of told.entries())
-        this.#names.set(statement, `[${prefix}${place + 1}/${told.length}] ${statement.original}`);
+        this.#names.set(statement, (text) => `[${prefix}${place + 1}/${told.length}] ${text}`);
     }
   }
 
@@ -44,13 +50,13 @@ export class VertexReport implements BuildReport {
     this.#source.warn(text.replace(/^\[warning\]:? */i, ''));
   }
 
-  step(statement: Statement): StepReport {
-    const name = this.#names.get(statement);
+  step(statement: Statement, _stage?: Stage, lookup: Lookup = () => undefined): StepReport {
+    const nameOf = this.#names.get(statement);
     const failed = (): void => {
-      if (statement.line > 0) this.failedLine ??= statement.line;
+      if (statement.line > 0) this.failedLines ??= [statement.line, statement.endLine];
     };
-    if (name === undefined) return { ...SILENT, failed };
-    const vertex = this.#log.vertex(name);
+    if (nameOf === undefined) return { ...SILENT, failed };
+    const vertex = this.#log.vertex(nameOf(shownOf(statement, lookup)));
     return {
       progress: (line) => pulled(vertex, line),
       output: (isError, text) => vertex.output(isError, text),
@@ -66,6 +72,23 @@ export class VertexReport implements BuildReport {
 
   image(): void {
     // told when it is exported
+  }
+}
+
+/** With its variables, but for secrets; the image that a stage begins with by its whole name. */
+function shownOf({ name, keyword, original, text, flags }: Statement, lookup: Lookup): string {
+  if (name === 'FROM') return `FROM ${wholeName(shownWith(text.split(/\s/)[0] ?? '', lookup))}`;
+  const secrets = flags.flatMap((flag) => /^--mount=(?=.*type=secret).*?\benv=(\w+)/.exec(flag)?.[1] ?? []);
+  const seen: Lookup = (key) => (secrets.includes(key) ? '****' : lookup(key));
+  return `${name}${shownWith(original.slice(keyword.length), seen)}`;
+}
+
+function wholeName(text: string): string {
+  try {
+    const { domain, path, tag = 'latest', digest } = parseReference(text);
+    return `${domain}/${path}${digest === undefined ? `:${tag}` : `@${digest}`}`;
+  } catch {
+    return text;
   }
 }
 

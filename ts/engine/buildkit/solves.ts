@@ -16,15 +16,18 @@ export class Solve {
   readonly status = new StatusLog();
   readonly sessionId: string;
   readonly entitlements: readonly string[];
+  /** Its image is taken by somebody. */
+  readonly isExported: boolean;
   /** Ended with the build's own call. */
   readonly signal: AbortSignal;
   /** Of frontends that have run; null: no files. */
   readonly results = new Map<string, UsableImage | null>();
   readonly #returned = Promise.withResolvers<Returned>();
 
-  constructor(sessionId: string, entitlements: readonly string[], signal: AbortSignal) {
+  constructor(sessionId: string, entitlements: readonly string[], isExported: boolean, signal: AbortSignal) {
     this.sessionId = sessionId;
     this.entitlements = entitlements;
+    this.isExported = isExported;
     this.signal = signal;
     const onAbort = (): void => this.#returned.reject(new CaissonError('Cancelled', 'the build was cancelled'));
     signal.addEventListener('abort', onAbort, { once: true });

@@ -1,15 +1,23 @@
 /** What a build tells its client: vertices (the steps), what they write, and how far they are. */
 import { randomBytes } from 'node:crypto';
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type Timestamp, timestampNow } from '@bufbuild/protobuf/wkt';
 import { Outbox } from './outbox.ts';
-import { type StatusResponse, StatusResponseSchema } from './proto/control_pb.ts';
+import { type StatusResponse, StatusResponseSchema, VertexWarningSchema } from './proto/control_pb.ts';
 
-type Told = Parameters<typeof create<typeof StatusResponseSchema>>[1];
+type Told = MessageInitShape<typeof StatusResponseSchema>;
+/** Where in a Dockerfile, and where one can read more. */
+type Warned = Pick<MessageInitShape<typeof VertexWarningSchema>, 'detail' | 'url' | 'info' | 'ranges'>;
+
+/** What commands wrote and nobody has read yet: more of it is dropped, in bytes. */
+const MAX_UNREAD = 16 << 20;
+const CLIPPED = new TextEncoder().encode('\n[output clipped: its client does not read it]\n');
 
 /** One build's, for one reader. What comes before it reads is kept for it. */
 export class StatusLog {
   readonly #outbox = new Outbox<StatusResponse>();
+  #unread = 0;
+  #isClipped = false;
 
   vertex(name: string): Vertex {
     return new Vertex(this, name);
@@ -19,12 +27,25 @@ export class StatusLog {
     this.#outbox.put(create(StatusResponseSchema, status));
   }
 
+  /** What a step's command wrote. */
+  output(vertex: string, stream: bigint, msg: Uint8Array): void {
+    if (this.#isClipped) return;
+    this.#isClipped = this.#unread + msg.length > MAX_UNREAD;
+    const said = this.#isClipped ? CLIPPED : msg;
+    this.#unread += said.length;
+    this.tell({ logs: [{ vertex, timestamp: timestampNow(), stream, msg: said }] });
+  }
+
   end(): void {
     this.#outbox.end();
   }
 
-  follow(): AsyncIterable<StatusResponse> {
-    return this.#outbox;
+  async *follow(): AsyncGenerator<StatusResponse> {
+    for await (const status of this.#outbox) {
+      for (const { msg } of status.logs) this.#unread -= msg.length;
+      if (this.#unread === 0) this.#isClipped = false;
+      yield status;
+    }
   }
 }
 
@@ -49,9 +70,7 @@ export class Vertex {
   }
 
   output(isError: boolean, text: string): void {
-    const message = new TextEncoder().encode(text);
-    const stream = isError ? 2n : 1n;
-    this.#log.tell({ logs: [{ vertex: this.#digest, timestamp: timestampNow(), stream, msg: message }] });
+    this.#log.output(this.#digest, isError ? 2n : 1n, new TextEncoder().encode(text));
   }
 
   /** How far a part of it is. `total`: 0 where that is not known. */
@@ -64,8 +83,9 @@ export class Vertex {
     this.#log.tell({ statuses: [{ ID: name, vertex: this.#digest, name, ...counts, ...at }] });
   }
 
-  warn(text: string): void {
-    this.#log.tell({ warnings: [{ vertex: this.#digest, level: 1n, short: new TextEncoder().encode(text) }] });
+  warn(text: string, more: Warned = {}): void {
+    const short = new TextEncoder().encode(text);
+    this.#log.tell({ warnings: [create(VertexWarningSchema, { ...more, vertex: this.#digest, level: 1n, short })] });
   }
 
   /** `error`: why it failed. */

@@ -78,7 +78,8 @@ export const padding = (size: number): Buffer => Buffer.alloc((512 - (size % 512
 
 export const END_OF_ARCHIVE = Buffer.alloc(1024);
 
-const shortened = (name: string): string => Buffer.from(name).subarray(0, 99).toString('latin1').slice(0, 99);
+/** A name that is too long stands in a record in front. */
+const shortened = (name: string): string => (Buffer.byteLength(name) <= 99 ? name : name.slice(0, 24));
 
 function block(data: HeaderData): Buffer {
   const bytes = Buffer.alloc(512);

@@ -49,7 +49,7 @@ export class Archives {
     const [readFd, writeFd] = native.pipe();
     const stream = new Socket({ fd: readFd, readable: true, writable: false });
     const first = once(stream, 'readable');
-    const packed = this.#withView(idOrName, path, false, (view) => native.readArchive(view, path, writeFd));
+    const packed = this.#withView(idOrName, path, false, (view) => native.readArchive(view, path, {}, writeFd));
     packed.catch((error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))));
     // what fails before the first byte is an answer of its own
     await Promise.race([first, packed]);

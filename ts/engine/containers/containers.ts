@@ -166,9 +166,10 @@ export class Containers {
     return create(this.#ctx, this.#create, body, options);
   }
 
-  async start(idOrName: string): Promise<void> {
+  /** `secretEnv`: variables beyond those of its config, which nothing shows. */
+  async start(idOrName: string, { secretEnv = [] }: { secretEnv?: readonly string[] } = {}): Promise<void> {
     const { id } = this.find(idOrName);
-    this.#ctx.live.of(id).restartDelayMs = 0;
+    Object.assign(this.#ctx.live.of(id), { restartDelayMs: 0, secretEnv });
     await this.#starter.start(id);
   }
 

@@ -43,6 +43,8 @@ export class Live {
   startedAtMs: number | undefined;
   /** The shim went before its container's start was written down. */
   lost = false;
+  /** Variables of a build's command that are written down nowhere: its secrets. */
+  secretEnv: readonly string[] = [];
   #waiters = new Set<Waiter>();
 
   wait(condition: WaitCondition, signal?: AbortSignal): Promise<WaitResult> {

@@ -156,10 +156,11 @@ export async function spawnOptions(
   const [devices, seccomp] = await Promise.all([devicesOf(hostConfig), seccompFile(ctx, record, security.seccomp)]);
   const network: NamespaceChoice = hostConfig.NetworkMode === 'host' ? 'host' : 'private';
   const sharesNetwork = hostConfig.NetworkMode.startsWith('container:');
+  // what the user sets himself goes over what a link gives
+  const env = [...linkVariables(ctx, record, 'refused'), ...config.Env, ...ctx.live.of(row.id).secretEnv];
   const spec = buildSpec(
     {
-      // what the user sets himself goes over what a link gives
-      config: { ...config, Env: [...linkVariables(ctx, record, 'refused'), ...config.Env] },
+      config: { ...config, Env: env },
       hostConfig,
       args: programOf(config),
       mountPoints,

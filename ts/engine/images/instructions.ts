@@ -137,14 +137,16 @@ function volumes(text: string, lookup: Lookup, fail: (reason: string) => Error):
   return paths;
 }
 
+/** Each port of `8000-8002/tcp`; an address and a port of the host in front of it (`127.0.0.1:80:80`) say nothing here. */
 function ports(list: string[], fail: (reason: string) => Error): Record<string, object> {
-  return emptyObjects(
-    list.map((port) => {
-      const match = /^(\d{1,5}(?:-\d{1,5})?)(?:\/(tcp|udp|sctp))?$/i.exec(port);
-      if (!match) throw fail(`${port} is not a port`);
-      return `${match[1]}/${(match[2] ?? 'tcp').toLowerCase()}`;
-    }),
-  );
+  const portsOf = (given: string): string[] => {
+    const [, from = '', to = from, protocol = 'tcp'] =
+      /^(?:(?:(?:\[[0-9a-f:.]+\]|[\d.]*):)?[\d-]*:)?(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(given) ?? [];
+    const [first, last] = [Number(from), Number(to)];
+    if (from === '' || last < first || last > 65_535) throw fail(`${given} is not a port`);
+    return Array.from({ length: last - first + 1 }, (_, at) => `${first + at}/${protocol.toLowerCase()}`);
+  };
+  return emptyObjects(list.flatMap(portsOf));
 }
 
 const emptyObjects = (keys: readonly string[]): Record<string, object> =>

@@ -20,6 +20,13 @@ export function words(text: string, lookup: Lookup): string[] {
   return rawWords(text).map((word) => resolve(word, lookup));
 }
 
+/** For people: what is set in place of its variables, all else as it is written. */
+export const shownWith = (text: string, lookup: Lookup): string =>
+  text.replace(
+    /\\.|\$(?:(\w+)|\{(\w+)\})/gs,
+    (all, plain?: string, braced?: string) => lookup(plain ?? braced ?? '') ?? all,
+  );
+
 /** One value, with the spaces that it has. */
 export function resolve(text: string, lookup: Lookup): string {
   return new Reader(text, lookup).until('');

@@ -73,6 +73,23 @@ export interface ArchiveView {
   writable?: boolean;
 }
 
+export interface ArchiveReadOptions {
+  /** What the path is called in the archive, by default its own last name; of a directory that is called '' the archive has
+   * what is in it. */
+  name?: string;
+  /** What is left out with all that is below it, by its name in the archive. */
+  except?: readonly string[];
+}
+
+export interface ArchiveWriteOptions {
+  /** A directory may not take the place of something else, nor something else that of a directory. */
+  keepKinds: boolean;
+  /** `user[:group]`, in place of the archive's, looked up in the container. */
+  owner?: string;
+  /** As chmod takes it: of files and directories, starting from the archive's. */
+  mode?: string;
+}
+
 export interface ArchivePathStat {
   size: number;
   /** `st_mode`. */

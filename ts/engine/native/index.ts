@@ -12,7 +12,9 @@ import { type NativeResult, unwrap } from './failure.ts';
 import type {
   AppliedLayer,
   ArchivePathStat,
+  ArchiveReadOptions,
   ArchiveView,
+  ArchiveWriteOptions,
   KeptBlob,
   LayerChange,
   LayerOptions,
@@ -294,17 +296,10 @@ export interface Native {
   statArchive(view: ArchiveView, path: string): Promise<ArchivePathStat>;
   /** Kind `invalid`, in dockerd's words: the container's own files do not know that user or group. */
   checkUser(view: ArchiveView, user: string): Promise<void>;
-  /** Writes a tar archive of the path to `fd`, and consumes that. `name`: what it is called there, by default its own last
-   * name; of a directory that is called '' the archive has what is in it. */
-  readArchive(view: ArchiveView, path: string, fd: number, name?: string): Promise<void>;
-  /** Unpacks the archive (plain, gzip, zstd, xz or bzip2) that is read from `fd` below a directory. Consumes it. `owner` and `mode`, of
-   * files and directories, replace those of the archive. */
-  writeArchive(
-    view: ArchiveView,
-    path: string,
-    options: { keepKinds: boolean; owner?: string; mode?: number },
-    fd: number,
-  ): Promise<void>;
+  /** Writes a tar archive of the path to `fd`, and consumes that. */
+  readArchive(view: ArchiveView, path: string, options: ArchiveReadOptions, fd: number): Promise<void>;
+  /** Unpacks the archive (plain, gzip, zstd, xz or bzip2) that is read from `fd` below a directory. Consumes it. */
+  writeArchive(view: ArchiveView, path: string, options: ArchiveWriteOptions, fd: number): Promise<void>;
   /** Whether a file of ours is a tar archive, plain or compressed with gzip, zstd, xz or bzip2. */
   isArchive(path: string): Promise<boolean>;
   /** What an upper directory changes of the layers below it, sorted by path. */

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::promise::on_thread;
 use crate::failure::Context;
-use crate::layer::archive::{self, ViewOptions, WriteOptions};
+use crate::layer::archive::{self, ReadOptions, ViewOptions, WriteOptions};
 use crate::sys::inherit;
 
 #[napi(ts_return_type = "Promise<object>")]
@@ -20,10 +20,10 @@ pub fn stat_archive(env: &Env, view: Value, path: String) -> napi::Result<Object
 }
 
 #[napi(ts_return_type = "Promise<object>")]
-pub fn read_archive(env: &Env, view: Value, path: String, fd: i32, name: Option<String>) -> napi::Result<Object<'_>> {
+pub fn read_archive(env: &Env, view: Value, path: String, options: Value, fd: i32) -> napi::Result<Object<'_>> {
     let output = inherit::take(fd).context("take", format!("descriptor {fd}"));
-    let view: ViewOptions = serde_json::from_value(view)?;
-    on_thread(env, "archive", move || archive::read(&view, &path, name.as_deref(), output?))
+    let (view, options): (ViewOptions, ReadOptions) = (serde_json::from_value(view)?, serde_json::from_value(options)?);
+    on_thread(env, "archive", move || archive::read(&view, &path, &options, output?))
 }
 
 #[napi(ts_return_type = "Promise<object>")]

@@ -124,6 +124,8 @@ function requestOf(call: Call<undefined>): BuildRequest {
     pull: query.bool('pull'),
     remove: forceRemove || query.string('rm') === '' || query.bool('rm'),
     forceRemove,
+    hostname: '',
+    cacheNamespace: '',
     entitlements: query.string('networkmode') === 'host' ? ['network.host'] : [],
     host: {
       CgroupParent: query.string('cgroupparent'),

@@ -8,6 +8,7 @@
 
 mod changes;
 mod inflate;
+mod mode;
 mod pack;
 mod path;
 mod stat;
@@ -20,7 +21,7 @@ mod tests;
 
 pub use changes::{Change, ChangeKind, changes};
 pub use inflate::is_archive;
-pub use pack::read;
+pub use pack::{ReadOptions, read};
 pub use stat::{PathStat, stat};
 pub use unpack::{WriteOptions, write};
 pub use user::check_user;

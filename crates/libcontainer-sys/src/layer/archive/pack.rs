@@ -1,11 +1,13 @@
 //! Out of a container: a file or a tree as an archive.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
+use serde::Deserialize;
 
 use super::super::dirs::MAX_DEPTH;
 use super::super::member::{BUFFER, Links, entry, names, promised, special};
@@ -16,7 +18,18 @@ use super::stat::stat_of;
 use super::view::{self, ViewOptions};
 use crate::failure::{Context, Failure, Result};
 
-struct Packer {
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ReadOptions {
+    /// What the path is called in the archive, by default its own last name. Of a directory that is called nothing the archive
+    /// has what is in it.
+    pub name: Option<String>,
+    /// What is left out with all that is below it, by its name in the archive.
+    pub except: HashSet<String>,
+}
+
+struct Packer<'a> {
+    except: &'a HashSet<String>,
     archive: Writer<BufWriter<File>>,
     links: Links,
     buffer: Vec<u8>,
@@ -31,15 +44,15 @@ struct Level {
     below: Vec<Vec<u8>>,
 }
 
-/// Writes the archive of `path` to `output`; it is called `name` there, by default by its own last name. Of a directory that
-/// is called nothing the archive has what is in it. Call it on a thread that ends with it (see `view::open`).
-pub fn read(options: &ViewOptions, path: &str, name: Option<&str>, output: OwnedFd) -> Result<()> {
+/// Writes the archive of `path` to `output`. Call it on a thread that ends with it (see `view::open`).
+pub fn read(options: &ViewOptions, path: &str, how: &ReadOptions, output: OwnedFd) -> Result<()> {
     let root = view::open(options)?;
     let found = find(root.as_fd(), path)?;
     let stat = stat_of(&found, path)?;
     let output = BufWriter::with_capacity(BUFFER, File::from(output));
-    let mut packer = Packer { archive: Writer::new(output), links: Links::default(), buffer: vec![0; BUFFER] };
-    let name = name.map_or_else(|| name_in_archive(path), |name| name.as_bytes().to_vec());
+    let (archive, links) = (Writer::new(output), Links::default());
+    let mut packer = Packer { except: &how.except, archive, links, buffer: vec![0; BUFFER] };
+    let name = how.name.as_ref().map_or_else(|| name_in_archive(path), |name| name.as_bytes().to_vec());
     match found {
         Found::Directory(dir) => packer.tree(dir, &stat, name)?,
         Found::Name { parent, name: own } if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
@@ -75,7 +88,7 @@ fn reopen(fd: &OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     openat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-impl Packer {
+impl Packer<'_> {
     fn tree(&mut self, dir: OwnedFd, stat: &Stat, name: Vec<u8>) -> Result<()> {
         let mut way = vec![self.enter(dir, stat.st_dev, true, name)?];
         while let Some(level) = way.last_mut() {
@@ -84,6 +97,9 @@ impl Packer {
                 continue;
             };
             let path = [level.prefix.as_slice(), &name].concat();
+            if !self.except.is_empty() && self.except.contains(&*String::from_utf8_lossy(&path)) {
+                continue;
+            }
             let stat = match statat(&level.dir, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
                 // removed meanwhile by the container
                 Err(Errno::NOENT) => continue,

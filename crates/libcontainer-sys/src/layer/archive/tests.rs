@@ -1,3 +1,4 @@
+use super::mode::ModeChange;
 use super::*;
 use crate::layer::testing::Scratch;
 use crate::spec::Overlay;
@@ -36,13 +37,17 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn archive_of(options: &ViewOptions, path: &str) -> crate::failure::Result<Vec<u8>> {
-    archive_as(options, path, None)
+    archive_by(options, path, &ReadOptions::default())
 }
 
-fn archive_as(options: &ViewOptions, path: &str, name: Option<&str>) -> crate::failure::Result<Vec<u8>> {
+fn archive_as(options: &ViewOptions, path: &str, name: &str) -> crate::failure::Result<Vec<u8>> {
+    archive_by(options, path, &ReadOptions { name: Some(name.into()), ..ReadOptions::default() })
+}
+
+fn archive_by(options: &ViewOptions, path: &str, how: &ReadOptions) -> crate::failure::Result<Vec<u8>> {
     let (mut reader, writer) = std::io::pipe().unwrap();
     thread::scope(|scope| {
-        let work = scope.spawn(move || read(options, path, name, OwnedFd::from(writer)));
+        let work = scope.spawn(move || read(options, path, how, OwnedFd::from(writer)));
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
         work.join().unwrap().map(|()| bytes)
@@ -255,13 +260,16 @@ fn files_go_by_another_name_owner_and_mode() {
     let options = stopped(&scratch);
     fs::create_dir_all(scratch.path("upper/tree/sub")).unwrap();
     fs::write(scratch.path("upper/tree/sub/file"), "x").unwrap();
-    assert_eq!(names(&archive_as(&options, "/tree", Some("a/b")).unwrap()), ["a/b/", "a/b/sub/", "a/b/sub/file"]);
-    assert_eq!(names(&archive_as(&options, "/tree/sub/file", Some("b")).unwrap()), ["b"]);
-    let inside = archive_as(&options, "/tree", Some("")).unwrap();
+    assert_eq!(names(&archive_as(&options, "/tree", "a/b").unwrap()), ["a/b/", "a/b/sub/", "a/b/sub/file"]);
+    assert_eq!(names(&archive_as(&options, "/tree/sub/file", "b").unwrap()), ["b"]);
+    let inside = archive_as(&options, "/tree", "").unwrap();
+    let except = ["sub/file".to_owned()].into();
+    let how = ReadOptions { name: Some(String::new()), except };
+    assert_eq!(names(&archive_by(&options, "/tree", &how).unwrap()), ["sub/"]);
     assert_eq!(names(&inside), ["sub/", "sub/file"]);
 
-    let how = WriteOptions { keep_kinds: true, owner: Some("user".into()), mode: Some(0o640) };
-    unpack(&options, "/", &how, &archive_as(&options, "/tree/sub/file", Some("made/on/the/way")).unwrap()).unwrap();
+    let how = WriteOptions { keep_kinds: true, owner: Some("user".into()), mode: ModeChange::parse("640") };
+    unpack(&options, "/", &how, &archive_as(&options, "/tree/sub/file", "made/on/the/way").unwrap()).unwrap();
     let stat = |path: &str| fs::metadata(scratch.path(path)).map(|stat| (stat.mode() & 0o7777, stat.uid(), stat.gid()));
     assert_eq!(stat("upper/made/on/the/way").unwrap(), (0o640, 1000, 1001));
     assert_eq!(stat("upper/made/on").unwrap(), (0o755, 1000, 1001));

@@ -22,6 +22,7 @@ use super::super::remove::remove_at;
 use super::super::tar::{Entry, Kind as Type, Reader, TarError, Time};
 use super::super::xattr;
 use super::inflate::inflated;
+use super::mode::ModeChange;
 use super::path::{is_kernels, open_in, told};
 use super::view::{self, ViewOptions};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -39,8 +40,8 @@ pub struct WriteOptions {
     pub keep_kinds: bool,
     /// Everything gets this owner instead of the archive's: `user[:group]`, looked up in the container.
     pub owner: Option<String>,
-    /// Files and directories of the archive get this mode instead of their own.
-    pub mode: Option<u32>,
+    /// What becomes of the modes that files and directories have in the archive.
+    pub mode: Option<ModeChange>,
 }
 
 struct Unpacker {
@@ -49,7 +50,7 @@ struct Unpacker {
     place: Vec<u8>,
     keep_kinds: bool,
     owner: Option<(u32, u32)>,
-    mode: Option<u32>,
+    mode: Option<ModeChange>,
     /// Directories get their times at the end: what is made in them changes them.
     directories: Vec<(Vec<u8>, Time)>,
     /// The directory of the entry before, with its path.
@@ -75,7 +76,7 @@ pub fn write(options: &ViewOptions, path: &str, how: &WriteOptions, input: Owned
         place,
         keep_kinds: how.keep_kinds,
         owner,
-        mode: how.mode,
+        mode: how.mode.clone(),
         directories: Vec::new(),
         parent: None,
     };
@@ -252,7 +253,9 @@ impl Unpacker {
                 .context("set times of", told());
         }
         // after chown, which clears setuid and security.capability
-        let mode = Mode::from_raw_mode(self.mode.unwrap_or(entry.mode));
+        let is_directory = entry.kind == Type::Directory;
+        let mode = self.mode.as_ref().map_or(entry.mode, |change| change.of(entry.mode, is_directory));
+        let mode = Mode::from_raw_mode(mode);
         if entry.kind == Type::Regular {
             fchmod(&made, mode).context("chmod", told())?;
             xattr::set_on_fd(&made, &entry.xattrs, &entry.path)?;
@@ -261,7 +264,7 @@ impl Unpacker {
         let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
         chmod(&*by_descriptor, mode).context("chmod", told())?;
         xattr::set_by_path(by_descriptor.as_bytes(), &entry.xattrs, &entry.path)?;
-        if entry.kind == Type::Directory {
+        if is_directory {
             self.directories.push((entry.path.clone(), entry.mtime));
             return Ok(());
         }
