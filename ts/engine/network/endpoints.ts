@@ -9,12 +9,14 @@ import type { DeviceRoutes } from '../native/network.ts';
 import {
   type Family,
   familyOf,
+  formatAddress,
   holds,
   isReservedIn,
   nextAddress,
   parseAddress,
   parseSubnet,
   randomMac,
+  type Subnet,
 } from './addresses.ts';
 import { type NetworkDevices, newId } from './devices.ts';
 import {
@@ -295,7 +297,7 @@ export class Endpoints {
     const range = rangeText === null ? subnet : parseSubnet(rangeText);
     const last = this.#last.get(key);
     const own = [...taken].filter((one) => one.includes(':') === (subnet.family === 6)).length;
-    const isDense = last !== undefined && BigInt(own + reserved.size) >= last - range.base;
+    const isDense = last !== undefined && BigInt(own) + reservedIn(subnet, range, last, reserved) > last - range.base;
     const address = nextAddress(subnet, isTaken, isDense ? last : undefined, range);
     const number = parseAddress(address);
     this.#last.set(key, last !== undefined && last > number ? last : number);
@@ -373,4 +375,12 @@ function leadersOf(rows: readonly EndpointRow[], able: readonly LeadsOut[]): Lea
   const first = (family: Family): number | undefined => ranked.find(({ at }) => able[at]?.[family])?.at;
   const [v4, v6] = [first(4), first(6)];
   return rows.map((_, at) => ({ 4: at === v4, 6: at === v6 }));
+}
+
+/** How many addresses from the beginning of a range up to `last` are never given out, the subnet's own one included. */
+function reservedIn(subnet: Subnet, range: Subnet, last: bigint, reserved: ReadonlySet<string | null>): bigint {
+  const first = formatAddress(range.family, range.base);
+  const all = new Set([...reserved, ...(isReservedIn(subnet, first) ? [first] : [])]);
+  const below = [...all].filter((one) => one !== null && holds(range, one) && parseAddress(one) <= last);
+  return BigInt(below.length);
 }

@@ -31,7 +31,7 @@ export class NameIndex {
   /** Addresses of a name as this container sees it; undefined when it is not one of ours. `name`: lower case, no final dot. */
   find(containerId: string, name: string): Found | undefined {
     // a name that several networks have is that of the first of them: not all of its addresses may be reached alike
-    const own = this.#graph.networks.endpointsOf(containerId).sort(byLead);
+    const own = this.#ranked(containerId);
     for (const endpoint of own) {
       const found = this.#onNetwork(endpoint, name);
       if (found.length > 0) return addressesOf(found);
@@ -40,6 +40,22 @@ export class NameIndex {
     const gatewayOf = (family: Family): EndpointRow | undefined =>
       own.find(({ leadsOut }) => leadsOut[family]) ?? own[0];
     return addressesOf([{ address: gatewayOf(4)?.gateway ?? null, address6: gatewayOf(6)?.gateway6 ?? null }]);
+  }
+
+  /** As for the way out: by priority, then by how many families lead out, then by name. */
+  #ranked(containerId: string): EndpointRow[] {
+    const { networks } = this.#graph;
+    const rows = networks.endpointsOf(containerId);
+    if (rows.length < 2) return rows;
+    const ranked = rows.map((row) => {
+      const network = networks.get(row.networkId);
+      const leads = network !== undefined && !isInternal(network);
+      const families = leads ? [row.gateway, row.gateway6].filter((one) => one !== null).length : 0;
+      return { row, families, priority: settingsOf(row).gwPriority };
+    });
+    const byName = (a: EndpointRow, b: EndpointRow): number => (a.networkName < b.networkName ? -1 : 1);
+    ranked.sort((a, b) => b.priority - a.priority || b.families - a.families || byName(a.row, b.row));
+    return ranked.map(({ row }) => row);
   }
 
   #onNetwork(endpoint: EndpointRow, name: string): EndpointRow[] {
@@ -85,13 +101,6 @@ export class NameIndex {
     }
     return this.#zones.get(networkId);
   }
-}
-
-/** Who leads out first, then by priority and name. */
-function byLead(a: EndpointRow, b: EndpointRow): number {
-  const rank = ({ leadsOut }: EndpointRow): number => Number(leadsOut[4]) + Number(leadsOut[6]);
-  const difference = rank(b) - rank(a) || settingsOf(b).gwPriority - settingsOf(a).gwPriority;
-  return difference || (a.networkName < b.networkName ? -1 : 1);
 }
 
 function zonesOf(endpoints: readonly EndpointRow[]): Map<string, Zone> {
