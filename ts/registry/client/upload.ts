@@ -192,7 +192,10 @@ export class PushTarget {
   /** How much of an upload the registry has; undefined when it knows nothing of it. */
   async #status(place: URL, size: number, signal: AbortSignal): Promise<{ place: URL; at: number } | undefined> {
     try {
-      const answer = await this.#ask(place, { method: 'GET', accept: [200, 204] }, signal);
+      // a line that is cut now and then may be cut here too: what has been sent is not given up for that
+      const answer = await retrying(this.#parts.timing, signal, () =>
+        this.#ask(place, { method: 'GET', accept: [200, 204] }, signal),
+      );
       discard(answer);
       const [, end = '0'] = /^(?:bytes=)?0-(\d+)$/.exec(header(answer, 'range') ?? '') ?? [];
       // 0-0 is said of nothing and of one byte: the second is as good as nothing.
