@@ -200,7 +200,7 @@ describe('between two runs', () => {
   it('pause and exec say why not', async () => {
     const id = await waiting();
     await expect(engine.containers.pause(id)).rejects.toThrow('is restarting, wait until the container is running');
-    expect(() => engine.containers.execs.create(id, { Cmd: ['x'] })).toThrow('is restarting, wait until');
+    await expect(engine.containers.execs.create(id, { Cmd: ['x'] })).rejects.toThrow('is restarting, wait until');
   });
 
   it('a policy that no longer wants it calls it off when its time has come', async () => {
