@@ -57,7 +57,10 @@ export async function copyItems(
   }
   if (/^https?:\/\//.test(path)) {
     if (name === 'COPY') throw parseError(line, "source can't be a URL for COPY");
-    return [{ file: await download(path, dir, checksum, signal) }];
+    const file = await download(path, dir, checksum, signal);
+    if (file.name === '' && !lazy)
+      throw new CaissonError('InvalidParameter', `cannot determine filename for source ${path}`);
+    return [{ file: { ...file, name: file.name || '__unnamed__' } }];
   }
   if (checksum !== undefined) throw parseError(line, 'checksum requires HTTP(S) or Git sources');
   try {

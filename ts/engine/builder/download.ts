@@ -52,10 +52,10 @@ export async function download(
   return { name: nameOf(url, headers), content, bytes, digest, mode: 0o600, mtimeMs };
 }
 
+/** '' when neither the URL nor the server has one. */
 function nameOf(url: string, headers: Record<string, string | string[] | undefined>): string {
   const { pathname } = new URL(url);
   const [, given = ''] = /filename="?([^";]+)"?/.exec(String(headers['content-disposition'] ?? '')) ?? [];
   const name = posix.basename(pathname.endsWith('/') ? given : pathname);
-  if (name === '') throw new CaissonError('InvalidParameter', `cannot determine filename for source ${url}`);
   return decodeURIComponent(name);
 }
