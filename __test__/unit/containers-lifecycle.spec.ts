@@ -184,6 +184,27 @@ describe('ending', () => {
     );
   });
 
+  // its program may have said already that it can be reached
+  it('kill and exec wait for a start that is under way', async () => {
+    const id = await create(['run'], {}, 'web');
+    const start = fake.startContainer.bind(fake);
+    const begun = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    fake.startContainer = async (started) => {
+      await start(started);
+      begun.resolve();
+      await goOn.promise;
+    };
+    const starting = containers.start(id);
+    await begun.promise;
+    const killed = containers.kill('web', 'USR1');
+    const exec = containers.execs.create('web', { Cmd: ['true'] });
+    goOn.resolve();
+    await Promise.all([starting, killed]);
+    expect(await exec).toMatch(/^[0-9a-f]{64}$/);
+    expect(fake.calls.filter((call) => call.startsWith('signal'))).toEqual(['signal 10']);
+  });
+
   it('pause freezes, and stop thaws first', async () => {
     const id = await create(['run']);
     await containers.start(id);

@@ -38,7 +38,7 @@ import { namingOptions } from './nameFiles.ts';
 import { checkName } from './names.ts';
 import { Publisher } from './publisher.ts';
 import { Reconciler } from './reconcile.ts';
-import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { type ContainerRecord, isRunning, readRecord, settledRow } from './record.ts';
 import { Remover } from './remove.ts';
 import { readSpecHost } from './specHost.ts';
 import { Starter } from './start.ts';
@@ -310,7 +310,7 @@ export class Containers {
   }
 
   async resize(idOrName: string, width: number, height: number): Promise<void> {
-    const row = this.find(idOrName);
+    const row = await settledRow(this.#ctx, idOrName);
     if (!isRunning(row)) throw new CaissonError('Conflict', `container ${row.id} is not running`);
     const record = readRecord(row);
     // as Docker: without a terminal nothing happens
@@ -320,11 +320,11 @@ export class Containers {
 
   /** Serves the log on a connection taken from a client; ends with the container when it follows. */
   async serveLog(record: ContainerRecord, request: LogRequest, fd: number, head: string): Promise<void> {
-    const { native, live, graph } = this.#ctx;
+    const { native, live } = this.#ctx;
+    const running = isRunning(await settledRow(this.#ctx, record.row.id));
     const handle = this.#nextLogHandle++;
     const { logHandles } = live.of(record.row.id);
     logHandles.add(handle);
-    const running = isRunning(graph.containers.resolve(record.row.id));
     try {
       await native.serveLog({ ...request, follow: request.follow && running, handle, fd, head, chunked: true });
     } finally {

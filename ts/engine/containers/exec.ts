@@ -18,7 +18,7 @@ import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/spec.ts';
 import type { ContainerContext } from './context.ts';
 import { linkVariables } from './links.ts';
-import { type ContainerRecord, isRunning, readRecord } from './record.ts';
+import { type ContainerRecord, isRunning, readRecord, settledRow } from './record.ts';
 import { overlayOf } from './spawn.ts';
 import { parseDetachKeys, writeMessage } from './streams.ts';
 import { checkEnv, checkUser } from './validate.ts';
@@ -126,8 +126,8 @@ export class Execs {
 
   async create(idOrName: string, body: ExecBody): Promise<string> {
     const { graph, events } = this.#ctx;
-    const record = readRecord(graph.containers.resolve(idOrName));
     const config = readConfig(body);
+    const record = readRecord(await settledRow(this.#ctx, idOrName));
     requireRunning(record, idOrName);
     await this.#checkUser(record, config.user);
     const id = randomBytes(32).toString('hex');

@@ -8,7 +8,7 @@ import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
 import type { Freezer } from './freezer.ts';
 import { hasEnded } from './procSignals.ts';
-import { isRunning, readRecord } from './record.ts';
+import { isRunning, readRecord, settledRow } from './record.ts';
 import { parseSignal } from './signals.ts';
 import { cgroupOf } from './spawn.ts';
 
@@ -77,9 +77,9 @@ export class Killer {
 
   /** SIGKILL waits for the end; any other signal is just sent. */
   async kill(idOrName: string, signalText: string): Promise<void> {
-    const { graph, runner } = this.#ctx;
-    const { row, hostConfig } = readRecord(graph.containers.resolve(idOrName));
+    const { runner } = this.#ctx;
     const signal = parseSignal(signalText || String(SIGKILL));
+    const { row, hostConfig } = readRecord(await settledRow(this.#ctx, idOrName));
     if (!isRunning(row)) {
       if (row.status === 'restarting') return this.callOff(row.id);
       throw new CaissonError('Conflict', `cannot kill container: ${idOrName}: container ${row.id} is not running`, {

@@ -23,6 +23,8 @@ export class Live {
   pendingStreams: ClientStream[] = [];
   /** Removal of what the last run left in the kernel; a start waits for it. */
   cleanup: Promise<void> = Promise.resolve();
+  /** The start that is under way. */
+  starting: Promise<unknown> | undefined;
   restartTimer: NodeJS.Timeout | undefined;
   /** Grows with each restart by the policy that was called off: one that is about to start then does not. */
   restartsCalledOff = 0;

@@ -1,6 +1,8 @@
 /** A container as the engine works with it: its row with the JSON columns read. */
 import type { ContainerRow } from '../../graph/containers.ts';
+import type { Graph } from '../../graph/graph.ts';
 import type { ContainerConfig, HostConfig, MountPoint } from './config.ts';
+import type { LiveTable } from './live.ts';
 
 /** The `detail` column. */
 export interface ContainerDetail {
@@ -39,6 +41,17 @@ export class ContainerRecord {
 }
 
 export const readRecord = (row: ContainerRow): ContainerRecord => new ContainerRecord(row);
+
+/** The row, when no start of the container is under way: what its program writes can be seen before the row says that it runs. */
+export async function settledRow(
+  { graph, live }: { graph: Graph; live: LiveTable },
+  idOrName: string,
+): Promise<ContainerRow> {
+  const row = graph.containers.resolve(idOrName);
+  if (isRunning(row)) return row;
+  await live.of(row.id).starting?.catch(() => undefined);
+  return graph.containers.resolve(row.id);
+}
 
 /** Entrypoint and command as one list. */
 export const programOf = (config: Pick<ContainerConfig, 'Entrypoint' | 'Cmd'>): string[] => [

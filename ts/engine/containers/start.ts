@@ -95,7 +95,7 @@ export class Starter {
       ...policy,
     };
     try {
-      await this.#ctx.runner.run(this.kind, plan);
+      await this.#known(row.id, this.#ctx.runner.run(this.kind, plan));
       this.#outcome.started(row.id);
       setImmediate(() => void this.#namespaces.fill());
     } catch (thrown) {
@@ -107,6 +107,17 @@ export class Starter {
       this.#closePending(row.id);
       this.#outcome.failed(row.id);
       throw error;
+    }
+  }
+
+  /** For whoever needs the container to run, as long as it goes on. */
+  async #known(id: string, start: Promise<unknown>): Promise<void> {
+    const state = this.#ctx.live.of(id);
+    state.starting = start;
+    try {
+      await start;
+    } finally {
+      if (state.starting === start) state.starting = undefined;
     }
   }
 
