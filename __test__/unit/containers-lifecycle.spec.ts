@@ -135,6 +135,18 @@ describe('a run', () => {
     await expect(containers.start(id)).rejects.toMatchObject({ kind: 'NotModified' });
   });
 
+  it('with --rm that cannot be removed tells whoever waits for that', async () => {
+    const id = await create(['exit', '5'], { AutoRemove: true, NetworkMode: 'none' });
+    const removed = containers.wait(id, 'removed', never);
+    const begin = graph.containers.delete.bind(graph.containers);
+    graph.containers.delete = () => {
+      graph.containers.delete = begin;
+      throw new Error('the disk is full');
+    };
+    await containers.start(id);
+    expect(await removed).toEqual({ exitCode: 5, error: expect.stringContaining('the disk is full') });
+  });
+
   it('with --rm vanishes; wait for removal still tells its code', async () => {
     const id = await create(['exit', '5'], { AutoRemove: true, NetworkMode: 'none' });
     const removed = containers.wait(id, 'removed', never);

@@ -299,8 +299,9 @@ export class Containers {
     if (!goesOn) return native.closeFd(connection.fd);
     events.container(record, 'attach');
     const now = graph.containers.get(row.id);
-    if (now && isRunning(now)) await native.attach(row.id, stream);
-    else live.of(row.id).pendingStreams.push(stream);
+    const state = live.of(row.id);
+    if (state.isReleased || (now && isRunning(now))) await native.attach(row.id, stream);
+    else state.pendingStreams.push(stream);
   }
 
   /** What the container has said so far, before what it says from now on. */

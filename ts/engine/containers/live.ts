@@ -21,6 +21,8 @@ interface Waiter {
 export class Live {
   /** Streams of clients that attached before the start; handed to the shim when it is there. */
   pendingStreams: ClientStream[] = [];
+  /** The shim has them: whoever attaches from here on goes there. */
+  isReleased = false;
   /** Removal of what the last run left in the kernel; a start waits for it. */
   cleanup: Promise<void> = Promise.resolve();
   /** The start that is under way. */

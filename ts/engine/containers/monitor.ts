@@ -208,11 +208,14 @@ export class Monitor {
     if (row && !isRunning(row) && readRecord(row).hostConfig.AutoRemove) this.removeEnded(id);
   }
 
-  /** `--rm`: failures are logged, the next start of the daemon tries again. */
+  /** `--rm`: failures are logged and told to whoever waits; the next start of the daemon tries again. */
   removeEnded(id: string): void {
     this.#remover.remove(id, { volumes: true, automatic: true }).catch((error: unknown) => {
       if (isKind(error, 'NotFound')) return;
       this.#ctx.log.warn({ err: error, container: id }, 'automatic removal failed');
+      // docker run waits for it: better told than left waiting
+      const state = this.#ctx.live.of(id);
+      state.notify(['removed'], { exitCode: state.lastExit?.exitCode ?? 0, error: (error as Error).message });
     });
   }
 

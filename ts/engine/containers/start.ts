@@ -117,7 +117,7 @@ export class Starter {
     try {
       await start;
     } finally {
-      if (state.starting === start) state.starting = undefined;
+      if (state.starting === start) Object.assign(state, { starting: undefined, isReleased: false });
     }
   }
 
@@ -269,6 +269,7 @@ export class Starter {
     const state = live.of(plan.id);
     const streams = state.pendingStreams;
     state.pendingStreams = [];
+    state.isReleased = true;
     for (const stream of streams) await native.attach(plan.id, stream);
     state.lastExit = undefined;
     state.lost = false;
