@@ -1,4 +1,5 @@
 /** COPY and ADD by BuildKit: what is taken, under which name and mode, on ours and on dockerd (helpers/subject.ts). */
+import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -107,25 +108,53 @@ COPY --chmod=4711 dir/plain /`;
   });
 
   // dockerd, in a network of its own, would not reach the server
-  it.skipIf(FOREIGN)('unpacks what it is told to', async () => {
-    const archive = await buildx.subject.ok(
-      'run',
-      '--rm',
-      BASE,
-      '/bin/sh',
-      '-c',
-      'mkdir /t; echo in > /t/inside; tar -cC /t . | base64',
-    );
-    const server = createServer((_request, response) => response.end(Buffer.from(archive, 'base64')));
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/t.tar`;
-    try {
+  describe.skipIf(FOREIGN)('of a URL', () => {
+    const asked: string[] = [];
+    let archive = Buffer.alloc(0);
+    const server = createServer((request, response) => {
+      const etag = `"${archive.length}"`;
+      const isSame = request.headers['if-none-match'] === etag;
+      asked.push(`${request.method} ${isSame ? 304 : 200}`);
+      response.writeHead(isSame ? 304 : 200, { etag }).end(isSame ? undefined : archive);
+    });
+    let url = '';
+
+    beforeAll(async () => {
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/t.tar`;
+      const script = 'mkdir /t; echo in > /t/inside; tar -cC /t . | base64';
+      archive = Buffer.from(await buildx.subject.ok('run', '--rm', BASE, '/bin/sh', '-c', script), 'base64');
+    });
+
+    afterAll(() => server.close());
+
+    it('unpacks what it is told to', async () => {
       const dockerfile = `FROM ${BASE}\nADD ${url} /kept/\nADD --unpack=true ${url} /unpacked/`;
       expect(await print(await built(dockerfile, {}), 'ls /kept /unpacked')).toBe(
         '/kept:\nt.tar\n\n/unpacked:\ninside',
       );
-    } finally {
-      server.close();
-    }
+    });
+
+    it('fetches again what has changed, and nothing else', async () => {
+      const dockerfile = `FROM ${BASE}\nADD ${url} /`;
+      await built(dockerfile, {});
+      asked.length = 0;
+      await built(dockerfile, {});
+      expect(asked).toEqual(['HEAD 304']);
+      archive = Buffer.concat([archive, Buffer.from('more')]);
+      expect(await print(await built(dockerfile, {}), 'tail -c 4 /t.tar')).toBe('more');
+      expect(asked.slice(1)).toEqual(['HEAD 200', 'GET 200']);
+    });
+
+    it('asks nobody for what a checksum says', async () => {
+      const digest = createHash('sha256').update(archive).digest('hex');
+      const dockerfile = `FROM ${BASE}\nADD --checksum=sha256:${digest} ${url} /checked`;
+      await built(dockerfile, {});
+      asked.length = 0;
+      await built(dockerfile, {});
+      expect(asked).toEqual([]);
+      const wrong = buildx.context({ Dockerfile: dockerfile.replace(digest, '0'.repeat(64)) });
+      expect((await buildx.build(wrong)).stderr).toMatch(/digest mismatch sha256:/);
+    });
   });
 });

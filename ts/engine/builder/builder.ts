@@ -19,6 +19,7 @@ import { type Lookup, resolve } from '../images/variables.ts';
 import { BuildArgs, declare, platformArgs, stagePlatform } from './buildArgs.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseError, type Statement } from './dockerfile.ts';
+import type { Downloads } from './download.ts';
 import type { BuildReport, StepReport } from './report.ts';
 import { StepContainers } from './run.ts';
 import { findStage, labelsOf, meant, namedTwice, namesIn, type Stage, stagesOf, trigger } from './stages.ts';
@@ -32,6 +33,7 @@ export interface BuildInputs {
   dockerfile: Dockerfile;
   /** For what is in the making; the caller's to remove. */
   dir: string;
+  downloads: Downloads;
   /** Asked for when something is copied out of it: these paths or patterns. Undefined: there is none. */
   context: (paths: readonly string[]) => Promise<BuildContext | undefined>;
   /** What stands in for a stage or an image of the name (`--build-context`), by `contextName`. */

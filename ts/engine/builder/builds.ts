@@ -13,7 +13,7 @@ import { chosen, EVERYTHING, type PruneRequest } from './cacheFilter.ts';
 import { ClassicReport } from './classicReport.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
-import { download } from './download.ts';
+import { Downloads, download } from './download.ts';
 import { policiesOf } from './gc.ts';
 import { type GitOptions, gitContext, gitSourceOf } from './git.ts';
 import { KeptContexts } from './keptContexts.ts';
@@ -36,6 +36,7 @@ const DEFAULT_NAME = 'Dockerfile';
 
 export class Builds {
   readonly contexts: KeptContexts;
+  readonly downloads = new Downloads();
   readonly #engine: Engine;
   #underWay = 0;
   #collection: NodeJS.Timeout | undefined;
@@ -49,7 +50,8 @@ export class Builds {
   async build(request: BuildRequest, emit: Emit, signal: AbortSignal): Promise<string> {
     return this.within(async (dir) => {
       const { dockerfile, context } = await receive(this.#engine, dir, request, signal);
-      const inputs = { dockerfile, dir, context: () => Promise.resolve(context) };
+      const { downloads } = this;
+      const inputs = { dockerfile, dir, downloads, context: () => Promise.resolve(context) };
       const image = await this.carryOut(request, inputs, new ClassicReport(emit), signal);
       if (image === null)
         throw new CaissonError('InvalidParameter', 'No image was generated. Is your Dockerfile empty?');
@@ -212,7 +214,7 @@ export async function fromUrl(
   if (!/^https?:\/\//.test(url))
     throw new CaissonError('InvalidParameter', `remoteURL (${url}) could not be recognized as URL`);
   await mkdir(dir, { recursive: true });
-  const { content, bytes } = await download(url, dir, undefined, signal);
+  const { content, bytes } = await download(url, { dir, signal });
   if (await engine.native.isArchive(content)) return fromArchive(engine, dir, filename, createReadStream(content));
   if (bytes > MAX_DOCKERFILE_BYTES)
     throw new CaissonError('InvalidParameter', `${url}: neither an archive nor a Dockerfile`);

@@ -17,12 +17,16 @@ import { type Place, resolveIn, type SourceItem } from './source.ts';
 /** A file that is in no source: a here-document, or what was downloaded. */
 export interface SingleFile {
   name: string;
-  /** Or where that is, on this host. */
-  content: Buffer | string;
-  bytes: number;
   /** `sha256:…` */
   digest: string;
   mode: number;
+  read: () => Promise<FileContent>;
+}
+
+export interface FileContent {
+  /** Or where that is, on this host. */
+  content: Buffer | string;
+  bytes: number;
   mtimeMs: number;
 }
 
@@ -84,35 +88,38 @@ export class LayerDraft {
   async makeDirectory(path: string, owner: string | undefined): Promise<string> {
     const there = await this.#place(path);
     const place = `/${there.path}`;
-    const directory = { mode: 0o755, mtimeMs: Date.now(), bytes: 0, content: '' };
+    const directory = { mtimeMs: Date.now(), bytes: 0, content: '' };
     if (there.kind !== 'missing') return place;
-    await this.#write('/', Readable.from(entryOf(`${there.path}/`, 'Directory', directory)), { owner });
+    await this.#write('/', Readable.from(entryOf(`${there.path}/`, 'Directory', 0o755, directory)), { owner });
     return place;
   }
 
   async #copy(one: CopyItem, destination: string, { owner, mode, extract }: CopyOptions): Promise<void> {
     const options = { owner, ...(mode !== undefined && { mode }) };
-    const archive = await this.#archiveIn(one, extract);
-    if (archive !== undefined)
-      return this.#write(await this.makeDirectory(destination, owner), createReadStream(archive), options);
-    if ('file' in one) {
-      const target = await this.#target(destination, one.file.name);
-      return this.#write('/', Readable.from(entryOf(target, 'File', one.file)), options);
-    }
-    const { view, item } = one;
+    if ('file' in one) return this.#single(one.file, destination, options, extract.downloaded);
+    const { view, item, localPath } = one;
     if (item.isDirectory) {
       const place = await this.makeDirectory(destination, owner);
       return this.#pipe(view, item.path, { name: '', except: item.except ?? [] }, place, options);
     }
+    if (extract.ofContext && localPath !== undefined && (await this.#native.isArchive(localPath)))
+      return this.#write(await this.makeDirectory(destination, owner), createReadStream(localPath), options);
     const name = await this.#target(destination, item.name);
     return this.#pipe(view, item.path, { name }, '/', options);
   }
 
-  /** Where the archive is that is to be unpacked. */
-  async #archiveIn(one: CopyItem, { ofContext, downloaded }: CopyOptions['extract']): Promise<string | undefined> {
-    const isLocal = 'item' in one && !one.item.isDirectory && ofContext;
-    const path = 'file' in one ? downloaded && one.file.content : isLocal && one.localPath;
-    return typeof path === 'string' && (await this.#native.isArchive(path)) ? path : undefined;
+  async #single(
+    { name, mode, read }: SingleFile,
+    destination: string,
+    options: WriteAs,
+    extract: boolean,
+  ): Promise<void> {
+    const file = await read();
+    const { content } = file;
+    if (extract && typeof content === 'string' && (await this.#native.isArchive(content)))
+      return this.#write(await this.makeDirectory(destination, options.owner), createReadStream(content), options);
+    const target = await this.#target(destination, name);
+    return this.#write('/', Readable.from(entryOf(target, 'File', mode, file)), options);
   }
 
   /** Where a file goes, as a name below the root. */
@@ -194,7 +201,8 @@ export function modeOf(chmod: string): string {
 async function* entryOf(
   path: string,
   type: 'File' | 'Directory',
-  { mode, mtimeMs, bytes, content }: Pick<SingleFile, 'mode' | 'mtimeMs' | 'bytes' | 'content'>,
+  mode: number,
+  { mtimeMs, bytes, content }: FileContent,
 ): AsyncGenerator<Buffer> {
   const header = new Header({ path, type, mode, uid: 0, gid: 0, size: bytes, mtime: new Date(mtimeMs) });
   const head = Buffer.alloc(512);

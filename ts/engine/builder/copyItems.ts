@@ -7,9 +7,8 @@ import type { UsableImage } from '../images/names.ts';
 import { type Lookup, resolve } from '../images/variables.ts';
 import type { BuildInputs } from './builder.ts';
 import { BuildContext } from './context.ts';
-import type { CopyItem, SingleFile } from './copy.ts';
+import type { CopyItem, FileContent, SingleFile } from './copy.ts';
 import { type Heredoc, parseError, type Statement } from './dockerfile.ts';
-import { download } from './download.ts';
 import { gitContext, gitSourceOf } from './git.ts';
 import { hashOf } from './listing.ts';
 import { ImageSource, type Selection, type SourceItem } from './source.ts';
@@ -57,7 +56,7 @@ export async function copyItems(
   }
   if (/^https?:\/\//.test(path)) {
     if (name === 'COPY') throw parseError(line, "source can't be a URL for COPY");
-    const file = await download(path, dir, checksum, signal);
+    const file = await inputs.downloads.file(path, { dir, checksum, signal });
     if (file.name === '' && !lazy)
       throw new CaissonError('InvalidParameter', `cannot determine filename for source ${path}`);
     return [{ file: { ...file, name: file.name || '__unnamed__' } }];
@@ -93,5 +92,7 @@ function fileOf({ name, content, literal }: Heredoc, lookup: Lookup): SingleFile
     : content.replace(/\\(.)|\$(\w+|\{[^}]*\})/gs, (all, escaped?: string) => escaped ?? resolve(all, lookup));
   const bytes = Buffer.from(text);
   const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-  return { name, content: bytes, bytes: bytes.length, digest, mode: 0o644, mtimeMs: Date.now() };
+  const read = (): Promise<FileContent> =>
+    Promise.resolve({ content: bytes, bytes: bytes.length, mtimeMs: Date.now() });
+  return { name, digest, mode: 0o644, read };
 }

@@ -1,4 +1,4 @@
-/** ADD of a URL: the file that is there, as it is. */
+/** ADD of a URL: the file that is there, as it is, fetched when a step needs it. */
 import { createHash, randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { join, posix } from 'node:path';
@@ -8,23 +8,35 @@ import { CaissonError } from '../../errdefs.ts';
 import type { SingleFile } from './copy.ts';
 
 const CONNECT_MS = 30_000;
+const TIMEOUT = { connect: CONNECT_MS, response: CONNECT_MS };
+const MODE = 0o600;
+/** How many URLs are known at most. */
+const MAX_KNOWN = 256;
 
-export type Download = SingleFile & { content: string };
+type Headers = Record<string, string | string[] | undefined>;
 
-/** To a file in `dir`. `checksum`: `sha256:…`, which the content must have. */
-export async function download(
-  url: string,
-  dir: string,
-  checksum: string | undefined,
-  signal: AbortSignal,
-): Promise<Download> {
-  const request = got.stream(url, {
-    signal,
-    timeout: { connect: CONNECT_MS, response: CONNECT_MS },
-    retry: { limit: 2 },
-  });
-  let headers: Record<string, string | string[] | undefined> = {};
-  request.on('response', (response: { headers: typeof headers }) => {
+export interface Download {
+  /** '' when neither the URL nor the server has one. */
+  name: string;
+  /** Where the content is. */
+  content: string;
+  bytes: number;
+  /** `sha256:…` */
+  digest: string;
+  mtimeMs: number;
+  etag: string | undefined;
+}
+
+interface Options {
+  /** Where files go. */
+  dir: string;
+  signal: AbortSignal;
+}
+
+export async function download(url: string, { dir, signal }: Options): Promise<Download> {
+  const request = got.stream(url, { signal, timeout: TIMEOUT, retry: { limit: 2 } });
+  let headers: Headers = {};
+  request.on('response', (response: { headers: Headers }) => {
     headers = response.headers;
   });
   const content = join(dir, `download-${randomBytes(8).toString('hex')}`);
@@ -44,18 +56,77 @@ export async function download(
       cause: error,
     });
   }
-  const digest = `sha256:${hash.digest('hex')}`;
-  if (checksum !== undefined && checksum !== digest)
-    throw new CaissonError('InvalidParameter', `ADD ${url}: digest mismatch ${digest}: ${checksum}`);
   const modified = Date.parse(String(headers['last-modified'] ?? ''));
-  const mtimeMs = Number.isNaN(modified) ? 0 : modified;
-  return { name: nameOf(url, headers), content, bytes, digest, mode: 0o600, mtimeMs };
+  return {
+    name: nameOf(url, headers),
+    content,
+    bytes,
+    digest: `sha256:${hash.digest('hex')}`,
+    mtimeMs: Number.isNaN(modified) ? 0 : modified,
+    etag: typeof headers.etag === 'string' ? headers.etag : undefined,
+  };
+}
+
+type Known = Pick<Download, 'name' | 'digest' | 'etag'>;
+
+/** What earlier builds found at URLs: what is the same still need not come again for a step that is known. */
+export class Downloads {
+  readonly #known = new Map<string, Known>();
+
+  /** `checksum`: `sha256:…`, which the content must have. */
+  async file(url: string, options: Options & { checksum: string | undefined }): Promise<SingleFile> {
+    const { checksum, signal } = options;
+    const known = this.#known.get(url);
+    const name = known?.name ?? nameOf(url, {});
+    // what it must be says what it is
+    if (checksum !== undefined && name !== '') return this.#later(url, { name, digest: checksum }, options);
+    if (known !== undefined && (await isSame(url, known, signal))) return this.#later(url, known, options);
+    const there = await this.#fetched(url, options);
+    return { name: there.name, digest: there.digest, mode: MODE, read: () => Promise.resolve(there) };
+  }
+
+  #later(url: string, { name, digest }: Omit<Known, 'etag'>, options: Options): SingleFile {
+    const read = async (): Promise<Download> => {
+      const there = await this.#fetched(url, options);
+      if (there.digest !== digest)
+        throw new CaissonError('InvalidParameter', `ADD ${url}: digest mismatch ${there.digest}: ${digest}`);
+      return there;
+    };
+    return { name, digest, mode: MODE, read };
+  }
+
+  async #fetched(url: string, options: Options): Promise<Download> {
+    const there = await download(url, options);
+    this.#known.delete(url);
+    this.#known.set(url, there);
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > MAX_KNOWN && oldest !== undefined) this.#known.delete(oldest);
+    return there;
+  }
+}
+
+/** A server that cannot say is asked for all of it. */
+async function isSame(url: string, { etag }: Known, signal: AbortSignal): Promise<boolean> {
+  if (etag === undefined) return false;
+  try {
+    const headers = { 'if-none-match': etag };
+    const answer = await got.head(url, {
+      headers,
+      signal,
+      timeout: TIMEOUT,
+      retry: { limit: 0 },
+      throwHttpErrors: false,
+    });
+    return answer.statusCode === 304 || (answer.statusCode === 200 && answer.headers.etag === etag);
+  } catch {
+    signal.throwIfAborted();
+    return false;
+  }
 }
 
 /** '' when neither the URL nor the server has one. */
-function nameOf(url: string, headers: Record<string, string | string[] | undefined>): string {
+function nameOf(url: string, headers: Headers): string {
   const { pathname } = new URL(url);
   const [, given = ''] = /filename="?([^";]+)"?/.exec(String(headers['content-disposition'] ?? '')) ?? [];
-  const name = posix.basename(pathname.endsWith('/') ? given : pathname);
-  return decodeURIComponent(name);
+  return decodeURIComponent(posix.basename(pathname.endsWith('/') ? given : pathname));
 }

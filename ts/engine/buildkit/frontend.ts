@@ -120,6 +120,7 @@ export class Frontend {
     const inputs: BuildInputs = {
       dockerfile,
       dir,
+      downloads: builds.downloads,
       context: context === undefined ? this.#context(dockerfile, ignored) : () => Promise.resolve(context),
       named: this.#named(dockerfile, options),
       client: this.#client,
