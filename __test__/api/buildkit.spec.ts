@@ -1,6 +1,16 @@
 /** `docker build` by BuildKit's protocol: what Dockerfiles and flags do, on ours and on dockerd (helpers/subject.ts). */
 import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, cpSync, linkSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { BASE, Buildx } from '../helpers/buildx.ts';
@@ -264,6 +274,21 @@ COPY --from=two /two /`;
     const { stderr } = await buildx.build(dir);
     const [, size = ''] = /load build context[\s\S]*?transferring context: (\S+) .*done/.exec(stderr) ?? [];
     expect(size).toMatch(/^\d+B$/);
+  });
+
+  it('makes the same image again, of the date that it is told', async () => {
+    const dockerfile = `FROM ${BASE}\nWORKDIR /made\nCOPY <<EOF /made/here\ntext\nEOF\nCOPY f /f\nLABEL a=b`;
+    const idOf = async (): Promise<string> => {
+      const dir = buildx.context({ Dockerfile: dockerfile, f: 'the same' });
+      utimesSync(join(dir, 'f'), 1, 1);
+      const flags = ['--no-cache', '--build-arg', 'SOURCE_DATE_EPOCH=1234567890', '-t', 'buildkit.test/dated'];
+      expect((await buildx.build(dir, ...flags)).code).toBe(0);
+      return buildx.subject.ok('inspect', '-f', '{{.Id}} {{.Created}}', 'buildkit.test/dated');
+    };
+    const first = await idOf();
+    expect(first).toMatch(/ 2009-02-13T23:31:30(\.000)?Z$/);
+    // dockerd's directories have the time of the build
+    if (!FOREIGN) expect(await idOf()).toBe(first);
   });
 
   it('asks again only for what has changed', async () => {

@@ -71,6 +71,8 @@ export interface BuildOptions {
   entitlements: string[];
   /** Resources and network of the commands' containers. */
   host: NonNullable<CreateBody['HostConfig']>;
+  /** Nothing of the image is said to be newer. */
+  sourceDate: Date | undefined;
   /** Of these; '' for one that is made up. */
   hostname: string;
   /** '' for that of everybody: `RUN --mount=type=cache` of another one are other caches. */
@@ -138,7 +140,10 @@ export class Build {
     }
     for (let at = lazy ? last : 0; at < last; at++) await this.#stage(at);
     try {
-      return await this.#stage(last);
+      const image = await this.#stage(last);
+      const { sourceDate } = this.#options;
+      if (image === null || sourceDate === undefined) return image;
+      return await this.#engine.images.buildSteps.dated(image, sourceDate, this.#signal);
     } catch (error) {
       throw this.#failure === undefined ? error : this.#failure.error;
     } finally {

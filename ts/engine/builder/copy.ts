@@ -1,7 +1,7 @@
 /** COPY, ADD and WORKDIR: files brought into a layer of their own, without a container. */
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, rm, utimes } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { join, posix } from 'node:path';
 import { Readable } from 'node:stream';
@@ -58,15 +58,19 @@ export class LayerDraft {
   readonly upper: string;
   readonly #native: Native;
   readonly #view: ArchiveView;
+  readonly #date: Date | undefined;
+  /** Where something was written. */
+  readonly #places = new Set<string>();
 
-  private constructor(native: Native, view: ArchiveView) {
+  private constructor(native: Native, view: ArchiveView, date: Date | undefined) {
+    this.#date = date;
     this.#native = native;
     this.#view = view;
     this.upper = view.overlay.upper;
   }
 
-  /** Below `dir`, which is the caller's to remove. `lower`: the layers' directories, the top one first. */
-  static async begin(native: Native, dir: string, lower: readonly string[]): Promise<LayerDraft> {
+  /** Below `dir`, which is the caller's to remove. `lower`: the layers' directories, the top one first. `date`: of directories that are made or written into; now by default. */
+  static async begin(native: Native, dir: string, lower: readonly string[], date?: Date): Promise<LayerDraft> {
     const own = join(dir, randomBytes(8).toString('hex'));
     const empty = join(own, 'lower');
     const overlay = {
@@ -76,21 +80,23 @@ export class LayerDraft {
       volatile: true,
     };
     for (const path of [empty, overlay.upper, overlay.work]) await mkdir(path, { recursive: true, mode: 0o755 });
-    return new LayerDraft(native, { overlay, writable: true });
+    return new LayerDraft(native, { overlay, writable: true }, date);
   }
 
   /** `destination`: absolute; with a slash at its end it is a directory. */
   async copy(items: readonly CopyItem[], destination: string, options: CopyOptions): Promise<void> {
     for (const one of items) await this.#copy(one, destination, options);
+    await this.#settle();
   }
 
   /** A directory that is there already stays as it is. Resolves with where it is. */
   async makeDirectory(path: string, owner: string | undefined): Promise<string> {
     const there = await this.#place(path);
     const place = `/${there.path}`;
-    const directory = { mtimeMs: Date.now(), bytes: 0, content: '' };
+    const directory = { mtimeMs: (this.#date ?? new Date()).getTime(), bytes: 0, content: '' };
     if (there.kind !== 'missing') return place;
     await this.#write('/', Readable.from(entryOf(`${there.path}/`, 'Directory', 0o755, directory)), { owner });
+    await this.#settle();
     return place;
   }
 
@@ -130,7 +136,25 @@ export class LayerDraft {
 
   async #place(path: string): Promise<Place> {
     await this.#unmarked();
-    return resolveIn(this.#native, { overlay: this.#view.overlay }, cleaned(path));
+    const place = await resolveIn(this.#native, { overlay: this.#view.overlay }, cleaned(path));
+    this.#places.add(place.path);
+    return place;
+  }
+
+  /** A directory that is written into has a new time, as those above it that come into the layer for it. */
+  async #settle(): Promise<void> {
+    if (this.#date === undefined) return;
+    const above = new Set<string>();
+    for (const place of this.#places)
+      for (let at = place; ; at = posix.dirname(at)) {
+        above.add(at);
+        if (at === '.' || at === '') break;
+      }
+    for (const path of above) {
+      const dir = join(this.upper, path);
+      const stat = await lstat(dir).catch(() => undefined);
+      if (stat?.isDirectory() && stat.mtime > this.#date) await utimes(dir, this.#date, this.#date);
+    }
   }
 
   async #pipe(

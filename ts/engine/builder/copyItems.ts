@@ -24,6 +24,8 @@ export interface SourceOptions {
   selection: Selection;
   checksum: string | undefined;
   keepsGitDir: boolean;
+  /** Of here-documents; now by default. */
+  sourceDate: Date | undefined;
 }
 
 /** What one of the paths names. */
@@ -33,11 +35,11 @@ export async function copyItems(
   how: SourceOptions,
   { engine, inputs, signal }: { engine: Engine; inputs: BuildInputs; signal: AbortSignal },
 ): Promise<CopyItem[]> {
-  const { from, lookup, selection, checksum, keepsGitDir, lazy } = how;
+  const { from, selection, checksum, keepsGitDir, lazy } = how;
   const heredoc = path.startsWith('<<')
     ? heredocs.find((one) => path.replace(/^<<-?/, '').replace(/["']/g, '') === one.name)
     : undefined;
-  if (heredoc !== undefined) return [{ file: fileOf(heredoc, lookup) }];
+  if (heredoc !== undefined) return [{ file: fileOf(heredoc, how) }];
   const { dir, client } = inputs;
   const repository = name === 'ADD' && from === undefined ? gitSourceOf(path) : undefined;
   if (repository !== undefined) {
@@ -86,13 +88,13 @@ export async function copyItems(
 const notFound = (path: string): string =>
   `failed to compute cache key: failed to calculate checksum of ref context: ${JSON.stringify(posix.join('/', path))}: not found`;
 
-function fileOf({ name, content, literal }: Heredoc, lookup: Lookup): SingleFile {
+function fileOf({ name, content, literal }: Heredoc, { lookup, sourceDate = new Date() }: SourceOptions): SingleFile {
   const text = literal
     ? content
     : content.replace(/\\(.)|\$(\w+|\{[^}]*\})/gs, (all, escaped?: string) => escaped ?? resolve(all, lookup));
   const bytes = Buffer.from(text);
   const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   const read = (): Promise<FileContent> =>
-    Promise.resolve({ content: bytes, bytes: bytes.length, mtimeMs: Date.now() });
+    Promise.resolve({ content: bytes, bytes: bytes.length, mtimeMs: sourceDate.getTime() });
   return { name, digest, mode: 0o644, read };
 }

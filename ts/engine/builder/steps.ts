@@ -71,6 +71,7 @@ export class Steps {
   readonly #containers: StepContainers;
   readonly #host: BuildOptions['host'];
   readonly #hostname: string;
+  readonly #sourceDate: Date | undefined;
   readonly #cacheNamespace: string;
   readonly #entitlements: BuildOptions['entitlements'];
   readonly #lazy: boolean;
@@ -84,6 +85,7 @@ export class Steps {
     this.#containers = containers;
     this.#host = host;
     this.#hostname = hostname;
+    this.#sourceDate = options.sourceDate;
     this.#cacheNamespace = cacheNamespace;
     this.#entitlements = entitlements;
     this.#lazy = lazy;
@@ -161,6 +163,7 @@ export class Steps {
       lazy: this.#lazy,
       checksum: flag('checksum'),
       keepsGitDir: isOn('keep-git-dir') ?? false,
+      sourceDate: this.#sourceDate,
     };
     const items: CopyItem[] = [];
     const parts = { engine: this.#engine, inputs: this.#inputs, signal: this.#signal };
@@ -290,11 +293,8 @@ export class Steps {
   }
 
   #draft(state: State): Promise<LayerDraft> {
-    return LayerDraft.begin(
-      this.#engine.native,
-      this.#inputs.dir,
-      layersOf(this.#engine, state.image?.chainId ?? null),
-    );
+    const lower = layersOf(this.#engine, state.image?.chainId ?? null);
+    return LayerDraft.begin(this.#engine.native, this.#inputs.dir, lower, this.#sourceDate);
   }
 }
 

@@ -41,9 +41,19 @@ export function optionsOf(attrs: Attributes, entitlements: readonly string[]): O
     forceRemove: true,
     entitlements: [...entitlements],
     host: hostOf(attrs, network),
+    sourceDate: sourceDateOf(attrs['build-arg:SOURCE_DATE_EPOCH']),
     hostname: attrs['hostname'] || attrs['build-arg:BUILDKIT_SANDBOX_HOSTNAME'] || '',
     cacheNamespace: attrs['build-arg:BUILDKIT_CACHE_MOUNT_NS'] ?? '',
   };
+}
+
+/** Seconds since 1970. */
+function sourceDateOf(text: string | undefined): Date | undefined {
+  if (!text) return undefined;
+  const date = new Date(Number(text) * 1000);
+  if (!/^\d+$/.test(text) || Number.isNaN(date.getTime()))
+    throw new CaissonError('InvalidParameter', `invalid SOURCE_DATE_EPOCH: ${text}`);
+  return date;
 }
 
 /** Programs look for a proxy by either name. */

@@ -121,6 +121,26 @@ export class BuildSteps {
     return { id, config, chainId: chain.at(-1) ?? null };
   }
 
+  /** The same image, as if nothing of it had been made later (SOURCE_DATE_EPOCH). */
+  async dated(image: UsableImage, date: Date, signal: AbortSignal): Promise<UsableImage> {
+    const { graph } = this.#parts;
+    const created = date.toISOString();
+    const history = (image.config.history ?? []).map((one) =>
+      Date.parse(one.created ?? '') > date.getTime() ? { ...one, created } : one,
+    );
+    const text = JSON.stringify({ ...image.config, created, history });
+    const { id, config } = checkConfig(Buffer.from(text));
+    const dated = { id, config, chainId: image.chainId };
+    if (graph.images.get(id) !== undefined) return dated;
+    const chain = chainIds(config.rootfs.diff_ids);
+    const prepare = (lease: string): Promise<() => void> => {
+      for (const chainId of chain) graph.leases.add(lease, 'layer', chainId);
+      return Promise.resolve(() => this.#insert(id, text, image.id, chain, true));
+    };
+    await this.#installer.run({ subject: `another date for ${image.id}`, prepare }, signal);
+    return dated;
+  }
+
   /** The images that are the cache of builds, with what each takes by itself. */
   cache(): { id: string; bytes: number; createdMs: number; createdBy: string }[] {
     const { images, layers } = this.#parts.graph;

@@ -124,6 +124,7 @@ function requestOf(call: Call<undefined>): BuildRequest {
     pull: query.bool('pull'),
     remove: forceRemove || query.string('rm') === '' || query.bool('rm'),
     forceRemove,
+    sourceDate: undefined,
     hostname: '',
     cacheNamespace: '',
     entitlements: query.string('networkmode') === 'host' ? ['network.host'] : [],
