@@ -102,7 +102,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('from containers'
     });
 
     it('takes a running container, which goes on', async () => {
-      await daemon.dockerOk(
+      const id = await daemon.dockerOk(
         'run',
         '-d',
         '--network=none',
@@ -122,7 +122,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('from containers'
       }
       const until = String(Date.now() / 1000 + 1);
       const filters = ['pause', 'commit', 'unpause'].flatMap((event) => ['--filter', `event=${event}`]);
-      const told = ['events', '--since', '1', '--until', until, ...filters, '--filter', 'container=made'];
+      const told = ['events', '--since', '1', '--until', until, ...filters, '--filter', `container=${id}`];
       expect(await daemon.dockerOk(...told, '--format', '{{.Action}}')).toBe('pause\ncommit\nunpause\ncommit');
     });
 

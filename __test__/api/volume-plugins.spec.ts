@@ -167,6 +167,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('volumes of plugi
     expect(await fails('volume', 'inspect', 'x3')).toContain('no such volume');
     await ok('volume', 'create', 'x3');
     await ok('volume', 'rm', 'x3', 'x4');
+    for (const name of ['x5', 'twice']) plugin.volumes.delete(name);
   });
 
   it.each([
