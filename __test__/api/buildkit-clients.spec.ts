@@ -172,7 +172,9 @@ secrets:
         );
         expect((await buildx.docker(dir, ['build', '-t', 'buildkit.test/added', '-'], added)).code).toBe(0);
         expect(await files('buildkit.test/added', '/added')).toBe('./Dockerfile ./f ./sub/Dockerfile ./sub/g');
-        expect((await fetch('buildkit.test/none', `${url}#none`)).stderr).toMatch(/repository does not contain ref none/);
+        expect((await fetch('buildkit.test/none', `${url}#none`)).stderr).toMatch(
+          /repository does not contain ref none/,
+        );
         expect((await fetch('buildkit.test/none', `${url}#main:f`)).stderr).toMatch(/not a directory: f/);
         const named = buildx.context({ Dockerfile: `FROM ${BASE}\nCOPY --from=code /link /all` });
         expect(

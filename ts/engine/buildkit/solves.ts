@@ -46,8 +46,13 @@ export class Solve {
 
 const WAIT_MS = 5_000;
 
+/** How long, and how many. */
+const KEPT = { ms: 30_000, solves: 16 };
+
 export class Solves {
   readonly #open = new Map<string, Solve>();
+  /** Done a moment ago: a client asks how it goes by another call, which may come after a short build. */
+  readonly #done = new Map<string, Solve>();
   readonly #opened = new EventEmitter().setMaxListeners(0);
 
   /** Carries one out as long as `use` goes on. */
@@ -60,12 +65,20 @@ export class Solves {
     } finally {
       this.#open.delete(ref);
       solve.status.end();
+      this.#keep(ref, solve);
     }
+  }
+
+  #keep(ref: string, solve: Solve): void {
+    this.#done.set(ref, solve);
+    setTimeout(() => this.#done.delete(ref), KEPT.ms).unref();
+    const [oldest] = this.#done.keys();
+    if (this.#done.size > KEPT.solves && oldest !== undefined) this.#done.delete(oldest);
   }
 
   /** Waits a little for one that is on its way: its client asks by several calls at once. */
   async get(ref: string): Promise<Solve> {
-    const there = this.#open.get(ref);
+    const there = this.#open.get(ref) ?? this.#done.get(ref);
     if (there !== undefined) return there;
     await once(this.#opened, `opened ${ref}`, { signal: AbortSignal.timeout(WAIT_MS) }).catch(() => undefined);
     const solve = this.#open.get(ref);
