@@ -1,9 +1,17 @@
 /** What `builder prune` takes: filters, age, and the space that may be kept. */
 import { describe, expect, it } from 'vitest';
 import type { BuildCache } from '../../ts/engine/builder/builds.ts';
-import { anyOf, chosen, EVERYTHING } from '../../ts/engine/builder/cacheFilter.ts';
+import { anyOf, chosen, type PruneRequest } from '../../ts/engine/builder/cacheFilter.ts';
 
 const HOUR_MS = 3_600_000;
+
+const EVERYTHING: PruneRequest = {
+  filters: [],
+  unusedForMs: 0,
+  reservedSpace: 0,
+  maxUsedSpace: 0,
+  minFreeSpace: 0,
+};
 
 const cache = (id: string, hoursAgo: number, more: Partial<BuildCache> = {}): BuildCache => {
   const used = new Date(Date.now() - hoursAgo * HOUR_MS);

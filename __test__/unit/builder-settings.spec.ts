@@ -31,6 +31,7 @@ describe('builder of the config file', () => {
     [{ gc: { defaultKeepStorage: 'much' } }, 'invalid value "much" for builder.gc.defaultkeepstorage'],
     [{ gc: { policy: [{ filter: ['until=soon'] }] } }, 'soon is no duration'],
     [{ entitlements: { 'security-insecure': true } }, 'security-insecure is not supported by caisson'],
+    [{ entitlements: { device: true } }, 'device is not supported by caisson'],
     [[], 'builder of the config file is not an object'],
   ])('%j is refused', (given, message) => {
     expect(() => parseBuilder(given)).toThrow(message);

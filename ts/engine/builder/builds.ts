@@ -9,7 +9,7 @@ import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
 import { type Emit, shortId } from '../images/progress.ts';
 import { Build, type BuildInputs, type BuildOptions } from './builder.ts';
-import { chosen, EVERYTHING, type PruneRequest } from './cacheFilter.ts';
+import { chosen, type PruneRequest } from './cacheFilter.ts';
 import { ClassicReport } from './classicReport.ts';
 import { BuildContext } from './context.ts';
 import { type Dockerfile, parseDockerfile } from './dockerfile.ts';
@@ -90,7 +90,7 @@ export class Builds {
 
   async #collect(): Promise<void> {
     const { blocks, bsize } = await statfs(this.#engine.paths.dataRoot);
-    for (const policy of policiesOf(this.#engine.config.builder, blocks * bsize)) await this.prune(policy);
+    await this.prune(...policiesOf(this.#engine.config.builder, blocks * bsize));
   }
 
   /** Resolves with the last stage's image; null when it has none. */
@@ -151,11 +151,20 @@ export class Builds {
     return caches;
   }
 
-  /** Removes what is asked for, but for mounts that a build may be using and steps that an image is made of. */
-  async prune(request: PruneRequest = EVERYTHING): Promise<{ caches: BuildCache[]; bytes: number }> {
+  /** Removes what is asked for, by one request after the other, but for mounts that a build may be using and steps that an image is made of. */
+  async prune(...requests: PruneRequest[]): Promise<{ caches: BuildCache[]; bytes: number }> {
     const { native, paths, images } = this.#engine;
     const { bavail, bsize } = await statfs(paths.dataRoot);
-    const found = chosen(await this.caches(), request, bavail * bsize);
+    const found: BuildCache[] = [];
+    let free = bavail * bsize;
+    // sizes are walked for once, whatever the number of requests
+    let left = await this.caches();
+    for (const request of requests) {
+      const taken = new Set(chosen(left, request, free));
+      left = left.filter((cache) => !taken.has(cache));
+      for (const cache of taken) free += cache.bytes;
+      found.push(...taken);
+    }
     const mounts = found.filter(({ type }) => type === 'exec.cachemount');
     for (const { id } of mounts) await native.removeTree(join(paths.buildCaches, id));
     const contexts = found.filter(({ type }) => type === 'source.local');

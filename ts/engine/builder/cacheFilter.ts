@@ -13,14 +13,6 @@ export interface PruneRequest {
   minFreeSpace: number;
 }
 
-export const EVERYTHING: PruneRequest = {
-  filters: [],
-  unusedForMs: 0,
-  reservedSpace: 0,
-  maxUsedSpace: 0,
-  minFreeSpace: 0,
-};
-
 /** Those that go, the one that was used longest ago first. `freeBytes`: on the filesystem that they are on. */
 export function chosen(caches: readonly BuildCache[], request: PruneRequest, freeBytes: number): BuildCache[] {
   const accepts = anyOf(request.filters);

@@ -48,6 +48,7 @@ const LIMITS = ['reservedspace', 'maxusedspace', 'minfreespace'];
 
 /** `value`: of `builder` in the config file. */
 export function parseBuilder(value: unknown): BuilderSettings {
+  // of `history` none is kept, which is within any limit; `all` of a rule is so: nothing here is internal
   const builder = fieldsOf(value, 'builder', ['gc', 'entitlements', 'history']);
   const gc = fieldsOf(builder.get('gc'), 'builder.gc', [
     'enabled',
@@ -60,10 +61,11 @@ export function parseBuilder(value: unknown): BuilderSettings {
     'security-insecure',
     'device',
   ]);
-  if (isOn(entitlements, 'security-insecure', 'builder.entitlements', false))
-    throw new CaissonError('NotImplemented', 'builder.entitlements.security-insecure is not supported by caisson', {
-      hint: 'every step of a build runs confined',
-    });
+  for (const name of ['security-insecure', 'device'])
+    if (isOn(entitlements, name, 'builder.entitlements', false))
+      throw new CaissonError('NotImplemented', `builder.entitlements.${name} is not supported by caisson`, {
+        hint: 'every step of a build runs confined, without devices of the host',
+      });
   const policy = gc.get('policy') ?? [];
   if (!Array.isArray(policy)) throw invalid('builder.gc.policy of the config file is not a list');
   return {

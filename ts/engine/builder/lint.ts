@@ -79,7 +79,8 @@ class Linter {
       for (const one of [args, byDefault])
         attempt(() => declare(statement, (name) => one.global(name), one.globalScope));
     const lookup: Lookup = (name) => args.global(name);
-    const wanted = this.#facts.allStages ? plan.stages : needed(plan.stages, this.#facts.target, lookup);
+    const reached = (): Stage[] => needed(plan.stages, this.#facts.target, lookup);
+    const wanted = this.#facts.allStages ? plan.stages : (attempt(reached) ?? []);
     for (const stage of plan.stages) this.#from(stage, args, byDefault);
     for (const stage of plan.stages) if (wanted.includes(stage)) this.#stage(stage, plan.stages, args);
   }
