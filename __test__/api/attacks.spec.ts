@@ -15,10 +15,9 @@ import {
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { create } from 'tar';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
+import { buildImage, busyboxTar, ociArchive, packed } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -69,10 +68,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('attacks', () => 
     const dir = mkdtempSync(join(tmpdir(), 'caisson-links-'));
     try {
       for (const [path, target] of Object.entries(links)) symlinkSync(target, join(dir, path));
-      const chunks: Buffer[] = [];
-      for await (const chunk of create({ cwd: dir, portable: true }, Object.keys(links)) as AsyncIterable<Buffer>)
-        chunks.push(Buffer.from(chunk));
-      const image = buildImage([base, Buffer.concat(chunks)], config);
+      const image = buildImage([base, await packed({ cwd: dir, portable: true }, Object.keys(links))], config);
       const loaded = await daemon.docker(['load'], {
         input: await ociArchive(image, `docker.io/library/${name}:latest`),
       });

@@ -5,10 +5,9 @@ import { Agent, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { create } from 'tar';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
-import { type BuiltImage, buildImage, busyboxTar, ociArchive } from '../helpers/image.ts';
+import { type BuiltImage, buildImage, busyboxTar, ociArchive, packed } from '../helpers/image.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
 
@@ -72,7 +71,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('load', () => {
     }
     writeFileSync(join(dir, 'repositories'), JSON.stringify({ 'old.test/image': { one: base, two: top } }));
     const archive = join(dir, 'archive.tar');
-    await create({ cwd: dir, file: archive }, ['repositories', base, empty, top]);
+    writeFileSync(archive, await packed({ cwd: dir }, ['repositories', base, empty, top]));
     const loaded = await daemon.dockerOk('load', '-i', archive);
     expect(loaded.split('\n').sort()).toEqual(['one', 'two'].map((tag) => `Loaded image: old.test/image:${tag}`));
     expect(await daemon.dockerOk('run', '--rm', '--network=none', 'old.test/image:two')).toBe('old');
@@ -172,7 +171,7 @@ async function tarOf(files: Record<string, string>): Promise<Buffer> {
   const dir = mkdtempSync(join(tmpdir(), 'caisson-tar-'));
   try {
     for (const [path, content] of Object.entries(files)) writeFileSync(join(dir, path), content);
-    return await pack(dir, Object.keys(files));
+    return await packed({ cwd: dir }, Object.keys(files));
   } finally {
     rmSync(dir, { recursive: true });
   }
@@ -195,7 +194,7 @@ async function dockerArchive(image: BuiltImage, tags: string[]): Promise<Buffer>
       join(dir, 'manifest.json'),
       JSON.stringify([{ Config: 'config.json', RepoTags: tags, Layers: paths }]),
     );
-    return await pack(dir, [
+    return await packed({ cwd: dir }, [
       ...paths.map((_, i) => `${i}`),
       ...paths.map((_, i) => `${i}.tar`),
       'config.json',
@@ -204,10 +203,4 @@ async function dockerArchive(image: BuiltImage, tags: string[]): Promise<Buffer>
   } finally {
     rmSync(dir, { recursive: true });
   }
-}
-
-async function pack(cwd: string, paths: string[]): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of create({ cwd }, paths) as AsyncIterable<Buffer>) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks);
 }

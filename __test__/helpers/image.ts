@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { create } from 'tar';
+import { type PackOptions, tarArchive } from '../../ts/cli/tarArchive.ts';
 import { type Descriptor, type ImageConfig, type ImageManifest, MEDIA_TYPES } from '../../ts/oci.ts';
 
 export interface BuiltImage {
@@ -28,6 +28,13 @@ export interface BuiltImage {
 export const sha256 = (data: Buffer | string): string => `sha256:${createHash('sha256').update(data).digest('hex')}`;
 
 const BUSYBOX = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path)) ?? '/bin/busybox';
+
+/** A tar of `paths` below `options.cwd`. */
+export async function packed(options: PackOptions, paths = ['.']): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of tarArchive(options, paths)) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks);
+}
 
 /** A tar of a root filesystem with busybox under every applet's name and the users that images usually have. */
 export async function busyboxTar(files: Record<string, string> = {}): Promise<Buffer> {
@@ -50,10 +57,7 @@ export async function busyboxTar(files: Record<string, string> = {}): Promise<Bu
       mkdirSync(join(dir, path, '..'), { recursive: true });
       writeFileSync(join(dir, path), content);
     }
-    const chunks: Buffer[] = [];
-    const pack = create({ cwd: dir, portable: true, mtime: new Date(1_700_000_000_000) }, ['.']);
-    for await (const chunk of pack as AsyncIterable<Buffer>) chunks.push(Buffer.from(chunk));
-    return Buffer.concat(chunks);
+    return await packed({ cwd: dir, portable: true, mtime: new Date(1_700_000_000_000) });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
@@ -135,9 +139,7 @@ export async function dockerArchive(reference: string, config: Buffer, layers: r
     const Layers = layers.map((tar) => put(`${sha256(tar).slice(7)}.tar`, tar));
     const Config = put(`${sha256(config).slice(7)}.json`, config);
     put('manifest.json', Buffer.from(JSON.stringify([{ Config, RepoTags: [reference], Layers }])));
-    const chunks: Buffer[] = [];
-    for await (const chunk of create({ cwd: dir }, ['.']) as AsyncIterable<Buffer>) chunks.push(Buffer.from(chunk));
-    return Buffer.concat(chunks);
+    return await packed({ cwd: dir });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
@@ -165,9 +167,7 @@ export async function ociArchive(image: BuiltImage, reference: string): Promise<
       join(dir, 'index.json'),
       JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: [descriptor] }),
     );
-    const chunks: Buffer[] = [];
-    for await (const chunk of create({ cwd: dir }, ['.']) as AsyncIterable<Buffer>) chunks.push(Buffer.from(chunk));
-    return Buffer.concat(chunks);
+    return await packed({ cwd: dir });
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

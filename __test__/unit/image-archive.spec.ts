@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { create } from 'tar';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sha256Of } from '../../ts/digest.ts';
 import { readArchive } from '../../ts/engine/images/archive.ts';
 import { readBundles } from '../../ts/engine/images/bundles.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
 import { MEDIA_TYPES } from '../../ts/oci.ts';
+import { packed } from '../helpers/image.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'caisson-archive-'));
 const never = new AbortController().signal;
@@ -18,12 +18,7 @@ let layer: Buffer;
 
 const PLATFORM = { os: 'linux', architecture: 'amd64' };
 
-async function pack(cwd: string, paths: string[]): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of create({ cwd, portable: true }, paths) as AsyncIterable<Buffer>)
-    chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks);
-}
+const pack = (cwd: string, paths: string[]): Promise<Buffer> => packed({ cwd, portable: true }, paths);
 
 /** In pieces that cross every boundary of the format. */
 const stream = (bytes: Buffer, piece = 700): Readable =>

@@ -2,7 +2,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
-import { create } from 'tar';
 import { BuildFailed, type BuildOptions } from '../../client/index.ts';
 import { cleaned, hasExceptions, ignoreRules, ignoring } from '../../dockerignore.ts';
 import { type CommandShape, command } from '../command.ts';
@@ -10,6 +9,7 @@ import { engineOrStart } from '../connect.ts';
 import { parseHost, parseUlimit } from '../createBody.ts';
 import { allCredentials } from '../credentials.ts';
 import { ExitCode } from '../failure.ts';
+import { tarArchive } from '../tarArchive.ts';
 import { invalidFlag, parseInteger, parseSize } from '../units.ts';
 
 const SHAPE: CommandShape = {
@@ -121,7 +121,7 @@ function pack(dir: string, dockerfile: string): AsyncIterable<Buffer> {
   const rules = found === undefined ? '' : readFileSync(found, 'utf8');
   const isIgnored = ignoring(ignoreRules(rules));
   const mayReturn = hasExceptions(rules);
-  return create(
+  return tarArchive(
     {
       cwd: dir,
       filter: (path, stat) => {
@@ -132,7 +132,7 @@ function pack(dir: string, dockerfile: string): AsyncIterable<Buffer> {
       },
     },
     ['.'],
-  ) as unknown as AsyncIterable<Buffer>;
+  );
 }
 
 function optionsOf(flags: BuildFlags): BuildOptions {

@@ -1,5 +1,5 @@
 /** Files of this machine as a tar archive. */
-import { create } from 'tar';
+import { tarArchive } from '../tarArchive.ts';
 import { type CopyInfo, splitPath } from './paths.ts';
 
 /** `to`: the name that the source has in the archive, where it is another one. */
@@ -8,7 +8,7 @@ export function pack(source: CopyInfo, to: string | undefined): AsyncIterable<Bu
   const name = to ?? source.renamed ?? base;
   // From inside of the directory, so that names of hard links are changed along.
   const inside = source.isDirectory;
-  return create(
+  return tarArchive(
     {
       cwd: inside ? (base === '.' ? dir : `${dir}/${base}`) : dir,
       ...(inside && name !== '.' && { prefix: name }),
@@ -19,5 +19,5 @@ export function pack(source: CopyInfo, to: string | undefined): AsyncIterable<Bu
       }),
     },
     [inside ? '.' : `./${base}`],
-  ) as unknown as AsyncIterable<Buffer>;
+  );
 }
