@@ -1,6 +1,6 @@
 /** `docker build` by BuildKit's protocol: what goes between the client, other hosts and the daemon, on ours and on dockerd (helpers/subject.ts). */
 import { execFileSync, spawn } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hashSync } from '@node-rs/bcrypt';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -157,7 +157,7 @@ secrets:
               image,
               '/bin/sh',
               '-c',
-              `cd ${place}; find . -type f | sort | grep -v .git/; ls -d .git 2>&-; true`,
+              `cd ${place}; find . -type f | sort | grep -v '.git/'; ls -d .git 2>&-; true`,
             )
           ).replaceAll('\n', ' ');
         const fetch = (name: string, ...flags: string[]): Promise<CommandResult> =>
@@ -166,12 +166,20 @@ secrets:
         expect(await files('buildkit.test/git', '/all')).toBe('./Dockerfile ./f ./sub/g');
         expect((await fetch('buildkit.test/git', '--build-arg', 'BUILDKIT_CONTEXT_KEEP_GIT_DIR=1', url)).code).toBe(0);
         expect(await files('buildkit.test/git', '/all')).toBe('./Dockerfile ./f ./sub/g .git');
-        const added = readFileSync(join(dir, 'repo.git/Dockerfile'), 'utf8').replace(
-          'COPY . /all',
-          `ADD ${url}#other /added`,
+        const added = async (source: string): Promise<string> => {
+          const dockerfile = `FROM ${BASE}\nADD ${source} /added`;
+          expect((await buildx.docker(dir, ['build', '-t', 'buildkit.test/added', '-'], dockerfile)).code).toBe(0);
+          return files('buildkit.test/added', '/added');
+        };
+        expect(await added(`${url}#other`)).toBe('./Dockerfile ./f ./sub/Dockerfile ./sub/g');
+        git('checkout', '-b', 'nested');
+        git('submodule', 'add', url, 'module');
+        git('commit', '-m', 'third');
+        const nested = './.gitmodules ./Dockerfile ./f';
+        expect(await added(`${url}?branch=nested`)).toBe(
+          `${nested} ./module/.git ./module/Dockerfile ./module/f ./module/sub/g ./sub/g`,
         );
-        expect((await buildx.docker(dir, ['build', '-t', 'buildkit.test/added', '-'], added)).code).toBe(0);
-        expect(await files('buildkit.test/added', '/added')).toBe('./Dockerfile ./f ./sub/Dockerfile ./sub/g');
+        expect(await added(`${url}?branch=nested&submodules=false`)).toBe(`${nested} ./sub/g`);
         expect((await fetch('buildkit.test/none', `${url}#none`)).stderr).toMatch(
           /repository does not contain ref none/,
         );

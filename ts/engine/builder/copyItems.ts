@@ -46,11 +46,11 @@ export async function copyItems(
     if (checksum !== undefined && (repository.checksum ?? checksum) !== checksum)
       throw parseError(line, `checksum mismatch ${checksum} != ${repository.checksum}`);
     const wanted = { ...repository, checksum: repository.checksum ?? checksum };
-    const keeps = repository.keepsGitDir ?? keepsGitDir;
+    const { subdir, hasSubmodules, keepsGitDir: keeps = keepsGitDir } = repository;
     const { context, commit } = await gitContext(wanted, { native: engine.native, dir, keepsGitDir, client, signal });
     // a checkout is never the same byte for byte: what it is of says what is in it
     const hashed = ({ hash }: SourceItem): string =>
-      selection.exclude.length > 0 ? hash : hashOf('git', [commit, repository.subdir, String(keeps)]);
+      selection.exclude.length > 0 ? hash : hashOf('git', [commit, subdir, String(keeps), String(hasSubmodules)]);
     return (await context.find('.', selection)).map((item) => ({
       view: context.view,
       item: { ...item, hash: hashed(item) },

@@ -1,8 +1,11 @@
 /**
  * The text of a Dockerfile as instructions: directives, comments, continued lines, flags and here-documents. What an
- * instruction means is in instructions.ts.
+ * instruction means is in steps.ts.
  */
 import { CaissonError } from '../../errdefs.ts';
+
+/** Of BuildKit, whose Dockerfiles and protocol are spoken here, as far as builder/ and buildkit/ say. */
+export const BUILDKIT_VERSION = 'v0.25.1';
 
 export interface Heredoc {
   /** The word that began it, without quotes. */

@@ -6,8 +6,11 @@ import { pipeline } from 'node:stream/promises';
 import got from 'got';
 import { CaissonError } from '../../errdefs.ts';
 import type { SingleFile } from './copy.ts';
+import { BUILDKIT_VERSION } from './dockerfile.ts';
 
 const CONNECT_MS = 30_000;
+/** Servers know the builder of Docker by its name. */
+const HEADERS = { 'user-agent': `buildkit/${BUILDKIT_VERSION} (caisson)` };
 const TIMEOUT = { connect: CONNECT_MS, response: CONNECT_MS };
 const MODE = 0o600;
 /** How many URLs are known at most. */
@@ -34,7 +37,7 @@ interface Options {
 }
 
 export async function download(url: string, { dir, signal }: Options): Promise<Download> {
-  const request = got.stream(url, { signal, timeout: TIMEOUT, retry: { limit: 2 } });
+  const request = got.stream(url, { headers: HEADERS, signal, timeout: TIMEOUT, retry: { limit: 2 } });
   let headers: Headers = {};
   request.on('response', (response: { headers: Headers }) => {
     headers = response.headers;
@@ -109,7 +112,7 @@ export class Downloads {
 async function isSame(url: string, { etag }: Known, signal: AbortSignal): Promise<boolean> {
   if (etag === undefined) return false;
   try {
-    const headers = { 'if-none-match': etag };
+    const headers = { ...HEADERS, 'if-none-match': etag };
     const answer = await got.head(url, {
       headers,
       signal,

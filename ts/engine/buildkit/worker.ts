@@ -1,8 +1,6 @@
 /** This engine as the one worker of a BuildKit daemon. */
+import { BUILDKIT_VERSION } from '../builder/dockerfile.ts';
 import type { Engine } from '../engine.ts';
-
-/** Of BuildKit, whose protocol is spoken here as far as buildkit.ts says. */
-const PROTOCOL_VERSION = 'v0.25.1';
 
 export function workerOf(engine: Engine): {
   ID: string;
@@ -21,6 +19,6 @@ export function workerOf(engine: Engine): {
       'org.mobyproject.buildkit.worker.moby.host-gateway-ip': gateway,
     },
     platforms: [{ OS: os, Architecture: architecture, Variant: variant }],
-    BuildkitVersion: { package: 'github.com/moby/buildkit', version: PROTOCOL_VERSION, revision: '' },
+    BuildkitVersion: { package: 'github.com/moby/buildkit', version: BUILDKIT_VERSION, revision: '' },
   };
 }
