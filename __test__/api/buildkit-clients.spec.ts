@@ -180,6 +180,22 @@ secrets:
           `${nested} ./module/.git ./module/Dockerfile ./module/f ./module/sub/g ./sub/g`,
         );
         expect(await added(`${url}?branch=nested&submodules=false`)).toBe(`${nested} ./sub/g`);
+        git('checkout', 'main', '-b', 'baked');
+        const built = `FROM ${BASE}\nCOPY . /all\nCOPY --from=more . /more`;
+        const bakefile = `target "default" {
+  context = "sub"
+  contexts = { more = "." }
+  tags = ["buildkit.test/baked"]
+}`;
+        writeFileSync(join(repository, 'sub/Dockerfile'), built);
+        writeFileSync(join(repository, 'docker-bake.hcl'), bakefile);
+        git('add', 'sub', 'docker-bake.hcl');
+        git('commit', '-m', 'fourth');
+        expect((await buildx.docker(dir, ['buildx', 'bake', `${url}#baked`])).stderr).toMatch(/naming to/);
+        expect(await files('buildkit.test/baked', '/all')).toBe('./Dockerfile ./g');
+        expect(await files('buildkit.test/baked', '/more')).toBe(
+          './Dockerfile ./docker-bake.hcl ./f ./sub/Dockerfile ./sub/g',
+        );
         expect((await fetch('buildkit.test/none', `${url}#none`)).stderr).toMatch(
           /repository does not contain ref none/,
         );

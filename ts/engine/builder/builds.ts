@@ -194,7 +194,7 @@ export interface Sent {
   dockerfile: Dockerfile;
 }
 
-function receive(engine: Engine, dir: string, request: BuildRequest, signal: AbortSignal): Promise<Sent> {
+async function receive(engine: Engine, dir: string, request: BuildRequest, signal: AbortSignal): Promise<Sent> {
   const { remote, archive, dockerfile } = request;
   if (remote === 'client-session')
     throw new CaissonError(
@@ -202,45 +202,35 @@ function receive(engine: Engine, dir: string, request: BuildRequest, signal: Abo
       'experimental session with v1 builder is no longer supported, use builder version v2 (BuildKit) instead',
     );
   const place = join(dir, 'context');
-  if (remote === '') return fromArchive(engine, place, dockerfile, archive);
-  return fromUrl(engine, place, dockerfile, remote, signal);
+  if (remote === '') return fromContext(await BuildContext.receive(engine.native, place, archive), dockerfile);
+  return fromContext(await contextAt(engine, place, remote, signal), dockerfile);
 }
 
-/** `filename`: the Dockerfile's path in an archive; '' for the usual one. */
-export async function fromUrl(
+/** What stands at a URL: a repository, an archive, or the text of a Dockerfile alone. Unpacks below `dir`, which is the caller's to remove. */
+export async function contextAt(
   engine: Engine,
   dir: string,
-  filename: string,
   url: string,
   signal: AbortSignal,
   git: Pick<GitOptions, 'keepsGitDir' | 'client'> = { keepsGitDir: true },
-): Promise<Sent> {
+): Promise<BuildContext | string> {
   const repository = gitSourceOf(url);
-  if (repository !== undefined) {
-    const { context } = await gitContext(repository, { native: engine.native, dir, signal, ...git });
-    return withDockerfile(context, filename);
-  }
+  if (repository !== undefined)
+    return (await gitContext(repository, { native: engine.native, dir, signal, ...git })).context;
   if (!/^https?:\/\//.test(url))
     throw new CaissonError('InvalidParameter', `remoteURL (${url}) could not be recognized as URL`);
   await mkdir(dir, { recursive: true });
   const { content, bytes } = await download(url, { dir, signal });
-  if (await engine.native.isArchive(content)) return fromArchive(engine, dir, filename, createReadStream(content));
+  if (await engine.native.isArchive(content))
+    return BuildContext.receive(engine.native, dir, createReadStream(content));
   if (bytes > MAX_DOCKERFILE_BYTES)
     throw new CaissonError('InvalidParameter', `${url}: neither an archive nor a Dockerfile`);
-  return { context: undefined, dockerfile: parse(await readFile(content, 'utf8'), filename) };
+  return readFile(content, 'utf8');
 }
 
-/** Unpacks below `dir`, which is the caller's to remove. */
-export async function fromArchive(
-  { native }: Engine,
-  dir: string,
-  filename: string,
-  archive: AsyncIterable<Buffer>,
-): Promise<Sent> {
-  return withDockerfile(await BuildContext.receive(native, dir, archive), filename);
-}
-
-async function withDockerfile(context: BuildContext, filename: string): Promise<Sent> {
+/** `context`: or the Dockerfile's text. `filename`: its path in the context, '' for `Dockerfile`, in large or small letters. */
+export async function fromContext(context: BuildContext | string, filename: string): Promise<Sent> {
+  if (typeof context === 'string') return { context: undefined, dockerfile: parse(context, filename) };
   const asked = filename === '' ? DEFAULT_NAME : filename;
   if (posix.normalize(asked).startsWith('..'))
     throw new CaissonError('InvalidParameter', `forbidden path outside the build context: ${asked} ()`);

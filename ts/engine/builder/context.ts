@@ -11,7 +11,8 @@ import type { ArchiveView } from '../native/files.ts';
 import type { Native } from '../native/index.ts';
 import { type Entry, entriesBelow, IMPLIED, Listing } from './listing.ts';
 import { type Narrow, NOTHING, narrowed, pivotOf } from './narrow.ts';
-import { type CopySource, EVERYTHING, isPattern, matcher, type SourceItem } from './source.ts';
+import { type CopySource, EVERYTHING, isPattern, matcher, resolveIn, type SourceItem } from './source.ts';
+import { archiveOf } from './view.ts';
 
 const MAX_FOLLOWS = 40;
 
@@ -31,6 +32,14 @@ export class BuildContext implements CopySource {
     const context = await BuildContext.empty(dir);
     await context.add(native, archive);
     return context;
+  }
+
+  /** What is in a directory of other files, as receive(). */
+  static async below(native: Native, dir: string, view: ArchiveView, path: string): Promise<BuildContext> {
+    const place = await resolveIn(native, view, cleaned(path));
+    if (place.kind !== 'directory')
+      throw new CaissonError('InvalidParameter', `error setting context, not a directory: ${path}`);
+    return BuildContext.receive(native, dir, archiveOf(native, view, `/${place.path}`, ''));
   }
 
   static async empty(dir: string): Promise<BuildContext> {

@@ -2,14 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm } from 'node:fs/promises';
-import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { cleaned } from '../../dockerignore.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { Native } from '../native/index.ts';
 import type { BuildClient } from './builder.ts';
 import { BuildContext } from './context.ts';
-import { resolveIn } from './source.ts';
 
 export interface GitSource {
   /** What git fetches from. */
@@ -140,14 +137,7 @@ async function unpacked(
   if (!keepsGitDir) await rm(join(root, '.git'), { recursive: true, force: true });
   const view = { overlay: { lower: [root], upper: join(own, 'upper'), work: join(own, 'work'), volatile: true } };
   for (const path of [view.overlay.upper, view.overlay.work]) await mkdir(path);
-  const place = await resolveIn(native, view, cleaned(subdir));
-  if (place.kind !== 'directory')
-    throw new CaissonError('InvalidParameter', `error setting git context, not a directory: ${subdir}`);
-  const [readFd, writeFd] = native.pipe();
-  const archive = new Socket({ fd: readFd, readable: true, writable: false });
-  const packed = native.readArchive(view, `/${place.path}`, { name: '' }, writeFd);
-  const [context] = await Promise.all([BuildContext.receive(native, join(own, 'context'), archive), packed]);
-  return context;
+  return BuildContext.below(native, join(own, 'context'), view, subdir);
 }
 
 interface Access {

@@ -1,10 +1,12 @@
 /** The files of an image, to be read. */
 import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { layersOf } from '../containers/spawn.ts';
 import type { Engine } from '../engine.ts';
 import type { ArchiveView } from '../native/files.ts';
+import type { Native } from '../native/index.ts';
 
 /** Below `dir`, which is the caller's to remove. `chainId`: null for no files. */
 export async function imageView(engine: Engine, dir: string, chainId: string | null): Promise<ArchiveView['overlay']> {
@@ -18,4 +20,12 @@ export async function imageView(engine: Engine, dir: string, chainId: string | n
     work: join(own, 'work'),
     volatile: true,
   };
+}
+
+/** A path as an archive; `name`: what it is called in there, '' for what is in a directory. */
+export function archiveOf(native: Native, view: ArchiveView, path: string, name: string): Socket {
+  const [readFd, writeFd] = native.pipe();
+  const stream = new Socket({ fd: readFd, readable: true, writable: false });
+  native.readArchive(view, path, { name }, writeFd).catch((error: Error) => stream.destroy(error));
+  return stream;
 }

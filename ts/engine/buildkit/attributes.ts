@@ -8,15 +8,8 @@ export type Attributes = Readonly<Record<string, string>>;
 
 type Host = NonNullable<CreateBody['HostConfig']>;
 
-/** Whose effect would be missed. */
-const REFUSED: Record<string, string> = {
-  contextsubdir: 'a part of a context that is an archive',
-};
-
 /** Without what comes by the session. */
 export function optionsOf(attrs: Attributes, entitlements: readonly string[]): Omit<BuildOptions, 'credentials'> {
-  for (const [name, what] of Object.entries(REFUSED))
-    if (attrs[name]) throw new CaissonError('NotImplemented', `${name}: ${what} is not supported by caisson`);
   const attest = Object.keys(attrs).find((name) => name.startsWith('attest:'));
   if (attest !== undefined)
     throw new CaissonError('NotImplemented', `${attest}: attestations are not supported by caisson`);

@@ -1,25 +1,28 @@
 /**
  * The API of BuildKit: the services of its gRPC server, over connections that clients upgrade at `/grpc`. What they build
- * is a Dockerfile; other graphs of operations are refused by name. Files come from the client's session (`/session`).
+ * is a Dockerfile, or a graph of operations that is as simple (graph.ts). Files come from the client's session (`/session`).
  *
- *   Control.Solve ─► (gateway: LLBBridge.Solve ─► frontend ─► Return) ─► exporters      Control.Status: what is told meanwhile
+ *   Control.Solve ─► (gateway: LLBBridge.Solve ─► frontend or graph ─► Return) ─► exporters      Control.Status: what is told meanwhile
  */
-import { randomBytes } from 'node:crypto';
 import { createServer, type Http2Server } from 'node:http2';
 import type { Socket } from 'node:net';
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { timestampFromDate } from '@bufbuild/protobuf/wkt';
-import { Code, ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from '@connectrpc/connect';
+import type { ConnectRouter, HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { CaissonError } from '../../errdefs.ts';
+import type { Source } from '../builder/builder.ts';
 import type { BuildCache, Builds } from '../builder/builds.ts';
 import { anyOf } from '../builder/cacheFilter.ts';
+import { BuildContext } from '../builder/context.ts';
+import { imageOfFiles } from '../builder/steps.ts';
 import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
-import { asConnectError, asReturned } from './errors.ts';
+import { ClientFiles, type ClientFilesParts } from './clientFiles.ts';
+import { FrontendError, told } from './errors.ts';
 import { exportImage } from './exporters.ts';
-import { Frontend, FrontendError, isOwnSyntax } from './frontend.ts';
-import { definitionOf } from './inputs.ts';
+import { Frontend, isOwnSyntax } from './frontend.ts';
+import { type Asked, gatewayOf } from './gateway.ts';
 import { duplexOf, Outbox } from './outbox.ts';
 import {
   type BytesMessage,
@@ -35,20 +38,8 @@ import {
 import { LLBBridge } from './proto/gateway_pb.ts';
 import { type Session, Sessions } from './session.ts';
 import { Solve, Solves } from './solves.ts';
+import { Sources } from './sources.ts';
 import { workerOf } from './worker.ts';
-
-/** What a gateway client may use of the protocol. */
-const CAPABILITIES = [
-  'solve.base',
-  'return',
-  'proto.refarray',
-  'reference.output',
-  'frontend.inputs',
-  'frontend.caps',
-  'gateway.solve.evaluate',
-  'gateway.evaluate',
-];
-const LLB_CAPABILITIES = ['file.base', 'exporter.multiple', 'exec.mount.secret', 'exec.mount.ssh', 'source.local'];
 
 /** Of `Buildkit.build`. */
 export interface BuildAsked {
@@ -60,13 +51,6 @@ export interface BuildAsked {
   exporters: readonly { Type: string; Attrs: Record<string, string> }[];
   entitlements: readonly string[];
   /** The context, when it does not come by the session. */
-  archive?: AsyncIterable<Buffer>;
-}
-
-interface Asked {
-  frontend: string;
-  attrs: Readonly<Record<string, string>>;
-  inputs: SolveRequest['FrontendInputs'];
   archive?: AsyncIterable<Buffer>;
 }
 
@@ -139,6 +123,16 @@ export class Buildkit {
     }
   }
 
+  #gateway(): Partial<ServiceImpl<typeof LLBBridge>> {
+    return gatewayOf({
+      engine: this.#engine,
+      builds: this.#builds,
+      solves: this.#solves,
+      run: (solve, asked, signal) => this.#run(solve, asked, signal),
+      answer: (solve, asked, question, signal) => this.#frontend(solve, asked, signal, (one) => one.answer(question)),
+    });
+  }
+
   async *#prune(request: PruneRequest): AsyncGenerator<MessageInitShape<typeof UsageRecordSchema>> {
     const { filter: filters, keepDuration, reservedSpace, maxUsedSpace, minFreeSpace } = request;
     const asked = {
@@ -149,42 +143,6 @@ export class Buildkit {
       minFreeSpace: Number(minFreeSpace),
     };
     yield* (await told(() => this.#builds.prune(asked))).caches.map(usageOf);
-  }
-
-  #gateway(): Partial<ServiceImpl<typeof LLBBridge>> {
-    return {
-      ping: () => ({
-        FrontendAPICaps: CAPABILITIES.map((ID) => ({ ID, Enabled: true })),
-        LLBCaps: LLB_CAPABILITIES.map((ID) => ({ ID, Enabled: true })),
-        Workers: [workerOf(this.#engine)],
-      }),
-      solve: (request, context) =>
-        told(async () => {
-          const solve = await this.#solves.get(buildOf(context));
-          if ((request.Definition?.def.length ?? 0) > 0) throw noDefinitions();
-          const { Frontend: frontend, FrontendOpt: attrs, FrontendInputs: inputs } = request;
-          const asked = { frontend, attrs, inputs };
-          const question = attrs['requestid'] ?? '';
-          if (question !== '')
-            return {
-              result: { metadata: await this.#frontend(solve, asked, context.signal, (one) => one.answer(question)) },
-            };
-          const image = frontend === '' ? null : await this.#run(solve, asked, context.signal);
-          const id = randomBytes(12).toString('hex');
-          solve.results.set(id, image);
-          const metadata = image === null ? {} : { 'containerimage.config': configOf(image) };
-          return { result: { result: { case: 'ref', value: { id, def: definitionOf(image?.id) } }, metadata } };
-        }),
-      // what is returned has been made already
-      evaluate: () => ({}),
-      return: async ({ result, error }, context) => {
-        const solve = await told(() => this.#solves.get(buildOf(context)));
-        const { case: kind, value } = result?.result ?? { case: undefined };
-        if (kind === 'refs') throw new ConnectError('several results at once', Code.Unimplemented);
-        solve.return({ ref: value?.id || undefined, error: error && asReturned(error) });
-        return {};
-      },
-    };
   }
 
   /** A build without gRPC. `status`: messages of Control.Status, encoded; `result`: what the exporters say. */
@@ -214,7 +172,6 @@ export class Buildkit {
 
   async #solve(request: SolveRequest, signal: AbortSignal): Promise<Record<string, string>> {
     const { Ref: ref, Session: session, Entitlements: entitlements, Frontend: frontend } = request;
-    if ((request.Definition?.def.length ?? 0) > 0) throw noDefinitions();
     if (request.SourcePolicy.length > 0)
       throw new CaissonError('NotImplemented', 'source policies are not supported by caisson');
     // an image has in its history what another build needs to go on from it
@@ -228,10 +185,12 @@ export class Buildkit {
       );
     const exporters = exportersOf(request);
     const solve = new Solve(session, entitlements, exporters.length > 0, signal);
-    const { FrontendAttrs: attrs, FrontendInputs: inputs } = request;
-    return this.#carryOut(ref, solve, exporters, () =>
-      frontend === '' ? this.#returned(solve) : this.#run(solve, { frontend, attrs, inputs }, signal),
-    );
+    const { FrontendAttrs: attrs, FrontendInputs: inputs, Definition: definition } = request;
+    return this.#carryOut(ref, solve, exporters, () => {
+      if (definition !== undefined && definition.def.length > 0)
+        return solve.sources.then((sources) => sources.evaluate(definition));
+      return frontend === '' ? this.#returned(solve) : this.#run(solve, { frontend, attrs, inputs }, signal);
+    });
   }
 
   /** Resolves with what the exporters say. `make`: undefined for nothing to export. */
@@ -239,21 +198,31 @@ export class Buildkit {
     ref: string,
     solve: Solve,
     exporters: readonly Pick<Exporter, 'Type' | 'Attrs'>[],
-    make: () => Promise<UsableImage | null | undefined>,
+    make: () => Promise<Source | undefined>,
   ): Promise<Record<string, string>> {
-    const { status, signal } = solve;
-    return this.#solves.run(ref, solve, async () => {
-      const image = await make();
-      if (image === undefined) return {};
-      const parts = { engine: this.#engine, builds: this.#builds, session: async () => this.#session(solve.sessionId) };
-      return this.#builds.within((dir) => exportImage({ ...parts, dir, status, signal }, exporters, image));
-    });
+    const { signal } = solve;
+    const carriedOut = async (dir: string): Promise<Record<string, string>> => {
+      const parts = this.#partsOf(solve, signal, dir);
+      const files = new ClientFiles(parts, {});
+      solve.begin(new Sources(parts, files, {}));
+      try {
+        const made = await make();
+        if (made === undefined) return {};
+        const { engine } = parts;
+        const isFiles = made instanceof BuildContext;
+        const image = isFiles ? await imageOfFiles(engine, dir, made, engine.images.hostPlatform, signal) : made;
+        return await exportImage(parts, exporters, image);
+      } finally {
+        await files.release();
+      }
+    };
+    return this.#solves.run(ref, solve, () => this.#builds.within(carriedOut));
   }
 
-  async #returned(solve: Solve): Promise<UsableImage | null | undefined> {
+  async #returned(solve: Solve): Promise<Source | undefined> {
     const { ref, error } = await solve.returned();
     if (error !== undefined) throw error;
-    return ref === undefined ? undefined : solve.results.get(ref);
+    return ref === undefined ? undefined : solve.result(ref);
   }
 
   #session(id: string): Promise<Session> {
@@ -280,17 +249,22 @@ export class Buildkit {
         'NotImplemented',
         `frontend ${frontend} ${attrs['source'] ?? ''}: only Docker's own Dockerfile syntax is supported by caisson`,
       );
-    const parts = {
+    const { isExported, entitlements } = solve;
+    const more = { isExported, entitlements, ...(archive && { archive }) };
+    return this.#builds.within((dir) =>
+      use(new Frontend({ ...this.#partsOf(solve, signal, dir), ...more }, { attrs, inputs })),
+    );
+  }
+
+  #partsOf(solve: Solve, signal: AbortSignal, dir: string): ClientFilesParts {
+    return {
       engine: this.#engine,
       builds: this.#builds,
+      dir,
       session: async (id = solve.sessionId) => this.#session(id),
-      isExported: solve.isExported,
       status: solve.status,
-      entitlements: solve.entitlements,
       signal: AbortSignal.any([signal, solve.signal]),
-      ...(archive && { archive }),
     };
-    return this.#builds.within((dir) => use(new Frontend({ ...parts, dir }, { attrs, inputs })));
   }
 }
 
@@ -318,22 +292,7 @@ async function* encoded(solve: Solve): AsyncGenerator<string> {
     yield Buffer.from(toBinary(StatusResponseSchema, status)).toString('base64');
 }
 
-const buildOf = ({ requestHeader }: HandlerContext): string => requestHeader.get('buildkit-controlapi-buildid') ?? '';
-
-const configOf = ({ config }: UsableImage): Uint8Array => new TextEncoder().encode(JSON.stringify(config));
-
-const noDefinitions = (): CaissonError =>
-  new CaissonError('NotImplemented', 'caisson builds Dockerfiles; other graphs of operations (LLB) are not supported');
-
 function exportersOf(request: SolveRequest): Pick<Exporter, 'Type' | 'Attrs'>[] {
   if (request.Exporters.length > 0 || request.ExporterDeprecated === '') return request.Exporters;
   return [{ Type: request.ExporterDeprecated, Attrs: request.ExporterAttrsDeprecated }];
-}
-
-async function told<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    throw error instanceof FrontendError ? asConnectError(error.cause, error.place) : asConnectError(error);
-  }
 }

@@ -55,3 +55,22 @@ export function asConnectError(error: unknown, place?: ErrorPlace): ConnectError
   }
   return failure;
 }
+
+/** A failure, and where in the Dockerfile it was. */
+export class FrontendError extends Error {
+  readonly place: ErrorPlace;
+
+  constructor(cause: unknown, place: ErrorPlace) {
+    super((cause as Error).message, { cause });
+    this.place = place;
+  }
+}
+
+/** A call that fails as its client shows it. */
+export async function told<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw error instanceof FrontendError ? asConnectError(error.cause, error.place) : asConnectError(error);
+  }
+}

@@ -1,9 +1,9 @@
 /** What becomes of a build's image: an image with names, or files for the client. */
-import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { CaissonError } from '../../errdefs.ts';
 import { parseReference } from '../../reference.ts';
 import type { Builds } from '../builder/builds.ts';
-import { imageView } from '../builder/view.ts';
+import { archiveOf, imageView } from '../builder/view.ts';
 import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
 import type { Exporter } from './proto/control_pb.ts';
@@ -68,12 +68,7 @@ async function asFiles(
   await status.vertex(`exporting to client ${type === 'tar' ? 'tarball' : 'directory'}`).during(async (vertex) => {
     const { native } = engine;
     const view = { overlay: await imageView(engine, dir, image?.chainId ?? null) };
-    const archive = (): Socket => {
-      const [readFd, writeFd] = native.pipe();
-      const stream = new Socket({ fd: readFd, readable: true, writable: false });
-      native.readArchive(view, '/', { name: '' }, writeFd).catch((error: Error) => stream.destroy(error));
-      return stream;
-    };
+    const archive = (): Readable => archiveOf(native, view, '/', '');
     let bytes = 0;
     const sent = (count: number): void => {
       bytes += count;

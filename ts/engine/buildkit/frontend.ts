@@ -1,30 +1,25 @@
 /** The frontend `dockerfile.v0`: fetches what a build is made of from the client, and has the builder carry it out. */
 import { join, posix } from 'node:path';
 import { cleaned, ignoreRules } from '../../dockerignore.ts';
-import { CaissonError, isKind } from '../../errdefs.ts';
-import { familiarString, parseReference, type Reference, withDefaultTag } from '../../reference.ts';
-import type { Credentials } from '../../registry/client/auth.ts';
+import { CaissonError } from '../../errdefs.ts';
 import { BuildArgs, declare, platformArgs, stagePlatform } from '../builder/buildArgs.ts';
-import { type BuildClient, type BuildInputs, type BuildOptions, contextName, type Source } from '../builder/builder.ts';
-import { fromArchive, fromUrl, type Sent } from '../builder/builds.ts';
+import { type BuildInputs, type BuildOptions, contextName, type Source } from '../builder/builder.ts';
+import { contextAt, fromContext, type Sent } from '../builder/builds.ts';
 import { BuildContext } from '../builder/context.ts';
 import { type Dockerfile, directiveOf, parseDockerfile } from '../builder/dockerfile.ts';
-import { gitContext, gitSourceOf } from '../builder/git.ts';
 import { type LintFacts, lint } from '../builder/lint.ts';
 import { type LintOptions, type LintWarning, lintOptionsOf, violation } from '../builder/lintRules.ts';
 import { outlineOf, targetsOf } from '../builder/outline.ts';
 import { needed, pathsIn, stagesOf } from '../builder/stages.ts';
 import type { UsableImage } from '../images/names.ts';
-import { forwardAgent } from './agent.ts';
 import { type Attributes, optionsOf, platformsOf, withPrefix } from './attributes.ts';
 import { type DockerfileText, factsOf, warn } from './checks.ts';
 import { ClientFiles, type ClientFilesParts } from './clientFiles.ts';
-import type { ErrorPlace } from './errors.ts';
-import { sourceOf } from './inputs.ts';
+import { FrontendError } from './errors.ts';
 import type { Definition } from './proto/control_pb.ts';
 import { receiveUpload } from './receive.ts';
 import { VertexReport } from './report.ts';
-import type { Session } from './session.ts';
+import { Sources } from './sources.ts';
 import type { Vertex } from './status.ts';
 import { checkRequest, describe, lintResult, type Metadata, outlineResult, targetsResult } from './subrequests.ts';
 
@@ -42,27 +37,22 @@ export interface FrontendRequest {
   inputs: Readonly<Record<string, Definition>>;
 }
 
-/** A failure, and where in the Dockerfile it was. */
-export class FrontendError extends Error {
-  readonly place: ErrorPlace;
-
-  constructor(cause: unknown, place: ErrorPlace) {
-    super((cause as Error).message, { cause });
-    this.place = place;
-  }
-}
+/** What the client calls the directory of the Dockerfile, and a result of another build in place of it. */
+const DOCKERFILE = 'dockerfile';
 
 export class Frontend {
   readonly #parts: FrontendParts;
   readonly #attrs: Attributes;
   readonly #inputs: FrontendRequest['inputs'];
   readonly #files: ClientFiles;
+  readonly #sources: Sources;
 
   constructor(parts: FrontendParts, { attrs, inputs }: FrontendRequest) {
     this.#parts = parts;
     this.#attrs = attrs;
     this.#inputs = inputs;
     this.#files = new ClientFiles(parts, attrs);
+    this.#sources = new Sources(parts, this.#files, inputs);
   }
 
   /** Resolves with the image; null when it has no files and no config. */
@@ -100,15 +90,12 @@ export class Frontend {
   async #run(): Promise<UsableImage | null> {
     const { engine, builds, dir, status, signal, entitlements } = this.#parts;
     const filename = this.#attrs['filename'] || 'Dockerfile';
-    const options = { ...optionsOf(this.#attrs, entitlements), credentials: this.#credentials };
+    const options = { ...optionsOf(this.#attrs, entitlements), credentials: this.#sources.credentials };
     const platforms = platformsOf(this.#attrs);
     if (platforms.length > 1 && this.#parts.isExported)
       throw new CaissonError('NotImplemented', `${platforms.join(',')}: an image has one platform in caisson`, {
         hint: 'build each by itself',
       });
-    for (const [name, input] of Object.entries(this.#inputs))
-      if (input.def.length === 0 && ['context', 'dockerfile'].includes(name))
-        throw new CaissonError('InvalidParameter', 'invalid nil input definition to definition op');
     await this.#fetchCaches(options.cacheFrom);
     const { dockerfile, context, ignored, vertex } = await this.#fetchDefinition(filename);
     const source = { filename, text: dockerfile.text };
@@ -123,7 +110,7 @@ export class Frontend {
       downloads: builds.downloads,
       context: context === undefined ? this.#context(dockerfile, ignored) : () => Promise.resolve(context),
       named: this.#named(dockerfile, options),
-      client: this.#client,
+      client: this.#sources.client,
     };
     const isRefused = violation(found(), checks);
     try {
@@ -151,46 +138,39 @@ export class Frontend {
     return this.#files.ignored(this.#attrs['contextkey'] ?? 'context');
   }
 
-  readonly #client: BuildClient = {
-    secret: async (id) => (await this.#sessionIfAny())?.secret(id),
-    agent: async (id, path) => {
-      const session = await this.#sessionIfAny();
-      return session && forwardAgent(session, id, path, this.#parts.signal);
-    },
-  };
+  /** A context that is no directory of the client, or the text of a Dockerfile in place of one. */
+  async #contextElsewhere(): Promise<BuildContext | string | undefined> {
+    const { engine, archive, signal, dir } = this.#parts;
+    const url = this.#attrs[this.#attrs['contextkey'] ?? 'context'] ?? '';
+    const place = join(dir, 'context');
+    if (archive !== undefined) return BuildContext.receive(engine.native, place, archive);
+    if (url.startsWith('http://buildkit-session/'))
+      return BuildContext.receive(engine.native, place, receiveUpload(await this.#parts.session(), url, signal));
+    const keepsGitDir = /^(1|true)$/i.test(this.#attrs['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '');
+    if (url !== '') return contextAt(engine, place, url, signal, { keepsGitDir, client: this.#sources.client });
+    return this.#sources.directory('context');
+  }
 
-  readonly #credentials = async ({ domain }: Reference): Promise<Credentials | undefined> => {
-    const host = domain === 'docker.io' ? 'registry-1.docker.io' : domain;
-    return (await this.#sessionIfAny())?.credentials(host);
-  };
-
-  #sessionIfAny(): Promise<Session | undefined> {
-    return this.#parts.session().catch(() => undefined);
+  async #scoped(context: BuildContext | undefined): Promise<BuildContext | undefined> {
+    const part = this.#attrs['contextsubdir'];
+    if (context === undefined || !part) return context;
+    const { engine, dir } = this.#parts;
+    return BuildContext.below(engine.native, join(dir, 'subdir'), context.view, part);
   }
 
   /** The Dockerfile, and the context where that comes with it. */
   async #definition(filename: string, vertex: Vertex): Promise<Sent & { ignored?: string[] }> {
-    const { engine, archive, signal, dir } = this.#parts;
-    const url = this.#attrs[this.#attrs['contextkey'] ?? 'context'] ?? '';
+    const found = await this.#contextElsewhere();
+    const context = typeof found === 'string' ? undefined : await this.#scoped(found);
     const ownDockerfile = 'dockerfilekey' in this.#attrs;
-    const place = join(dir, 'context');
-    let sent: Sent | undefined;
-    if (archive !== undefined) sent = await fromArchive(engine, place, filename, archive);
-    else if (url.startsWith('http://buildkit-session/')) {
-      const upload = receiveUpload(await this.#parts.session(), url, signal);
-      sent = ownDockerfile
-        ? { context: await BuildContext.receive(engine.native, place, upload), dockerfile: EMPTY }
-        : await fromArchive(engine, place, filename, upload);
-    } else if (url !== '') {
-      const keepsGitDir = /^(1|true)$/i.test(this.#attrs['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '');
-      sent = await fromUrl(engine, place, filename, url, signal, { keepsGitDir, client: this.#client });
-    }
-    if (sent !== undefined && !ownDockerfile) return sent;
+    const dockerfileIn = DOCKERFILE in this.#inputs ? await this.#sources.directory(DOCKERFILE) : found;
+    if (dockerfileIn !== undefined && !ownDockerfile)
+      return { ...(await fromContext(dockerfileIn, filename)), context };
     const names = [filename, `${filename}.dockerignore`];
     if (posix.basename(filename) === 'Dockerfile') names.push(posix.join(posix.dirname(filename), 'dockerfile'));
     const files = await this.#files.some(
       'dockerfile',
-      { name: this.#attrs['dockerfilekey'] ?? 'dockerfile', paths: names },
+      { name: this.#attrs['dockerfilekey'] ?? DOCKERFILE, paths: names },
       vertex,
     );
     const text = files.text(filename) ?? files.text(names[2] ?? filename);
@@ -199,7 +179,7 @@ export class Frontend {
     const rules = files.text(`${filename}.dockerignore`);
     const ignored = rules === undefined ? undefined : ignoreRules(rules);
     const dockerfile = parseDockerfile(text);
-    return { context: sent?.context, dockerfile, ...(ignored !== undefined && { ignored }) };
+    return { context, dockerfile, ...(ignored !== undefined && { ignored }) };
   }
 
   /** The client's directory: what the Dockerfile names, or all of it when more is asked for. */
@@ -237,7 +217,7 @@ export class Frontend {
       const name = contextName(key.replace(/::.*$/, ''));
       let loaded: Promise<Source> | undefined;
       named.set(name, () => {
-        loaded ??= this.#load(name, value, this.#wantedOf(name, dockerfile, options));
+        loaded ??= this.#sources.load(name, value, this.#wantedOf(name, dockerfile, options));
         return loaded;
       });
     }
@@ -252,64 +232,14 @@ export class Frontend {
     return pathsIn(statements, (name) => name !== undefined && contextName(name) === context);
   }
 
-  async #load(name: string, value: string, paths?: string[]): Promise<Source> {
-    const at = value.indexOf(':');
-    const kind = value.slice(0, at);
-    const rest = value.slice(at + 1);
-    if (kind === 'docker-image') return this.#image(name, rest.replace(/^\/\//, ''));
-    if (kind === 'input') {
-      const input = this.#inputs[rest];
-      const source = input === undefined ? undefined : sourceOf(name, input);
-      if (input === undefined) throw new CaissonError('InvalidParameter', `invalid input ${rest} for ${name}`);
-      if (source === undefined) return null;
-      return source.startsWith('docker-image://') ? this.#load(name, source) : this.#parts.engine.images.find(source);
-    }
-    if (kind === 'local') {
-      const vertex = this.#parts.status.vertex(`[context ${name}] load from client`);
-      const excludes = await this.#files.ignored(rest);
-      const wanted = { name: rest, excludes, ...(paths !== undefined && paths.length > 0 && { paths }) };
-      return vertex.during(() => this.#files.directory(wanted, vertex, name));
-    }
-    const repository = gitSourceOf(value);
-    if (repository !== undefined) {
-      const { engine, dir, signal, status } = this.#parts;
-      const vertex = status.vertex(`[context ${name}] load git source ${value}`);
-      const options = { native: engine.native, dir, keepsGitDir: false, client: this.#client, signal };
-      return vertex.during(async () => (await gitContext(repository, options)).context);
-    }
-    throw new CaissonError(
-      'NotImplemented',
-      `the context ${name} is ${value}: contexts of kind ${kind} are not supported by caisson`,
-    );
-  }
-
-  async #image(name: string, reference: string): Promise<Source> {
-    const { engine, status, signal } = this.#parts;
-    if (reference === 'scratch') return null;
-    try {
-      return engine.images.find(reference);
-    } catch (error) {
-      if (!isKind(error, 'NotFound')) throw error;
-    }
-    const parsed = withDefaultTag(parseReference(reference));
-    const vertex = status.vertex(`[context ${name}] ${familiarString(parsed)}`);
-    const credentials = await this.#credentials(parsed);
-    await vertex.during(() =>
-      engine.images.pull({ reference: parsed, platform: undefined, credentials }, () => undefined, signal),
-    );
-    return engine.images.find(reference);
-  }
-
   /** Images that earlier builds have pushed; one that cannot be had is no reason to fail. */
   async #fetchCaches(names: readonly string[]): Promise<void> {
     for (const name of names) {
       const vertex = this.#parts.status.vertex(`importing cache manifest from ${name}`);
-      await vertex.during(() => this.#image(name, name)).catch(() => undefined);
+      await vertex.during(() => this.#sources.image(name, name)).catch(() => undefined);
     }
   }
 }
-
-const EMPTY: Dockerfile = { text: '', statements: [], escapeSign: '\\', warnings: [], emptyContinuations: [] };
 
 /** Of the instruction that a sentence is about. */
 function linesIn(error: unknown, { statements }: Dockerfile): [number, number] | undefined {

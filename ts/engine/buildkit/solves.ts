@@ -1,8 +1,10 @@
 /** Builds that are under way, by the name that their clients made up. */
+import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import type { ConnectError } from '@connectrpc/connect';
 import { CaissonError } from '../../errdefs.ts';
-import type { UsableImage } from '../images/names.ts';
+import type { Source } from '../builder/builder.ts';
+import type { Sources } from './sources.ts';
 import { StatusLog } from './status.ts';
 
 /** What a gateway client hands back in the end. */
@@ -20,8 +22,9 @@ export class Solve {
   readonly isExported: boolean;
   /** Ended with the build's own call. */
   readonly signal: AbortSignal;
-  /** Of frontends that have run; null: no files. */
-  readonly results = new Map<string, UsableImage | null>();
+  /** What was handed to a gateway client; null: no files. */
+  readonly #results = new Map<string, Source>();
+  readonly #sources = Promise.withResolvers<Sources>();
   readonly #returned = Promise.withResolvers<Returned>();
 
   constructor(sessionId: string, entitlements: readonly string[], isExported: boolean, signal: AbortSignal) {
@@ -32,6 +35,28 @@ export class Solve {
     const onAbort = (): void => this.#returned.reject(new CaissonError('Cancelled', 'the build was cancelled'));
     signal.addEventListener('abort', onAbort, { once: true });
     this.#returned.promise.catch(() => undefined);
+  }
+
+  /** Where graphs of operations take from, as long as the build goes on. */
+  get sources(): Promise<Sources> {
+    return this.#sources.promise;
+  }
+
+  begin(sources: Sources): void {
+    this.#sources.resolve(sources);
+  }
+
+  /** Its name from here on. */
+  keep(result: Source): string {
+    const ref = randomBytes(12).toString('hex');
+    this.#results.set(ref, result);
+    return ref;
+  }
+
+  result(ref: string): Source {
+    const result = this.#results.get(ref);
+    if (result === undefined) throw new CaissonError('NotFound', `no such result of the build: ${ref}`);
+    return result;
   }
 
   /** Resolves when the gateway client is done. */
