@@ -19,7 +19,9 @@ describe('builder of the config file', () => {
         policy: [{ keepStorage: '10GB', filter: ['unused-for=2h', 'type=regular'] }],
       },
       Entitlements: { 'network-host': false },
+      history: { maxAge: '1h30m', MaxEntries: 7 },
     });
+    expect(settings.history).toEqual({ maxAgeMs: 5_400_000, maxEntries: 7 });
     expect(settings).toMatchObject({ gc: true, networkHost: false, limits: { reservedSpace: 20 * 2 ** 30 } });
     const [policy] = policiesOf(settings, 1);
     expect(policy).toMatchObject({ filters: ['type==regular'], unusedForMs: 7_200_000, reservedSpace: 10 * 2 ** 30 });
@@ -30,6 +32,8 @@ describe('builder of the config file', () => {
     [{ gc: { colour: 1 } }, 'unknown key "colour"'],
     [{ gc: { defaultKeepStorage: 'much' } }, 'invalid value "much" for builder.gc.defaultkeepstorage'],
     [{ gc: { policy: [{ filter: ['until=soon'] }] } }, 'soon is no duration'],
+    [{ history: { maxAge: 'long' } }, 'builder.history.maxage of the config file: long is no duration'],
+    [{ history: { maxEntries: 'few' } }, 'builder.history.maxentries of the config file is no integer'],
     [{ entitlements: { 'security-insecure': true } }, 'security-insecure is not supported by caisson'],
     [{ entitlements: { device: true } }, 'device is not supported by caisson'],
     [[], 'builder of the config file is not an object'],

@@ -2,20 +2,21 @@
 import { describe, expect, it } from 'vitest';
 import { Solve, Solves } from '../../ts/engine/buildkit/solves.ts';
 
-const begun = (): Solve => new Solve('', [], false, new AbortController().signal);
+const REQUEST = { ref: 'a', sessionId: '', entitlements: [], exporters: [], isInternal: false };
+const begun = (): Solve => new Solve(REQUEST, new AbortController().signal);
 
 describe('a build', () => {
   it('is known to a call that comes before it', async () => {
     const solves = new Solves();
     const solve = begun();
     const found = solves.get('a');
-    await solves.run('a', solve, async () => expect(await found).toBe(solve));
+    await solves.run(solve, async () => expect(await found).toBe(solve));
   });
 
   it('tells a call that comes after it what it has told', async () => {
     const solves = new Solves();
     const solve = begun();
-    await solves.run('a', solve, async () => solve.status.vertex('short').end());
+    await solves.run(solve, async () => solve.status.vertex('short').end());
     const names: string[] = [];
     for await (const { vertexes } of (await solves.get('a')).status.follow())
       names.push(...vertexes.map(({ name }) => name));
@@ -24,9 +25,9 @@ describe('a build', () => {
 
   it('has a name of its own while it goes on', async () => {
     const solves = new Solves();
-    await solves.run('a', begun(), async () => {
-      await expect(solves.run('a', begun(), async () => undefined)).rejects.toThrow('a build named a is under way');
+    await solves.run(begun(), async () => {
+      await expect(solves.run(begun(), async () => undefined)).rejects.toThrow('a build named a is under way');
     });
-    await solves.run('a', begun(), async () => undefined);
+    await solves.run(begun(), async () => undefined);
   });
 });

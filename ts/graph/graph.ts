@@ -1,5 +1,6 @@
 /** All that an engine knows, on one database. Every method is synchronous; group writes with `db.transaction`. */
 import { BlobStore } from './blobs.ts';
+import { BuildRecordStore } from './buildRecords.ts';
 import { ContainerStore } from './containers.ts';
 import type { Database } from './db.ts';
 import { EventStore } from './events.ts';
@@ -20,6 +21,7 @@ export class Graph {
   readonly layers: LayerStore;
   readonly images: ImageStore;
   readonly containers: ContainerStore;
+  readonly buildRecords: BuildRecordStore;
   readonly links: LinkStore;
   readonly networks: NetworkStore;
   readonly volumes: VolumeStore;
@@ -36,6 +38,7 @@ export class Graph {
     this.layers = new LayerStore(db);
     this.images = new ImageStore(db);
     this.containers = new ContainerStore(db);
+    this.buildRecords = new BuildRecordStore(db);
     this.links = new LinkStore(db);
     this.networks = new NetworkStore(db);
     this.volumes = new VolumeStore(db);

@@ -16,6 +16,7 @@ import { networkIpam } from './migrations/009-network-ipam.ts';
 import { buildSteps } from './migrations/010-build-steps.ts';
 import { noneEndpoints } from './migrations/011-none-endpoints.ts';
 import { leadingFamilies } from './migrations/012-leading-families.ts';
+import { buildRecords } from './migrations/013-build-records.ts';
 
 export interface Migration {
   version: number;
@@ -36,6 +37,7 @@ export const MIGRATIONS: readonly Migration[] = [
   buildSteps,
   noneEndpoints,
   leadingFamilies,
+  buildRecords,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

@@ -12,13 +12,18 @@ export interface BuilderSettings {
   limits: Pick<PruneRequest, 'reservedSpace' | 'maxUsedSpace' | 'minFreeSpace'>;
   /** Builds may take the host's network, when their client allows it. */
   networkHost: boolean;
+  /** Records of builds go when they are older than this and there are more of them. */
+  history: { maxAgeMs: number; maxEntries: number };
 }
+
+const HOUR_MS = 3_600_000;
 
 export const BUILDER_DEFAULTS: BuilderSettings = {
   gc: true,
   policy: [],
   limits: { reservedSpace: 0, maxUsedSpace: 0, minFreeSpace: 0 },
   networkHost: true,
+  history: { maxAgeMs: 48 * HOUR_MS, maxEntries: 50 },
 };
 
 /** Fields of an object, by their names in small letters: dockerd does not tell them apart by case. */
@@ -48,7 +53,7 @@ const LIMITS = ['reservedspace', 'maxusedspace', 'minfreespace'];
 
 /** `value`: of `builder` in the config file. */
 export function parseBuilder(value: unknown): BuilderSettings {
-  // of `history` none is kept, which is within any limit; `all` of a rule is so: nothing here is internal
+  // `all` of a rule is so: nothing here is internal
   const builder = fieldsOf(value, 'builder', ['gc', 'entitlements', 'history']);
   const gc = fieldsOf(builder.get('gc'), 'builder.gc', [
     'enabled',
@@ -66,6 +71,7 @@ export function parseBuilder(value: unknown): BuilderSettings {
       throw new CaissonError('NotImplemented', `builder.entitlements.${name} is not supported by caisson`, {
         hint: 'every step of a build runs confined, without devices of the host',
       });
+  const history = fieldsOf(builder.get('history'), 'builder.history', ['maxage', 'maxentries']);
   const policy = gc.get('policy') ?? [];
   if (!Array.isArray(policy)) throw invalid('builder.gc.policy of the config file is not a list');
   return {
@@ -77,7 +83,27 @@ export function parseBuilder(value: unknown): BuilderSettings {
       minFreeSpace: bytesOf(gc, ['defaultminfreespace'], 'builder.gc'),
     },
     networkHost: isOn(entitlements, 'network-host', 'builder.entitlements', true),
+    history: {
+      maxAgeMs: durationOf(history, 'maxage') ?? BUILDER_DEFAULTS.history.maxAgeMs,
+      maxEntries: countOf(history, 'maxentries') ?? BUILDER_DEFAULTS.history.maxEntries,
+    },
   };
+}
+
+/** In milliseconds; as Go has it, or a number of seconds. */
+function durationOf(fields: Fields, key: string): number | undefined {
+  const value = fields.get(key);
+  if (value === undefined || value === null) return undefined;
+  const ns = typeof value === 'number' ? value * 1e9 : parseGoDuration(String(value));
+  if (ns === undefined) throw invalid(`builder.history.${key} of the config file: ${String(value)} is no duration`);
+  return ns / 1e6;
+}
+
+function countOf(fields: Fields, key: string): number | undefined {
+  const value = fields.get(key);
+  if (value === undefined || value === null) return undefined;
+  if (!Number.isSafeInteger(value)) throw invalid(`builder.history.${key} of the config file is no integer`);
+  return value as number;
 }
 
 function ruleOf(value: unknown): PruneRequest {
@@ -102,7 +128,6 @@ function ruleOf(value: unknown): PruneRequest {
   };
 }
 
-const HOUR_MS = 3_600_000;
 const MIN_TRANSIENT_BYTES = 512e6;
 /** Of the reserved space, what soon can be had again may take, in percent. */
 const TRANSIENT_SHARE = 13.8;

@@ -19,11 +19,14 @@ import { imageOfFiles } from '../builder/steps.ts';
 import type { Engine } from '../engine.ts';
 import type { UsableImage } from '../images/names.ts';
 import { ClientFiles, type ClientFilesParts } from './clientFiles.ts';
+import { contentOf } from './content.ts';
 import { FrontendError, told } from './errors.ts';
 import { exportImage } from './exporters.ts';
 import { Frontend, isOwnSyntax } from './frontend.ts';
 import { type Asked, gatewayOf } from './gateway.ts';
+import { History } from './history.ts';
 import { duplexOf, Outbox } from './outbox.ts';
+import { Content } from './proto/content_pb.ts';
 import {
   type BytesMessage,
   Control,
@@ -36,6 +39,7 @@ import {
   WorkerRecordSchema,
 } from './proto/control_pb.ts';
 import { LLBBridge } from './proto/gateway_pb.ts';
+import { type Material, materialsOf } from './provenance.ts';
 import { type Session, Sessions } from './session.ts';
 import { Solve, Solves } from './solves.ts';
 import { Sources } from './sources.ts';
@@ -59,6 +63,7 @@ export class Buildkit {
   readonly #builds: Builds;
   readonly #sessions = new Sessions();
   readonly #solves = new Solves();
+  readonly #history: History;
   /** Of builds without gRPC, by their names. */
   readonly #cancels = new Map<string, AbortController>();
   readonly #server: Http2Server;
@@ -66,9 +71,11 @@ export class Buildkit {
   constructor(engine: Engine, builds: Builds) {
     this.#engine = engine;
     this.#builds = builds;
+    this.#history = new History(engine.graph.buildRecords, () => engine.config.builder.history);
     const routes = (router: ConnectRouter): void => {
       router.service(Control, this.#control());
       router.service(LLBBridge, this.#gateway());
+      router.service(Content, contentOf(this.#history));
     };
     this.#server = createServer(connectNodeAdapter({ routes, connect: false, grpcWeb: false }));
   }
@@ -97,12 +104,21 @@ export class Buildkit {
       diskUsage: ({ filter }) =>
         told(async () => ({ record: (await this.#builds.caches()).filter(anyOf(filter)).map(usageOf) })),
       prune: (request) => this.#prune(request),
+      listenBuildHistory: (request, { signal, responseHeader }) => {
+        responseHeader.set('buildkit-current-timestamp', new Date().toISOString());
+        return this.#history.listen(request, signal);
+      },
+      updateBuildHistory: (request) =>
+        told(async () => {
+          this.#history.update(request);
+          return {};
+        }),
     };
   }
 
   async *#status(ref: string): AsyncGenerator<StatusResponse> {
-    const solve = await told(() => this.#solves.get(ref));
-    yield* solve.status.follow();
+    if (this.#history.has(ref)) yield* this.#history.log(ref);
+    else yield* (await told(() => this.#solves.get(ref))).status.follow();
   }
 
   /** A session over a call of this API, of clients that may not open a connection for it. */
@@ -153,9 +169,10 @@ export class Buildkit {
     const { ref, attrs, exporters, archive } = asked;
     const cancelled = new AbortController();
     const signal = AbortSignal.any([gone, cancelled.signal]);
-    const solve = new Solve(asked.session, asked.entitlements, exporters.length > 0, signal);
+    const { session: sessionId, entitlements } = asked;
+    const solve = new Solve({ ref, sessionId, entitlements, exporters, isInternal: false }, signal);
     this.#cancels.set(ref, cancelled);
-    const result = this.#carryOut(ref, solve, exporters, () =>
+    const result = this.#carryOut(solve, () =>
       this.#run(solve, { frontend: 'dockerfile.v0', attrs, inputs: {}, ...(archive && { archive }) }, signal),
     )
       .catch((error: unknown) => {
@@ -171,7 +188,7 @@ export class Buildkit {
   }
 
   async #solve(request: SolveRequest, signal: AbortSignal): Promise<Record<string, string>> {
-    const { Ref: ref, Session: session, Entitlements: entitlements, Frontend: frontend } = request;
+    const { Ref: ref, Session: sessionId, Entitlements: entitlements, Internal: isInternal } = request;
     if (request.SourcePolicy.length > 0)
       throw new CaissonError('NotImplemented', 'source policies are not supported by caisson');
     // an image has in its history what another build needs to go on from it
@@ -183,10 +200,9 @@ export class Buildkit {
         'Forbidden',
         'granting entitlement network.host is not allowed by build daemon configuration',
       );
-    const exporters = exportersOf(request);
-    const solve = new Solve(session, entitlements, exporters.length > 0, signal);
-    const { FrontendAttrs: attrs, FrontendInputs: inputs, Definition: definition } = request;
-    return this.#carryOut(ref, solve, exporters, () => {
+    const solve = new Solve({ ref, sessionId, entitlements, exporters: exportersOf(request), isInternal }, signal);
+    const { Frontend: frontend, FrontendAttrs: attrs, FrontendInputs: inputs, Definition: definition } = request;
+    return this.#carryOut(solve, () => {
       if (definition !== undefined && definition.def.length > 0)
         return solve.sources.then((sources) => sources.evaluate(definition));
       return frontend === '' ? this.#returned(solve) : this.#run(solve, { frontend, attrs, inputs }, signal);
@@ -194,13 +210,8 @@ export class Buildkit {
   }
 
   /** Resolves with what the exporters say. `make`: undefined for nothing to export. */
-  #carryOut(
-    ref: string,
-    solve: Solve,
-    exporters: readonly Pick<Exporter, 'Type' | 'Attrs'>[],
-    make: () => Promise<Source | undefined>,
-  ): Promise<Record<string, string>> {
-    const { signal } = solve;
+  #carryOut(solve: Solve, make: () => Promise<Source | undefined>): Promise<Record<string, string>> {
+    const { signal, request } = solve;
     const carriedOut = async (dir: string): Promise<Record<string, string>> => {
       const parts = this.#partsOf(solve, signal, dir);
       const files = new ClientFiles(parts, {});
@@ -211,12 +222,16 @@ export class Buildkit {
         const { engine } = parts;
         const isFiles = made instanceof BuildContext;
         const image = isFiles ? await imageOfFiles(engine, dir, made, engine.images.hostPlatform, signal) : made;
-        return await exportImage(parts, exporters, image);
+        return await exportImage(parts, request.exporters, image);
       } finally {
         await files.release();
       }
     };
-    return this.#solves.run(ref, solve, () => this.#builds.within(carriedOut));
+    const build = (): Promise<Record<string, string>> => this.#builds.within(carriedOut);
+    const materials = (): Material[] => materialsOf(this.#engine, solve.images);
+    return this.#solves.run(solve, () =>
+      request.isInternal ? build() : this.#history.during(solve, materials, build),
+    );
   }
 
   async #returned(solve: Solve): Promise<Source | undefined> {
@@ -249,8 +264,9 @@ export class Buildkit {
         'NotImplemented',
         `frontend ${frontend} ${attrs['source'] ?? ''}: only Docker's own Dockerfile syntax is supported by caisson`,
       );
-    const { isExported, entitlements } = solve;
-    const more = { isExported, entitlements, ...(archive && { archive }) };
+    solve.asked ??= { frontend, attrs };
+    const { entitlements, exporters } = solve.request;
+    const more = { isExported: exporters.length > 0, entitlements, ...(archive && { archive }) };
     return this.#builds.within((dir) =>
       use(new Frontend({ ...this.#partsOf(solve, signal, dir), ...more }, { attrs, inputs })),
     );
@@ -261,8 +277,9 @@ export class Buildkit {
       engine: this.#engine,
       builds: this.#builds,
       dir,
-      session: async (id = solve.sessionId) => this.#session(id),
+      session: async (id = solve.request.sessionId) => this.#session(id),
       status: solve.status,
+      images: solve.images,
       signal: AbortSignal.any([signal, solve.signal]),
     };
   }

@@ -18,6 +18,8 @@ export interface ClientFilesParts {
   /** Rejects when the client has none. `id`: of another one than the build's. */
   session: (id?: string) => Promise<Session>;
   status: StatusLog;
+  /** Filled with what stages begin with: ids by whole names. */
+  images: Map<string, string>;
   signal: AbortSignal;
 }
 

@@ -1,10 +1,10 @@
 /** Errors of a build as its client shows them. */
 import { create, fromJsonString, toBinary } from '@bufbuild/protobuf';
+import { AnySchema } from '@bufbuild/protobuf/wkt';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { asCaissonError, isKind } from '../../errdefs.ts';
 import { CommandFailed } from '../builder/run.ts';
-import { ErrorSourceSchema } from './proto/control_pb.ts';
-import type { Status } from './proto/gateway_pb.ts';
+import { ErrorSourceSchema, type Status, StatusSchema } from './proto/control_pb.ts';
 
 /** In BuildKit's words where it has some. */
 export function reasonOf(error: unknown): string {
@@ -73,4 +73,17 @@ export async function told<T>(call: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw error instanceof FrontendError ? asConnectError(error.cause, error.place) : asConnectError(error);
   }
+}
+
+/** A failure with its details, as it is written down. */
+export function statusOf(error: unknown): Status {
+  const {
+    code,
+    rawMessage: message,
+    details,
+  } = error instanceof FrontendError ? asConnectError(error.cause, error.place) : asConnectError(error);
+  const packed = details.flatMap((one) =>
+    'type' in one ? [create(AnySchema, { typeUrl: `type.googleapis.com/${one.type}`, value: one.value })] : [],
+  );
+  return create(StatusSchema, { code, message, details: packed });
 }

@@ -88,7 +88,7 @@ export class Frontend {
   }
 
   async #run(): Promise<UsableImage | null> {
-    const { engine, builds, dir, status, signal, entitlements } = this.#parts;
+    const { engine, builds, dir, status, images, signal, entitlements } = this.#parts;
     const filename = this.#attrs['filename'] || 'Dockerfile';
     const options = { ...optionsOf(this.#attrs, entitlements), credentials: this.#sources.credentials };
     const platforms = platformsOf(this.#attrs);
@@ -100,7 +100,7 @@ export class Frontend {
     const { dockerfile, context, ignored, vertex } = await this.#fetchDefinition(filename);
     const source = { filename, text: dockerfile.text };
     checkSyntax(source);
-    const report = new VertexReport(status, vertex);
+    const report = new VertexReport(status, vertex, images);
     const checks = this.#checks(dockerfile);
     const facts = factsOf(engine, options, await this.#ignored(ignored, checks));
     const found = (): LintWarning[] => lint(dockerfile, checks, { ...facts, allStages: false });

@@ -80,7 +80,7 @@ export class Graph {
   }
 
   #build(statements: Statement[], target: string, named: NonNullable<BuildInputs['named']>): Promise<Source> {
-    const { builds, dir, status, signal } = this.#parts;
+    const { builds, dir, status, images, signal } = this.#parts;
     const inputs: BuildInputs = {
       dockerfile: { text: '', statements, escapeSign: '\\', warnings: [], emptyContinuations: [] },
       dir,
@@ -90,7 +90,7 @@ export class Graph {
       client: this.#sources.client,
     };
     const options = { ...optionsOf({}, []), target, credentials: this.#sources.credentials };
-    const report = new VertexReport(status, status.vertex('[internal] load operations'));
+    const report = new VertexReport(status, status.vertex('[internal] load operations'), images);
     return builds.carryOut(options, inputs, report, signal);
   }
 }

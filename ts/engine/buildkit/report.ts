@@ -25,13 +25,16 @@ export class VertexReport implements BuildReport {
   readonly #log: StatusLog;
   /** Of the Dockerfile, whose warnings are shown with it. */
   readonly #source: Vertex;
+  readonly #images: Map<string, string>;
   readonly #names = new Map<Statement, (text: string) => string>();
   /** Where the first step that failed is. */
   failedLines: [number, number] | undefined;
 
-  constructor(log: StatusLog, source: Vertex) {
+  /** `images`: filled with what stages begin with, ids by whole names. */
+  constructor(log: StatusLog, source: Vertex, images: Map<string, string>) {
     this.#log = log;
     this.#source = source;
+    this.#images = images;
   }
 
   begin(_globals: readonly Statement[], stages: readonly Stage[]): void {
@@ -56,13 +59,17 @@ export class VertexReport implements BuildReport {
       if (statement.line > 0) this.failedLines ??= [statement.line, statement.endLine];
     };
     if (nameOf === undefined) return { ...SILENT, failed };
-    const vertex = this.#log.vertex(nameOf(shownOf(statement, lookup)));
+    const shown = shownOf(statement, lookup);
+    const vertex = this.#log.vertex(nameOf(shown));
     return {
       progress: (line) => pulled(vertex, line),
       output: (isError, text) => vertex.output(isError, text),
       note: () => undefined,
       cached: () => vertex.cached(),
-      done: () => vertex.end(),
+      done: (id) => {
+        if (statement.name === 'FROM' && id !== '') this.#images.set(shown.replace(/^FROM /, ''), id);
+        vertex.end();
+      },
       failed: (error) => {
         failed();
         vertex.end(reasonOf(error));

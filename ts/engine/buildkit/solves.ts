@@ -4,6 +4,7 @@ import { EventEmitter, once } from 'node:events';
 import type { ConnectError } from '@connectrpc/connect';
 import { CaissonError } from '../../errdefs.ts';
 import type { Source } from '../builder/builder.ts';
+import type { Exporter } from './proto/control_pb.ts';
 import type { Sources } from './sources.ts';
 import { StatusLog } from './status.ts';
 
@@ -14,23 +15,34 @@ export interface Returned {
   error: ConnectError | undefined;
 }
 
+/** What a client asks for. */
+export interface SolveAsked {
+  /** A name that it made up. */
+  ref: string;
+  /** '' for none. */
+  sessionId: string;
+  entitlements: readonly string[];
+  exporters: readonly Pick<Exporter, 'Type' | 'Attrs'>[];
+  /** Of the client itself: no record is kept. */
+  isInternal: boolean;
+}
+
 export class Solve {
   readonly status = new StatusLog();
-  readonly sessionId: string;
-  readonly entitlements: readonly string[];
-  /** Its image is taken by somebody. */
-  readonly isExported: boolean;
+  readonly request: SolveAsked;
   /** Ended with the build's own call. */
   readonly signal: AbortSignal;
+  /** What was asked of the frontend, once it was. */
+  asked: { frontend: string; attrs: Readonly<Record<string, string>> } | undefined;
+  /** What stages began with: ids by whole names. */
+  readonly images = new Map<string, string>();
   /** What was handed to a gateway client; null: no files. */
   readonly #results = new Map<string, Source>();
   readonly #sources = Promise.withResolvers<Sources>();
   readonly #returned = Promise.withResolvers<Returned>();
 
-  constructor(sessionId: string, entitlements: readonly string[], isExported: boolean, signal: AbortSignal) {
-    this.sessionId = sessionId;
-    this.entitlements = entitlements;
-    this.isExported = isExported;
+  constructor(request: SolveAsked, signal: AbortSignal) {
+    this.request = request;
     this.signal = signal;
     const onAbort = (): void => this.#returned.reject(new CaissonError('Cancelled', 'the build was cancelled'));
     signal.addEventListener('abort', onAbort, { once: true });
@@ -81,7 +93,8 @@ export class Solves {
   readonly #opened = new EventEmitter().setMaxListeners(0);
 
   /** Carries one out as long as `use` goes on. */
-  async run<T>(ref: string, solve: Solve, use: () => Promise<T>): Promise<T> {
+  async run<T>(solve: Solve, use: () => Promise<T>): Promise<T> {
+    const { ref } = solve.request;
     if (this.#open.has(ref)) throw new CaissonError('Conflict', `a build named ${ref} is under way`);
     this.#open.set(ref, solve);
     this.#opened.emit(`opened ${ref}`);

@@ -18,13 +18,21 @@ export class StatusLog {
   readonly #outbox = new Outbox<StatusResponse>();
   #unread = 0;
   #isClipped = false;
+  #observer: (status: StatusResponse) => void = () => undefined;
+
+  /** `observer` hears of all from here on, whoever reads. */
+  observe(observer: (status: StatusResponse) => void): void {
+    this.#observer = observer;
+  }
 
   vertex(name: string): Vertex {
     return new Vertex(this, name);
   }
 
   tell(status: Told): void {
-    this.#outbox.put(create(StatusResponseSchema, status));
+    const message = create(StatusResponseSchema, status);
+    this.#observer(message);
+    this.#outbox.put(message);
   }
 
   /** What a step's command wrote. */

@@ -7,15 +7,15 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Any, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_any, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file control.proto.
  */
 export const file_control: GenFile = /*@__PURE__*/
-  fileDesc("Cg1jb250cm9sLnByb3RvEhBtb2J5LmJ1aWxka2l0LnYxIiIKEERpc2tVc2FnZVJlcXVlc3QSDgoGZmlsdGVyGAEgAygJIkIKEURpc2tVc2FnZVJlc3BvbnNlEi0KBnJlY29yZBgBIAMoCzIdLm1vYnkuYnVpbGRraXQudjEuVXNhZ2VSZWNvcmQihAEKDFBydW5lUmVxdWVzdBIOCgZmaWx0ZXIYASADKAkSCwoDYWxsGAIgASgIEhQKDGtlZXBEdXJhdGlvbhgDIAEoAxIVCg1yZXNlcnZlZFNwYWNlGAQgASgDEhQKDG1heFVzZWRTcGFjZRgFIAEoAxIUCgxtaW5GcmVlU3BhY2UYBiABKAMi8wEKC1VzYWdlUmVjb3JkEgoKAklEGAEgASgJEg8KB011dGFibGUYAiABKAgSDQoFSW5Vc2UYAyABKAgSDAoEU2l6ZRgEIAEoAxItCglDcmVhdGVkQXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCkxhc3RVc2VkQXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKClVzYWdlQ291bnQYCCABKAMSEwoLRGVzY3JpcHRpb24YCSABKAkSEgoKUmVjb3JkVHlwZRgKIAEoCRIOCgZTaGFyZWQYCyABKAgi8gUKDFNvbHZlUmVxdWVzdBILCgNSZWYYASABKAkSMAoKRGVmaW5pdGlvbhgCIAEoCzIcLm1vYnkuYnVpbGRraXQudjEuRGVmaW5pdGlvbhIaChJFeHBvcnRlckRlcHJlY2F0ZWQYAyABKAkSXAoXRXhwb3J0ZXJBdHRyc0RlcHJlY2F0ZWQYBCADKAsyOy5tb2J5LmJ1aWxka2l0LnYxLlNvbHZlUmVxdWVzdC5FeHBvcnRlckF0dHJzRGVwcmVjYXRlZEVudHJ5Eg8KB1Nlc3Npb24YBSABKAkSEAoIRnJvbnRlbmQYBiABKAkSSAoNRnJvbnRlbmRBdHRycxgHIAMoCzIxLm1vYnkuYnVpbGRraXQudjEuU29sdmVSZXF1ZXN0LkZyb250ZW5kQXR0cnNFbnRyeRItCgVDYWNoZRgIIAEoCzIeLm1vYnkuYnVpbGRraXQudjEuQ2FjaGVPcHRpb25zEhQKDEVudGl0bGVtZW50cxgJIAMoCRJKCg5Gcm9udGVuZElucHV0cxgKIAMoCzIyLm1vYnkuYnVpbGRraXQudjEuU29sdmVSZXF1ZXN0LkZyb250ZW5kSW5wdXRzRW50cnkSFAoMU291cmNlUG9saWN5GAwgASgMEi0KCUV4cG9ydGVycxgNIAMoCzIaLm1vYnkuYnVpbGRraXQudjEuRXhwb3J0ZXISGwoTU291cmNlUG9saWN5U2Vzc2lvbhgPIAEoCRo+ChxFeHBvcnRlckF0dHJzRGVwcmVjYXRlZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaNAoSRnJvbnRlbmRBdHRyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaUwoTRnJvbnRlbmRJbnB1dHNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5tb2J5LmJ1aWxka2l0LnYxLkRlZmluaXRpb246AjgBIpkBCg1Tb2x2ZVJlc3BvbnNlEk8KEEV4cG9ydGVyUmVzcG9uc2UYASADKAsyNS5tb2J5LmJ1aWxka2l0LnYxLlNvbHZlUmVzcG9uc2UuRXhwb3J0ZXJSZXNwb25zZUVudHJ5GjcKFUV4cG9ydGVyUmVzcG9uc2VFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInwKCEV4cG9ydGVyEgwKBFR5cGUYASABKAkSNAoFQXR0cnMYAiADKAsyJS5tb2J5LmJ1aWxka2l0LnYxLkV4cG9ydGVyLkF0dHJzRW50cnkaLAoKQXR0cnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInoKDENhY2hlT3B0aW9ucxI0CgdFeHBvcnRzGAQgAygLMiMubW9ieS5idWlsZGtpdC52MS5DYWNoZU9wdGlvbnNFbnRyeRI0CgdJbXBvcnRzGAUgAygLMiMubW9ieS5idWlsZGtpdC52MS5DYWNoZU9wdGlvbnNFbnRyeSKOAQoRQ2FjaGVPcHRpb25zRW50cnkSDAoEVHlwZRgBIAEoCRI9CgVBdHRycxgCIAMoCzIuLm1vYnkuYnVpbGRraXQudjEuQ2FjaGVPcHRpb25zRW50cnkuQXR0cnNFbnRyeRosCgpBdHRyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiHAoNU3RhdHVzUmVxdWVzdBILCgNSZWYYASABKAkizAEKDlN0YXR1c1Jlc3BvbnNlEioKCHZlcnRleGVzGAEgAygLMhgubW9ieS5idWlsZGtpdC52MS5WZXJ0ZXgSMAoIc3RhdHVzZXMYAiADKAsyHi5tb2J5LmJ1aWxka2l0LnYxLlZlcnRleFN0YXR1cxIpCgRsb2dzGAMgAygLMhsubW9ieS5idWlsZGtpdC52MS5WZXJ0ZXhMb2cSMQoId2FybmluZ3MYBCADKAsyHy5tb2J5LmJ1aWxka2l0LnYxLlZlcnRleFdhcm5pbmcisQEKBlZlcnRleBIOCgZkaWdlc3QYASABKAkSDgoGaW5wdXRzGAIgAygJEgwKBG5hbWUYAyABKAkSDgoGY2FjaGVkGAQgASgIEisKB3N0YXJ0ZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWNvbXBsZXRlZBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFZXJyb3IYByABKAki4wEKDFZlcnRleFN0YXR1cxIKCgJJRBgBIAEoCRIOCgZ2ZXJ0ZXgYAiABKAkSDAoEbmFtZRgDIAEoCRIPCgdjdXJyZW50GAQgASgDEg0KBXRvdGFsGAUgASgDEi0KCXRpbWVzdGFtcBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHc3RhcnRlZBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY29tcGxldGVkGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJnCglWZXJ0ZXhMb2cSDgoGdmVydGV4GAEgASgJEi0KCXRpbWVzdGFtcBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGc3RyZWFtGAMgASgDEgsKA21zZxgEIAEoDCKvAQoNVmVydGV4V2FybmluZxIOCgZ2ZXJ0ZXgYASABKAkSDQoFbGV2ZWwYAiABKAMSDQoFc2hvcnQYAyABKAwSDgoGZGV0YWlsGAQgAygMEgsKA3VybBgFIAEoCRIqCgRpbmZvGAYgASgLMhwubW9ieS5idWlsZGtpdC52MS5Tb3VyY2VJbmZvEicKBnJhbmdlcxgHIAMoCzIXLm1vYnkuYnVpbGRraXQudjEuUmFuZ2UiHAoMQnl0ZXNNZXNzYWdlEgwKBGRhdGEYASABKAwiFAoSTGlzdFdvcmtlcnNSZXF1ZXN0IkUKE0xpc3RXb3JrZXJzUmVzcG9uc2USLgoGcmVjb3JkGAEgAygLMh4ubW9ieS5idWlsZGtpdC52MS5Xb3JrZXJSZWNvcmQi8AEKDFdvcmtlclJlY29yZBIKCgJJRBgBIAEoCRI6CgZMYWJlbHMYAiADKAsyKi5tb2J5LmJ1aWxka2l0LnYxLldvcmtlclJlY29yZC5MYWJlbHNFbnRyeRItCglwbGF0Zm9ybXMYAyADKAsyGi5tb2J5LmJ1aWxka2l0LnYxLlBsYXRmb3JtEjoKD0J1aWxka2l0VmVyc2lvbhgFIAEoCzIhLm1vYnkuYnVpbGRraXQudjEuQnVpbGRraXRWZXJzaW9uGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRQoPQnVpbGRraXRWZXJzaW9uEg8KB3BhY2thZ2UYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCSI9CghQbGF0Zm9ybRIUCgxBcmNoaXRlY3R1cmUYASABKAkSCgoCT1MYAiABKAkSDwoHVmFyaWFudBgDIAEoCSINCgtJbmZvUmVxdWVzdCJKCgxJbmZvUmVzcG9uc2USOgoPYnVpbGRraXRWZXJzaW9uGAEgASgLMiEubW9ieS5idWlsZGtpdC52MS5CdWlsZGtpdFZlcnNpb24ipgEKCkRlZmluaXRpb24SCwoDZGVmGAEgAygMEjwKCG1ldGFkYXRhGAIgAygLMioubW9ieS5idWlsZGtpdC52MS5EZWZpbml0aW9uLk1ldGFkYXRhRW50cnkaTQoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5tb2J5LmJ1aWxka2l0LnYxLk9wTWV0YWRhdGE6AjgBIgwKCk9wTWV0YWRhdGEiYgoLRXJyb3JTb3VyY2USKgoEaW5mbxgBIAEoCzIcLm1vYnkuYnVpbGRraXQudjEuU291cmNlSW5mbxInCgZyYW5nZXMYAiADKAsyFy5tb2J5LmJ1aWxka2l0LnYxLlJhbmdlInAKClNvdXJjZUluZm8SEAoIZmlsZW5hbWUYASABKAkSDAoEZGF0YRgCIAEoDBIwCgpkZWZpbml0aW9uGAMgASgLMhwubW9ieS5idWlsZGtpdC52MS5EZWZpbml0aW9uEhAKCGxhbmd1YWdlGAQgASgJIlsKBVJhbmdlEikKBXN0YXJ0GAEgASgLMhoubW9ieS5idWlsZGtpdC52MS5Qb3NpdGlvbhInCgNlbmQYAiABKAsyGi5tb2J5LmJ1aWxka2l0LnYxLlBvc2l0aW9uIisKCFBvc2l0aW9uEgwKBGxpbmUYASABKAUSEQoJY2hhcmFjdGVyGAIgASgFMrQECgdDb250cm9sElQKCURpc2tVc2FnZRIiLm1vYnkuYnVpbGRraXQudjEuRGlza1VzYWdlUmVxdWVzdBojLm1vYnkuYnVpbGRraXQudjEuRGlza1VzYWdlUmVzcG9uc2USSAoFUHJ1bmUSHi5tb2J5LmJ1aWxka2l0LnYxLlBydW5lUmVxdWVzdBodLm1vYnkuYnVpbGRraXQudjEuVXNhZ2VSZWNvcmQwARJICgVTb2x2ZRIeLm1vYnkuYnVpbGRraXQudjEuU29sdmVSZXF1ZXN0Gh8ubW9ieS5idWlsZGtpdC52MS5Tb2x2ZVJlc3BvbnNlEk0KBlN0YXR1cxIfLm1vYnkuYnVpbGRraXQudjEuU3RhdHVzUmVxdWVzdBogLm1vYnkuYnVpbGRraXQudjEuU3RhdHVzUmVzcG9uc2UwARJNCgdTZXNzaW9uEh4ubW9ieS5idWlsZGtpdC52MS5CeXRlc01lc3NhZ2UaHi5tb2J5LmJ1aWxka2l0LnYxLkJ5dGVzTWVzc2FnZSgBMAESWgoLTGlzdFdvcmtlcnMSJC5tb2J5LmJ1aWxka2l0LnYxLkxpc3RXb3JrZXJzUmVxdWVzdBolLm1vYnkuYnVpbGRraXQudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJFCgRJbmZvEh0ubW9ieS5idWlsZGtpdC52MS5JbmZvUmVxdWVzdBoeLm1vYnkuYnVpbGRraXQudjEuSW5mb1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Cg1jb250cm9sLnByb3RvEhBtb2J5LmJ1aWxka2l0LnYxIiIKEERpc2tVc2FnZVJlcXVlc3QSDgoGZmlsdGVyGAEgAygJIkIKEURpc2tVc2FnZVJlc3BvbnNlEi0KBnJlY29yZBgBIAMoCzIdLm1vYnkuYnVpbGRraXQudjEuVXNhZ2VSZWNvcmQihAEKDFBydW5lUmVxdWVzdBIOCgZmaWx0ZXIYASADKAkSCwoDYWxsGAIgASgIEhQKDGtlZXBEdXJhdGlvbhgDIAEoAxIVCg1yZXNlcnZlZFNwYWNlGAQgASgDEhQKDG1heFVzZWRTcGFjZRgFIAEoAxIUCgxtaW5GcmVlU3BhY2UYBiABKAMi8wEKC1VzYWdlUmVjb3JkEgoKAklEGAEgASgJEg8KB011dGFibGUYAiABKAgSDQoFSW5Vc2UYAyABKAgSDAoEU2l6ZRgEIAEoAxItCglDcmVhdGVkQXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCkxhc3RVc2VkQXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKClVzYWdlQ291bnQYCCABKAMSEwoLRGVzY3JpcHRpb24YCSABKAkSEgoKUmVjb3JkVHlwZRgKIAEoCRIOCgZTaGFyZWQYCyABKAgihAYKDFNvbHZlUmVxdWVzdBILCgNSZWYYASABKAkSMAoKRGVmaW5pdGlvbhgCIAEoCzIcLm1vYnkuYnVpbGRraXQudjEuRGVmaW5pdGlvbhIaChJFeHBvcnRlckRlcHJlY2F0ZWQYAyABKAkSXAoXRXhwb3J0ZXJBdHRyc0RlcHJlY2F0ZWQYBCADKAsyOy5tb2J5LmJ1aWxka2l0LnYxLlNvbHZlUmVxdWVzdC5FeHBvcnRlckF0dHJzRGVwcmVjYXRlZEVudHJ5Eg8KB1Nlc3Npb24YBSABKAkSEAoIRnJvbnRlbmQYBiABKAkSSAoNRnJvbnRlbmRBdHRycxgHIAMoCzIxLm1vYnkuYnVpbGRraXQudjEuU29sdmVSZXF1ZXN0LkZyb250ZW5kQXR0cnNFbnRyeRItCgVDYWNoZRgIIAEoCzIeLm1vYnkuYnVpbGRraXQudjEuQ2FjaGVPcHRpb25zEhQKDEVudGl0bGVtZW50cxgJIAMoCRJKCg5Gcm9udGVuZElucHV0cxgKIAMoCzIyLm1vYnkuYnVpbGRraXQudjEuU29sdmVSZXF1ZXN0LkZyb250ZW5kSW5wdXRzRW50cnkSFAoMU291cmNlUG9saWN5GAwgASgMEi0KCUV4cG9ydGVycxgNIAMoCzIaLm1vYnkuYnVpbGRraXQudjEuRXhwb3J0ZXISEAoISW50ZXJuYWwYDiABKAgSGwoTU291cmNlUG9saWN5U2Vzc2lvbhgPIAEoCRo+ChxFeHBvcnRlckF0dHJzRGVwcmVjYXRlZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaNAoSRnJvbnRlbmRBdHRyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaUwoTRnJvbnRlbmRJbnB1dHNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5tb2J5LmJ1aWxka2l0LnYxLkRlZmluaXRpb246AjgBIpkBCg1Tb2x2ZVJlc3BvbnNlEk8KEEV4cG9ydGVyUmVzcG9uc2UYASADKAsyNS5tb2J5LmJ1aWxka2l0LnYxLlNvbHZlUmVzcG9uc2UuRXhwb3J0ZXJSZXNwb25zZUVudHJ5GjcKFUV4cG9ydGVyUmVzcG9uc2VFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInwKCEV4cG9ydGVyEgwKBFR5cGUYASABKAkSNAoFQXR0cnMYAiADKAsyJS5tb2J5LmJ1aWxka2l0LnYxLkV4cG9ydGVyLkF0dHJzRW50cnkaLAoKQXR0cnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInoKDENhY2hlT3B0aW9ucxI0CgdFeHBvcnRzGAQgAygLMiMubW9ieS5idWlsZGtpdC52MS5DYWNoZU9wdGlvbnNFbnRyeRI0CgdJbXBvcnRzGAUgAygLMiMubW9ieS5idWlsZGtpdC52MS5DYWNoZU9wdGlvbnNFbnRyeSKOAQoRQ2FjaGVPcHRpb25zRW50cnkSDAoEVHlwZRgBIAEoCRI9CgVBdHRycxgCIAMoCzIuLm1vYnkuYnVpbGRraXQudjEuQ2FjaGVPcHRpb25zRW50cnkuQXR0cnNFbnRyeRosCgpBdHRyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiHAoNU3RhdHVzUmVxdWVzdBILCgNSZWYYASABKAkizAEKDlN0YXR1c1Jlc3BvbnNlEioKCHZlcnRleGVzGAEgAygLMhgubW9ieS5idWlsZGtpdC52MS5WZXJ0ZXgSMAoIc3RhdHVzZXMYAiADKAsyHi5tb2J5LmJ1aWxka2l0LnYxLlZlcnRleFN0YXR1cxIpCgRsb2dzGAMgAygLMhsubW9ieS5idWlsZGtpdC52MS5WZXJ0ZXhMb2cSMQoId2FybmluZ3MYBCADKAsyHy5tb2J5LmJ1aWxka2l0LnYxLlZlcnRleFdhcm5pbmcisQEKBlZlcnRleBIOCgZkaWdlc3QYASABKAkSDgoGaW5wdXRzGAIgAygJEgwKBG5hbWUYAyABKAkSDgoGY2FjaGVkGAQgASgIEisKB3N0YXJ0ZWQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWNvbXBsZXRlZBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFZXJyb3IYByABKAki4wEKDFZlcnRleFN0YXR1cxIKCgJJRBgBIAEoCRIOCgZ2ZXJ0ZXgYAiABKAkSDAoEbmFtZRgDIAEoCRIPCgdjdXJyZW50GAQgASgDEg0KBXRvdGFsGAUgASgDEi0KCXRpbWVzdGFtcBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHc3RhcnRlZBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY29tcGxldGVkGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJnCglWZXJ0ZXhMb2cSDgoGdmVydGV4GAEgASgJEi0KCXRpbWVzdGFtcBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGc3RyZWFtGAMgASgDEgsKA21zZxgEIAEoDCKvAQoNVmVydGV4V2FybmluZxIOCgZ2ZXJ0ZXgYASABKAkSDQoFbGV2ZWwYAiABKAMSDQoFc2hvcnQYAyABKAwSDgoGZGV0YWlsGAQgAygMEgsKA3VybBgFIAEoCRIqCgRpbmZvGAYgASgLMhwubW9ieS5idWlsZGtpdC52MS5Tb3VyY2VJbmZvEicKBnJhbmdlcxgHIAMoCzIXLm1vYnkuYnVpbGRraXQudjEuUmFuZ2UiHAoMQnl0ZXNNZXNzYWdlEgwKBGRhdGEYASABKAwiFAoSTGlzdFdvcmtlcnNSZXF1ZXN0IkUKE0xpc3RXb3JrZXJzUmVzcG9uc2USLgoGcmVjb3JkGAEgAygLMh4ubW9ieS5idWlsZGtpdC52MS5Xb3JrZXJSZWNvcmQi8AEKDFdvcmtlclJlY29yZBIKCgJJRBgBIAEoCRI6CgZMYWJlbHMYAiADKAsyKi5tb2J5LmJ1aWxka2l0LnYxLldvcmtlclJlY29yZC5MYWJlbHNFbnRyeRItCglwbGF0Zm9ybXMYAyADKAsyGi5tb2J5LmJ1aWxka2l0LnYxLlBsYXRmb3JtEjoKD0J1aWxka2l0VmVyc2lvbhgFIAEoCzIhLm1vYnkuYnVpbGRraXQudjEuQnVpbGRraXRWZXJzaW9uGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRQoPQnVpbGRraXRWZXJzaW9uEg8KB3BhY2thZ2UYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCSI9CghQbGF0Zm9ybRIUCgxBcmNoaXRlY3R1cmUYASABKAkSCgoCT1MYAiABKAkSDwoHVmFyaWFudBgDIAEoCSINCgtJbmZvUmVxdWVzdCJKCgxJbmZvUmVzcG9uc2USOgoPYnVpbGRraXRWZXJzaW9uGAEgASgLMiEubW9ieS5idWlsZGtpdC52MS5CdWlsZGtpdFZlcnNpb24iaAoTQnVpbGRIaXN0b3J5UmVxdWVzdBISCgpBY3RpdmVPbmx5GAEgASgIEgsKA1JlZhgCIAEoCRIRCglFYXJseUV4aXQYAyABKAgSDgoGRmlsdGVyGAQgAygJEg0KBUxpbWl0GAUgASgFIlcKEUJ1aWxkSGlzdG9yeUV2ZW50EgwKBHR5cGUYASABKAUSNAoGcmVjb3JkGAIgASgLMiQubW9ieS5idWlsZGtpdC52MS5CdWlsZEhpc3RvcnlSZWNvcmQilwYKEkJ1aWxkSGlzdG9yeVJlY29yZBILCgNSZWYYASABKAkSEAoIRnJvbnRlbmQYAiABKAkSTgoNRnJvbnRlbmRBdHRycxgDIAMoCzI3Lm1vYnkuYnVpbGRraXQudjEuQnVpbGRIaXN0b3J5UmVjb3JkLkZyb250ZW5kQXR0cnNFbnRyeRItCglFeHBvcnRlcnMYBCADKAsyGi5tb2J5LmJ1aWxka2l0LnYxLkV4cG9ydGVyEicKBWVycm9yGAUgASgLMhgubW9ieS5idWlsZGtpdC52MS5TdGF0dXMSLQoJQ3JlYXRlZEF0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtDb21wbGV0ZWRBdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEbG9ncxgIIAEoCzIcLm1vYnkuYnVpbGRraXQudjEuRGVzY3JpcHRvchJUChBFeHBvcnRlclJlc3BvbnNlGAkgAygLMjoubW9ieS5idWlsZGtpdC52MS5CdWlsZEhpc3RvcnlSZWNvcmQuRXhwb3J0ZXJSZXNwb25zZUVudHJ5EjEKBlJlc3VsdBgKIAEoCzIhLm1vYnkuYnVpbGRraXQudjEuQnVpbGRSZXN1bHRJbmZvEhIKCkdlbmVyYXRpb24YDCABKAUSDgoGcGlubmVkGA4gASgIEhYKDm51bUNhY2hlZFN0ZXBzGA8gASgFEhUKDW51bVRvdGFsU3RlcHMYECABKAUSGQoRbnVtQ29tcGxldGVkU3RlcHMYESABKAUSMwoNZXh0ZXJuYWxFcnJvchgSIAEoCzIcLm1vYnkuYnVpbGRraXQudjEuRGVzY3JpcHRvchITCgtudW1XYXJuaW5ncxgTIAEoBRo0ChJGcm9udGVuZEF0dHJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARo3ChVFeHBvcnRlclJlc3BvbnNlRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJaChlVcGRhdGVCdWlsZEhpc3RvcnlSZXF1ZXN0EgsKA1JlZhgBIAEoCRIOCgZQaW5uZWQYAiABKAgSDgoGRGVsZXRlGAMgASgIEhAKCEZpbmFsaXplGAQgASgIIhwKGlVwZGF0ZUJ1aWxkSGlzdG9yeVJlc3BvbnNlIrYBCgpEZXNjcmlwdG9yEhIKCm1lZGlhX3R5cGUYASABKAkSDgoGZGlnZXN0GAIgASgJEgwKBHNpemUYAyABKAMSQgoLYW5ub3RhdGlvbnMYBSADKAsyLS5tb2J5LmJ1aWxka2l0LnYxLkRlc2NyaXB0b3IuQW5ub3RhdGlvbnNFbnRyeRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiRQoPQnVpbGRSZXN1bHRJbmZvEjIKDEF0dGVzdGF0aW9ucxgCIAMoCzIcLm1vYnkuYnVpbGRraXQudjEuRGVzY3JpcHRvciJOCgZTdGF0dXMSDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJEiUKB2RldGFpbHMYAyADKAsyFC5nb29nbGUucHJvdG9idWYuQW55IqYBCgpEZWZpbml0aW9uEgsKA2RlZhgBIAMoDBI8CghtZXRhZGF0YRgCIAMoCzIqLm1vYnkuYnVpbGRraXQudjEuRGVmaW5pdGlvbi5NZXRhZGF0YUVudHJ5Gk0KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEisKBXZhbHVlGAIgASgLMhwubW9ieS5idWlsZGtpdC52MS5PcE1ldGFkYXRhOgI4ASIMCgpPcE1ldGFkYXRhImIKC0Vycm9yU291cmNlEioKBGluZm8YASABKAsyHC5tb2J5LmJ1aWxka2l0LnYxLlNvdXJjZUluZm8SJwoGcmFuZ2VzGAIgAygLMhcubW9ieS5idWlsZGtpdC52MS5SYW5nZSJwCgpTb3VyY2VJbmZvEhAKCGZpbGVuYW1lGAEgASgJEgwKBGRhdGEYAiABKAwSMAoKZGVmaW5pdGlvbhgDIAEoCzIcLm1vYnkuYnVpbGRraXQudjEuRGVmaW5pdGlvbhIQCghsYW5ndWFnZRgEIAEoCSJbCgVSYW5nZRIpCgVzdGFydBgBIAEoCzIaLm1vYnkuYnVpbGRraXQudjEuUG9zaXRpb24SJwoDZW5kGAIgASgLMhoubW9ieS5idWlsZGtpdC52MS5Qb3NpdGlvbiIrCghQb3NpdGlvbhIMCgRsaW5lGAEgASgFEhEKCWNoYXJhY3RlchgCIAEoBTKJBgoHQ29udHJvbBJUCglEaXNrVXNhZ2USIi5tb2J5LmJ1aWxka2l0LnYxLkRpc2tVc2FnZVJlcXVlc3QaIy5tb2J5LmJ1aWxka2l0LnYxLkRpc2tVc2FnZVJlc3BvbnNlEkgKBVBydW5lEh4ubW9ieS5idWlsZGtpdC52MS5QcnVuZVJlcXVlc3QaHS5tb2J5LmJ1aWxka2l0LnYxLlVzYWdlUmVjb3JkMAESSAoFU29sdmUSHi5tb2J5LmJ1aWxka2l0LnYxLlNvbHZlUmVxdWVzdBofLm1vYnkuYnVpbGRraXQudjEuU29sdmVSZXNwb25zZRJNCgZTdGF0dXMSHy5tb2J5LmJ1aWxka2l0LnYxLlN0YXR1c1JlcXVlc3QaIC5tb2J5LmJ1aWxka2l0LnYxLlN0YXR1c1Jlc3BvbnNlMAESTQoHU2Vzc2lvbhIeLm1vYnkuYnVpbGRraXQudjEuQnl0ZXNNZXNzYWdlGh4ubW9ieS5idWlsZGtpdC52MS5CeXRlc01lc3NhZ2UoATABEloKC0xpc3RXb3JrZXJzEiQubW9ieS5idWlsZGtpdC52MS5MaXN0V29ya2Vyc1JlcXVlc3QaJS5tb2J5LmJ1aWxka2l0LnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USRQoESW5mbxIdLm1vYnkuYnVpbGRraXQudjEuSW5mb1JlcXVlc3QaHi5tb2J5LmJ1aWxka2l0LnYxLkluZm9SZXNwb25zZRJiChJMaXN0ZW5CdWlsZEhpc3RvcnkSJS5tb2J5LmJ1aWxka2l0LnYxLkJ1aWxkSGlzdG9yeVJlcXVlc3QaIy5tb2J5LmJ1aWxka2l0LnYxLkJ1aWxkSGlzdG9yeUV2ZW50MAESbwoSVXBkYXRlQnVpbGRIaXN0b3J5EisubW9ieS5idWlsZGtpdC52MS5VcGRhdGVCdWlsZEhpc3RvcnlSZXF1ZXN0GiwubW9ieS5idWlsZGtpdC52MS5VcGRhdGVCdWlsZEhpc3RvcnlSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message moby.buildkit.v1.DiskUsageRequest
@@ -222,6 +222,13 @@ export type SolveRequest = Message<"moby.buildkit.v1.SolveRequest"> & {
    * @generated from field: repeated moby.buildkit.v1.Exporter Exporters = 13;
    */
   Exporters: Exporter[];
+
+  /**
+   * Of the client itself: not told to users.
+   *
+   * @generated from field: bool Internal = 14;
+   */
+  Internal: boolean;
 
   /**
    * @generated from field: string SourcePolicySession = 15;
@@ -712,6 +719,295 @@ export const InfoResponseSchema: GenMessage<InfoResponse> = /*@__PURE__*/
   messageDesc(file_control, 22);
 
 /**
+ * @generated from message moby.buildkit.v1.BuildHistoryRequest
+ */
+export type BuildHistoryRequest = Message<"moby.buildkit.v1.BuildHistoryRequest"> & {
+  /**
+   * @generated from field: bool ActiveOnly = 1;
+   */
+  ActiveOnly: boolean;
+
+  /**
+   * '' for all.
+   *
+   * @generated from field: string Ref = 2;
+   */
+  Ref: string;
+
+  /**
+   * Ends after what is there already.
+   *
+   * @generated from field: bool EarlyExit = 3;
+   */
+  EarlyExit: boolean;
+
+  /**
+   * @generated from field: repeated string Filter = 4;
+   */
+  Filter: string[];
+
+  /**
+   * @generated from field: int32 Limit = 5;
+   */
+  Limit: number;
+};
+
+/**
+ * Describes the message moby.buildkit.v1.BuildHistoryRequest.
+ * Use `create(BuildHistoryRequestSchema)` to create a new message.
+ */
+export const BuildHistoryRequestSchema: GenMessage<BuildHistoryRequest> = /*@__PURE__*/
+  messageDesc(file_control, 23);
+
+/**
+ * @generated from message moby.buildkit.v1.BuildHistoryEvent
+ */
+export type BuildHistoryEvent = Message<"moby.buildkit.v1.BuildHistoryEvent"> & {
+  /**
+   * 0: started, 1: complete, 2: deleted.
+   *
+   * @generated from field: int32 type = 1;
+   */
+  type: number;
+
+  /**
+   * @generated from field: moby.buildkit.v1.BuildHistoryRecord record = 2;
+   */
+  record?: BuildHistoryRecord | undefined;
+};
+
+/**
+ * Describes the message moby.buildkit.v1.BuildHistoryEvent.
+ * Use `create(BuildHistoryEventSchema)` to create a new message.
+ */
+export const BuildHistoryEventSchema: GenMessage<BuildHistoryEvent> = /*@__PURE__*/
+  messageDesc(file_control, 24);
+
+/**
+ * @generated from message moby.buildkit.v1.BuildHistoryRecord
+ */
+export type BuildHistoryRecord = Message<"moby.buildkit.v1.BuildHistoryRecord"> & {
+  /**
+   * @generated from field: string Ref = 1;
+   */
+  Ref: string;
+
+  /**
+   * @generated from field: string Frontend = 2;
+   */
+  Frontend: string;
+
+  /**
+   * @generated from field: map<string, string> FrontendAttrs = 3;
+   */
+  FrontendAttrs: { [key: string]: string };
+
+  /**
+   * @generated from field: repeated moby.buildkit.v1.Exporter Exporters = 4;
+   */
+  Exporters: Exporter[];
+
+  /**
+   * @generated from field: moby.buildkit.v1.Status error = 5;
+   */
+  error?: Status | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp CreatedAt = 6;
+   */
+  CreatedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp CompletedAt = 7;
+   */
+  CompletedAt?: Timestamp | undefined;
+
+  /**
+   * Of all StatusResponses, each after its length as 32 bits, the lowest first.
+   *
+   * @generated from field: moby.buildkit.v1.Descriptor logs = 8;
+   */
+  logs?: Descriptor | undefined;
+
+  /**
+   * @generated from field: map<string, string> ExporterResponse = 9;
+   */
+  ExporterResponse: { [key: string]: string };
+
+  /**
+   * @generated from field: moby.buildkit.v1.BuildResultInfo Result = 10;
+   */
+  Result?: BuildResultInfo | undefined;
+
+  /**
+   * @generated from field: int32 Generation = 12;
+   */
+  Generation: number;
+
+  /**
+   * @generated from field: bool pinned = 14;
+   */
+  pinned: boolean;
+
+  /**
+   * @generated from field: int32 numCachedSteps = 15;
+   */
+  numCachedSteps: number;
+
+  /**
+   * @generated from field: int32 numTotalSteps = 16;
+   */
+  numTotalSteps: number;
+
+  /**
+   * @generated from field: int32 numCompletedSteps = 17;
+   */
+  numCompletedSteps: number;
+
+  /**
+   * Of the error as a Status with its details.
+   *
+   * @generated from field: moby.buildkit.v1.Descriptor externalError = 18;
+   */
+  externalError?: Descriptor | undefined;
+
+  /**
+   * @generated from field: int32 numWarnings = 19;
+   */
+  numWarnings: number;
+};
+
+/**
+ * Describes the message moby.buildkit.v1.BuildHistoryRecord.
+ * Use `create(BuildHistoryRecordSchema)` to create a new message.
+ */
+export const BuildHistoryRecordSchema: GenMessage<BuildHistoryRecord> = /*@__PURE__*/
+  messageDesc(file_control, 25);
+
+/**
+ * @generated from message moby.buildkit.v1.UpdateBuildHistoryRequest
+ */
+export type UpdateBuildHistoryRequest = Message<"moby.buildkit.v1.UpdateBuildHistoryRequest"> & {
+  /**
+   * @generated from field: string Ref = 1;
+   */
+  Ref: string;
+
+  /**
+   * @generated from field: bool Pinned = 2;
+   */
+  Pinned: boolean;
+
+  /**
+   * @generated from field: bool Delete = 3;
+   */
+  Delete: boolean;
+
+  /**
+   * @generated from field: bool Finalize = 4;
+   */
+  Finalize: boolean;
+};
+
+/**
+ * Describes the message moby.buildkit.v1.UpdateBuildHistoryRequest.
+ * Use `create(UpdateBuildHistoryRequestSchema)` to create a new message.
+ */
+export const UpdateBuildHistoryRequestSchema: GenMessage<UpdateBuildHistoryRequest> = /*@__PURE__*/
+  messageDesc(file_control, 26);
+
+/**
+ * @generated from message moby.buildkit.v1.UpdateBuildHistoryResponse
+ */
+export type UpdateBuildHistoryResponse = Message<"moby.buildkit.v1.UpdateBuildHistoryResponse"> & {
+};
+
+/**
+ * Describes the message moby.buildkit.v1.UpdateBuildHistoryResponse.
+ * Use `create(UpdateBuildHistoryResponseSchema)` to create a new message.
+ */
+export const UpdateBuildHistoryResponseSchema: GenMessage<UpdateBuildHistoryResponse> = /*@__PURE__*/
+  messageDesc(file_control, 27);
+
+/**
+ * @generated from message moby.buildkit.v1.Descriptor
+ */
+export type Descriptor = Message<"moby.buildkit.v1.Descriptor"> & {
+  /**
+   * @generated from field: string media_type = 1;
+   */
+  mediaType: string;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: int64 size = 3;
+   */
+  size: bigint;
+
+  /**
+   * @generated from field: map<string, string> annotations = 5;
+   */
+  annotations: { [key: string]: string };
+};
+
+/**
+ * Describes the message moby.buildkit.v1.Descriptor.
+ * Use `create(DescriptorSchema)` to create a new message.
+ */
+export const DescriptorSchema: GenMessage<Descriptor> = /*@__PURE__*/
+  messageDesc(file_control, 28);
+
+/**
+ * @generated from message moby.buildkit.v1.BuildResultInfo
+ */
+export type BuildResultInfo = Message<"moby.buildkit.v1.BuildResultInfo"> & {
+  /**
+   * @generated from field: repeated moby.buildkit.v1.Descriptor Attestations = 2;
+   */
+  Attestations: Descriptor[];
+};
+
+/**
+ * Describes the message moby.buildkit.v1.BuildResultInfo.
+ * Use `create(BuildResultInfoSchema)` to create a new message.
+ */
+export const BuildResultInfoSchema: GenMessage<BuildResultInfo> = /*@__PURE__*/
+  messageDesc(file_control, 29);
+
+/**
+ * google.rpc.Status.
+ *
+ * @generated from message moby.buildkit.v1.Status
+ */
+export type Status = Message<"moby.buildkit.v1.Status"> & {
+  /**
+   * @generated from field: int32 code = 1;
+   */
+  code: number;
+
+  /**
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * @generated from field: repeated google.protobuf.Any details = 3;
+   */
+  details: Any[];
+};
+
+/**
+ * Describes the message moby.buildkit.v1.Status.
+ * Use `create(StatusSchema)` to create a new message.
+ */
+export const StatusSchema: GenMessage<Status> = /*@__PURE__*/
+  messageDesc(file_control, 30);
+
+/**
  * A graph of operations (ops.proto), the last of which stands for the result.
  *
  * @generated from message moby.buildkit.v1.Definition
@@ -735,7 +1031,7 @@ export type Definition = Message<"moby.buildkit.v1.Definition"> & {
  * Use `create(DefinitionSchema)` to create a new message.
  */
 export const DefinitionSchema: GenMessage<Definition> = /*@__PURE__*/
-  messageDesc(file_control, 23);
+  messageDesc(file_control, 31);
 
 /**
  * @generated from message moby.buildkit.v1.OpMetadata
@@ -748,7 +1044,7 @@ export type OpMetadata = Message<"moby.buildkit.v1.OpMetadata"> & {
  * Use `create(OpMetadataSchema)` to create a new message.
  */
 export const OpMetadataSchema: GenMessage<OpMetadata> = /*@__PURE__*/
-  messageDesc(file_control, 24);
+  messageDesc(file_control, 32);
 
 /**
  * The detail of an error that shows where in the Dockerfile it is (errdefs.Source).
@@ -772,7 +1068,7 @@ export type ErrorSource = Message<"moby.buildkit.v1.ErrorSource"> & {
  * Use `create(ErrorSourceSchema)` to create a new message.
  */
 export const ErrorSourceSchema: GenMessage<ErrorSource> = /*@__PURE__*/
-  messageDesc(file_control, 25);
+  messageDesc(file_control, 33);
 
 /**
  * @generated from message moby.buildkit.v1.SourceInfo
@@ -804,7 +1100,7 @@ export type SourceInfo = Message<"moby.buildkit.v1.SourceInfo"> & {
  * Use `create(SourceInfoSchema)` to create a new message.
  */
 export const SourceInfoSchema: GenMessage<SourceInfo> = /*@__PURE__*/
-  messageDesc(file_control, 26);
+  messageDesc(file_control, 34);
 
 /**
  * @generated from message moby.buildkit.v1.Range
@@ -826,7 +1122,7 @@ export type Range = Message<"moby.buildkit.v1.Range"> & {
  * Use `create(RangeSchema)` to create a new message.
  */
 export const RangeSchema: GenMessage<Range> = /*@__PURE__*/
-  messageDesc(file_control, 27);
+  messageDesc(file_control, 35);
 
 /**
  * @generated from message moby.buildkit.v1.Position
@@ -848,7 +1144,7 @@ export type Position = Message<"moby.buildkit.v1.Position"> & {
  * Use `create(PositionSchema)` to create a new message.
  */
 export const PositionSchema: GenMessage<Position> = /*@__PURE__*/
-  messageDesc(file_control, 28);
+  messageDesc(file_control, 36);
 
 /**
  * @generated from service moby.buildkit.v1.Control
@@ -909,6 +1205,22 @@ export const Control: GenService<{
     methodKind: "unary";
     input: typeof InfoRequestSchema;
     output: typeof InfoResponseSchema;
+  },
+  /**
+   * @generated from rpc moby.buildkit.v1.Control.ListenBuildHistory
+   */
+  listenBuildHistory: {
+    methodKind: "server_streaming";
+    input: typeof BuildHistoryRequestSchema;
+    output: typeof BuildHistoryEventSchema;
+  },
+  /**
+   * @generated from rpc moby.buildkit.v1.Control.UpdateBuildHistory
+   */
+  updateBuildHistory: {
+    methodKind: "unary";
+    input: typeof UpdateBuildHistoryRequestSchema;
+    output: typeof UpdateBuildHistoryResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_control, 0);
