@@ -302,6 +302,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
     'network create network ls network inspect network connect network disconnect network rm': async () => {
       await ok('network', 'create', '--subnet', '10.232.7.0/24', '--label', 'a=b', 'c-net');
       expect(await ok('network', 'ls', '-f', 'label=a=b', '--format', '{{.Name}} {{.Driver}}')).toBe('c-net bridge');
+      expect(await ok('network', 'ls', '-f', 'name=^c-n[ae]t$', '--format', '{{.Name}}')).toBe('c-net');
       expect(await ok('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Subnet}}', 'c-net')).toBe('10.232.7.0/24');
       await ok('run', '-d', '--name', 'c-net-1', IMAGE, 'sleep', '1000');
       await ok('network', 'connect', '--ip', '10.232.7.9', '--alias', 'known', 'c-net', 'c-net-1');
@@ -319,6 +320,8 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
     'volume create volume ls volume inspect volume rm': async () => {
       expect(await ok('volume', 'create', '--label', 'a=b', 'c-vol')).toBe('c-vol');
       expect(await ok('volume', 'ls', '-qf', 'label=a=b')).toBe('c-vol');
+      expect(await ok('volume', 'ls', '-qf', 'name=^c-v.l$')).toBe('c-vol');
+      expect(await ok('volume', 'ls', '-qf', 'name=^-vol')).toBe('');
       expect(await ok('volume', 'inspect', '-f', '{{.Driver}} {{.Labels.a}}', 'c-vol')).toBe('local b');
       expect((await subject.docker('volume', 'rm', 'c-data')).stderr).toContain('volume is in use');
       expect(await ok('volume', 'rm', 'c-vol')).toBe('c-vol');

@@ -100,3 +100,13 @@ export function labelsMatch(labels: Readonly<Record<string, string>>, wanted: re
       : Object.hasOwn(labels, label.slice(0, at)) && labels[label.slice(0, at)] === label.slice(at + 1);
   });
 }
+
+/** `name` and `id` filters: the text itself, or a regular expression that is found in it. */
+export function textMatches(text: string, wanted: string): boolean {
+  if (text === wanted) return true;
+  try {
+    return new RegExp(wanted).test(text);
+  } catch {
+    return false;
+  }
+}

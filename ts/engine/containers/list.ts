@@ -2,7 +2,7 @@
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { PortRow } from '../../graph/networks.ts';
-import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
+import { boolFilter, type Filters, labelsMatch, textMatches } from '../api/query.ts';
 import type { MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import type { HealthStatus } from './health.ts';
@@ -178,13 +178,9 @@ function portMatches(filter: string, port: number, proto: string): boolean {
   return proto === wanted.proto && port >= wanted.from && port <= wanted.to;
 }
 
-function nameMatches(name: string, filter: string): boolean {
-  try {
-    return new RegExp(filter.replace(/^\//, '').replace(/^\^\//, '^')).test(name);
-  } catch {
-    return name.includes(filter);
-  }
-}
+/** The slash in front that names have in the API need not be there. */
+const nameMatches = (name: string, filter: string): boolean =>
+  textMatches(name, filter.replace(/^\//, '').replace(/^\^\//, '^'));
 
 /** What an image's name stands for now. */
 function imageIdOf(ctx: ContainerContext, name: string): string | undefined {

@@ -3,7 +3,7 @@ import { CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { EndpointRow, NetworkRow } from '../../graph/networks.ts';
-import { type Filters, labelsMatch } from '../api/query.ts';
+import { type Filters, labelsMatch, textMatches } from '../api/query.ts';
 import type { IpamConfigBody } from '../api/schemas/networks.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { HostConfig } from '../containers/config.ts';
@@ -125,8 +125,8 @@ export function networkMatches(view: NetworkView, row: NetworkRow, filters: Filt
   // the predefined networks are never dangling
   const dangling = type === 'custom' && Object.keys(attached(view, row)).length === 0;
   return (
-    any('id', (value) => row.id.includes(value)) &&
-    any('name', (value) => row.name.includes(value)) &&
+    any('id', (value) => textMatches(row.id, value)) &&
+    any('name', (value) => textMatches(row.name, value)) &&
     any('driver', (value) => row.driver === value) &&
     any('scope', (value) => value === 'local') &&
     any('type', (value) => value === type) &&

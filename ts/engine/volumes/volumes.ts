@@ -7,7 +7,7 @@ import type { Graph } from '../../graph/graph.ts';
 import { noSuchVolume, type VolumeRow } from '../../graph/volumes.ts';
 import { NOT_A_SWARM_MANAGER } from '../api/messages.ts';
 import { labelsAllow } from '../api/pruneFilters.ts';
-import { boolFilter, type Filters, labelsMatch } from '../api/query.ts';
+import { boolFilter, type Filters, labelsMatch, textMatches } from '../api/query.ts';
 import type { Volume, VolumeCreateRequest, VolumesPruned } from '../api/schemas/volumes.ts';
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
@@ -210,7 +210,7 @@ export class Volumes {
     const drivers = filters.get('driver') ?? [];
     return (
       (dangling === undefined || dangling === (this.#graph.volumes.users(row.name).length === 0)) &&
-      (names.length === 0 || names.some((part) => row.name.includes(part))) &&
+      (names.length === 0 || names.some((name) => textMatches(row.name, name))) &&
       (drivers.length === 0 || drivers.includes(row.driver)) &&
       labelsMatch(labelsOf(row), filters.get('label'))
     );
