@@ -54,6 +54,23 @@ RUN --mount=type=ssh,id=default,target=/a/sock,mode=0666 stat -c %a /a/sock >> /
       }
     });
 
+    it('makes images without a parent: what they were built on can go', async () => {
+      const lower = buildx.context({ Dockerfile: `FROM ${BASE}\nRUN echo low > /said` });
+      const upper = buildx.context({ Dockerfile: 'FROM buildkit.test/lower\nRUN echo up >> /said\nENV a=b' });
+      expect((await buildx.build(lower, '-t', 'buildkit.test/lower')).code).toBe(0);
+      expect((await buildx.build(upper, '-t', 'buildkit.test/upper')).code).toBe(0);
+      const ok = (...args: string[]): Promise<string> => buildx.subject.ok(...args);
+      const id = await ok('image', 'inspect', '-f', '{{.Id}}', 'buildkit.test/lower');
+      expect(await ok('image', 'inspect', '-f', '{{.Parent}}', 'buildkit.test/upper')).toBe('');
+      await ok('rmi', '-f', id);
+      expect((await buildx.subject.docker('image', 'inspect', id)).code).toBe(1);
+      expect(await ok('run', '--rm', 'buildkit.test/upper', 'cat', '/said')).toBe('low\nup');
+      // the same image again, and what was made of it serves again
+      expect((await buildx.build(lower, '-t', 'buildkit.test/lower')).code).toBe(0);
+      expect(await ok('image', 'inspect', '-f', '{{.Id}}', 'buildkit.test/lower')).toBe(id);
+      expect((await buildx.build(upper)).stderr).toMatch(/RUN echo up >> \/said\n#\d+ CACHED/);
+    });
+
     it('gives files in place of an image', async () => {
       const dockerfile = `FROM ${BASE} AS made
 RUN mkdir -p /o/d && echo x > /o/d/x && chmod 751 /o/d/x && ln -s x /o/d/to && ln /o/d/x /o/d/same && touch /o/empty

@@ -42,6 +42,10 @@ const IMAGE =
   'id, config, manifest_digest AS manifestDigest, size_bytes AS sizeBytes, parent, created_ms AS createdMs, tagged_ms AS taggedMs';
 const REFERENCE = 'name, repository, tag, digest, image_id AS imageId';
 
+/** Those that users see. */
+const SHOWN =
+  '(SELECT id FROM image WHERE NOT EXISTS (SELECT 1 FROM build_step WHERE image_id = image.id AND hidden = 1))';
+
 export class ImageStore {
   readonly #db: Database;
   readonly #prefix: PrefixLookup;
@@ -54,8 +58,12 @@ export class ImageStore {
   readonly #layers: Statement<[string], { chainId: string }>;
   readonly #delete: Statement<[string], never>;
   readonly #children: Statement<[string], { id: string }>;
-  readonly #hide: Statement<[string], never>;
+  readonly #hide: Statement<[string, string | null], never>;
+  readonly #stepsOn: Statement<[{ parent: string }], { id: string }>;
+  readonly #firstSteps: Statement<[], { id: string }>;
   readonly #show: Statement<[string], never>;
+  readonly #hideAgain: Statement<[string], never>;
+  readonly #isHidden: Statement<[string], { id: string }>;
   readonly #hidden: Statement<[], { id: string }>;
   readonly #setReference: Statement<[ReferenceRow], never>;
   readonly #tagged: Statement<[number, string], never>;
@@ -71,7 +79,7 @@ export class ImageStore {
 
   constructor(db: Database) {
     this.#db = db;
-    this.#prefix = new PrefixLookup(db, 'image', 'id');
+    this.#prefix = new PrefixLookup(db, SHOWN, 'id');
     this.#insert = db.prepare(`
       INSERT INTO image VALUES (@id, @config, @manifestDigest, @sizeBytes, @parent, @createdMs, @taggedMs)
       ON CONFLICT (id) DO UPDATE SET manifest_digest = coalesce(excluded.manifest_digest, manifest_digest),
@@ -86,9 +94,16 @@ export class ImageStore {
     this.#layers = db.prepare('SELECT chain_id AS chainId FROM image_layer WHERE image_id = ? ORDER BY position');
     this.#delete = db.prepare('DELETE FROM image WHERE id = ?');
     this.#children = db.prepare('SELECT id FROM image WHERE parent = ?');
-    this.#hide = db.prepare('INSERT INTO build_step VALUES (?) ON CONFLICT DO NOTHING');
-    this.#show = db.prepare('DELETE FROM build_step WHERE image_id = ?');
-    this.#hidden = db.prepare('SELECT image_id AS id FROM build_step');
+    this.#hide = db.prepare('INSERT INTO build_step (image_id, parent) VALUES (?, ?) ON CONFLICT DO NOTHING');
+    this.#show = db.prepare('UPDATE build_step SET hidden = 0 WHERE image_id = ?');
+    this.#hideAgain = db.prepare('UPDATE build_step SET hidden = 1 WHERE image_id = ?');
+    this.#isHidden = db.prepare('SELECT image_id AS id FROM build_step WHERE image_id = ? AND hidden = 1');
+    this.#hidden = db.prepare('SELECT image_id AS id FROM build_step WHERE hidden = 1');
+    this.#stepsOn = db.prepare(`
+      SELECT id FROM image WHERE parent = @parent UNION SELECT image_id FROM build_step WHERE parent = @parent`);
+    this.#firstSteps = db.prepare(`
+      SELECT id FROM image LEFT JOIN build_step ON image_id = id
+      WHERE image.parent IS NULL AND build_step.parent IS NULL AND manifest_digest IS NULL`);
     this.#setReference = db.prepare(`
       INSERT INTO reference VALUES (@name, @repository, @tag, @digest, @imageId)
       ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`);
@@ -153,19 +168,33 @@ export class ImageStore {
     return this.#layers.all(id).map((row) => row.chainId);
   }
 
+  /** Ids of the images that steps of builds made of it, whether users see it as their parent or not; null: of nothing. */
+  stepsOn(id: string | null): string[] {
+    return (id === null ? this.#firstSteps.all() : this.#stepsOn.all({ parent: id })).map((row) => row.id);
+  }
+
   /** Ids of the images whose parent it is. */
   children(id: string): string[] {
     return this.#children.all(id).map((row) => row.id);
   }
 
-  /** It is the cache of builds, until it is shown or named. */
-  hide(id: string): void {
-    this.#hide.run(id);
+  /** It is the cache of builds, made of `parent`, and not among the images that users see until it is shown or named. */
+  hide(id: string, parent: string | null): void {
+    this.#hide.run(id, parent);
   }
 
   /** It is an image as any other. */
   show(id: string): void {
     this.#show.run(id);
+  }
+
+  /** False for an image that is none of those. */
+  hideAgain(id: string): boolean {
+    return this.#hideAgain.run(id).changes > 0;
+  }
+
+  isHidden(id: string): boolean {
+    return this.#isHidden.get(id) !== undefined;
   }
 
   /** Ids of those that are the cache of builds. */

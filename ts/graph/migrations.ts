@@ -17,6 +17,7 @@ import { buildSteps } from './migrations/010-build-steps.ts';
 import { noneEndpoints } from './migrations/011-none-endpoints.ts';
 import { leadingFamilies } from './migrations/012-leading-families.ts';
 import { buildRecords } from './migrations/013-build-records.ts';
+import { stepParents } from './migrations/014-step-parents.ts';
 
 export interface Migration {
   version: number;
@@ -38,6 +39,7 @@ export const MIGRATIONS: readonly Migration[] = [
   noneEndpoints,
   leadingFamilies,
   buildRecords,
+  stepParents,
 ];
 
 /** Brings the database to the newest version in one transaction; refuses a database that a newer caisson has written. */

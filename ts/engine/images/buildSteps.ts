@@ -24,7 +24,7 @@ export interface BuildStep {
   /** The command that made it; with the parent and the config it is what the cache goes by. */
   createdBy: string;
   author: string;
-  /** Not among the images that users see, until it is shown or named. */
+  /** Not among the images that users see, until it is shown or named; then without a parent. */
   hidden: boolean;
 }
 
@@ -71,11 +71,9 @@ export class BuildSteps {
   cached({ parent, platform, config, createdBy }: BuildStep): UsableImage | undefined {
     const { images } = this.#parts.graph;
     const length = (parent?.config.history?.length ?? 0) + 1;
-    const children =
-      parent === null
-        ? images.all().filter((image) => image.parent === null && image.manifestDigest === null)
-        : images.children(parent.id).flatMap((id) => images.get(id) ?? []);
-    return children
+    return images
+      .stepsOn(parent?.id ?? null)
+      .flatMap((id) => images.get(id) ?? [])
       .sort((a, b) => b.createdMs - a.createdMs)
       .map((image) => this.#usable(image))
       .find(
@@ -191,9 +189,9 @@ export class BuildSteps {
   #insert(id: string, config: string, parent: string | null, layers: string[], hidden: boolean): void {
     const { graph } = this.#parts;
     const sizeBytes = layers.reduce((sum, chainId) => sum + (graph.layers.get(chainId)?.sizeBytes ?? 0), 0);
-    const image = { id, config, manifestDigest: null, sizeBytes, parent, createdMs: Date.now(), taggedMs: null };
-    graph.images.insert({ image, layers, blobs: [] });
-    if (hidden) graph.images.hide(id);
+    const shown = { id, config, manifestDigest: null, sizeBytes, createdMs: Date.now(), taggedMs: null };
+    graph.images.insert({ image: { ...shown, parent: hidden ? null : parent }, layers, blobs: [] });
+    if (hidden) graph.images.hide(id, parent);
     else imageEvent(graph, 'create', id);
   }
 

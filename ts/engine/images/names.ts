@@ -37,9 +37,10 @@ export class ImageNames {
     this.#graph = graph;
   }
 
-  /** Kind NotFound with `No such image: NAME:TAG`. */
+  /** Kind NotFound with `No such image: NAME:TAG`. By its whole id one of the cache of builds too, for the builds themselves. */
   find(name: string): UsableImage {
-    const { image } = this.resolve(name);
+    const byId = /^sha256:[0-9a-f]{64}$/.test(name) ? this.#graph.images.get(name) : undefined;
+    const image = byId ?? this.resolve(name).image;
     return {
       id: image.id,
       config: parseConfig(image.config),
@@ -53,7 +54,7 @@ export class ImageNames {
     const isId = /^(sha256:)?[0-9a-f]{64}$/.test(name);
     if (isId) {
       const image = images.get(name.startsWith('sha256:') ? name : `sha256:${name}`);
-      if (image === undefined) throw notFound(name);
+      if (image === undefined || images.isHidden(image.id)) throw notFound(name);
       return { image, reference: undefined };
     }
     const parsed = tryParse(name);

@@ -64,7 +64,7 @@ export class ImageRemover {
         }
         if (this.#graph.images.children(image.id).length > 0) continue;
         for (const row of references) this.#untag(row, removed);
-        this.#delete(image, removed);
+        this.#forget(image, removed);
       }
       const collected = this.#gc.collect();
       for (const layer of collected.layers) removed.push({ Deleted: layer.chainId });
@@ -86,7 +86,7 @@ export class ImageRemover {
       // the newest first: what is made of others goes before them
       for (const image of images.all()) {
         if (!wanted.has(image.id) || !hidden.has(image.id)) continue;
-        if (images.children(image.id).length > 0 || containers.usingImage(image.id).length > 0) continue;
+        if (images.stepsOn(image.id).length > 0 || containers.usingImage(image.id).length > 0) continue;
         this.#delete(image, removed);
         ids.push(image.id);
       }
@@ -145,14 +145,14 @@ export class ImageRemover {
     // Forced while a container uses it: the name is gone, the image stays for the container.
     if (this.#graph.containers.usingImage(image.id).length > 0 || this.#graph.images.children(image.id).length > 0)
       return;
-    this.#delete(image, removed);
+    this.#forget(image, removed);
   }
 
   #removeById(image: ImageRow, force: boolean, removed: Removed[]): void {
     const references = this.#graph.images.referencesOf(image.id);
     this.#refuse(image, references, force);
     for (const row of references) this.#untag(row, removed);
-    this.#delete(image, removed);
+    this.#forget(image, removed);
   }
 
   /** What stands in the way, in Docker's order; half of it can be forced. */
@@ -189,6 +189,13 @@ export class ImageRemover {
       this.#delete(image, removed);
       id = image.parent;
     }
+  }
+
+  /** Users see it no longer. What BuildKit's builds made stays in their cache, as with Docker. */
+  #forget(image: ImageRow, removed: Removed[]): void {
+    if (!this.#graph.images.hideAgain(image.id)) this.#graph.images.delete(image.id);
+    removed.push({ Deleted: image.id });
+    imageEvent(this.#graph, 'delete', image.id);
   }
 
   #untag(row: ReferenceRow, removed: Removed[]): void {
