@@ -127,7 +127,9 @@ function repositoryOf(name: string, attrs: SourceOp['attrs']): GitSource {
   const [ref = '', subdir = ''] = fragment.split(/:(.*)/s);
   const remote = attrs['git.fullurl'] ?? `https://${place}`;
   const parts = gitSourceOf(`git://host/repository#${ref}`);
-  if (parts === undefined) throw unknown(`the repository ${name}`);
+  // nothing that git would take for an option or a place on this host
+  if (parts === undefined || !/^(https?:\/\/|git:\/\/|ssh:\/\/|\w[\w.-]*@)/.test(remote))
+    throw unknown(`the repository ${remote}`);
   return {
     ...parts,
     remote,
