@@ -5,7 +5,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { dirname, join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { run, TestDaemon } from '../helpers/daemon.ts';
 import { busyboxTar } from '../helpers/image.ts';
 import { missing } from '../helpers/requires.ts';
@@ -254,12 +254,19 @@ END`;
     shell(HOST, admin);
     await check('host drops input and forward, firewall open');
     if (isPeer) return;
+    const reach = async (): Promise<string> => {
+      const { stdout } = await daemon.caisson(['ps', '--format', '{{.ReachableFrom}}']);
+      return [...new Set(stdout.match(/LAN|loopback|blocked by host firewall/g))].sort().join();
+    };
+    expect(await reach()).toMatch(/^LAN(,loopback)?$/);
     await daemon.kill('SIGTERM');
     await daemon.start({}, ['--firewall', 'respect']);
     expect(daemon.logs).toContain('inet admin forward');
     expect(shell(HOST, 'nft list chain inet admin forward')).not.toContain('caisson');
     await check('host drops input and forward, firewall respect', false);
+    expect(await reach()).toMatch(/^blocked by host firewall(,loopback)?$/);
     shell(HOST, 'nft delete table inet admin');
     await check('respect, without the host’s chains');
+    await vi.waitFor(async () => expect(await reach()).toMatch(/^LAN(,loopback)?$/));
   });
 });

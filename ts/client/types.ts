@@ -352,7 +352,8 @@ export interface SystemInfo {
   NoProxy?: string;
   RegistryConfig?: { InsecureRegistryCIDRs: string[] | null; Mirrors: string[] | null };
   LiveRestoreEnabled: boolean;
-  FirewallBackend?: { Driver: string };
+  /** `ClosedBy`: chains of the host that drop what comes for published ports. */
+  FirewallBackend?: { Driver: string; Info?: [string, string][] };
   Warnings: string[] | null;
   [other: string]: unknown;
 }

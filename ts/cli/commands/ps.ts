@@ -36,9 +36,10 @@ interface PsFlags extends ListFlags {
 }
 
 export default command<PsFlags>(SHAPE, async ({ flags }) => {
+  const caisson = engine();
   const limit = flags.latest ? 1 : flags.last === undefined ? 0 : parseInteger(flags.last, '-n, --last');
   const size = flags.size === true || /\.Size\b/.test(flags.format ?? '');
-  const list = await engine().containers.list({
+  const list = await caisson.containers.list({
     all: flags.all === true || limit > 0,
     ...(limit > 0 && { limit }),
     ...(size && { size }),
@@ -48,7 +49,13 @@ export default command<PsFlags>(SHAPE, async ({ flags }) => {
     for (const { Id } of list) process.stdout.write(`${flags.trunc ? Id.slice(0, 12) : Id}\n`);
     return 0;
   }
-  await printList(list, containerListing({ size: flags.size === true, trunc: flags.trunc }), flags);
+  const isPublished = list.some(({ Ports }) => Ports?.some(({ PublicPort }) => PublicPort !== undefined));
+  const backend = isPublished ? (await caisson.info()).FirewallBackend : undefined;
+  const isClosed = backend?.Info?.some(([name]) => name === 'ClosedBy') === true;
+  const listing = containerListing({ size: flags.size === true, trunc: flags.trunc });
+  const reach = reachColumn(isClosed);
+  const shown = isPublished ? { columns: [...listing.columns, reach] } : { more: [...(listing.more ?? []), reach] };
+  await printList(list, { ...listing, ...shown }, flags);
   return 0;
 });
 
@@ -71,6 +78,13 @@ const psColumns = (trunc: boolean): Column<ContainerSummary>[] => [
   { title: 'PORTS', field: 'Ports', value: ({ Ports }) => showPorts(Ports ?? []), flexible: true },
   { title: 'NAMES', field: 'Names', value: ({ Names }) => Names.map((name) => name.replace(/^\//, '')).join(',') },
 ];
+
+/** `isClosed`: the host drops what comes for published ports from elsewhere. */
+const reachColumn = (isClosed: boolean): Column<ContainerSummary> => ({
+  title: 'REACHABLE FROM',
+  field: 'ReachableFrom',
+  value: ({ Ports }) => showReach(Ports ?? [], isClosed),
+});
 
 const SIZE: Column<ContainerSummary> = {
   title: 'SIZE',
@@ -108,4 +122,18 @@ export function showPorts(ports: NonNullable<ContainerSummary['Ports']>): string
       return `${IP.includes(':') ? `[${IP}]` : IP}:${PublicPort}->${PrivatePort}/${Type}`;
     })
     .join(', ');
+}
+
+/** Who reaches published ports: `LAN`, `loopback` or `blocked by host firewall`, by port where they differ. */
+export function showReach(ports: NonNullable<ContainerSummary['Ports']>, isClosed: boolean): string {
+  const reach = new Map<number, string>();
+  for (const { IP = '', PublicPort: port } of [...ports].sort((a, b) => a.PrivatePort - b.PrivatePort)) {
+    if (port === undefined) continue;
+    const isLocal = IP.startsWith('127.') || IP === '::1';
+    if (isLocal && reach.has(port)) continue;
+    reach.set(port, isLocal ? 'loopback' : isClosed ? 'blocked by host firewall' : 'LAN');
+  }
+  const kinds = new Set(reach.values());
+  if (kinds.size < 2) return [...kinds].join('');
+  return [...reach].map(([port, from]) => `${port}: ${from}`).join(', ');
 }

@@ -22,7 +22,7 @@ export class Firewall {
   readonly #ports = new Map<string, PublishedPort>();
   #applied: Promise<void> | undefined;
   #repairs: { timer: NodeJS.Timeout; ours: boolean } | undefined;
-  #dropping = '';
+  #closedBy: string[] = [];
 
   constructor(native: Native, config: DaemonConfig, log: Logger, table: string) {
     this.#native = native;
@@ -34,6 +34,11 @@ export class Firewall {
   /** The table is there. */
   get ready(): boolean {
     return this.#applied !== undefined;
+  }
+
+  /** Chains of the host that drop what comes for published ports. */
+  get closedBy(): readonly string[] {
+    return this.#closedBy;
   }
 
   /** Writes the table for the first time and watches it from then on; takes away what a daemon that had one has left. */
@@ -71,8 +76,8 @@ export class Firewall {
   #warn({ droppedBy, legacyDroppedBy }: RulesetReport): void {
     const { firewall } = this.#config;
     const closed = [...(firewall === 'respect' ? droppedBy : []), ...legacyDroppedBy].sort();
-    if (closed.join() === this.#dropping) return;
-    this.#dropping = closed.join();
+    if (closed.join() === this.#closedBy.join()) return;
+    this.#closedBy = closed;
     if (closed.length === 0) return;
     const allow = legacyDroppedBy.map((chain) => {
       const [program = ''] = chain.split(' ');

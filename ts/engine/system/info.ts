@@ -71,7 +71,7 @@ export function systemInfo(engine: Engine): object {
     ContainersRunning: running,
     ContainersPaused: paused,
     ContainersStopped: statuses.length - running - paused,
-    Images: graph.images.all().length,
+    Images: graph.images.all().length - graph.images.hidden().size,
     Driver: 'overlay2',
     DriverStatus: [
       ['Backing Filesystem', backingFilesystem(paths.dataRoot)],
@@ -140,11 +140,17 @@ export function systemInfo(engine: Engine): object {
     RuncCommit: { ID: '' },
     InitCommit: { ID: '' },
     SecurityOptions: securityOptions(engine),
-    FirewallBackend: { Driver: 'nftables' },
+    FirewallBackend: { Driver: 'nftables', ...closedBy(engine) },
     CDISpecDirs: config.cdiSpecDirs,
     ...discoveredDevices(devices),
     Warnings: listOrNull([...warnings(engine), ...devices.warnings]),
   };
+}
+
+/** What of the host keeps published ports closed. */
+function closedBy({ containers }: Engine): { Info?: [string, string][] } {
+  const chains = containers.devices.firewall.closedBy;
+  return chains.length > 0 ? { Info: [['ClosedBy', chains.join(', ')]] } : {};
 }
 
 const listOrNull = <T>(list: T[]): T[] | null => (list.length > 0 ? list : null);
