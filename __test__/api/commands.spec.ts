@@ -269,7 +269,13 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
       expect(await ok('stop', '-t', '0', 'c-again')).toBe('c-again');
       expect(await field('c-again', '{{.State.Status}} {{.State.ExitCode}}')).toBe('exited 137');
       expect(await ok('logs', 'c-again')).toBe('once\nonce');
-      await ok('rm', 'c-again');
+      await ok('create', '--name', 'c-broken', IMAGE, '/nowhere');
+      const { code, stderr } = await subject.docker('restart', 'c-broken');
+      expect({ code, stderr }).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/Cannot restart container c-broken: .*"\/nowhere"/),
+      });
+      await ok('rm', 'c-again', 'c-broken');
     },
     stats: async () =>
       expect(await ok('stats', '--no-stream', '--format', '{{.Name}} {{.PIDs}}', 'c-main')).toBe('c-main 1'),

@@ -1,5 +1,5 @@
 /** All that can be done with containers: one object that the routes and the daemon use. */
-import { CaissonError } from '../../errdefs.ts';
+import { asCaissonError, CaissonError } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { HijackedConnection } from '../api/hijack.ts';
 import { labelsAllow, madeUntil } from '../api/pruneFilters.ts';
@@ -178,8 +178,18 @@ export class Containers {
   }
 
   async restart(idOrName: string, options: StopOptions): Promise<void> {
-    await this.#stopper.restart(idOrName, options, (id) => this.start(id));
-    this.#ctx.events.container(this.record(idOrName), 'restart');
+    const { row } = this.record(idOrName);
+    try {
+      await this.#stopper.restart(row.id, options, (id) => this.start(id));
+    } catch (error) {
+      const { message, code, hint } = asCaissonError(error);
+      throw new CaissonError('System', `Cannot restart container ${idOrName}: ${message}`, {
+        code,
+        ...(hint !== undefined && { hint }),
+        cause: error,
+      });
+    }
+    this.#ctx.events.container(this.record(row.id), 'restart');
   }
 
   kill(idOrName: string, signal: string): Promise<void> {
