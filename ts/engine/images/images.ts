@@ -176,17 +176,17 @@ export class Images {
   }
 
   push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    return this.#pusher.push(request, emit, signal).finally(() => this.#blobs.tidy());
+    return this.#blobs.during(() => this.#pusher.push(request, emit, signal));
   }
 
   /** An archive of the images; see save.ts. */
   save(names: readonly string[], platform: Platform | undefined, sink: Sink, signal: AbortSignal): Promise<void> {
-    return this.#saver.save(names, platform, sink, signal).finally(() => this.#blobs.tidy());
+    return this.#blobs.during(() => this.#saver.save(names, platform, sink, signal));
   }
 
   /** Compares the store with its rows; see check.ts. */
   check(options: CheckOptions): Promise<void> {
-    return this.#checker.check(options).finally(() => this.#blobs.tidy());
+    return this.#blobs.during(() => this.#checker.check(options));
   }
 
   /** What images are made for when nothing else is said. */

@@ -43,8 +43,9 @@ export class LayerBlobs {
   readonly #parts: LayerBlobsParts;
   /** Each uses all cores; the second is for when the first reads or syncs. */
   readonly #compressions = new Semaphore(2);
-  /** Something came into the store that no row speaks for. */
-  #isUntidy = false;
+  #underWay = 0;
+  /** What came into the store for operations that go on: no row speaks for it. */
+  readonly #fresh = new Set<string>();
 
   constructor(parts: LayerBlobsParts) {
     this.#parts = parts;
@@ -62,10 +63,10 @@ export class LayerBlobs {
     const { digest, size: sizeBytes, mediaType } = descriptor;
     graph.leases.add(lease, 'blob', digest);
     if (content.has(digest)) return;
-    this.#isUntidy = true;
     await this.#fromElsewhere(descriptor, { signal, login }, (source) =>
       content.ingest(source.fetchBlob(descriptor, { signal, verify: false }), { mediaType, digest, sizeBytes, signal }),
     );
+    this.#fresh.add(digest);
   }
 
   /** A repository that gives the blob at the moment. Code LAYER_AWAY at once where none does: the archive is there as well. */
@@ -110,7 +111,6 @@ export class LayerBlobs {
   /** The layer compressed anew, in the store and under the lease. Kind DataLoss when its directory is damaged. */
   async recreate(row: LayerRow, lease: string): Promise<Descriptor> {
     const { graph, content, native } = this.#parts;
-    this.#isUntidy = true;
     const path = content.newIngest();
     const { digest, sizeBytes, compression } = await this.#compressions.run(() =>
       native.recreateLayer(this.#source(row), path).catch(notKept(row)),
@@ -118,6 +118,7 @@ export class LayerBlobs {
     const mediaType = LAYER_TYPES[compression];
     graph.leases.add(lease, 'blob', digest);
     await content.commit(path, { digest, sizeBytes, mediaType });
+    this.#fresh.add(digest);
     return { mediaType, digest, size: sizeBytes };
   }
 
@@ -160,11 +161,22 @@ export class LayerBlobs {
     };
   }
 
-  /** Behind the operations: what was fetched or made for one of them goes. */
-  async tidy(): Promise<void> {
-    if (!this.#isUntidy) return;
-    this.#isUntidy = false;
-    await this.#parts.gc.sweep(this.#parts.gc.collect());
+  /** An operation that blobs are fetched and made for: those go when it is over. */
+  async during<T>(use: () => Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      return await use();
+    } finally {
+      this.#underWay--;
+      const isUntidy = this.#fresh.size > 0;
+      if (this.#underWay === 0) this.#fresh.clear();
+      if (isUntidy) await this.#parts.gc.sweep(this.#parts.gc.collect());
+    }
+  }
+
+  /** It came into the store for an operation that goes on, and was hashed as it came. */
+  isFresh(digest: string): boolean {
+    return this.#fresh.has(digest);
   }
 }
 

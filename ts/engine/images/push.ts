@@ -228,7 +228,9 @@ export class ImagePusher {
         prepare: () => this.#blobs.fetch(layer, lease, signal, login),
         // What goes on in the middle is checked by the registry alone.
         open: (offset) =>
-          offset === 0 ? this.#content.verified(layer.digest) : this.#content.stream(layer.digest, offset),
+          offset > 0 || this.#blobs.isFresh(layer.digest)
+            ? this.#content.stream(layer.digest, offset)
+            : this.#content.verified(layer.digest),
         onProgress: (bytes) => progress.reached(bytes),
         mountFrom: this.#elsewhere(layer.digest, reference),
       },
