@@ -13,6 +13,7 @@ import {
 import { Solve } from '../../ts/engine/buildkit/solves.ts';
 import { Database } from '../../ts/graph/db.ts';
 import { Graph } from '../../ts/graph/graph.ts';
+import { createLogger } from '../../ts/log.ts';
 
 const [STARTED, COMPLETE, DELETED] = [0, 1, 2];
 
@@ -25,7 +26,7 @@ beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'caisson-history-'));
   db = new Database(join(dir, 'graph.db'));
   limits = { maxAgeMs: 0, maxEntries: 2 };
-  history = new History(new Graph(db).buildRecords, () => limits);
+  history = new History(new Graph(db).buildRecords, createLogger('silent'), () => limits);
 });
 
 afterEach(async () => {

@@ -71,7 +71,7 @@ export class Buildkit {
   constructor(engine: Engine, builds: Builds) {
     this.#engine = engine;
     this.#builds = builds;
-    this.#history = new History(engine.graph.buildRecords, () => engine.config.builder.history);
+    this.#history = new History(engine.graph.buildRecords, engine.log, () => engine.config.builder.history);
     const routes = (router: ConnectRouter): void => {
       router.service(Control, this.#control());
       router.service(LLBBridge, this.#gateway());

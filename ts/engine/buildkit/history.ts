@@ -5,6 +5,7 @@ import { timestampDate, timestampNow } from '@bufbuild/protobuf/wkt';
 import { sha256Of } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import type { BuildBlob, BuildRecordRow, BuildRecordStore } from '../../graph/buildRecords.ts';
+import type { Logger } from '../../log.ts';
 import type { BuilderSettings } from '../builder/gc.ts';
 import { statusOf } from './errors.ts';
 import {
@@ -88,12 +89,14 @@ class Recording {
 
 export class History {
   readonly #store: BuildRecordStore;
+  readonly #log: Logger;
   readonly #limits: () => BuilderSettings['history'];
   readonly #underWay = new Map<string, Recording>();
   readonly #events = new EventEmitter<{ event: [BuildHistoryEvent] }>().setMaxListeners(0);
 
-  constructor(store: BuildRecordStore, limits: () => BuilderSettings['history']) {
+  constructor(store: BuildRecordStore, log: Logger, limits: () => BuilderSettings['history']) {
     this.#store = store;
+    this.#log = log;
     this.#limits = limits;
   }
 
@@ -132,7 +135,12 @@ export class History {
         record.Result = create(BuildResultInfoSchema, { Attestations: [provenance] });
       }
       this.#underWay.delete(ref);
-      this.#keep(recording.record, blobs);
+      try {
+        this.#keep(recording.record, blobs);
+      } catch (err) {
+        // the build is what it is without
+        this.#log.error({ err, build: ref }, 'the record of a build could not be kept');
+      }
     }
   }
 
@@ -140,18 +148,19 @@ export class History {
   async *listen(request: BuildHistoryRequest, signal: AbortSignal): AsyncGenerator<BuildHistoryEvent> {
     const { Ref: ref, ActiveOnly: isActiveOnly, EarlyExit: endsEarly, Filter: filter, Limit: limit } = request;
     const isMeant = ({ record }: BuildHistoryEvent): boolean => ref === '' || record?.Ref === ref;
-    const coming = on(this.#events, 'event', { signal });
+    const coming = endsEarly ? undefined : on(this.#events, 'event', { signal });
     const under = [...this.#underWay.values()].map(({ record }) => eventOf(STARTED, record));
     const over = isActiveOnly ? [] : this.#store.all().map((row) => eventOf(COMPLETE, recordOf(row)));
     const found = [...under, ...over].filter(isMeant);
-    // clients that filter by themselves would miss what the limit leaves out
-    yield* limit > 0 && filter.length === 0 ? found.slice(0, limit) : found;
-    if (endsEarly) return;
     try {
-      for await (const [event] of coming as AsyncIterable<[BuildHistoryEvent]>)
+      // clients that filter by themselves would miss what the limit leaves out
+      yield* limit > 0 && filter.length === 0 ? found.slice(0, limit) : found;
+      for await (const [event] of (coming ?? []) as AsyncIterable<[BuildHistoryEvent]>)
         if (isMeant(event) && !(isActiveOnly && event.type === DELETED)) yield event;
     } catch (error) {
       if (!signal.aborted) throw error;
+    } finally {
+      await coming?.return?.();
     }
   }
 
