@@ -90,8 +90,9 @@ export class Graph {
       client: this.#sources.client,
     };
     const options = { ...optionsOf({}, []), target, credentials: this.#sources.credentials };
-    const report = new VertexReport(status, status.vertex('[internal] load operations'), images);
-    return builds.carryOut(options, inputs, report, signal);
+    return status
+      .vertex('[internal] carry out operations')
+      .during((vertex) => builds.carryOut(options, inputs, new VertexReport(status, vertex, images), signal));
   }
 }
 

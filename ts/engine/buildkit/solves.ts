@@ -46,7 +46,7 @@ export class Solve {
     this.signal = signal;
     const onAbort = (): void => this.#returned.reject(new CaissonError('Cancelled', 'the build was cancelled'));
     signal.addEventListener('abort', onAbort, { once: true });
-    this.#returned.promise.catch(() => undefined);
+    for (const { promise } of [this.#returned, this.#sources]) promise.catch(() => undefined);
   }
 
   /** Where graphs of operations take from, as long as the build goes on. */
@@ -56,6 +56,12 @@ export class Solve {
 
   begin(sources: Sources): void {
     this.#sources.resolve(sources);
+  }
+
+  /** Nothing more is told, and whoever waits for a beginning that never came is sent away. */
+  end(): void {
+    this.status.end();
+    this.#sources.reject(new CaissonError('Cancelled', 'the build is over'));
   }
 
   /** Its name from here on. */
@@ -102,7 +108,7 @@ export class Solves {
       return await use();
     } finally {
       this.#open.delete(ref);
-      solve.status.end();
+      solve.end();
       this.#keep(ref, solve);
     }
   }
