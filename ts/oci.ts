@@ -153,6 +153,7 @@ export const MEDIA_TYPES = {
   dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  pluginConfig: 'application/vnd.docker.plugin.v1+json',
 } as const;
 
 export interface Platform {

@@ -142,6 +142,40 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('push
     expect((await daemon.http('GET', `/distribution/${open.host}/test/none/json`)).status).toBe(404);
   });
 
+  it('tells what a managed plugin wants, and installs none', async () => {
+    const config = Buffer.from(
+      JSON.stringify({
+        Network: { Type: 'host' },
+        Mounts: [{ Source: '/var/lib/x' }, { Source: null }],
+        Linux: { Capabilities: ['CAP_SYS_ADMIN'], Devices: [{ Path: '/dev/fuse' }] },
+      }),
+    );
+    const descriptor = { digest: sha256(config), size: config.length };
+    const manifest = Buffer.from(
+      JSON.stringify({
+        schemaVersion: 2,
+        mediaType: MEDIA_TYPES.dockerManifest,
+        config: { mediaType: MEDIA_TYPES.pluginConfig, ...descriptor },
+        layers: [],
+      }),
+    );
+    const blobs = new Map([[descriptor.digest, config]]);
+    const plugin = { blobs, manifest, manifestDigest: sha256(manifest), configDigest: descriptor.digest };
+    await pushImage(open.url, 'test/plugin', 'latest', plugin, MEDIA_TYPES.dockerManifest);
+    const asked = await daemon.http('GET', `/plugins/privileges?remote=${open.host}/test/plugin`);
+    expect(JSON.parse(asked.body)).toEqual([
+      { Name: 'network', Description: 'permissions to access a network', Value: ['host'] },
+      { Name: 'mount', Description: 'host path to mount', Value: ['/var/lib/x'] },
+      { Name: 'device', Description: 'host device to access', Value: ['/dev/fuse'] },
+      { Name: 'capabilities', Description: 'list of additional capabilities required', Value: ['CAP_SYS_ADMIN'] },
+    ]);
+    const installed = await daemon.docker(['plugin', 'install', '--grant-all-permissions', `${open.host}/test/plugin`]);
+    expect(installed).toMatchObject({ code: 1, stderr: expect.stringContaining('managed plugins is not supported') });
+    expect((await daemon.http('GET', `/plugins/privileges?remote=${pulled}`)).body).toContain(
+      'this is no managed plugin',
+    );
+  });
+
   it('pushes what was never in a registry; another pull brings the same image', async () => {
     const name = `${open.host}/test/imported:1`;
     const input = await busyboxTar({ 'etc/motd': 'never seen' });

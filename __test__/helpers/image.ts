@@ -100,7 +100,13 @@ export function buildImage(
 }
 
 /** `registry` is a base URL, `http://127.0.0.1:5000`. */
-export async function pushImage(registry: string, name: string, tag: string, image: BuiltImage): Promise<void> {
+export async function pushImage(
+  registry: string,
+  name: string,
+  tag: string,
+  image: BuiltImage,
+  mediaType: string = MEDIA_TYPES.ociManifest,
+): Promise<void> {
   const check = async (response: Response, what: string) => {
     if (!response.ok) throw new Error(`${what}: ${response.status} ${await response.text()}`);
     return response;
@@ -122,7 +128,7 @@ export async function pushImage(registry: string, name: string, tag: string, ima
     await fetch(`${registry}/v2/${name}/manifests/${tag}`, {
       method: 'PUT',
       body: new Uint8Array(image.manifest),
-      headers: { 'content-type': MEDIA_TYPES.ociManifest },
+      headers: { 'content-type': mediaType },
     }),
     `push ${name}:${tag}`,
   );

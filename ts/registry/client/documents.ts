@@ -24,7 +24,12 @@ export type Decoded = { kind: 'manifest'; manifest: ImageManifest } | { kind: 'i
 const MANIFESTS: readonly string[] = [MEDIA_TYPES.ociManifest, MEDIA_TYPES.dockerManifest];
 const INDEXES: readonly string[] = [MEDIA_TYPES.ociIndex, MEDIA_TYPES.dockerList];
 export const ACCEPT = [...INDEXES, ...MANIFESTS].join(', ');
-const CONFIGS: readonly string[] = [MEDIA_TYPES.ociConfig, MEDIA_TYPES.dockerConfig];
+/** Media types of configs, by what an artifact is. */
+const CONFIGS = {
+  'container image': [MEDIA_TYPES.ociConfig, MEDIA_TYPES.dockerConfig] as string[],
+  'managed plugin': [MEDIA_TYPES.pluginConfig] as string[],
+};
+export type Artifact = keyof typeof CONFIGS;
 const LAYER =
   /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar(?:\+(?:gzip|zstd))?|docker\.image\.rootfs\.diff\.tar(?:\.(?:gzip|zstd))?)$/;
 
@@ -37,8 +42,12 @@ export function digestLike(like: string, bytes: Uint8Array): string {
 const invalid = (message: string): CaissonError =>
   new CaissonError('InvalidParameter', `invalid manifest: ${message}`, { code: 'MANIFEST_INVALID' });
 
-/** `contentType`: header of the answer, which must agree with what the document says of itself. */
-export function decode(bytes: Uint8Array, contentType: string): Decoded & { mediaType: string } {
+/** `contentType`: header of the answer, which must agree with what the document says of itself. `wanted`: what a manifest must be of. */
+export function decode(
+  bytes: Uint8Array,
+  contentType: string,
+  wanted: Artifact = 'container image',
+): Decoded & { mediaType: string } {
   const header = contentType.split(';')[0]?.trim().toLowerCase() ?? '';
   const document = parseDocument(bytes, invalid);
   const { schemaVersion, mediaType = header } = document;
@@ -65,17 +74,17 @@ export function decode(bytes: Uint8Array, contentType: string): Decoded & { medi
     throw invalid(isIndex ? 'expected manifest but found index' : 'expected index but found manifest');
   return isIndex
     ? { kind: 'index', mediaType, index: checkIndex(document) }
-    : { kind: 'manifest', mediaType, manifest: checkManifest(document) };
+    : { kind: 'manifest', mediaType, manifest: checkManifest(document, wanted) };
 }
 
-function checkManifest({ config, layers, ...rest }: Record<string, unknown>): ImageManifest {
+function checkManifest({ config, layers, ...rest }: Record<string, unknown>, wanted: Artifact): ImageManifest {
   if (!Array.isArray(layers)) throw invalid('layers is no list');
   if (layers.length > MAX_LAYERS) throw invalid(`${layers.length} layers are more than ${MAX_LAYERS}`);
   const checked = checkDescriptor(config, 'config');
-  if (!CONFIGS.includes(checked.mediaType))
+  if (!CONFIGS[wanted].includes(checked.mediaType))
     throw new CaissonError(
       'InvalidParameter',
-      `unsupported media type ${checked.mediaType.slice(0, 100)}: this is no container image`,
+      `unsupported media type ${checked.mediaType.slice(0, 100)}: this is no ${wanted}`,
       { code: 'MANIFEST_UNSUPPORTED' },
     );
   return {

@@ -109,6 +109,17 @@ export class Repository {
     return this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, digest ?? tag, signal));
   }
 
+  /** The config of a managed plugin. Kind InvalidParameter when the reference names something else. */
+  async pluginConfig(signal: AbortSignal): Promise<Uint8Array> {
+    const { digest, tag = 'latest' } = this.reference;
+    const { bytes, mediaType } = await this.#eachEndpoint(signal, (endpoint) =>
+      this.#document(endpoint, digest ?? tag, signal),
+    );
+    const decoded = decode(bytes, mediaType, 'managed plugin');
+    if (decoded.kind === 'index') throw corrupt('a managed plugin is a manifest, and this is an index');
+    return this.fetchConfig(decoded, signal);
+  }
+
   /** The tags of the repository, in the registry's order. */
   async tags(signal: AbortSignal): Promise<string[]> {
     return this.#eachEndpoint(signal, async (endpoint) => {

@@ -1,4 +1,4 @@
-/** What the daemon asks of registries without bringing anything here: logins, searches, what a name stands for. */
+/** What the daemon asks of registries without bringing anything here: logins, searches, what a name stands for, what a plugin wants. */
 import Type, { type Static } from 'typebox';
 import { CaissonError } from '../../../errdefs.ts';
 import type { ImageConfig, Platform } from '../../../oci.ts';
@@ -25,6 +25,7 @@ export function registryRoutes(router: Router, engine: Engine): void {
   router.json({ method: 'POST', path: '/auth', body: AuthConfig, handle: (call) => login(call, engine) });
   router.plain({ method: 'GET', path: '/images/search', handle: (call) => search(call, engine) });
   router.plain({ method: 'GET', path: '/distribution/*', handle: (call) => describe(call, engine) });
+  router.plain({ method: 'GET', path: '/plugins/privileges', handle: (call) => privileges(call, engine) });
 }
 
 async function login({ body, signal }: Call<Static<typeof AuthConfig>>, engine: Engine): Promise<object> {
@@ -82,4 +83,42 @@ async function describe(call: Call<undefined>, { remote }: Engine): Promise<obje
     Platforms.push({ os: os ?? '', architecture: architecture ?? '', ...(variant ? { variant } : {}) });
   }
   return { Descriptor: { mediaType, digest, size: bytes.byteLength }, Platforms };
+}
+
+/** Of a managed plugin's config, as far as it asks for something. */
+interface PluginConfig {
+  Network?: { Type?: string };
+  IpcHost?: boolean;
+  PidHost?: boolean;
+  Mounts?: { Source?: string | null }[] | null;
+  Linux?: {
+    AllowAllDevices?: boolean;
+    Capabilities?: string[] | null;
+    Devices?: { Path?: string | null }[] | null;
+  };
+}
+
+/** What a managed plugin wants to be allowed, of which a client tells its user before it asks for the plugin. */
+async function privileges(call: Call<undefined>, { remote }: Engine): Promise<object[]> {
+  const reference = parseReference(call.query.string('remote'));
+  const repository = remote.repository(reference, parseCredentials(call.header('x-registry-auth')));
+  const text = Buffer.from(await repository.pluginConfig(call.signal)).toString();
+  return privilegesOf(JSON.parse(text) as PluginConfig);
+}
+
+function privilegesOf({ Network, IpcHost, PidHost, Mounts, Linux }: PluginConfig): object[] {
+  const network = Network?.Type ?? '';
+  const sources = (Mounts ?? []).flatMap(({ Source }) => Source ?? []);
+  const devices = (Linux?.Devices ?? []).flatMap(({ Path }) => Path ?? []);
+  const capabilities = Linux?.Capabilities ?? [];
+  const wanted: [boolean, string, string, string[]][] = [
+    [!['', 'null', 'bridge'].includes(network), 'network', 'permissions to access a network', [network]],
+    [IpcHost === true, 'host ipc namespace', 'allow access to host ipc namespace', ['true']],
+    [PidHost === true, 'host pid namespace', 'allow access to host pid namespace', ['true']],
+    ...sources.map((source): [boolean, string, string, string[]] => [true, 'mount', 'host path to mount', [source]]),
+    ...devices.map((path): [boolean, string, string, string[]] => [true, 'device', 'host device to access', [path]]),
+    [Linux?.AllowAllDevices === true, 'allow-all-devices', "allow 'rwm' access to all devices", ['true']],
+    [capabilities.length > 0, 'capabilities', 'list of additional capabilities required', capabilities],
+  ];
+  return wanted.filter(([isWanted]) => isWanted).map(([, Name, Description, Value]) => ({ Name, Description, Value }));
 }

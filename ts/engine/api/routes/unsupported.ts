@@ -7,10 +7,7 @@ import type { Router } from '../router.ts';
 /** What a managed plugin is given or allowed: none is there that would read it. */
 const PluginSettings = Type.Union([Type.Array(Type.Unknown()), Type.Object({})]);
 
-const ROUTES: [HTTPMethods, string, string][] = [
-  ['GET', '/plugins/privileges', 'managed plugins'],
-  ['POST', '/plugins/create', 'managed plugins'],
-];
+const ROUTES: [HTTPMethods, string, string][] = [['POST', '/plugins/create', 'managed plugins']];
 
 export function unsupportedRoutes(router: Router): void {
   for (const [method, path, what] of ROUTES) {
