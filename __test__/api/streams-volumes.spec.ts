@@ -222,7 +222,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('shared volumes a
     expect(await ok('run', '--rm', '--network', 'container:sharer', 'busybox', 'cat', '/etc/hostname')).toBe(id);
     await ok('run', '-d', '--name', 'other', '--link', 'sharer:db', 'busybox', 'sleep', '1000');
     expect((await ok('exec', 'other', 'env')).split('\n')).toContain('DB_NAME=/other/db');
-    expect(await ok('exec', 'other', 'grep', 'db', '/etc/hosts')).toBe(`${address}\tdb ${id} target`);
+    expect(await ok('exec', 'other', 'grep', '-w', 'db', '/etc/hosts')).toBe(`${address}\tdb ${id} target`);
     await ok('stop', '-t', '0', 'target');
     expect(await ok('exec', 'other', 'env'), 'who is linked to has ended').not.toContain('DB_NAME');
     const refused = await docker('run', '--rm', '--link', 'target:db', 'busybox', 'true');
