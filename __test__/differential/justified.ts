@@ -70,11 +70,6 @@ export const JUSTIFIED: readonly Justified[] = [
     why: 'Who already has run is answered before the connection is taken, with a status.',
     holds: ({ path }, theirs, ours) => path.includes('/exec/') && theirs.status === 200 && ours.status === 409,
   },
-  {
-    why: 'The user of an exec is looked up by the process that becomes it.',
-    holds: ({ body = '' }, theirs, ours) =>
-      /"User":"x"/.test(String(body)) && theirs.status === 400 && ours.status === 201,
-  },
 ];
 
 /** Fields of answers that only one of the two has, or has otherwise. A line of `difference` that matches is passed over. */
