@@ -9,6 +9,7 @@ pub mod failure;
 mod hooks;
 pub mod host;
 mod init;
+mod resctrl;
 mod rootfs;
 pub mod runtime;
 pub mod seccomp;

@@ -233,6 +233,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rdma_limits_are_a_line_a_device() {
+        let limits = serde_json::from_value(serde_json::json!({
+            "mlx5_0": {"hcaHandles": 2, "hcaObjects": 2000}, "mlx5_1": {"hcaHandles": 3}, "mlx5_2": {"hcaObjects": 0},
+        }));
+        let lines = std::cell::RefCell::new(Vec::new());
+        let write = |line| {
+            lines.borrow_mut().push(line);
+            Ok(())
+        };
+        set_rdma(&limits.unwrap(), write).unwrap();
+        let wanted = ["mlx5_0 hca_handle=2 hca_object=2000", "mlx5_1 hca_handle=3", "mlx5_2 hca_object=0"];
+        assert_eq!(*lines.borrow(), wanted);
+    }
+
+    #[test]
+    fn an_rdma_device_that_the_host_has_not_is_named() {
+        let limits = serde_json::from_value(serde_json::json!({"mlx5_9": {"hcaHandles": 2}})).unwrap();
+        let refused = || std::io::Error::from_raw_os_error(libc::ENODEV);
+        let failure = set_rdma(&limits, |_| Err(Failure::io("write", "rdma.max", refused()))).unwrap_err();
+        assert_eq!(failure.message, "/linux/resources/rdma/mlx5_9: this host has no such RDMA device");
+    }
+
+    #[test]
     fn a_group_that_is_gone_is_not_found() {
         let failure = freeze("/caisson-test-never-made", false).unwrap_err();
         assert_eq!(failure.kind, Kind::NotFound, "{failure}");

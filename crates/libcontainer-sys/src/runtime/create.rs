@@ -8,6 +8,7 @@ use super::{foreground, lifecycle, log, net_devices};
 use crate::cgroup::{self, Cgroup};
 use crate::container::{self, CreateOptions, Level, Manner, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::resctrl;
 use crate::spec::{self, DeviceRule, Identity, Memory, Rootfs, Spec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::fs;
@@ -149,7 +150,8 @@ fn read(Driver { systemd, rootless }: Driver, words: Vec<String>) -> Result<Requ
         // an empty list denies: what a container always may is added by the cgroup
         rules.push(DeviceRule { allow: false, kind: None, major: None, minor: None, access: None });
     }
-    let place = Place { group: cgroup::open(&spec.linux.cgroups_path)?, unit };
+    let class = resctrl::Group::of(spec.linux.intel_rdt.as_ref(), &id);
+    let place = Place { group: cgroup::open(&spec.linux.cgroups_path)?, unit, class };
     Ok(Request { id, bundle, config, spec, identity, how, place, args })
 }
 
@@ -249,9 +251,16 @@ fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {
         how: request.how,
         notes: log::notes(),
     };
-    match listener {
-        Some(listener) => container::create_parked(&options, listener),
-        None => container::create(&options),
+    let pending = match listener {
+        Some(listener) => container::create_parked(&options, listener)?,
+        None => container::create(&options)?,
+    };
+    match request.place.join_class(pending.pid) {
+        Ok(()) => Ok(pending),
+        Err(failure) => {
+            end(pending);
+            Err(failure)
+        }
     }
 }
 

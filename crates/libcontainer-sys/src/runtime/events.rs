@@ -1,9 +1,11 @@
 //! `events`: what a container uses, and when the kernel kills in it for want of memory, as lines of JSON.
 
 use super::args::{Args, Known};
+use super::place::Place;
 use super::state::{State, Status};
-use crate::cgroup::{Cgroup, Stats};
+use crate::cgroup::Stats;
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::resctrl;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use serde_json::{Value, json};
@@ -20,17 +22,18 @@ pub fn events(root: &Path, words: Vec<String>) -> Result<i32> {
     if state.status(root) == Status::Stopped {
         return Err(Failure::new(Kind::Conflict, "events", format!("container with id {id} is not running")));
     }
-    let group = state.group()?;
+    let place = state.place()?;
     if args.has("stats") {
-        tell(id, "stats", Some(stats(&group.stats()?)));
+        tell(id, "stats", Some(document(&place)?));
         return Ok(0);
     }
-    follow(&state, id, group.as_ref(), interval)
+    follow(&state, id, &place, interval)
 }
 
 /// Until init ends.
-fn follow(state: &State, id: &str, group: &dyn Cgroup, interval: Timespec) -> Result<i32> {
+fn follow(state: &State, id: &str, place: &Place, interval: Timespec) -> Result<i32> {
     let Some(init) = state.init() else { return Ok(0) };
+    let group = place.group.as_ref();
     let oom = group.oom_event()?;
     let mut seen = group.oom_kills();
     loop {
@@ -41,7 +44,7 @@ fn follow(state: &State, id: &str, group: &dyn Cgroup, interval: Timespec) -> Re
             return Ok(0);
         }
         if ready == 0 {
-            tell(id, "stats", Some(stats(&group.stats()?)));
+            tell(id, "stats", Some(document(place)?));
         } else if let Some(fd) = &oom {
             rustix::io::read(fd, &mut [0; 4096]).context("read", "oom event")?;
             if group.oom_happened(&mut seen) {
@@ -75,6 +78,12 @@ fn seconds(word: &str) -> Result<Timespec> {
 }
 
 /// In the shape of runc's document.
+fn document(place: &Place) -> Result<Value> {
+    let mut document = stats(&place.group.stats()?);
+    document["intel_rdt"] = place.class.as_ref().map_or_else(|| json!({}), resctrl::Group::stats);
+    Ok(document)
+}
+
 fn stats(stats: &Stats) -> Value {
     let (cpu, memory) = (&stats.cpu, &stats.memory);
     let entry = |limit: u64, usage: u64, max: u64, failcnt: u64| json!({"limit": limit, "usage": usage, "max": max, "failcnt": failcnt});

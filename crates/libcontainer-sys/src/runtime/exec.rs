@@ -78,6 +78,7 @@ pub fn exec(root: &Path, words: Vec<String>) -> Result<i32> {
         preserved_fds: create::preserved_fds(&args)?,
         notes: log::notes(),
     })?;
+    place.join_class(pending.pid)?;
     create::write_pid_file(args.value("pid-file"), pending.pid)?;
     create::send_pidfd(args.value("pidfd-socket"), &pending)?;
     if let (Some(path), Some(master)) = (console, &pending.console) {
@@ -107,7 +108,7 @@ fn place(state: &State, args: &Args) -> Result<(Place, String)> {
         below.push((controllers, path));
     }
     let path = below.iter().map(|(_, path)| (*path).to_owned()).next().unwrap_or_default();
-    Ok((Place { group: cgroup::open_below(&state.cgroup, &below)?, unit: state.unit.clone() }, path))
+    Ok((Place { group: cgroup::open_below(&state.cgroup, &below)?, ..state.place()? }, path))
 }
 
 /// A process file as it is, or the container's own process with what the options change.

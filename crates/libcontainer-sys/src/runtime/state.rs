@@ -5,7 +5,8 @@ use super::systemd::Unit;
 use crate::cgroup::{self, Cgroup};
 use crate::container::start_time;
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{Identity, Spec};
+use crate::resctrl;
+use crate::spec::{Identity, IntelRdt, Spec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -109,6 +110,12 @@ impl State {
         Spec::deserialize(&self.config).map_err(|error| Failure::new(Kind::Corrupt, "state", error.to_string()))
     }
 
+    /// Without the rest of the specification, which a `delete` must not stumble over.
+    pub fn intel_rdt(&self) -> Result<Option<IntelRdt>> {
+        Option::deserialize(&self.config["linux"]["intelRdt"])
+            .map_err(|error| Failure::new(Kind::Corrupt, "state", error.to_string()))
+    }
+
     pub fn identity(&self) -> Identity {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let annotations = self.config["annotations"].as_object();
@@ -124,7 +131,8 @@ impl State {
     }
 
     pub fn place(&self) -> Result<Place> {
-        Ok(Place { group: self.group()?, unit: self.unit.clone() })
+        let class = resctrl::Group::of(self.intel_rdt()?.as_ref(), &self.id);
+        Ok(Place { group: self.group()?, unit: self.unit.clone(), class })
     }
 
     /// The exact process that was created, not a later one with its number. None: it has ended.

@@ -3,7 +3,8 @@
 use super::args::{Args, Known};
 use super::state::{State, Status};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{self, Resources};
+use crate::resctrl;
+use crate::spec::{self, IntelRdt, Resources};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::Read;
@@ -47,6 +48,9 @@ const FIELDS: [(&str, &str, &str, Shape); 14] = [
     ("pids-limit", "pids", "limit", Shape::Number),
 ];
 
+/// Shares of the class of service: of the cache and of the bandwidth.
+const CLASS_OPTIONS: [&str; 2] = ["l3-cache-schema", "mem-bw-schema"];
+
 #[derive(Clone, Copy)]
 enum Shape {
     Number,
@@ -61,10 +65,7 @@ pub fn update(root: &Path, words: Vec<String>) -> Result<i32> {
     if state.status(root) == Status::Stopped {
         return Err(Failure::new(Kind::Conflict, "update", format!("cannot update container {id}: it is stopped")));
     }
-    if let Some(name) = ["l3-cache-schema", "mem-bw-schema"].into_iter().find(|name| args.value(name).is_some()) {
-        let message = format!("--{name}: Intel RDT is not supported by this version of caisson");
-        return Err(Failure::new(Kind::Unsupported, "update", message));
-    }
+    let class = class_asked_for(&state, &args)?;
     let (changes, resources): (Value, Resources) = match args.value("resources") {
         Some(path) => spec::read(&content(path)?, path)?,
         None => spec::read(from_options(&args)?.to_string().as_bytes(), "options")?,
@@ -72,8 +73,35 @@ pub fn update(root: &Path, words: Vec<String>) -> Result<i32> {
     super::create::warn_of_ignored(&resources.memory);
     state.place()?.set(&resources)?;
     merge(&mut state.config["linux"]["resources"], &changes);
+    if let Some(asked) = class {
+        set_class(&mut state, &asked)?;
+    }
     state.save(&super::state::directory(root, id))?;
     Ok(0)
+}
+
+/// The container's class of service with its other shares. None: they are not to change.
+fn class_asked_for(state: &State, args: &Args) -> Result<Option<IntelRdt>> {
+    let Some(option) = CLASS_OPTIONS.into_iter().find(|name| args.value(name).is_some()) else { return Ok(None) };
+    let mut asked = state.intel_rdt()?.unwrap_or_default();
+    for (name, field) in CLASS_OPTIONS.into_iter().zip([&mut asked.l3_cache_schema, &mut asked.mem_bw_schema]) {
+        if let Some(schema) = args.value(name) {
+            schema.clone_into(field);
+        }
+    }
+    let named = |failure: Failure| Failure { message: format!("--{option}: {failure}"), ..failure };
+    resctrl::check(&asked).map_err(named)?;
+    Ok(Some(asked))
+}
+
+fn set_class(state: &mut State, asked: &IntelRdt) -> Result<()> {
+    let is_in_one = state.intel_rdt()?.is_some();
+    let changes = json!({"l3CacheSchema": asked.l3_cache_schema, "memBwSchema": asked.mem_bw_schema});
+    merge(&mut state.config["linux"]["intelRdt"], &changes);
+    let place = state.place()?;
+    let Some(class) = &place.class else { return Ok(()) };
+    class.create()?;
+    if is_in_one { Ok(()) } else { class.join_all(|| place.group.pids()) }
 }
 
 fn content(path: &str) -> Result<Vec<u8>> {
@@ -96,7 +124,7 @@ fn from_options(args: &Args) -> Result<Value> {
         };
         sections.entry(section).or_insert_with(|| json!({}))[field] = value;
     }
-    match sections.is_empty() {
+    match sections.is_empty() && CLASS_OPTIONS.into_iter().all(|name| args.value(name).is_none()) {
         true => Err(Failure::invalid("update", "no limit was given: --resources, or options of their own")),
         false => Ok(Value::Object(sections)),
     }

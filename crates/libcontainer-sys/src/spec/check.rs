@@ -1,8 +1,9 @@
 //! What of a specification makes no sense, and what nothing here carries out: told by its JSON pointer before anything is made.
 
-use super::{IdMapping, NamespaceKind, Process, Refused, Spec};
+use super::{IdMapping, NamespaceKind, Process, Spec};
 use crate::failure::{Failure, Kind, Result};
 use crate::init::limits;
+use crate::resctrl;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -73,10 +74,7 @@ impl Spec {
         if !self.linux.mount_label.is_empty() && !crate::host::selinux() {
             return Err(missing("/linux/mountLabel", "SELinux"));
         }
-        let linux = &self.linux;
-        if is_set(&linux.intel_rdt) {
-            return refuse("/linux/intelRdt");
-        }
+        self.linux.intel_rdt.as_ref().map_or(Ok(()), resctrl::check)?;
         self.check_net_devices()?;
         self.process.check()
     }
@@ -251,19 +249,10 @@ fn is_device_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 16 && name != "." && name != ".." && name.bytes().all(plain)
 }
 
-fn is_set(value: &Option<Refused>) -> bool {
-    value.as_ref().is_some_and(|value| !value.is_null())
-}
-
 fn invalid(message: impl Into<String>) -> Failure {
     Failure::invalid("config", message)
 }
 
 fn missing(pointer: &str, module: &str) -> Failure {
     Failure::new(Kind::Unsupported, "config", format!("{pointer}: {module} is not enabled on this host"))
-}
-
-fn refuse(pointer: &str) -> Result<()> {
-    let message = format!("{pointer}: not supported by this version of caisson");
-    Err(Failure::new(Kind::Unsupported, "config", message))
 }

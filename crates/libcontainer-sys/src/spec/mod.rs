@@ -117,9 +117,6 @@ pub struct CpuAffinity {
     pub last: String,
 }
 
-/// The value of a field that is in the specification and that nothing here carries out.
-pub type Refused = serde_json::Value;
-
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct ConsoleSize {
     pub width: u16,
@@ -226,10 +223,24 @@ pub struct Linux {
     pub personality: Option<Personality>,
     /// By clock: `monotonic`, `boottime`.
     pub time_offsets: BTreeMap<String, TimeOffset>,
-    pub intel_rdt: Option<Refused>,
+    pub intel_rdt: Option<IntelRdt>,
     /// By the host's name.
     pub net_devices: BTreeMap<String, NetDevice>,
     pub memory_policy: Option<MemoryPolicy>,
+}
+
+/// A class of service of the host's resctrl filesystem; without a name the container has one of its own.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntelRdt {
+    #[serde(rename = "closID")]
+    pub clos_id: String,
+    pub l3_cache_schema: String,
+    pub mem_bw_schema: String,
+    #[serde(rename = "enableCMT")]
+    pub enable_cmt: bool,
+    #[serde(rename = "enableMBM")]
+    pub enable_mbm: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
