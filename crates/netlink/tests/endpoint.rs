@@ -28,7 +28,8 @@ fn containers_on_a_bridge_reach_each_other_and_the_gateway() {
     one.serve(80);
     assert_eq!(two.connect("172.30.0.2:80"), world::Seen::Open);
     assert_eq!(host.connect("172.30.0.2:80"), world::Seen::Open);
-    let inside = two.shell("ip -o addr show dev eth0; ip route; cat /sys/class/net/eth0/address");
+    let inside = two.shell("ip -o addr show dev eth0; ip -o link show dev eth0; ip route");
+    assert!(inside.contains("link/ether 02:42:00:00:00:03"), "{inside}");
     assert!(inside.contains("172.30.0.3/16 brd 172.30.255.255"), "{inside}");
     assert!(inside.contains("default via 172.30.0.1 dev eth0"), "{inside}");
     assert!(!inside.contains("inet6"), "IPv6 is off: {inside}");
@@ -222,6 +223,8 @@ fn a_child_of_a_device_is_a_neighbour_of_the_host() {
     assert_eq!(host.run(|| create_child(&missing, node.0.as_fd())).unwrap_err().kind(), "notFound");
     let wrong = host.run(|| create_child(&options(ChildKind::Macvlan, "l2"), node.0.as_fd())).unwrap_err();
     assert_eq!(wrong.kind(), "invalid");
+    // It knows the address by the MAC of the device that has gone.
+    neighbour.shell("ip neigh flush all");
     match host.run(|| create_child(&options(ChildKind::Ipvlan, "l2"), node.0.as_fd())) {
         Ok(()) => assert_eq!(neighbour.connect("192.0.2.9:80"), world::Seen::Open),
         Err(error) => assert_eq!(error.to_string(), "create endpoint 'lana': this kernel has no ipvlan"),

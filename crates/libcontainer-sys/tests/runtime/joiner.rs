@@ -36,8 +36,10 @@ while not os.path.exists("/stop"):
             if b"SECRET" in open(at + "/environ", "rb").read():
                 tell("environment of the caller")
             for fd in os.listdir(at + "/fd"):
-                there = os.stat(at + "/fd/" + fd)
                 link = os.readlink(at + "/fd/" + fd)
+                there = os.stat(at + "/fd/" + fd)
+                if os.readlink(at + "/fd/" + fd) != link:
+                    continue # another file by now: what was seen is of neither
                 if not harmless.match(link) and not inside(there, link):
                     tell("descriptor", link)
             try:

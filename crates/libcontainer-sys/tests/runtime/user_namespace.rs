@@ -74,7 +74,9 @@ fn an_exec_joins_it_and_a_second_container_too() {
     }
     second.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"},
         {"type": "user", "path": path("user")}, {"type": "pid", "path": path("pid")}]);
-    second.add_mount(json!({"destination": "/mapped", "type": "bind", "source": "/etc", "options": ["bind", "idmap"]}));
+    let source = second.dir.join("source");
+    fs::create_dir(&source).unwrap();
+    second.add_mount(json!({"destination": "/mapped", "type": "bind", "source": source, "options": ["bind", "idmap"]}));
     let output = second.output();
     assert!(output.starts_with("mapped 0\n"), "the map of the namespace that was joined: {output}");
     assert!(output.contains(link.to_str().unwrap()), "{output}");
