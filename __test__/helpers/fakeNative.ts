@@ -112,14 +112,14 @@ export class FakeNative implements Native {
     this.endpoints.push(options);
   }
 
-  async reservePorts(ports: { hostIp: string; hostPort: number }[]): Promise<{ fd: number; hostPort: number }[]> {
+  async reservePorts(ports: { hostIp: string; hostPort: number }[]): Promise<{ fds: number[]; hostPorts: number[] }> {
     const taken = ports.find(({ hostPort }) => this.takenPorts.has(hostPort));
     if (taken)
       throw new CaissonError(
         'Conflict',
         `Bind for ${taken.hostIp}:${taken.hostPort} failed: port is already allocated`,
       );
-    return ports.map(({ hostPort }) => ({ fd: this.#fd(), hostPort: hostPort || 49_153 }));
+    return { fds: ports.map(() => this.#fd()), hostPorts: ports.map(({ hostPort }) => hostPort || 49_153) };
   }
 
   async addPorts(_table: string, ports: PublishedPort[]): Promise<void> {

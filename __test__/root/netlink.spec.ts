@@ -90,7 +90,7 @@ describe.skipIf(missing('root', 'build', 'ip', 'nft'))('the network in the addon
       const ports = await native.reservePorts([ask('tcp', '0.0.0.0', 8080), ask('tcp', '::', 8080), ask('udp', '0.0.0.0', 0)]);
       const clash = await failure(native.reservePorts([ask('tcp', '0.0.0.0', 9000), ask('tcp', '127.0.0.1', 8080)]));
       const listening = shell('cat /proc/net/tcp');
-      return { fds: ports.map(({ fd }) => fd), chosen: ports[2].hostPort, clash, listening };`);
+      return { fds: ports.fds, chosen: ports.hostPorts[2], clash, listening };`);
     expect(new Set(seen.fds).size).toBe(3);
     expect(seen.chosen).toBeGreaterThanOrEqual(32768);
     expect(seen.listening).toContain(':1F90 ');

@@ -169,11 +169,11 @@ describe.skipIf(missing('root', 'build', 'busybox'))('the shim', () => {
     const options = lab.options(['sh', '-c', 'echo served > /tmp/index.html; exec httpd -f -p 80 -h /tmp']);
     // The host's own namespace stands in for a bridge: what is tested is the way through the shim.
     options.spec.linux.namespaces = options.spec.linux.namespaces.filter(({ type }) => type !== 'network');
-    const [reserved] = await lab.native.reservePorts([{ proto: 'tcp', hostIp: '127.0.0.1', hostPort: 0 }]);
-    if (!reserved) throw new Error('no port');
+    const reserved = await lab.native.reservePorts([{ proto: 'tcp', hostIp: '127.0.0.1', hostPort: 0 }]);
+    const [fd = -1] = reserved.fds;
+    const [hostPort = 0] = reserved.hostPorts;
     const inside = await freePort();
     options.spec.process.args[2] = `echo served > /tmp/index.html; exec httpd -f -p 127.0.0.1:${inside} -h /tmp`;
-    const { fd, hostPort } = reserved;
     const port = { fd, hostPort, proto: 'tcp' as const, hostIp: '127.0.0.1' };
     options.ports = [{ ...port, containerIp: '127.0.0.1', containerPort: inside }];
     await lab.start(options);

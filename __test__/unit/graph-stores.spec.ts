@@ -156,15 +156,17 @@ describe('containers', () => {
     graph.networks.insert(network);
     graph.containers.insert(container(id('a'), 'web'));
     graph.networks.insertEndpoint(endpoint('1', id('a'), '172.17.0.2'));
-    graph.networks.insertPort({
-      proto: 'tcp',
-      hostIp: '0.0.0.0',
-      hostPort: 80,
-      containerId: id('a'),
-      containerIp: '172.17.0.2',
-      containerPort: 80,
-      direct: false,
-    });
+    graph.networks.insertPorts(id('a'), [
+      {
+        proto: 'tcp',
+        hostIp: '0.0.0.0',
+        hostPort: 80,
+        containerId: id('a'),
+        containerIp: '172.17.0.2',
+        containerPort: 80,
+        direct: false,
+      },
+    ]);
     graph.execs.insert({
       id: id('e'),
       containerId: id('a'),
@@ -212,10 +214,12 @@ describe('networks', () => {
     expect(graph.networks.addresses(network.id)).toEqual(new Set(['172.17.0.2']));
 
     const port = { hostPort: 80, containerIp: '172.17.0.2', containerPort: 80, direct: false } as const;
-    graph.networks.insertPort({ ...port, proto: 'tcp', hostIp: '0.0.0.0', containerId: id('a') });
-    graph.networks.insertPort({ ...port, proto: 'udp', hostIp: '0.0.0.0', containerId: id('b') });
+    graph.networks.insertPorts(id('a'), [{ ...port, proto: 'tcp', hostIp: '0.0.0.0', containerId: id('a') }]);
+    graph.networks.insertPorts(id('b'), [{ ...port, proto: 'udp', hostIp: '0.0.0.0', containerId: id('b') }]);
     expect(
-      failure(() => graph.networks.insertPort({ ...port, proto: 'tcp', hostIp: '0.0.0.0', containerId: id('b') })),
+      failure(() =>
+        graph.networks.insertPorts(id('b'), [{ ...port, proto: 'tcp', hostIp: '0.0.0.0', containerId: id('b') }]),
+      ),
     ).toEqual({ kind: 'Conflict', message: 'Bind for 0.0.0.0:80 failed: port is already allocated' });
   });
 

@@ -122,7 +122,7 @@ export class NetworkStore {
   readonly #releaseEndpoints: Statement<[string], never>;
   readonly #addresses: Statement<[string], { address: string | null; address6: string | null }>;
   readonly #setAliases: Statement<[string, string], never>;
-  readonly #insertPort: Statement<[StoredPort], never>;
+  readonly #insertPorts: Statement<[{ id: string; ports: string }], never>;
   readonly #portsOf: Statement<[string], StoredPort>;
   readonly #ports: Statement<[], StoredPort>;
   readonly #deletePorts: Statement<[string], never>;
@@ -157,9 +157,9 @@ export class NetworkStore {
       'SELECT address, address6 FROM endpoint WHERE network_id = ? AND (address IS NOT NULL OR address6 IS NOT NULL)',
     );
     this.#setAliases = db.prepare('UPDATE endpoint SET aliases = ? WHERE id = ?');
-    this.#insertPort = db.prepare(
-      'INSERT INTO port VALUES (@proto, @hostIp, @hostPort, @containerId, @containerIp, @containerPort, @direct)',
-    );
+    this.#insertPorts = db.prepare(`
+      INSERT INTO port (proto, host_ip, host_port, container_id, container_ip, container_port, direct)
+      SELECT value ->> 0, value ->> 1, value ->> 2, @id, value ->> 3, value ->> 4, value ->> 5 FROM json_each(@ports)`);
     this.#portsOf = db.prepare(
       `SELECT ${PORT} FROM port WHERE container_id = ? ORDER BY container_port, proto, host_ip`,
     );
@@ -267,13 +267,28 @@ export class NetworkStore {
     return new Set(rows.flatMap(({ address, address6 }) => [address, address6]).filter((one) => one !== null));
   }
 
-  /** Kind Conflict when the port is taken on that address (overlap with `0.0.0.0` is found by the socket). */
-  insertPort(port: PortRow): void {
+  /**
+   * All or none, of one container. Kind Conflict when a port is taken on that address (overlap with `0.0.0.0` is found by the
+   * socket).
+   */
+  insertPorts(containerId: string, ports: readonly PortRow[]): void {
+    if (ports.length === 0) return;
+    const rows = ports.map(({ proto, hostIp, hostPort, containerIp, containerPort, direct }) => [
+      proto,
+      hostIp,
+      hostPort,
+      containerIp,
+      containerPort,
+      direct ? 1 : 0,
+    ]);
     try {
-      this.#insertPort.run({ ...port, direct: port.direct ? 1 : 0 });
+      this.#insertPorts.run({ id: containerId, ports: JSON.stringify(rows) });
     } catch (error) {
       if (!isTaken(error, 'port.host_port')) throw error;
-      throw new CaissonError('Conflict', `Bind for ${port.hostIp}:${port.hostPort} failed: port is already allocated`, {
+      const place = ({ proto, hostIp, hostPort }: PortRow): string => `${proto} ${hostIp} ${hostPort}`;
+      const taken = new Set(this.ports().map(place));
+      const { hostIp, hostPort } = ports.find((port) => taken.has(place(port))) ?? (ports[0] as PortRow);
+      throw new CaissonError('Conflict', `Bind for ${hostIp}:${hostPort} failed: port is already allocated`, {
         code: 'PORT_IN_USE',
       });
     }

@@ -288,8 +288,9 @@ pub fn reserve_ports<'env>(env: &'env Env, ports: Object<'env>) -> napi::Result<
     on_thread(env, "reserve-ports", move || {
         let requests: Vec<PortRequest> = parse("reserve port", &ports)?;
         let reserved = crate::reserve_ports(&requests)?.into_iter();
-        let answer = reserved.map(|port| json!({ "fd": port.fd.into_raw_fd(), "hostPort": port.host_port }));
-        Ok(answer.collect::<Vec<_>>())
+        // Two lists of numbers: an object for each takes five times as long to cross.
+        let (fds, host_ports): (Vec<_>, Vec<_>) = reserved.map(|port| (port.fd.into_raw_fd(), port.host_port)).unzip();
+        Ok(json!({ "fds": fds, "hostPorts": host_ports }))
     })
 }
 

@@ -48,7 +48,7 @@ export class Publisher {
     for (const socket of sockets) await native.changePort(id, socket);
     graph.db.transaction(() => {
       graph.networks.deletePorts(id);
-      for (const row of rows) graph.networks.insertPort(row);
+      graph.networks.insertPorts(id, rows);
     });
   }
 

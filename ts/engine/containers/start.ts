@@ -7,7 +7,7 @@ import type { RuntimeSpec } from '../../oci.ts';
 import type { JobKind } from '../jobs/kinds.ts';
 import { lock } from '../jobs/kinds.ts';
 import { fixOf, NativeError } from '../native/failure.ts';
-import type { PortSocket, SpawnedContainer } from '../native/index.ts';
+import type { SpawnedContainer, SpawnOptions } from '../native/index.ts';
 import { ignoreMissing } from '../network/devices.ts';
 import { type EndpointPlan, leadsOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
@@ -29,7 +29,6 @@ export interface StartPlan {
   stateDir: string;
   cgroup: string;
   endpoints: EndpointPlan[];
-  ports: PortRequest[];
   /** Number of restarts by the policy so far; a user's start sets it to 0. */
   restartCount: number;
   /** By the policy: `restartsCalledOff` when it was decided. */
@@ -42,6 +41,9 @@ interface StartState {
 
 /** What a start holds that no row can say: descriptors of this process. */
 interface Held {
+  options?: Omit<SpawnOptions, 'ports'>;
+  /** Of the network namespace. */
+  sysctls?: Record<string, string>;
   netnsFd?: number;
   ports?: ReservedPorts;
 }
@@ -91,7 +93,6 @@ export class Starter {
       stateDir: paths.stateDir(row.id),
       cgroup: '',
       endpoints: [],
-      ports: [],
       ...policy,
     };
     try {
@@ -127,7 +128,7 @@ export class Starter {
 
   #begin(plan: StartPlan): StartPlan {
     const record = this.#record(plan.id);
-    const { row, config, hostConfig } = record;
+    const { row, hostConfig } = record;
     if (row.status === 'paused') {
       throw new CaissonError('Conflict', 'cannot start a paused container, try unpause instead');
     }
@@ -142,9 +143,7 @@ export class Starter {
     live.callOffRestart();
     checkSharedNetwork(this.#ctx, hostConfig.NetworkMode);
     const endpoints = hasOwnNetworks(hostConfig) ? this.#allocate(row.id, hostConfig) : [];
-    const published = endpoints.some((one) => leadsOut(one) && one.driver === 'bridge');
-    const ports = published ? portRequests(config, hostConfig) : [];
-    return { ...plan, cgroup: cgroupOf(this.#ctx, hostConfig, row.id), endpoints, ports };
+    return { ...plan, cgroup: cgroupOf(this.#ctx, hostConfig, row.id), endpoints };
   }
 
   #allocate(id: string, hostConfig: HostConfig): EndpointPlan[] {
@@ -160,7 +159,7 @@ export class Starter {
     const held: Held = {};
     this.#held.set(plan.id, held);
     const record = this.#record(plan.id);
-    const { hostConfig, detail } = record;
+    const { config, hostConfig, detail } = record;
     makeDirectories(this.#ctx, plan.id, localVolumes(detail));
     if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, record);
     // what the run before has left must be gone: its ports, its cgroup, its state directory
@@ -171,16 +170,25 @@ export class Starter {
     const netns =
       plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, plan.id, hostConfig.NetworkMode);
     const target = this.#ctx.endpoints.portTarget(plan.id, plan.endpoints);
-    const reserved = target ? reservePorts(native, plan.ports, target) : undefined;
-    const [netnsResult, portsResult] = await Promise.allSettled([netns, reserved]);
+    const requests = target ? portRequests(config, hostConfig) : [];
+    const reserved = target ? reservePorts(native, requests, target) : undefined;
+    const options = spawnOptions(this.#ctx, record);
+    const [netnsResult, portsResult, optionsResult] = await Promise.allSettled([netns, reserved, options]);
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
     if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
+    if (optionsResult.status === 'fulfilled') {
+      held.options = optionsResult.value;
+      if (plan.endpoints.length > 0) held.sysctls = takeSysctls(held.options.spec, hostConfig);
+    }
     if (netnsResult.status === 'rejected') throw netnsResult.reason;
-    if (portsResult.status === 'rejected') throw asNetworkError(this.#portFailure(portsResult.reason, plan));
+    if (portsResult.status === 'rejected') {
+      throw asNetworkError(this.#portFailure(portsResult.reason, plan, requests));
+    }
+    if (optionsResult.status === 'rejected') throw optionsResult.reason;
   }
 
   /** Docker's sentence; the hint names the container that has the port, if it is one of ours. */
-  #portFailure(error: unknown, { id, endpoints, ports }: StartPlan): unknown {
+  #portFailure(error: unknown, { id, endpoints }: StartPlan, ports: PortRequest[]): unknown {
     if (!(error instanceof CaissonError) || error.kind !== 'Conflict') return error;
     const { graph } = this.#ctx;
     const { row } = this.#record(id);
@@ -218,29 +226,27 @@ export class Starter {
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
     const { native, devices, resolvers } = this.#ctx;
     const held = this.#held.get(plan.id) ?? {};
-    const record = this.#record(plan.id);
-    const { spec, ...options } = await spawnOptions(this.#ctx, record);
+    const { netnsFd, options, sysctls = {} } = held;
+    if (options === undefined) throw new Error('the container is not prepared');
+    const isNamed = plan.endpoints.some(({ userDefined }) => userDefined);
+    const resolver = netnsFd !== undefined && isNamed ? await resolvers.open(plan.id, netnsFd) : [];
+    const own = netnsFd !== undefined && plan.endpoints.length > 0 ? native.dupFd(netnsFd) : undefined;
+    // spawnShim consumes the descriptors, also when it fails
+    const sockets = held.ports?.sockets ?? [];
+    delete held.netnsFd;
+    if (held.ports) held.ports = { ...held.ports, sockets: [] };
+    // what takes longest begins first
+    const spawn = native.spawnShim({
+      ...options,
+      ...(netnsFd === undefined ? {} : { netnsFd }),
+      ports: [...sockets, ...resolver],
+    });
     const work: Promise<unknown>[] = [];
-    const resolver: PortSocket[] = [];
-    if (plan.endpoints.length > 0 && held.netnsFd !== undefined) {
-      const own = native.dupFd(held.netnsFd);
-      if (plan.endpoints.some(({ userDefined }) => userDefined)) resolver.push(...(await resolvers.open(plan.id, own)));
-      const sysctls = takeSysctls(spec, record.hostConfig);
+    if (own !== undefined) {
       work.push(this.#attachAll(plan.endpoints, own, sysctls).finally(() => native.closeFd(own)));
     }
     if (held.ports?.published.length) work.push(devices.firewall.addPorts(held.ports.published));
     const networking = work.map((one) => one.catch((error: unknown) => Promise.reject(asNetworkError(error))));
-    // spawnShim consumes the descriptors, also when it fails
-    const netnsFd = held.netnsFd;
-    const sockets = held.ports?.sockets ?? [];
-    delete held.netnsFd;
-    if (held.ports) held.ports = { ...held.ports, sockets: [] };
-    const spawn = native.spawnShim({
-      ...options,
-      spec,
-      ...(netnsFd === undefined ? {} : { netnsFd }),
-      ports: [...sockets, ...resolver],
-    });
     const [spawned, ...others] = await Promise.allSettled([spawn, ...networking]);
     for (const result of [spawned, ...others]) if (result.status === 'rejected') throw result.reason;
     return { state: { spawned: (spawned as PromiseFulfilledResult<SpawnedContainer>).value } };
@@ -284,7 +290,7 @@ export class Starter {
     // kept until the rows are written: undoing needs it when they cannot be
     graph.db.afterCommit(() => this.#held.delete(plan.id));
     graph.db.afterCommit(() => followLinks(this.#ctx, plan.id));
-    for (const port of ports) graph.networks.insertPort(port);
+    graph.networks.insertPorts(plan.id, ports);
     graph.containers.updateState(plan.id, {
       status: 'running',
       health: null,

@@ -382,7 +382,7 @@ export interface Native {
   /** Binds (and for tcp listens on) each; all or none. Kind `conflict` names the port and, where it can be told, the holder's pid and command. `hostPort` 0 picks from `range`. */
   reservePorts(
     ports: { proto: 'tcp' | 'udp' | 'sctp'; hostIp: string; hostPort: number }[],
-  ): Promise<{ fd: number; hostPort: number }[]>;
+  ): Promise<{ fds: number[]; hostPorts: number[] }>;
   listRoutes(): Promise<RouteInfo[]>;
   /** Forwarding of the host, of IPv4 or of IPv6: switched on if it was off (true), and then for our own traffic only. */
   enableForwarding(ipv6: boolean, dropsForeign: boolean): Promise<boolean>;

@@ -153,8 +153,8 @@ export async function reservePorts(
 /** Sockets of ports that a container has by its rows. Kind `Conflict` when somebody else has one of them. */
 export async function rebindPorts(native: PortNative, rows: readonly PortRow[]): Promise<PortSocket[]> {
   if (rows.length === 0) return [];
-  const sockets = await native.reservePorts([...rows]);
-  return sockets.map(({ fd }, index) => ({ ...(rows[index] as PortRow), fd }));
+  const { fds } = await native.reservePorts([...rows]);
+  return rows.map((row, index) => ({ ...row, fd: fds[index] as number }));
 }
 
 /** What is held for a request, less what another request has taken of it. */
@@ -198,10 +198,15 @@ async function bind(
   portOf: (request: PortRequest) => number,
 ): Promise<Bound[]> {
   if (wanted.length === 0) return [];
-  const sockets = await native.reservePorts(
+  const { fds, hostPorts } = await native.reservePorts(
     wanted.map(({ request, hostIp }) => ({ proto: request.proto, hostIp, hostPort: portOf(request) })),
   );
-  return sockets.map(({ fd, hostPort }, index) => ({ ...(wanted[index] as (typeof wanted)[number]), fd, hostPort }));
+  return wanted.map(({ request, hostIp }, index) => ({
+    request,
+    hostIp,
+    fd: fds[index] as number,
+    hostPort: hostPorts[index] as number,
+  }));
 }
 
 /** Any free port, or the first free one of a range: the same number on every address (testcontainers counts on it). */

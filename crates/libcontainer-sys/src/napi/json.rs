@@ -5,9 +5,13 @@ use napi::Env;
 use napi::bindgen_prelude::{Function, JsObjectValue, Object};
 use serde_json::Value;
 
-pub(super) fn stringify<'env>(env: &'env Env, object: Object<'env>) -> napi::Result<Value> {
-    let json: Object = env.get_global()?.get_named_property("JSON")?;
-    let stringify: Function<Object, String> = json.get_named_property("stringify")?;
-    let text = stringify.call(object)?;
+pub(super) fn to_value<'env>(env: &'env Env, object: Object<'env>) -> napi::Result<Value> {
+    let text = stringify(env, object)?;
     serde_json::from_str(&text).map_err(|error| napi::Error::from_reason(error.to_string()))
+}
+
+/// For what is long, and read by a thread of its own.
+pub(super) fn stringify<'env>(env: &'env Env, object: Object<'env>) -> napi::Result<String> {
+    let json: Object = env.get_global()?.get_named_property("JSON")?;
+    json.get_named_property::<Function<Object, String>>("stringify")?.call(object)
 }

@@ -10,7 +10,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 use serde_json::{Value, json};
 
-use super::json::stringify;
+use super::json::{stringify, to_value};
 use super::promise::{Settle, on_thread, promise};
 use crate::failure::{Failure, Kind};
 use crate::supervisor::{self, Doomed, Hub, SpawnRequest, SpawnedPort};
@@ -56,7 +56,9 @@ fn text(value: &Value, field: &str) -> Result<String, Failure> {
 }
 
 /// Takes the descriptors out of the options; those that were taken are closed when a later one is wrong.
-fn spawn_request(mut config: Value) -> Result<SpawnRequest, Failure> {
+fn spawn_request(config: &str) -> Result<SpawnRequest, Failure> {
+    let mut config: Value =
+        serde_json::from_str(config).map_err(|error| Failure::invalid("config", error.to_string()))?;
     let take = |value: &Value| -> Result<OwnedFd, Failure> {
         let number = value.as_i64().and_then(|number| i32::try_from(number).ok()).unwrap_or(-1);
         inherit::take(number).map_err(|error| Failure::io("descriptor", number, error))
@@ -84,7 +86,7 @@ fn spawn_request(mut config: Value) -> Result<SpawnRequest, Failure> {
 pub fn spawn_shim<'env>(env: &'env Env, options: Object<'env>) -> napi::Result<Object<'env>> {
     let config = stringify(env, options)?;
     on_thread(env, "spawn-shim", move || {
-        let request = spawn_request(config)?;
+        let request = spawn_request(&config)?;
         supervisor::spawn(&hub()?, request)
     })
 }
@@ -173,7 +175,7 @@ pub fn attach(env: &Env, id: String, client: ClientStream) -> napi::Result<Objec
 #[napi(ts_return_type = "Promise<object>")]
 pub fn exec<'env>(env: &'env Env, id: String, options: Object<'env>) -> napi::Result<Object<'env>> {
     let client: Option<ClientStream> = options.get("client")?;
-    let mut body = stringify(env, options)?;
+    let mut body = to_value(env, options)?;
     let (settle, promise) = promise(env)?;
     let prepared = hub().and_then(|hub| Ok((hub, client.map(ClientStream::split).transpose()?)));
     match prepared {
@@ -199,7 +201,7 @@ pub fn acknowledge_exec(id: String, exec_id: String) {
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::Result<Object<'env>> {
-    let body = stringify(env, target)?;
+    let body = to_value(env, target)?;
     forward(env, &id, "resize", body)
 }
 
@@ -207,7 +209,7 @@ pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::R
 #[napi(ts_return_type = "Promise<object>")]
 pub fn change_port<'env>(env: &'env Env, id: String, port: Object<'env>) -> napi::Result<Object<'env>> {
     let fd: i32 = port.get("fd")?.unwrap_or(-1);
-    let body = stringify(env, port)?;
+    let body = to_value(env, port)?;
     let (settle, promise) = promise(env)?;
     let socket = if fd < 0 { Ok(None) } else { inherit::take(fd).map(Some) };
     let socket = socket.map_err(|error| Failure::io("descriptor", fd, error));
@@ -223,7 +225,7 @@ pub fn change_port<'env>(env: &'env Env, id: String, port: Object<'env>) -> napi
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn keep_ports<'env>(env: &'env Env, id: String, ports: Object<'env>) -> napi::Result<Object<'env>> {
-    let body = stringify(env, ports)?;
+    let body = to_value(env, ports)?;
     let (settle, promise) = promise(env)?;
     match hub() {
         Ok(hub) => hub.request(&id, "keepPorts", body, &[], Box::new(move |result| settle.with(result))),

@@ -35,10 +35,10 @@ pub struct SpawnRequest {
 }
 
 /// Returns when the container is built up to its program. When it fails, nothing is left. Blocks.
-pub fn spawn(hub: &Arc<Hub>, request: SpawnRequest) -> Result<Value> {
+pub fn spawn(hub: &Arc<Hub>, mut request: SpawnRequest) -> Result<Value> {
     // Made before anything else: who comes second must not undo what the first one does.
     DirBuilder::new().mode(0o700).create(&request.state_dir).context("mkdir", request.state_dir.display())?;
-    launch(hub, &request).map_err(|failure| {
+    launch(hub, &mut request).map_err(|failure| {
         let complaint = complaint(&request.state_dir);
         let doomed =
             Doomed { id: request.id.clone(), state_dir: request.state_dir.clone(), cgroup: request.cgroup.clone() };
@@ -48,18 +48,18 @@ pub fn spawn(hub: &Arc<Hub>, request: SpawnRequest) -> Result<Value> {
     })
 }
 
-fn launch(hub: &Arc<Hub>, request: &SpawnRequest) -> Result<Value> {
+fn launch(hub: &Arc<Hub>, request: &mut SpawnRequest) -> Result<Value> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .context("socketpair", "shim")?;
     let mut fds: Vec<BorrowedFd> = vec![theirs.as_fd()];
-    let mut config = request.config.clone();
+    let config = &mut request.config;
     if let Some(netns) = &request.netns {
         config["netnsFd"] = json!(FIRST_FD + fds.len() as i32);
         fds.push(netns.as_fd());
     }
     let mut ports = Vec::new();
-    for port in &request.ports {
-        let mut description = port.description.clone();
+    for port in &mut request.ports {
+        let mut description = port.description.take();
         description["fd"] = json!(FIRST_FD + fds.len() as i32);
         fds.push(port.fd.as_fd());
         ports.push(description);
