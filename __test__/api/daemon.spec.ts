@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -113,6 +114,16 @@ describe.skipIf(missing('root', 'build', 'docker'))('daemon', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { Type: string; Action: string; Actor: { Attributes: object } });
     expect(reloads).toMatchObject([{ Type: 'daemon', Action: 'reload', Actor: { Attributes: { debug: 'true' } } }]);
+  });
+
+  it('counts who follows its events', async () => {
+    const listeners = async (): Promise<number> =>
+      (JSON.parse((await daemon.http('GET', '/info')).body) as { NEventsListener: number }).NEventsListener;
+    const before = await listeners();
+    const followers = [0, 1].map(() => get({ socketPath: daemon.socket, path: '/events' }));
+    await Promise.all(followers.map((follower) => once(follower, 'response')));
+    expect((await listeners()) - before).toBe(2);
+    for (const follower of followers) follower.destroy();
   });
 
   it('answers info and version with what dockerd has, and truly', async () => {

@@ -52,6 +52,17 @@ describe('following', () => {
     expect((await events.next()).done).toBe(true);
   });
 
+  it('tells of what happens from now on though `since` is yet to come', async () => {
+    const abort = new AbortController();
+    append('before');
+    const events = followEvents(store, query({ since: BigInt(Date.now() + 3_600_000) * 1_000_000n }), abort.signal);
+    const first = events.next();
+    append('after');
+    expect((await first).value?.actorId).toBe('after');
+    abort.abort();
+    expect((await events.next()).done).toBe(true);
+  });
+
   it('ends at until', async () => {
     append('last');
     const found: string[] = [];

@@ -216,6 +216,7 @@ describe('proxies', () => {
 describe("settings that stand for one of dockerd's choices", () => {
   it.each([
     [['--storage-driver', 'overlay2', '--live-restore', '--exec-opt', 'native.cgroupdriver=cgroupfs'], {}],
+    [['--containerd', '/run/containerd/containerd.sock', '--containerd-namespace', 'moby'], {}],
     [['--feature', 'cdi=false'], { cdiSpecDirs: [] }],
     [['--feature', 'buildkit'], { features: { buildkit: true } }],
     [['--cdi-spec-dir', ''], { cdiSpecDirs: [] }],

@@ -169,7 +169,9 @@ export const SETTINGS: Setting[] = [
   // of dockerd's choices there is one here: a setting that asks for another is refused
   text('storage-driver', (_, v) => void oneOf('storage-driver', v, ['overlay2']), { short: 's' }),
   list('exec-opt', 'exec-opts', (_, v) => v.forEach(execOption)),
-  // what they keep apart in containerd is apart: each daemon's containers are its own
+  // Units start dockerd with `--containerd` by habit. What it and the namespaces say is about containers of a containerd,
+  // and there are none here: each daemon's containers are its own.
+  text('containerd', () => {}),
   text('containerd-namespace', () => {}),
   text('containerd-plugins-namespace', () => {}),
   flag('live-restore', (_, v) => alwaysOn('live-restore', v), { reloadable: true }),

@@ -83,9 +83,14 @@ export class EventStore {
     return this.#seq;
   }
 
-  /** Whether anybody hears of events as they happen. */
-  get followed(): boolean {
-    return this.#listeners.size > 0;
+  /** The time of the newest event; that of the next one is later. */
+  get lastNs(): bigint {
+    return this.#lastNs;
+  }
+
+  /** How many hear of events as they happen. */
+  get followers(): number {
+    return this.#listeners.size;
   }
 
   /** Every event committed from now on; call what is returned to end it. A listener must not throw. */

@@ -173,7 +173,7 @@ export class HealthMonitor {
 
   #tellStart(record: ContainerRecord, execId: string, { plan, told }: Watch): void {
     const { graph, events } = this.#ctx;
-    if (!graph.events.followed) return;
+    if (graph.events.followers === 0) return;
     told.add(execId);
     const command = plan.args.join(' ');
     graph.db.transaction(() => {

@@ -37,9 +37,10 @@ export async function* followEvents(
   query: EventQuery,
   signal: AbortSignal,
 ): AsyncGenerator<EventRow> {
-  const replay = query.since !== undefined || query.until !== undefined;
-  const firstSeq = replay ? 0 : store.lastSeq + 1;
-  let position = query.since ?? (replay ? 0n : BigInt(Date.now() - 1000) * 1_000_000n);
+  // `since` is about what has been, as with dockerd: what happens from now on comes even to a client whose clock is ahead
+  const next = store.lastNs + 1n;
+  const since = query.since ?? (query.until === undefined ? next : 0n);
+  let position = since < next ? since : next;
   const until = query.until ?? END_OF_TIME;
   let wake: () => void = () => undefined;
   const stopListening = store.listen(() => wake());
@@ -50,7 +51,7 @@ export async function* followEvents(
       const seqBefore = store.lastSeq;
       for (const event of store.between(position, until)) {
         position = event.timeNs + 1n;
-        if (event.seq >= firstSeq && matches(event, query.filters)) yield event;
+        if (matches(event, query.filters)) yield event;
         if (signal.aborted) return;
       }
       const leftMs = untilLeftMs(query.until);

@@ -103,7 +103,7 @@ export function systemInfo(engine: Engine): object {
     LoggingDriver: config.logDriver,
     CgroupDriver: 'cgroupfs',
     CgroupVersion: String(host.cgroupVersion),
-    NEventsListener: 0,
+    NEventsListener: graph.events.followers,
     KernelVersion: host.kernelVersion,
     OperatingSystem: os['PRETTY_NAME'] ?? 'Linux',
     OSVersion: os['VERSION_ID'] ?? '',
