@@ -42,12 +42,13 @@ impl Read for Decoder {
     }
 }
 
-/// The stage: everything from `source` inflated into `sink`. Returns the digest of what came out.
-pub(super) fn run(source: ChunkReader, sink: ChunkSender, layer: &str) -> Result<String> {
+/// The stage: everything from `source` inflated into `sink`. Returns the digest of what came out; none where that is what
+/// went in.
+pub(super) fn run(source: ChunkReader, sink: ChunkSender, layer: &str) -> Result<Option<String>> {
     let fail = |error: io::Error| failure(&error, layer);
     let stopped = || LayerError::Stopped { path: layer.into() };
     let mut decoder = open(source, layer)?;
-    let mut hasher = Hasher::new();
+    let mut hasher = (!matches!(decoder, Decoder::Plain(_))).then(Hasher::new);
     let mut total = 0u64;
     loop {
         let mut buffer = sink.buffer();
@@ -68,11 +69,13 @@ pub(super) fn run(source: ChunkReader, sink: ChunkSender, layer: &str) -> Result
             let reason = format!("decompression bomb: {} bytes became more than {total}", decoder.consumed());
             return Err(corrupt("inflate", layer.as_bytes(), reason));
         }
-        hasher.update(&buffer[..len]);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&buffer[..len]);
+        }
         sink.send(buffer, len).map_err(|_| stopped())?;
     }
     sink.end().map_err(|_| stopped())?;
-    Ok(hasher.finish())
+    Ok(hasher.map(Hasher::finish))
 }
 
 fn open(mut source: ChunkReader, layer: &str) -> Result<Decoder> {

@@ -223,7 +223,7 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Ke
     let sync_fd = root.try_clone().map_err(|error| thread_error(&error, target))?;
     let (raw_in, raw_out) = chunks::channel(shared.cancelled.clone());
     let (tar_in, tar_out) = chunks::channel(shared.cancelled.clone());
-    let (received, diff_id, totals) = thread::scope(|scope| {
+    let (received, inflated, totals) = thread::scope(|scope| {
         let spawn_failed = |error| thread_error(&error, target);
         let layer = layer.as_str();
         let receiver = Builder::new()
@@ -254,6 +254,7 @@ fn apply(shared: &Shared, options: &LayerOptions, root: OwnedFd, blob: Option<Ke
         let received = join(receiver, target);
         first_failure(received, inflated, extracted)
     })?;
+    let diff_id = inflated.unwrap_or_else(|| received.digest.clone());
     if let Some(expected) = &options.expected_diff_id
         && *expected != diff_id
     {
@@ -282,17 +283,17 @@ struct Received {
     blob: Option<Keeper>,
 }
 
-type Stages = (Received, String, extract::Totals);
+type Stages = (Received, Option<String>, extract::Totals);
 
 /// The failure nearest to the input is the cause; `Stopped` is never a cause while another is there.
 fn first_failure(
     received: Result<Received>,
-    inflated: Result<String>,
+    inflated: Result<Option<String>>,
     extracted: Result<extract::Totals>,
 ) -> Result<Stages> {
     let stopped = |error: &LayerError| matches!(error, LayerError::Stopped { .. });
     match (received, inflated, extracted) {
-        (Ok(received), Ok(diff_id), Ok(totals)) => Ok((received, diff_id, totals)),
+        (Ok(received), Ok(inflated), Ok(totals)) => Ok((received, inflated, totals)),
         (received, inflated, extracted) => {
             let errors: Vec<_> = [received.err(), inflated.err(), extracted.err()].into_iter().flatten().collect();
             let cause = errors.iter().find(|error| !stopped(error)).unwrap_or(&errors[0]);

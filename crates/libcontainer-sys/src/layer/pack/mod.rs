@@ -15,6 +15,7 @@ use super::dirs::{MAX_DEPTH, OPAQUE, open_beneath};
 use super::error::{LayerError, Result, corrupt, system};
 use super::member::{BUFFER, Links, entry, names, promised, special};
 use super::pipeline::{AppliedLayer, Layer, LayerOptions};
+use super::remove::remove_tree;
 use super::tar::{Entry, Kind, Writer};
 use super::{view, xattr};
 use crate::logs::Client;
@@ -34,10 +35,20 @@ pub struct PackOptions {
 }
 
 /// Makes a layer of what a container changed: archived, hashed and unpacked to `layer.target_dir`, in one pass over the
-/// files.
+/// files. `layer.blob_path` is written in a second pass, where nothing else gives the archive back.
 pub fn pack(options: &PackOptions) -> Result<AppliedLayer> {
-    let root = directory(&options.upper)?;
-    let layer = Layer::open(options.layer.clone());
+    let PackOptions { upper, layer } = options;
+    let applied = pack_once(upper, LayerOptions { blob_path: None, ..layer.clone() })?;
+    if applied.recipe || layer.blob_path.is_none() {
+        return Ok(applied);
+    }
+    remove_tree(&layer.target_dir)?;
+    pack_once(upper, layer.clone())
+}
+
+fn pack_once(upper: &Path, options: LayerOptions) -> Result<AppliedLayer> {
+    let root = directory(upper)?;
+    let layer = Layer::open(options);
     let mut sink = Feed { layer: &layer, failed: false };
     let mut packing = Packing::new(&mut sink, Source::Upper);
     let packed = packing.tree(root).and_then(|()| packing.finish());

@@ -73,6 +73,21 @@ fn a_layer_is_what_the_container_changed() {
 }
 
 #[test]
+fn a_layer_with_a_recipe_is_packed_without_its_blob() {
+    let scratch = Scratch::new("pack");
+    let upper = upper(&scratch);
+    let with_blob = pack(&options(&scratch, upper.clone())).unwrap();
+    assert_eq!(with_blob.blob.as_ref().map(|blob| &blob.digest), Some(&with_blob.diff_id));
+    remove_tree(&scratch.path("layer")).unwrap();
+    fs::remove_file(scratch.path("blob")).unwrap();
+    let mut options = options(&scratch, upper);
+    options.layer.recipe_path = Some(scratch.path("recipe"));
+    let packed = pack(&options).unwrap();
+    assert_eq!(packed, AppliedLayer { blob: None, recipe: true, ..with_blob });
+    assert!(scratch.path("recipe").exists() && !scratch.path("blob").exists());
+}
+
+#[test]
 fn gnu_tar_reads_it_the_same_way() {
     let scratch = Scratch::new("pack");
     let upper = upper(&scratch);
