@@ -63,6 +63,14 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('copying files', 
     },
   );
 
+  it('has the working directory before the first start', async () => {
+    await ok('create', '--name', 'box', '-w', '/work/below', 'busybox', 'pwd');
+    await ok('cp', local('tree'), 'box:/work/below');
+    await ok('cp', 'box:/work', local('work'));
+    expect(readFileSync(local('work/below/tree/sub/file'), 'utf8')).toBe('content\n');
+    expect(await ok('start', '-a', 'box')).toBe('/work/below');
+  });
+
   it.each(['docker', 'caisson'] as const)('%s copies a whole root under the name that is asked for', async (client) => {
     await ok('create', '--name', 'box', 'busybox', 'true');
     const name = `root-${client}`;

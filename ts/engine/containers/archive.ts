@@ -122,7 +122,7 @@ export class Archives {
       if (isRunning(graph.containers.resolve(id))) await live.of(id).wait('next-exit');
       return this.#withView(id, path, write, use);
     }
-    // mount points are made by the first start: until then they have to be made here
+    // mount points and the working directory are made by the first start: until then they have to be made here
     const writable = write || row.startedAt === NEVER;
     if (!writable) return this.#stopped(readRecord(row), false, use).catch(rephrase(path, idOrName));
     const held = await runner.lock([`container:${id}`]);
@@ -142,7 +142,7 @@ export class Archives {
   }
 
   #view(record: ContainerRecord, writable: boolean, mountPoints = record.detail.mountPoints): ArchiveView {
-    const { row, hostConfig } = record;
+    const { row, config, hostConfig } = record;
     const overlay = overlayOf(this.#ctx, record);
     if (isRunning(row)) return { process: { pid: row.pid, startTime: row.pidStart }, overlay };
     const mounts = mountPoints
@@ -160,7 +160,8 @@ export class Archives {
     }
     const depth = (at: string): number => at.split('/').filter((part) => part !== '').length;
     mounts.sort((a, b) => depth(a.destination) - depth(b.destination));
-    return { overlay, mounts, readOnly: hostConfig.ReadonlyRootfs, writable };
+    const workingDir = row.startedAt === NEVER && config.WorkingDir !== '' ? { workingDir: config.WorkingDir } : {};
+    return { overlay, mounts, readOnly: hostConfig.ReadonlyRootfs, writable, ...workingDir };
   }
 }
 

@@ -71,6 +71,8 @@ export interface ArchiveView {
   readOnly?: boolean;
   /** The caller holds the container's lock: its writable layer is mounted as such. */
   writable?: boolean;
+  /** Made where it is missing. */
+  workingDir?: string;
 }
 
 export interface ArchiveReadOptions {

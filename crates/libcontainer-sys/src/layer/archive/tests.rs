@@ -28,6 +28,7 @@ fn stopped(scratch: &Scratch) -> ViewOptions {
         }],
         read_only: false,
         writable: true,
+        working_dir: None,
     }
 }
 

@@ -32,6 +32,8 @@ pub struct ViewOptions {
     /// container which never ran does not have yet. Otherwise a container that is started meanwhile is not disturbed.
     #[serde(default)]
     pub writable: bool,
+    /// Made where it is missing, as the first start of the container will.
+    pub working_dir: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -86,6 +88,9 @@ fn stopped(options: &ViewOptions) -> Result<OwnedFd> {
     for mount in &options.mounts {
         bind(&root, mount)?;
     }
+    if let Some(dir) = &options.working_dir {
+        unless_read_only(make_target(root.as_fd(), dir, Want::Directory))?;
+    }
     if options.read_only {
         let read_only = MountAttr { set: RDONLY, ..MountAttr::default() };
         mount_setattr(root.as_fd(), false, &read_only).context("make read-only", "/")?;
@@ -118,9 +123,14 @@ fn bind(root: &OwnedFd, mount: &ViewMount) -> Result<()> {
     }
     let kind = FileType::from_raw_mode(fstat(&tree).context("stat", &mount.source)?.st_mode);
     let want = if kind == FileType::Directory { Want::Directory } else { Want::File };
-    let target = match make_target(root.as_fd(), &mount.destination, want) {
-        Err(failure) if failure.errno == Some(libc::EROFS) => return Ok(()),
-        other => other?,
-    };
+    let Some(target) = unless_read_only(make_target(root.as_fd(), &mount.destination, want))? else { return Ok(()) };
     attach(&tree, &target).context("mount", &mount.destination)
+}
+
+/// None where it was to be made on what is read-only.
+fn unless_read_only(made: Result<OwnedFd>) -> Result<Option<OwnedFd>> {
+    match made {
+        Err(failure) if failure.errno == Some(libc::EROFS) => Ok(None),
+        other => other.map(Some),
+    }
 }
