@@ -71,6 +71,14 @@ RUN --mount=type=ssh,id=default,target=/a/sock,mode=0666 stat -c %a /a/sock >> /
       expect((await buildx.build(upper)).stderr).toMatch(/RUN echo up >> \/said\n#\d+ CACHED/);
     });
 
+    it('leaves what was built the image’s own: the cache shares nothing', async () => {
+      const dir = buildx.context({ Dockerfile: `FROM ${BASE}\nRUN head -c 1000000 /dev/urandom > /own` });
+      expect((await buildx.build(dir, '-t', 'buildkit.test/own')).code).toBe(0);
+      const told = await buildx.subject.ok('system', 'df', '-v', '--format', '{{json .Images}}');
+      const images = JSON.parse(told) as { Repository: string; UniqueSize: string }[];
+      expect(images.find(({ Repository }) => Repository === 'buildkit.test/own')?.UniqueSize).toBe('1MB');
+    });
+
     it('gives files in place of an image', async () => {
       const dockerfile = `FROM ${BASE} AS made
 RUN mkdir -p /o/d && echo x > /o/d/x && chmod 751 /o/d/x && ln -s x /o/d/to && ln /o/d/x /o/d/same && touch /o/empty

@@ -40,12 +40,14 @@ export function summary(graph: Graph, names: ImageNames, image: ImageRow, config
   };
 }
 
-/** Bytes of each image's layers that another image has too. */
+/** Bytes of each image's layers that another image has too. The cache of builds does not count: it has all that was built. */
 export function sharedSizes(graph: Graph): Map<string, number> {
   const users = new Map<string, string[]>();
-  for (const image of graph.images.all())
-    for (const chainId of new Set(graph.images.layers(image.id)))
-      users.set(chainId, [...(users.get(chainId) ?? []), image.id]);
+  const hidden = graph.images.hidden();
+  for (const { id } of graph.images.all()) {
+    if (hidden.has(id)) continue;
+    for (const chainId of new Set(graph.images.layers(id))) users.set(chainId, [...(users.get(chainId) ?? []), id]);
+  }
   const shared = new Map<string, number>();
   for (const [chainId, ids] of users) {
     const size = ids.length > 1 ? (graph.layers.get(chainId)?.sizeBytes ?? 0) : 0;
