@@ -170,6 +170,17 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () 
       expect((await inspect(polite)).State.ExitCode).toBe(9);
     });
 
+    it.each([[['stop', '-t', '60']], [['kill', '-s', 'SIGRTMIN+3']]])(
+      'has a signal for real time by %j',
+      async (how) => {
+        const script = 'trap "exit 9" 37; echo ready; while :; do sleep 0.1; done';
+        const id = await ok('run', '-d', '--stop-signal', 'RTMIN+3', 'busybox', 'sh', '-c', script);
+        while (!(await docker('logs', id)).stdout.includes('ready'));
+        await ok(...how, id);
+        expect(await ok('wait', id)).toBe('9');
+      },
+    );
+
     it('pauses, lists processes, is renamed, restarted and killed', async () => {
       const id = await ok('run', '-d', '--name', 'one', 'busybox', 'sleep', '1d');
       await ok('pause', 'one');

@@ -5,13 +5,15 @@ use crate::container::start_time;
 use crate::failure::Failure;
 use crate::failure::{Context, Kind};
 use crate::spec::Resources;
+use crate::sys::signal;
 use crate::{cgroup, seccomp};
 use napi::Env;
 use napi::bindgen_prelude::Object;
 use napi_derive::napi;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 use serde_json::Value;
+use std::os::fd::AsFd;
 
 #[napi(ts_return_type = "Promise<object>")]
 pub fn cgroup_update(env: &Env, cgroup: String, resources: Value) -> napi::Result<Object<'_>> {
@@ -76,11 +78,9 @@ pub fn signal_process(env: &Env, process: Value) -> napi::Result<Object<'_>> {
         if start_time(target.pid).map_err(|_| gone())? != target.start_time {
             return Err(gone());
         }
-        let signal = Signal::from_named_raw(target.signal)
-            .ok_or_else(|| Failure::invalid("signal", format!("{} is not a signal", target.signal)))?;
-        match pidfd_send_signal(&pidfd, signal) {
-            Err(rustix::io::Errno::SRCH) => Err(gone()),
-            result => Ok(result.context("signal", target.pid)?),
+        match signal::send(pidfd.as_fd(), target.signal) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(gone()),
+            result => result.context("signal", target.pid),
         }
     })
 }

@@ -11,7 +11,6 @@ use crate::spec::{Identity, NamespaceKind, Spec};
 use crate::sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::pidfd_send_signal;
 use rustix::time::Timespec;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -64,7 +63,7 @@ pub fn kill(root: &Path, words: Vec<String>) -> Result<i32> {
     let somebody = init.is_some() || args.has("all") || (all && !state.group()?.pids()?.is_empty());
     match init {
         _ if all && somebody => state.group()?.kill(number)?,
-        Some(pidfd) => send(pidfd.as_fd(), state.pid, number)?,
+        Some(pidfd) => signal::send(pidfd.as_fd(), number).context("kill", state.pid)?,
         None => return Err(Failure::new(Kind::Gone, "kill", "container not running")),
     }
     if number == libc::SIGKILL && state.status(root) == Status::Paused {
@@ -72,14 +71,6 @@ pub fn kill(root: &Path, words: Vec<String>) -> Result<i32> {
         state.group()?.freeze(false)?;
     }
     Ok(0)
-}
-
-/// By pidfd; signals that have no name (real time) by the number of a process that the pidfd holds.
-fn send(pidfd: BorrowedFd, pid: i32, number: i32) -> Result<()> {
-    match rustix::process::Signal::from_named_raw(number) {
-        Some(named) => pidfd_send_signal(pidfd, named).context("kill", pid),
-        None => signal::kill(pid, number).context("kill", pid),
-    }
 }
 
 const SIGNALS: [(&str, i32); 31] = [
@@ -168,7 +159,7 @@ pub fn remove(root: &Path, id: &str, place: &Place) -> Result<()> {
         && let Some(pidfd) = state.init()
     {
         let paused = state.status(root) == Status::Paused;
-        send(pidfd.as_fd(), state.pid, libc::SIGKILL)?;
+        signal::send(pidfd.as_fd(), libc::SIGKILL).context("kill", state.pid)?;
         if paused {
             group.freeze(false)?;
         }

@@ -1,6 +1,7 @@
 //! Signal state. Ignored signals and the mask survive execve, and Node ignores some: everything is put back explicitly.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Default dispositions for all signals and an empty mask.
 pub fn reset() {
@@ -61,6 +62,14 @@ pub fn wait_any() -> io::Result<i32> {
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: integers only.
     let result = unsafe { libc::kill(pid, signal) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// To the process of a pidfd, by the signal's number: those for real time have no names.
+pub fn send(pidfd: BorrowedFd, signal: i32) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: integers and no siginfo, in place of which the kernel makes one as kill(2) does.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
