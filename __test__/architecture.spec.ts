@@ -20,7 +20,7 @@ const LEAVES = [
   'nativeFiles',
   'humanSize',
   'goDuration',
-  'http',
+  'late',
 ].map((name) => `ts/${name}.ts`);
 
 /** Which parts a part may import, beside the leaves and itself. Wire types of the engine: `ts/engine/api/schemas/`. */

@@ -2,8 +2,8 @@
  * Digests: `algorithm:hex`. They become paths and URLs, so the only ones that exist here are those that this file has
  * checked (CVE-2024-3727: a digest used unchecked leaves its directory).
  */
-import { createHash } from 'node:crypto';
 import { CaissonError } from './errdefs.ts';
+import { crypto } from './late.ts';
 
 const PATTERN = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
 
@@ -26,7 +26,7 @@ export function checkDigest(value: unknown): string {
 export const digestHex = (digest: string): string => digest.slice(digest.indexOf(':') + 1);
 
 export const sha256Of = (data: string | Uint8Array): string =>
-  `sha256:${createHash('sha256').update(data).digest('hex')}`;
+  `sha256:${crypto().createHash('sha256').update(data).digest('hex')}`;
 
 /** Names a layer with all below it (image specification: ChainID); a base layer has the name of its diffID. */
 export const chainIdOf = (parent: string | null, diffId: string): string =>

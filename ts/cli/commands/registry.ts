@@ -1,6 +1,6 @@
 /** `caisson registry serve`, which becomes the registry in this process, and `caisson registry htpasswd`. */
 import { text } from 'node:stream/consumers';
-import { deleteUser, flagsHelp, serve, setUser } from '../../registry/server/main.ts';
+import { flagsHelp, htpasswdFile, serve } from '../../registry/server/main.ts';
 import { ask } from '../ask.ts';
 import { type CommandShape, command } from '../command.ts';
 import { ExitCode } from '../failure.ts';
@@ -34,6 +34,7 @@ const HTPASSWD: CommandShape = {
 
 const htpasswd = command<{ delete?: boolean; passwordStdin?: boolean }>(HTPASSWD, async ({ flags, args }) => {
   const [path = '', user = ''] = args;
+  const { deleteUser, setUser } = await htpasswdFile();
   if (flags.delete) {
     deleteUser(path, user);
     process.stdout.write(`Removed user ${user}\n`);

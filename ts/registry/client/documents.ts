@@ -2,9 +2,9 @@
  * Manifests and indexes, decoded. One digest must have one meaning whoever serves it (CVE-2021-41190), so a document that
  * could be read as two things, or whose media types disagree, is none.
  */
-import { createHash } from 'node:crypto';
 import { isDigest } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
+import { crypto } from '../../late.ts';
 import { type Descriptor, type ImageIndex, type ImageManifest, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { parseDescriptor, parseDocument } from '../json.ts';
 import { corrupt } from './errors.ts';
@@ -36,7 +36,7 @@ const LAYER =
 /** Digest of the bytes by the algorithm of `like`. */
 export function digestLike(like: string, bytes: Uint8Array): string {
   const algorithm = like.slice(0, like.indexOf(':'));
-  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+  return `${algorithm}:${crypto().createHash(algorithm).update(bytes).digest('hex')}`;
 }
 
 const invalid = (message: string): CaissonError =>

@@ -1,6 +1,6 @@
 /** What a registry's failure is called. Clients look for Docker's texts, so those are fixed here. */
 import { CaissonError, type ErrorKind } from '../../errdefs.ts';
-import { http } from '../../http.ts';
+import { http } from '../../late.ts';
 import { familiarRepository, familiarString, type Reference, repositoryOf } from '../../reference.ts';
 import type { Answer } from './transport.ts';
 

@@ -32,6 +32,11 @@ const MAX_SPARE = 32;
 /** Kept, because fresh memory of this size costs more than the copy into it. */
 const spare: Buffer[] = [];
 
+/** Nobody is being sent anything. */
+export const dropSpareBuffers = (): void => {
+  spare.length = 0;
+};
+
 /**
  * Sends the bytes from `start` on, up to and without `end`: one buffer is read while the other one is sent. Rejects when
  * the client goes away before the end. Closes the source.

@@ -6,12 +6,12 @@
  *     uploads/<id>             being written
  *     retired/<random>         on its way out
  */
-import { randomUUID } from 'node:crypto';
 import { closeSync, createReadStream, existsSync, fsyncSync, mkdirSync, openSync, renameSync } from 'node:fs';
 import { type FileHandle, open, opendir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { checkDigest } from '../../digest.ts';
+import { crypto } from '../../late.ts';
 import type { BlobStorage, ByteSource, StoredUpload, UploadWriter } from './storage.ts';
 
 const READ_BYTES = 1 << 20;
@@ -103,7 +103,7 @@ export class FilesystemStorage implements BlobStorage {
 
   retire(digest: string): void {
     try {
-      renameSync(this.#blob(digest), join(this.#retired, randomUUID()));
+      renameSync(this.#blob(digest), join(this.#retired, crypto().randomUUID()));
     } catch (error) {
       if (!isAbsent(error)) throw error;
     }

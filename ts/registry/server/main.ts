@@ -1,9 +1,11 @@
 /** `caisson registry serve`: a registry that runs until a signal ends it. */
 import { createLogger } from '../../log.ts';
+import type * as HtpasswdFile from './auth/htpasswdFile.ts';
 import { loadRegistryConfig, SETTINGS } from './config.ts';
 import { startRegistry } from './server.ts';
 
-export { deleteUser, setUser } from './auth/htpasswdFile.ts';
+/** Its users' file. With it comes bcrypt, which a registry without users does not load. */
+export const htpasswdFile = (): Promise<typeof HtpasswdFile> => import('./auth/htpasswdFile.ts');
 
 /** Flags without the command's name. */
 export async function serve(argv: readonly string[]): Promise<number> {
@@ -11,7 +13,9 @@ export async function serve(argv: readonly string[]): Promise<number> {
   // Syncs of many uploads wait in libuv's pool, and four threads are soon all waiting. It is read at the pool's first use.
   process.env['UV_THREADPOOL_SIZE'] ??= '16';
   const log = createLogger(config.logLevel);
-  const running = await startRegistry(config, log);
+  // V8 collects when more memory is asked for, and keeps its pages: of a registry that rests neither is wanted.
+  const onRest = (): unknown => globalThis.gc?.({ type: 'major', flavor: 'last-resort', execution: 'sync' });
+  const running = await startRegistry(config, log, onRest);
   const { addresses, metricsAddress } = running;
   log.info({ root: config.root, addresses, ...(metricsAddress && { metricsAddress }) }, 'registry is served');
   process.on('SIGHUP', () => {

@@ -7,7 +7,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Server as SecureServer } from 'node:https';
 import { closeServer } from '../../async.ts';
 import { CaissonError } from '../../errdefs.ts';
-import { http, https } from '../../http.ts';
+import { http, https } from '../../late.ts';
 import { createLogger, type Logger } from '../../log.ts';
 import { Authenticator } from './auth/authenticate.ts';
 import type { Action, Principal } from './auth/rights.ts';
@@ -15,12 +15,13 @@ import { giveToken } from './auth/tokenRoute.ts';
 import * as blobs from './blobRoutes.ts';
 import type { RegistryConfig } from './config.ts';
 import { asRegistryError, errorBody, RegistryError } from './errors.ts';
-import { ClientGone, type Exchange, send } from './exchange.ts';
+import { ClientGone, dropSpareBuffers, type Exchange, send } from './exchange.ts';
 import { listen } from './listen.ts';
 import * as manifests from './manifestRoutes.ts';
 import type { Metrics } from './metrics.ts';
 import { getMirroredBlob, getMirroredManifest } from './mirrorRoutes.ts';
 import { Registry } from './registry.ts';
+import { Rest } from './rest.ts';
 import { parseRoute, type Route } from './routes.ts';
 
 export interface RunningRegistry {
@@ -33,14 +34,18 @@ export interface RunningRegistry {
   close(graceMs?: number): Promise<void>;
 }
 
-/** Serves a root until it is closed. Kind Conflict when another process serves it, or a port is taken. */
+/**
+ * Serves a root until it is closed. Kind Conflict when another process serves it, or a port is taken. `onRest` is called
+ * when nobody asks for anything any more.
+ */
 export async function startRegistry(
   config: RegistryConfig,
   log: Logger = createLogger(config.logLevel),
+  onRest: () => void = () => undefined,
 ): Promise<RunningRegistry> {
   const registry = await Registry.open(config, log);
   try {
-    const handler = new Handler(registry, await Authenticator.open(config));
+    const handler = new Handler(registry, await Authenticator.open(config), onRest);
     const servers = config.listen.map(() => createHttpServer(config, handler));
     const addresses = await Promise.all(servers.map((server, i) => listen(server, config.listen[i] as string)));
     const metricsAddress = config.metrics === '' ? undefined : await handler.serveMetrics(config.metrics);
@@ -92,11 +97,17 @@ function tlsOf({ tls }: RegistryConfig): { cert: Buffer; key: Buffer; minVersion
 class Handler {
   readonly #registry: Registry;
   readonly #authenticator: Authenticator;
+  readonly #rest: Rest;
   #metrics: Metrics | undefined;
 
-  constructor(registry: Registry, authenticator: Authenticator) {
+  constructor(registry: Registry, authenticator: Authenticator, onRest: () => void) {
     this.#registry = registry;
     this.#authenticator = authenticator;
+    this.#rest = new Rest(() => {
+      dropSpareBuffers();
+      registry.db.shrink();
+      onRest();
+    });
   }
 
   async serveMetrics(address: string): Promise<string> {
@@ -107,11 +118,13 @@ class Handler {
   }
 
   close(): void {
+    this.#rest.close();
     this.#metrics?.close();
   }
 
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const began = performance.now();
+    this.#rest.end();
     const seen: Seen = { route: undefined, principal: undefined, error: undefined };
     response.once('close', () => this.#finished(request, response, seen, performance.now() - began));
     response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0');

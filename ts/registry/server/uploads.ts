@@ -2,11 +2,12 @@
  * Uploads: a session for each, which outlives the connection and the process. The running hash is kept in memory beside
  * the offset that it stands for; a session that this process has not seen from its beginning is hashed from its file.
  */
-import { createHash, type Hash, randomUUID } from 'node:crypto';
+import type { Hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Shared } from '../../async.ts';
+import { crypto } from '../../late.ts';
 import { RegistryError } from './errors.ts';
 import type { Blobs } from './metadata/blobs.ts';
 import type { RegistryDatabase } from './metadata/database.ts';
@@ -68,9 +69,9 @@ export class Uploads {
   }
 
   start(repository: string, algorithm: string): string {
-    const id = randomUUID();
+    const id = crypto().randomUUID();
     this.#sessions.add({ id, repository, algorithm, startedMs: Date.now() });
-    this.#live.set(id, { hash: createHash(algorithm), offset: 0, received: 0, interrupt: undefined });
+    this.#live.set(id, { hash: crypto().createHash(algorithm), offset: 0, received: 0, interrupt: undefined });
     return id;
   }
 
@@ -241,7 +242,7 @@ export class Uploads {
   }
 
   async #hashFile(id: string, algorithm: string, length: number): Promise<Hash> {
-    const hash = createHash(algorithm);
+    const hash = crypto().createHash(algorithm);
     await pipeline(this.#storage.readUpload(id, 0, length), async (source: AsyncIterable<Buffer>) => {
       for await (const chunk of source) hash.update(chunk);
     });

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import type { RegistryConfig } from '../config.ts';
 import { RegistryError } from '../errors.ts';
-import { Htpasswd } from './htpasswd.ts';
+import type { Htpasswd } from './htpasswd.ts';
 import { ACTIONS, type Action, type Principal, principalOf, type Right } from './rights.ts';
 import type { Access, Tokens } from './tokens.ts';
 
@@ -15,18 +15,18 @@ export class Authenticator {
   readonly #anonymous: Principal;
   readonly tokens: Tokens | undefined;
 
-  private constructor({ rights, htpasswd }: RegistryConfig, tokens: Tokens | undefined) {
+  private constructor(rights: readonly Right[], htpasswd: Htpasswd | undefined, tokens: Tokens | undefined) {
     this.#rights = rights;
-    this.#htpasswd = htpasswd === '' ? undefined : new Htpasswd(htpasswd);
+    this.#htpasswd = htpasswd;
     this.#anonymous = principalOf(undefined, rights);
     this.tokens = tokens;
   }
 
-  static async open(config: RegistryConfig): Promise<Authenticator> {
-    if (config.tokens === undefined) return new Authenticator(config, undefined);
-    // With what it needs a tenth of an idle registry's memory.
-    const { Tokens } = await import('./tokens.ts');
-    return new Authenticator(config, await Tokens.open(config.tokens, config.root));
+  /** What nobody asks for is not loaded: tokens and bcrypt are a tenth of an idle registry's memory. */
+  static async open({ rights, htpasswd, tokens, root }: RegistryConfig): Promise<Authenticator> {
+    const users = htpasswd === '' ? undefined : new (await import('./htpasswd.ts')).Htpasswd(htpasswd);
+    const given = tokens && (await (await import('./tokens.ts')).Tokens.open(tokens, root));
+    return new Authenticator(rights, users, given);
   }
 
   get open(): boolean {

@@ -80,6 +80,11 @@ export class RegistryDatabase {
     return this.#nextSync;
   }
 
+  /** Gives the memory of cached pages back. */
+  shrink(): void {
+    this.#connection.pragma('shrink_memory');
+  }
+
   /** What is wrong with the pages, keys and counts; empty when sound. */
   errors(): string[] {
     const found = (this.#connection.pragma('integrity_check') as { integrity_check: string }[])
