@@ -23,6 +23,22 @@ describe('documents', () => {
     ).toBe('index');
   });
 
+  it('say no platform by an empty one', () => {
+    const entry = { ...layer, mediaType: OCI_MANIFEST, platform: { os: '', architecture: '' } };
+    expect(decode(bytes({ schemaVersion: 2, manifests: [entry] }), OCI_INDEX)).toMatchObject({
+      index: { manifests: [{ ...layer, mediaType: OCI_MANIFEST }] },
+    });
+  });
+
+  it.each([
+    'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+    'application/vnd.oci.image.layer.nondistributable.v1.tar',
+    'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+  ])('have layers that are not to be distributed: %s', (mediaType) => {
+    const decoded = decode(bytes({ ...manifest, layers: [{ ...layer, mediaType }] }), OCI_MANIFEST);
+    expect(decoded).toMatchObject({ manifest: { layers: [{ digest, mediaType }] } });
+  });
+
   it.each([
     ['an index that is a manifest too', { ...manifest, manifests: [] }, OCI_INDEX, 'both an index and a manifest'],
     [
@@ -61,8 +77,8 @@ describe('documents', () => {
     ],
     ['too many layers', { ...manifest, layers: Array(501).fill(layer) }, OCI_MANIFEST, '501 layers'],
     [
-      'a foreign layer',
-      { ...manifest, layers: [{ ...layer, mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip' }] },
+      'an encrypted layer',
+      { ...manifest, layers: [{ ...layer, mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip+encrypted' }] },
       OCI_MANIFEST,
       'unsupported layer',
     ],
@@ -127,6 +143,7 @@ describe('documents', () => {
 describe('platforms', () => {
   const index = (...names: string[]): Descriptor[] =>
     names.map((name, i) => {
+      if (name === '') return { mediaType: OCI_MANIFEST, digest, size: i };
       const [os = '', architecture = '', variant] = name.split('/');
       return { mediaType: OCI_MANIFEST, digest, size: i, platform: { os, architecture, ...(variant && { variant }) } };
     });
@@ -147,6 +164,9 @@ describe('platforms', () => {
     ['linux/arm/v6', ['linux/arm/v7', 'linux/arm/v5'], 1],
     ['linux/arm', ['linux/arm/v7'], 0],
     ['linux/s390x', ['linux/amd64', 'linux/s390x'], 1],
+    ['linux/amd64', ['', 'linux/arm64'], 0],
+    ['linux/amd64', ['', 'linux/amd64'], 1],
+    ['linux/amd64', ['unknown/unknown', '', ''], 1],
   ])('for %s of %j: %j', (wanted, names, at) => {
     expect(choose(wanted, ...names)).toBe(at);
   });

@@ -81,6 +81,7 @@ export class ImagePuller {
     await gate?.check(source, resolved, signal);
     const checked = checkConfig(Buffer.from(await source.fetchConfig(resolved, signal)));
     checkLayers(checked, resolved);
+    checkSystem(checked, this.#hostPlatform);
     const remote: Remote = { source, resolved, checked };
     let isNew = false;
     await this.#installer.run(
@@ -235,6 +236,16 @@ function checkLayers({ id, config }: CheckedConfig, { manifest }: ResolvedImage)
   if (manifest.config.digest !== id) throw bad(`the manifest says that its config is ${manifest.config.digest}`);
   if (manifest.layers.length !== config.rootfs.diff_ids.length)
     throw bad(`the manifest has ${manifest.layers.length} layers, the config ${config.rootfs.diff_ids.length}`);
+}
+
+/** The layers of other systems cannot be unpacked here. An index may leave the system out, and a tag may name an image. */
+function checkSystem({ config: { os } }: CheckedConfig, host: Platform): void {
+  if (os === host.os) return;
+  throw new CaissonError(
+    'InvalidParameter',
+    `image operating system ${JSON.stringify(os)} cannot be used on this platform: operating system is not supported`,
+    { code: 'SYSTEM_UNSUPPORTED' },
+  );
 }
 
 const fits = ({ config }: CheckedConfig, platform: Platform): boolean =>

@@ -30,8 +30,9 @@ const CONFIGS = {
   'managed plugin': [MEDIA_TYPES.pluginConfig] as string[],
 };
 export type Artifact = keyof typeof CONFIGS;
+/** Those that are not to be distributed, too: who has them in a registry means them to be pulled from there. */
 const LAYER =
-  /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar(?:\+(?:gzip|zstd))?|docker\.image\.rootfs\.diff\.tar(?:\.(?:gzip|zstd))?)$/;
+  /^application\/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1|docker\.image\.rootfs\.(?:foreign\.)?diff)\.tar(?:[+.](?:gzip|zstd))?$/;
 
 /** Digest of the bytes by the algorithm of `like`. */
 export function digestLike(like: string, bytes: Uint8Array): string {
@@ -115,15 +116,16 @@ function checkIndex({ manifests, ...rest }: Record<string, unknown>): ImageIndex
 }
 
 function checkDescriptor(value: unknown, name: string): Descriptor {
-  const { mediaType, digest, size, platform, annotations } = parseDescriptor(value, name, invalid);
+  const { mediaType, digest, size, annotations, ...rest } = parseDescriptor(value, name, invalid);
   if (typeof mediaType !== 'string' || mediaType.length > 255) throw invalid(`${name} has no mediaType`);
   if (!isDigest(digest)) throw invalid(`${name} has no valid digest: ${JSON.stringify(digest)?.slice(0, 150)}`);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid(`${name} has no valid size`);
+  const platform = rest['platform'] == null ? undefined : checkPlatform(rest['platform'], name);
   return {
     mediaType,
     digest,
     size,
-    ...(platform == null ? {} : { platform: checkPlatform(platform, name) }),
+    ...(platform === undefined ? {} : { platform }),
     ...(annotations == null ? {} : { annotations: checkAnnotations(annotations, name) }),
   };
 }
@@ -135,11 +137,13 @@ function checkAnnotations(value: unknown, name: string): Record<string, string> 
   return value as Record<string, string>;
 }
 
-function checkPlatform(value: unknown, name: string): Platform {
-  const { os, architecture, variant, 'os.version': version } = value as Record<string, unknown>;
+/** Undefined for one that says nothing: Go programs write that for none. */
+function checkPlatform(value: unknown, name: string): Platform | undefined {
+  const { os = '', architecture = '', variant, 'os.version': version } = value as Record<string, unknown>;
   const texts = [os, architecture, variant ?? '', version ?? ''];
   if (!texts.every((text) => typeof text === 'string' && text.length < 256))
     throw invalid(`${name} has no valid platform`);
+  if (texts.every((text) => text === '')) return undefined;
   return {
     os: os as string,
     architecture: architecture as string,

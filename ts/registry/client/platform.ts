@@ -37,7 +37,10 @@ export function acceptable(wanted: Platform): Platform[] {
   return [normalisePlatform(wanted)];
 }
 
-/** The manifest for the platform; attestations and such (`unknown/unknown`) are never one. */
+/**
+ * The manifest for the platform; attestations and such (`unknown/unknown`) are never one. Where none is for it, the first
+ * that says no platform is taken, as by dockerd: indexes of one image often leave it out.
+ */
 export function choosePlatform(manifests: readonly Descriptor[], wanted: Platform): Descriptor | undefined {
   for (const candidate of acceptable(wanted)) {
     const name = platformString(candidate);
@@ -47,5 +50,5 @@ export function choosePlatform(manifests: readonly Descriptor[], wanted: Platfor
     );
     if (found !== undefined) return found;
   }
-  return undefined;
+  return manifests.find(({ platform }) => platform === undefined);
 }

@@ -17,13 +17,15 @@ import type { RegistryTiming } from './settings.ts';
 import { type Answer, discard, header, type Transport } from './transport.ts';
 
 const MAX_CONFIG_BYTES = 8 << 20;
+/** Documents from a tag to its image. */
+const MAX_NESTED = 8;
 /** Pages of a list of tags; registries put a hundred or more on each. */
 const MAX_PAGES = 1000;
 
 export interface ResolvedImage {
   /** What the name stands for: the index, or the manifest when there is none. The digest of `name@digest`. */
   digest: string;
-  /** The index, if there is one, then the manifest: the exact bytes. */
+  /** The index, if there is one (and those in it), then the manifest: the exact bytes. */
   documents: Document[];
   manifest: ImageManifest;
   manifestDigest: string;
@@ -66,39 +68,31 @@ export class Repository {
    */
   async resolve({ platform, signal }: ResolveOptions): Promise<ResolvedImage> {
     const { digest, tag = 'latest' } = this.reference;
-    const first = await this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, digest ?? tag, signal));
-    if (first.decoded.kind === 'manifest')
-      return {
-        digest: first.digest,
-        documents: [first],
-        manifest: first.decoded.manifest,
-        manifestDigest: first.digest,
-        platform: undefined,
-      };
-    const chosen = choosePlatform(first.decoded.index.manifests, platform);
-    if (chosen === undefined)
-      throw new CaissonError(
-        'NotFound',
-        `no matching manifest for ${platformString(platform)} in the manifest list entries: ${this.#offered(first.decoded)}`,
-        { code: 'PLATFORM_NOT_FOUND', hint: 'choose one of the platforms by --platform' },
-      );
-    // Its digest is checked; the size in the index is not: dockerd takes indexes that have it wrong, and so there are some.
-    const second = await this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, chosen.digest, signal));
-    if (second.decoded.kind !== 'manifest')
-      throw new CaissonError(
-        'InvalidParameter',
-        `invalid manifest ${chosen.digest}: expected manifest but found index`,
-        {
-          code: 'MANIFEST_INVALID',
-        },
-      );
-    return {
-      digest: first.digest,
-      documents: [first, second],
-      manifest: second.decoded.manifest,
-      manifestDigest: second.digest,
-      platform: chosen.platform,
-    };
+    const documents: Fetched[] = [];
+    let chosen: Descriptor | undefined;
+    while (documents.length < MAX_NESTED) {
+      // Its digest is checked; the size in an index is not: dockerd takes indexes that have it wrong, and so there are some.
+      const name = chosen?.digest ?? digest ?? tag;
+      const fetched = await this.#eachEndpoint(signal, (endpoint) => this.#manifest(endpoint, name, signal));
+      documents.push(fetched);
+      const { decoded } = fetched;
+      if (decoded.kind === 'manifest')
+        return {
+          digest: (documents[0] as Fetched).digest,
+          documents,
+          manifest: decoded.manifest,
+          manifestDigest: fetched.digest,
+          platform: chosen?.platform,
+        };
+      chosen = choosePlatform(decoded.index.manifests, platform);
+      if (chosen === undefined)
+        throw new CaissonError(
+          'NotFound',
+          `no matching manifest for ${platformString(platform)} in the manifest list entries: ${this.#offered(decoded)}`,
+          { code: 'PLATFORM_NOT_FOUND', hint: 'choose one of the platforms by --platform' },
+        );
+    }
+    throw corrupt(`${documents[0]?.digest}: more than ${MAX_NESTED} indexes in each other`);
   }
 
   /** The manifest or index itself, without choosing a platform of it. */
