@@ -178,6 +178,11 @@ impl Records {
             current.rest();
         }
     }
+
+    /// Gives back what was read ahead: whoever waits for a slow client needs it later, if at all.
+    pub fn forget(&mut self) -> io::Result<()> {
+        self.current.as_mut().map_or(Ok(()), Source::forget)
+    }
 }
 
 #[cfg(test)]
@@ -252,6 +257,19 @@ mod tests {
         }
         found.extend(all(&mut lines));
         assert_eq!(found, (1..=100).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_read_ahead_is_read_again() {
+        let log = Log::new("forget");
+        log.append("one\ntwo\nthr");
+        let mut lines = Records::open(&log.0, Format::JsonFile, None).unwrap();
+        assert!(lines.step().unwrap());
+        lines.forget().unwrap();
+        assert_eq!(all(&mut lines), ["two"]);
+        lines.forget().unwrap();
+        log.append("ee\n");
+        assert_eq!(all(&mut lines), ["three"]);
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub struct Client {
 const HEAD_TIME: Duration = Duration::from_secs(1);
 const HEAD_PAUSE: Duration = Duration::from_micros(200);
 
+/// A client that does not read for so long is waited for without buffers: there may be a thousand.
+const STALL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
 /// Serves until the end; a client that leaves is an end like any other. A body that is not `chunked` is the beginning of a
 /// stream that goes on: it follows the head once that is read, as the shim's output does.
 pub fn serve(request: &LogRequest, client: Client, chunked: bool, stop: &Stop) -> Result<()> {
@@ -60,11 +63,13 @@ pub fn serve(request: &LogRequest, client: Client, chunked: bool, stop: &Stop) -
             std::thread::sleep(HEAD_PAUSE);
         }
     }
-    let deliver = |out: &mut Vec<u8>| {
+    let deliver = |out: &mut Vec<u8>, records: &mut Records| -> Result<bool> {
         if chunked {
-            return send(&client.fd, out);
+            frame(out);
         }
-        write_all(&client.fd, &std::mem::take(out))
+        let sent = write(&client.fd, out, || records.forget().context("read log", &request.path))?;
+        out.clear();
+        Ok(sent)
     };
     let selection = Selection::new(request);
     let path = Path::new(&request.path);
@@ -90,14 +95,14 @@ pub fn serve(request: &LogRequest, client: Client, chunked: bool, stop: &Stop) -
                     break;
                 }
             }
-            if out.len() >= CHUNK && !deliver(&mut out)? {
+            if out.len() >= CHUNK && !deliver(&mut out, &mut records)? {
                 return Ok(());
             }
         }
-        if !out.is_empty() && !deliver(&mut out)? {
+        if !out.is_empty() && !deliver(&mut out, &mut records)? {
             return Ok(());
         }
-        // a waiting follower holds no buffers: there may be a thousand
+        // nor does a waiting follower hold any
         out = Vec::new();
         records.rest();
         if past || last || !wait(&client.fd, watch.as_ref(), stop, &selection)? {
@@ -150,23 +155,37 @@ fn wait(client: &OwnedFd, watch: Option<&OwnedFd>, stop: &Stop, selection: &Sele
 
 /// One chunk of the body; `out` is empty afterwards. False: the client has gone.
 pub(crate) fn send(fd: &OwnedFd, out: &mut Vec<u8>) -> Result<bool> {
-    // in place: a thousand clients that do not read hold one buffer each, not two
-    let length = format!("{:x}\r\n", out.len());
-    out.splice(0..0, length.into_bytes());
-    out.extend_from_slice(b"\r\n");
+    frame(out);
     let sent = write_all(fd, out);
     out.clear();
     sent
 }
 
-/// The connection is non-blocking (Node made it so). A client that does not read holds up this thread and nothing else.
-pub(crate) fn write_all(fd: &OwnedFd, mut bytes: &[u8]) -> Result<bool> {
+/// In place: a thousand clients that do not read hold one buffer each, not two.
+fn frame(chunk: &mut Vec<u8>) {
+    let length = format!("{:x}\r\n", chunk.len());
+    chunk.splice(0..0, length.into_bytes());
+    chunk.extend_from_slice(b"\r\n");
+}
+
+pub(crate) fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<bool> {
+    write(fd, bytes, || Ok(()))
+}
+
+/// The connection is non-blocking (Node made it so). A client that does not read holds up this thread and nothing else;
+/// `on_stall` is called when it has not for a while.
+fn write(fd: &OwnedFd, mut bytes: &[u8], mut on_stall: impl FnMut() -> Result<()>) -> Result<bool> {
+    let mut patience = Some(STALL);
     while !bytes.is_empty() {
         match rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL) {
             Ok(sent) => bytes = &bytes[sent..],
             Err(Errno::AGAIN) => {
                 let mut fds = [PollFd::new(fd, PollFlags::OUT)];
-                match poll(&mut fds, None) {
+                match poll(&mut fds, patience.as_ref()) {
+                    Ok(0) => {
+                        patience = None;
+                        on_stall()?;
+                    }
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(error) => return Err(crate::failure::Failure::io("poll", "", error)),
                 }

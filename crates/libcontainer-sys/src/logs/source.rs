@@ -147,6 +147,15 @@ impl Source {
             (self.buffer, self.record, self.taken) = (Vec::new(), 0..0, 0);
         }
     }
+
+    /// Gives back what was read ahead, to be read again, where that can be.
+    pub fn forget(&mut self) -> io::Result<()> {
+        let offset = self.offset();
+        let Content::Plain(file) = &mut self.content else { return Ok(()) };
+        self.start = file.seek(SeekFrom::Start(offset))?;
+        (self.buffer, self.record, self.taken) = (Vec::new(), 0..0, 0);
+        Ok(())
+    }
 }
 
 fn read(content: &mut Content, buffer: &mut [u8]) -> io::Result<usize> {
