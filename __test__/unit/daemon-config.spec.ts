@@ -30,6 +30,14 @@ describe('flags', () => {
     });
   });
 
+  it.each([
+    ['--no-new-privileges', true],
+    ['--no-new-privileges=true', true],
+    ['--no-new-privileges=false', false],
+  ])('%s is no negation', (given, expected) => {
+    expect(loadConfig([given, '--config-file', file({})]).noNewPrivileges).toBe(expected);
+  });
+
   it("take dockerd's forms", () => {
     const config = loadConfig(
       [
@@ -66,6 +74,10 @@ describe('flags', () => {
       'swarm-default-advertise-addr is not supported by caisson: it has no swarm',
     ],
     [['--userland-proxy-path', '/x'], 'userland-proxy-path is not supported by caisson'],
+    [['--add-runtime', 'x=/x'], 'runtimes is not supported by caisson: it runs all containers itself'],
+    [['--rootless'], 'rootless is not supported by caisson: its daemon needs root'],
+    [['--default-runtime', 'nvidia'], 'default-runtime: it is one of caisson, runc'],
+    [['--log-format', 'text'], 'log-format: it is one of json'],
     [['--default-network-opt', 'bridge'], 'not driver=option=value'],
     [['--default-gateway', 'fd00::1'], 'default-gateway: not of IPv4'],
     [['--ip', 'localhost'], 'ip: not an IP address'],
@@ -109,6 +121,11 @@ describe('help', () => {
 });
 
 describe('config file', () => {
+  it('takes what caisson has not where it is off', () => {
+    const config = loadConfig(['--config-file', file({ 'selinux-enabled': false, 'max-download-attempts': 0 })]);
+    expect(config).toMatchObject({ maxDownloadAttempts: 5, noNewPrivileges: false });
+  });
+
   it("takes dockerd's keys", () => {
     const path = file({
       hosts: ['unix:///x'],
@@ -127,6 +144,8 @@ describe('config file', () => {
 
   it.each([
     [{ nope: 1 }, 'unknown key "nope"'],
+    [{ runtimes: { nvidia: { path: '/x' } } }, 'runtimes is not supported by caisson: it runs all containers itself'],
+    [{ 'userns-remap': 'default' }, 'userns-remap is not supported by caisson: the users of containers are those of'],
     [{ debug: 'yes' }, '"debug"'],
     [{ dns: '1.1.1.1' }, '"dns"'],
     [{ dns: [1] }, '"dns"'],

@@ -95,4 +95,14 @@ describe('where there is no connection', () => {
     expect(Buffer.concat(chunks).toString()).toBe(data.toString());
     expect(asked).toEqual([{}, { range: 'bytes=4-' }, { range: 'bytes=4-' }]);
   });
+
+  it('a blob is asked for as often as the settings say', async () => {
+    for (const attempts of [1, 7]) {
+      let asked = 0;
+      const get = (): Promise<Answer> => Promise.reject(new TransientError(String(++asked)));
+      const blob = readBlob({ digest: sha256(Buffer.from('x')), size: 1 }, { signal, attempts }, DEFAULT_TIMING, get);
+      await expect(blob.next()).rejects.toThrow(String(attempts));
+      expect(asked).toBe(attempts);
+    }
+  });
 });

@@ -84,6 +84,14 @@ const refusal = (body: CreateBody): string => {
   return 'accepted';
 };
 
+it.each([
+  [null, true],
+  [['no-new-privileges=false'], false],
+] as const)('new privileges that the daemon withholds: %j', (options, expected) => {
+  const parsed = parseSecurityOptions(options && [...options], host, { noNewPrivileges: true });
+  expect(parsed.noNewPrivileges).toBe(expected);
+});
+
 describe('a container without any option', () => {
   const spec = specOf({});
 

@@ -19,11 +19,13 @@ import {
   loopbackPort,
   mirror,
   oneOf,
+  RUNTIMES,
 } from './configValues.ts';
 import { parseFlags } from './flags.ts';
 import { parseLogOptions } from './logs/options.ts';
 import { checkNetworking, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
+import { REFUSED_SETTINGS } from './refusedSettings.ts';
 import { flag, list, number, type Setting, text } from './settings.ts';
 import { TLS_SETTINGS, type TlsOptions } from './tlsSettings.ts';
 
@@ -92,6 +94,7 @@ export interface DaemonConfig {
   registry: string;
   maxConcurrentDownloads: number;
   maxConcurrentUploads: number;
+  maxDownloadAttempts: number;
   /** Of layers and blobs; 0: no limit. */
   storageBudgetBytes: number;
   storagePins: string[];
@@ -109,6 +112,8 @@ export interface DaemonConfig {
   defaultShmSizeBytes: number;
   defaultUlimits: Record<string, { Name: string; Hard: number; Soft: number }>;
   init: boolean;
+  /** Of containers that do not say otherwise. */
+  noNewPrivileges: boolean;
   shutdownTimeoutS: number;
   /** Of containers that do not say which. */
   defaultIpcMode: 'private' | 'shareable';
@@ -146,6 +151,10 @@ export const SETTINGS: Setting[] = [
     reloadable: true,
     reloadDefault: 5,
   }),
+  number('max-download-attempts', (c, v) => (c.maxDownloadAttempts = v || 5), {
+    reloadable: true,
+    reloadDefault: 5,
+  }),
   text('storage-budget', (c, v) => (c.storageBudgetBytes = byteSize('storage-budget', v))),
   list('storage-pin', 'storage-pins', (c, v) => (c.storagePins = v)),
   flag('keep-layer-blobs', (c, v) => (c.keepLayerBlobs = v)),
@@ -158,6 +167,7 @@ export const SETTINGS: Setting[] = [
   list('label', 'labels', (c, v) => (c.labels = v), { reloadable: true }),
   text('default-shm-size', (c, v) => (c.defaultShmSizeBytes = byteSize('default-shm-size', v))),
   flag('init', (c, v) => (c.init = v)),
+  flag('no-new-privileges', (c, v) => (c.noNewPrivileges = v)),
   number('shutdown-timeout', (c, v) => (c.shutdownTimeoutS = v), { reloadable: true }),
   text('default-ipc-mode', (c, v) => (c.defaultIpcMode = oneOf('default-ipc-mode', v, ['private', 'shareable']))),
   text('default-cgroupns-mode', (c, v) => {
@@ -176,6 +186,11 @@ export const SETTINGS: Setting[] = [
   text('containerd-plugins-namespace', () => {}),
   flag('live-restore', (_, v) => alwaysOn('live-restore', v), { reloadable: true }),
   flag('experimental', (c, v) => (c.experimental = v)),
+  // lines of JSON, never with colours
+  text('log-format', (_, v) => void oneOf('log-format', v, ['json'])),
+  flag('raw-logs', () => {}),
+  text('default-runtime', (_, v) => void oneOf('default-runtime', v, RUNTIMES)),
+  ...REFUSED_SETTINGS,
   ...TLS_SETTINGS,
   list('authorization-plugin', 'authorization-plugins', (c, v) => (c.authorizationPlugins = v), { reloadable: true }),
 ];
@@ -222,6 +237,7 @@ const defaults = (): DaemonConfig => ({
   registry: '',
   maxConcurrentDownloads: 3,
   maxConcurrentUploads: 5,
+  maxDownloadAttempts: 5,
   storageBudgetBytes: 0,
   storagePins: [],
   keepLayerBlobs: false,
@@ -234,6 +250,7 @@ const defaults = (): DaemonConfig => ({
   defaultShmSizeBytes: 64 * 1024 * 1024,
   defaultUlimits: {},
   init: false,
+  noNewPrivileges: false,
   shutdownTimeoutS: 15,
   defaultIpcMode: 'private',
   defaultCgroupnsMode: '',
@@ -349,6 +366,7 @@ function checkKey(path: string, key: string, value: unknown): void {
   const setting = PROXIES.includes(key) ? undefined : SETTINGS.find((s) => (s.key ?? s.flag) === key);
   if (setting === undefined && !OBJECTS.includes(key))
     throw invalid(`config file ${path}: unknown key ${JSON.stringify(key)}`);
+  if (setting?.refused === true) return;
   const good =
     setting?.kind === 'strings'
       ? Array.isArray(value) && value.every((v) => typeof v === 'string')

@@ -144,6 +144,7 @@ async function construct(
       mirrors: config.registryMirrors,
       certsDir: config.registryCertsDir,
       proxies: config.proxies,
+      downloadAttempts: config.maxDownloadAttempts,
     }),
   });
   const images = new Images({

@@ -45,6 +45,11 @@ export function parseFlags(argv: readonly string[], settings: readonly Setting[]
   } catch (error) {
     throw invalid(error instanceof Error ? error.message : String(error));
   }
+  for (const { flag: name } of settings.filter(({ kind, flag }) => kind === 'boolean' && flag.startsWith('no-'))) {
+    // parseArgs takes a name that begins so for the negation of another
+    if (values[name.slice(3)] === false) values[name] = true;
+    delete values[name.slice(3)];
+  }
   for (const setting of settings)
     if (setting.kind === 'number' && values[setting.flag] !== undefined)
       values[setting.flag] = wholeNumber(setting.flag, String(values[setting.flag]));

@@ -28,6 +28,7 @@ function attributes({ config, host }: Engine): Record<string, string> {
     'live-restore': 'true',
     'max-concurrent-downloads': String(config.maxConcurrentDownloads),
     'max-concurrent-uploads': String(config.maxConcurrentUploads),
+    'max-download-attempts': String(config.maxDownloadAttempts),
     name: hostname(),
     'registry-mirrors': JSON.stringify(config.registryMirrors),
     'shutdown-timeout': String(config.shutdownTimeoutS),

@@ -315,12 +315,12 @@ export class Execs {
 
   #process(config: ExecConfig, record: ContainerRecord): RuntimeProcess {
     const { config: containerConfig, hostConfig } = record;
-    const { specHost, host } = this.#ctx;
+    const { specHost, host, config: daemon } = this.#ctx;
     // never more than the container has (CVE-2025-27612), unless the user says --privileged
     const capabilities = config.privileged
       ? effectiveCapabilities({ add: [], drop: [], privileged: true }, specHost.bounded)
       : capabilitiesOf(hostConfig, specHost.bounded);
-    const security = parseSecurityOptions(hostConfig.SecurityOpt, host);
+    const security = parseSecurityOptions(hostConfig.SecurityOpt, host, daemon);
     return {
       terminal: config.tty,
       user: { uid: 0, gid: 0 },

@@ -152,7 +152,7 @@ export async function spawnOptions(
   const { row, config, hostConfig, detail } = record;
   const mountPoints = ctx.pluginVolumes.mounts.placed(row.id, detail.mountPoints);
   makeSources(mountPoints);
-  const security = parseSecurityOptions(hostConfig.SecurityOpt, ctx.host);
+  const security = parseSecurityOptions(hostConfig.SecurityOpt, ctx.host, ctx.config);
   const [devices, seccomp] = await Promise.all([devicesOf(hostConfig), seccompFile(ctx, record, security.seccomp)]);
   const network: NamespaceChoice = hostConfig.NetworkMode === 'host' ? 'host' : 'private';
   const sharesNetwork = hostConfig.NetworkMode.startsWith('container:');

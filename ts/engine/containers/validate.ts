@@ -1,6 +1,7 @@
 /** Checks of a filled-in create request, with Docker's texts; what the kernel would refuse later is refused here. */
 import { isIP } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
+import { RUNTIMES } from '../configValues.ts';
 import { checkLogAttributes } from '../logs/attributes.ts';
 import { parseLogOptions } from '../logs/options.ts';
 import { parseDeviceRule } from '../runtime/devices.ts';
@@ -94,7 +95,7 @@ function checkModes(config: HostConfig): void {
   if (!['', 'default'].includes(config.Isolation)) {
     throw invalid(`invalid isolation (${config.Isolation}): linux only supports 'default'`);
   }
-  if (!['caisson', 'runc', 'io.containerd.runc.v2'].includes(config.Runtime)) {
+  if (!RUNTIMES.some((name) => name === config.Runtime)) {
     throw invalid(`unknown or invalid runtime name: ${config.Runtime}`);
   }
   if (config.CgroupParent.includes('\0')) throw invalid('invalid cgroup parent: it contains a NUL byte');

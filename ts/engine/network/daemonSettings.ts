@@ -5,22 +5,11 @@ import { addressPool, bridgeAddress, invalid, ipAddress, oneOf, subnetOf } from 
 import { flag, list, number, type Setting, text } from '../settings.ts';
 import { familyOf } from './addresses.ts';
 
-function refused(name: string, why: string): Setting {
-  const refuse = (): never => {
-    throw new CaissonError('NotImplemented', `${name} is not supported by caisson: ${why}`, {
-      code: 'OPTION_NOT_SUPPORTED',
-    });
-  };
-  return text(name, refuse, { refused: true });
-}
-
 function gateway(name: string, family: 4 | 6, value: string): string {
   if (familyOf(value) !== family)
     throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not of IPv${family}`);
   return value;
 }
-
-const NO_SWARM = 'it has no swarm mode';
 
 export const NETWORK_SETTINGS: Setting[] = [
   text('bridge', (c, v) => (c.bridge = v), { short: 'b' }),
@@ -51,10 +40,6 @@ export const NETWORK_SETTINGS: Setting[] = [
   text('firewall', (c, v) => (c.firewall = oneOf('firewall', v, ['open', 'respect']))),
   // what either value asks for is so: loopback reaches published ports, and no process runs for a port
   flag('userland-proxy', () => {}),
-  refused('userland-proxy-path', 'no program carries the traffic of published ports'),
-  refused('swarm-default-advertise-addr', NO_SWARM),
-  refused('network-control-plane-mtu', NO_SWARM),
-  refused('node-generic-resource', NO_SWARM),
 ];
 
 function deviceName(name: string, value: string): string {

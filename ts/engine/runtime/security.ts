@@ -23,8 +23,9 @@ function isOn(value: string | undefined, option: string): boolean {
 export function parseSecurityOptions(
   options: string[] | null,
   host: { apparmor: boolean; seccomp: boolean; selinux: boolean },
+  { noNewPrivileges } = { noNewPrivileges: false },
 ): SecurityOptions {
-  const parsed: SecurityOptions = { noNewPrivileges: false, writableCgroups: false };
+  const parsed: SecurityOptions = { noNewPrivileges, writableCgroups: false };
   for (const option of options ?? []) {
     // Docker's older form separates by a colon
     const match = /^([a-z-]+)(?:[=:]([\s\S]*))?$/.exec(option);

@@ -195,6 +195,7 @@ function securityOptions({ config, host }: Engine): string[] {
     ...(host.seccomp ? [`name=seccomp,profile=${config.seccompProfile}`] : []),
     ...(host.selinux ? ['name=selinux'] : []),
     ...(host.cgroupVersion === 2 ? ['name=cgroupns'] : []),
+    ...(config.noNewPrivileges ? ['name=no-new-privileges'] : []),
   ];
 }
 

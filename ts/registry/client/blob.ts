@@ -14,6 +14,8 @@ export interface BlobOptions {
   offset?: number;
   /** false: the caller checks the digest himself. */
   verify?: boolean;
+  /** Without progress. */
+  attempts?: number;
 }
 
 /** An attempt that brought so much has not failed: the count starts anew, or a bad line never carries a large layer. */
@@ -21,7 +23,7 @@ const PROGRESS_BYTES = 16 * 1024;
 
 export async function* readBlob(
   { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
-  { signal, offset = 0, verify = true }: BlobOptions,
+  { signal, offset = 0, verify = true, attempts = MAX_ATTEMPTS }: BlobOptions,
   timing: RegistryTiming,
   get: (headers: Record<string, string>) => Promise<Answer>,
 ): AsyncGenerator<Uint8Array> {
@@ -49,7 +51,7 @@ export async function* readBlob(
       const isAway = at > offset && error instanceof CaissonError && error.code === 'REGISTRY_UNREACHABLE';
       if (!(error instanceof TransientError) && !isAway) throw error;
       failed = at - from >= PROGRESS_BYTES ? 1 : failed + 1;
-      if (failed === MAX_ATTEMPTS) throw error;
+      if (failed >= attempts) throw error;
       await backOff(failed, error instanceof TransientError ? error : new TransientError(''), timing, signal);
     }
   }

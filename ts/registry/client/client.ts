@@ -34,9 +34,11 @@ export class RegistryClient {
   readonly #endpoints: Endpoints;
   readonly #auth: Authenticator;
   readonly #timing: RegistryTiming;
+  readonly #settings: () => RegistrySettings;
 
   constructor({ settings = () => ({}), timing = {} }: RegistryClientOptions = {}) {
     const current = (): RegistrySettings => ({ ...DEFAULT_SETTINGS, ...settings() });
+    this.#settings = current;
     this.#timing = { ...DEFAULT_TIMING, ...timing };
     this.#transport = new Transport(current, this.#timing);
     this.#endpoints = new Endpoints(this.#transport, current);
@@ -50,6 +52,7 @@ export class RegistryClient {
       endpoints: this.#endpoints,
       auth: this.#auth,
       timing: this.#timing,
+      settings: this.#settings,
     });
   }
 
@@ -60,6 +63,7 @@ export class RegistryClient {
       endpoints: this.#endpoints,
       auth: this.#auth,
       timing: this.#timing,
+      settings: this.#settings,
     });
   }
 

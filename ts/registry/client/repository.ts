@@ -13,7 +13,7 @@ import type { Endpoint, Endpoints } from './endpoints.ts';
 import { answerError, corrupt, MAX_ERROR_BYTES } from './errors.ts';
 import { choosePlatform, platformString } from './platform.ts';
 import { retrying } from './retry.ts';
-import type { RegistryTiming } from './settings.ts';
+import type { RegistrySettings, RegistryTiming } from './settings.ts';
 import { type Answer, discard, header, type Transport } from './transport.ts';
 
 const MAX_CONFIG_BYTES = 8 << 20;
@@ -44,6 +44,7 @@ export interface RepositoryParts {
   endpoints: Endpoints;
   auth: Authenticator;
   timing: RegistryTiming;
+  settings: () => RegistrySettings;
 }
 
 type Fetched = Document & { decoded: Decoded };
@@ -172,7 +173,8 @@ export class Repository {
    */
   fetchBlob(descriptor: Descriptor, options: BlobOptions): AsyncGenerator<Uint8Array> {
     const path = `/v2/${this.reference.path}/blobs/${checkDigest(descriptor.digest)}`;
-    return readBlob(descriptor, options, this.#parts.timing, (headers) =>
+    const attempts = this.#parts.settings().downloadAttempts;
+    return readBlob(descriptor, { attempts, ...options }, this.#parts.timing, (headers) =>
       this.#eachEndpoint(options.signal, (endpoint) =>
         this.#get(endpoint, path, { headers, digestChecked: true, signal: options.signal }),
       ),

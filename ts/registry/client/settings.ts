@@ -1,5 +1,6 @@
 /** What the registry client is told, and what follows from it for one host. */
 import { BlockList, isIP } from 'node:net';
+import { MAX_ATTEMPTS } from './retry.ts';
 
 export interface RegistrySettings {
   /** Hosts (`host[:port]`) and networks (`10.0.0.0/8`) whose registries may speak plain HTTP or show any certificate. */
@@ -10,6 +11,8 @@ export interface RegistrySettings {
   certsDir: string;
   /** Absent ones are taken from the environment. */
   proxies: { httpProxy?: string; httpsProxy?: string; noProxy?: string };
+  /** Of a blob that is fetched, each without progress. */
+  downloadAttempts: number;
 }
 
 /** In milliseconds. */
@@ -29,6 +32,7 @@ export const DEFAULT_SETTINGS: RegistrySettings = {
   mirrors: [],
   certsDir: '/etc/docker/certs.d',
   proxies: {},
+  downloadAttempts: MAX_ATTEMPTS,
 };
 
 export const DEFAULT_TIMING: RegistryTiming = {
