@@ -94,6 +94,12 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'ip'))('network op
     await daemon.dockerOk('network', 'rm', 'own');
   });
 
+  test('options for addresses are kept, as by dockerd, whose own driver of them has none either', async () => {
+    await daemon.dockerOk('network', 'create', '--ipam-opt', 'a=b', 'own');
+    expect(await daemon.dockerOk('network', 'inspect', '-f', '{{json .IPAM.Options}}', 'own')).toBe('{"a":"b"}');
+    await daemon.dockerOk('network', 'rm', 'own');
+  });
+
   test('a device has further, link-local addresses', async () => {
     await daemon.dockerOk('network', 'create', 'own');
     await daemon.dockerOk('run', '-d', '--name', 'web', 'busybox', 'sleep', '1000');

@@ -235,7 +235,6 @@ function refuseUnsupported(body: NetworkCreateBody): void {
   if (scope && scope !== 'local') throw refuse(`--scope ${scope}`);
   if (body.Ingress) throw refuse('--ingress');
   if (ipam?.Driver && ipam.Driver !== 'default') throw refuse(`--ipam-driver ${ipam.Driver}`);
-  if (Object.keys(ipam?.Options ?? {}).length > 0) throw refuse('--ipam-opt');
   checkOptions(kind, body.Options ?? {}, body.Internal ?? false);
 }
 
