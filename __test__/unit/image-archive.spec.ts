@@ -143,6 +143,15 @@ describe('an index', () => {
     expect(() => readBundles(documents, { os: 'linux', architecture: 's390x' })).toThrow('no image for linux/s390x');
   });
 
+  it.each([
+    ['says no platform', {}],
+    ['is for a processor that this one can stand for', { platform: { os: 'linux', architecture: '386' } }],
+  ])('leads to the only manifest, which %s', (_what, more) => {
+    const inner = JSON.stringify(indexOf(describes(manifest, MEDIA_TYPES.ociManifest, more)));
+    const documents = layout(indexOf(describes(inner, MEDIA_TYPES.ociIndex)), [inner, manifest, config]);
+    expect(readBundles(documents, PLATFORM)).toMatchObject([{ manifest: { digest: digest(manifest) } }]);
+  });
+
   it('is not followed to an attestation', () => {
     const platform = { os: 'unknown', architecture: 'unknown' };
     const outer = indexOf(describes('attestation', MEDIA_TYPES.ociManifest, { platform }), describes(manifest));

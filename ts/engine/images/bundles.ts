@@ -3,6 +3,7 @@ import { sha256Of } from '../../digest.ts';
 import { CaissonError } from '../../errdefs.ts';
 import { type Descriptor, type ImageIndex, type ImageManifest, MEDIA_TYPES, type Platform } from '../../oci.ts';
 import { checkBytes, type Decoded, decode } from '../../registry/client/documents.ts';
+import { choosePlatform } from '../../registry/client/platform.ts';
 import { parseDocument } from '../../registry/json.ts';
 import { parseJson } from '../api/json.ts';
 
@@ -96,9 +97,7 @@ function manifestOf(
   const bytes = blob(descriptor, documents);
   const document = readDocument(descriptor, bytes);
   if (document.kind === 'manifest') return { manifest: document.manifest, bytes, descriptor };
-  const fits = ({ platform: p }: Descriptor): boolean =>
-    p !== undefined && p.os === platform.os && p.architecture === platform.architecture;
-  const child = document.index.manifests.find(fits);
+  const child = choosePlatform(document.index.manifests, platform);
   if (child === undefined || depth > 3)
     throw new CaissonError('NotFound', `the archive has no image for ${platform.os}/${platform.architecture}`);
   return manifestOf(child, documents, platform, depth + 1);
