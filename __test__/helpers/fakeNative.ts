@@ -228,7 +228,9 @@ export class FakeNative implements Native {
   async compareTrees(): Promise<string | null> {
     return null;
   }
-  async ensureBridge(): Promise<void> {}
+  async ensureBridge(): Promise<boolean> {
+    return true;
+  }
   async deleteLink(): Promise<void> {}
   async applyRuleset(): Promise<RulesetReport> {
     return { owned: true, droppedBy: [], legacyDroppedBy: [] };

@@ -81,6 +81,44 @@ describe('a run', () => {
     expect(await containers.wait(id, 'not-running', never)).toEqual({ exitCode: 3 });
   });
 
+  it('tells its neighbours of an address that another container has had, and of no other', async () => {
+    const run = async (): Promise<string> => {
+      const id = await create(['run']);
+      await containers.start(id);
+      return id;
+    };
+    const first = await run();
+    await run();
+    await containers.remove(first, { force: true, volumes: false });
+    await run();
+    await run();
+    expect(fake.endpoints.map(({ addresses, advertise }) => [addresses[0], advertise.count])).toEqual([
+      ['172.17.0.2/16', 0],
+      ['172.17.0.3/16', 0],
+      ['172.17.0.2/16', 3],
+      ['172.17.0.4/16', 0],
+    ]);
+  });
+
+  it('is given the lowest address that is free', async () => {
+    const ids: string[] = [];
+    const addressOf = async (id: string) => (await inspected(id)).NetworkSettings.IPAddress;
+    for (let count = 0; count < 5; count++) {
+      const id = await create(['run']);
+      await containers.start(id);
+      ids.push(id);
+    }
+    expect(await Promise.all(ids.map(addressOf))).toEqual([2, 3, 4, 5, 6].map((last) => `172.17.0.${last}`));
+    const restart = async (...indices: number[]): Promise<string[]> => {
+      for (const index of indices) await containers.stop(ids[index] as string, {});
+      for (const index of indices) await containers.start(ids[index] as string);
+      return Promise.all(indices.map((index) => addressOf(ids[index] as string)));
+    };
+    expect(await restart(4)).toEqual(['172.17.0.6']);
+    expect(await restart(4, 3, 1)).toEqual(['172.17.0.3', '172.17.0.5', '172.17.0.6']);
+    expect(await restart(0, 1, 2, 3, 4)).toEqual([2, 3, 4, 5, 6].map((last) => `172.17.0.${last}`));
+  });
+
   it('has an address and ports on the bridge while it lasts, and gives them back', async () => {
     const id = await create(['run'], { PortBindings: { '80/tcp': [{ HostPort: '8080' }] } });
     await containers.start(id);

@@ -121,6 +121,8 @@ export class NetworkStore {
   readonly #deleteEndpoint: Statement<[string], never>;
   readonly #releaseEndpoints: Statement<[string], never>;
   readonly #addresses: Statement<[string], { address: string | null; address6: string | null }>;
+  readonly #addressCount: Record<4 | 6, Statement<[string], { count: number }>>;
+  readonly #hasAddress: Record<4 | 6, Statement<[string, string], unknown>>;
   readonly #setAliases: Statement<[string, string], never>;
   readonly #insertPorts: Statement<[{ id: string; ports: string }], never>;
   readonly #portsOf: Statement<[string], StoredPort>;
@@ -156,6 +158,12 @@ export class NetworkStore {
     this.#addresses = db.prepare(
       'SELECT address, address6 FROM endpoint WHERE network_id = ? AND (address IS NOT NULL OR address6 IS NOT NULL)',
     );
+    const count = (column: string): Statement<[string], { count: number }> =>
+      db.prepare(`SELECT count(*) AS count FROM endpoint WHERE network_id = ? AND ${column} IS NOT NULL`);
+    const has = (column: string): Statement<[string, string], unknown> =>
+      db.prepare(`SELECT 1 FROM endpoint WHERE network_id = ? AND ${column} = ?`);
+    this.#addressCount = { 4: count('address'), 6: count('address6') };
+    this.#hasAddress = { 4: has('address'), 6: has('address6') };
     this.#setAliases = db.prepare('UPDATE endpoint SET aliases = ? WHERE id = ?');
     this.#insertPorts = db.prepare(`
       INSERT INTO port (proto, host_ip, host_port, container_id, container_ip, container_port, direct)
@@ -259,6 +267,16 @@ export class NetworkStore {
   releaseEndpoints(containerId: string): void {
     this.version++;
     this.#releaseEndpoints.run(containerId);
+  }
+
+  /** How many addresses of a family are in use. */
+  addressCount(networkId: string, family: 4 | 6): number {
+    return this.#addressCount[family].get(networkId)?.count ?? 0;
+  }
+
+  /** In use, in the form of `normalAddress`. */
+  hasAddress(networkId: string, address: string): boolean {
+    return this.#hasAddress[address.includes(':') ? 6 : 4].get(networkId, address) !== undefined;
   }
 
   /** Addresses in use, of both families. */

@@ -22,8 +22,9 @@ pub struct BridgeOptions {
 }
 
 /// Makes the bridge, or brings one that was made here to these settings. One of somebody else's gets the addresses that it
-/// lacks and the MTU, and keeps what it has: its spanning tree may be what keeps the network below it from looping.
-pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
+/// lacks and the MTU, and keeps what it has: its spanning tree may be what keeps the network below it from looping. True when it
+/// was not there.
+pub fn ensure_bridge(options: &BridgeOptions) -> Result<bool> {
     let name = options.name.as_str();
     link::check_name("create bridge", name)?;
     let addresses =
@@ -66,7 +67,7 @@ pub fn ensure_bridge(options: &BridgeOptions) -> Result<()> {
         up.string(IFLA_IFALIAS, OURS);
     }
     messages.push(up);
-    socket.run(messages)
+    socket.run(messages).map(|()| created)
 }
 
 fn settings(data: &mut Attrs) {

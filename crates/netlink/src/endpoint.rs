@@ -12,7 +12,7 @@ use crate::advertise::{self, Advertise, Device};
 use crate::child::{self, ChildKind, ChildOptions, delete_child};
 use crate::error::{NetError, Result, system};
 use crate::limits;
-use crate::link::{self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD};
+use crate::link::{self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, Link};
 use crate::message::Message;
 use crate::netns::in_netns;
 use crate::route;
@@ -126,11 +126,11 @@ fn pair_message(plan: &Plan, bridge: u32, netns: BorrowedFd<'_>) -> Message {
 
 fn configure(plan: &Plan, host: &mut Socket, bridge: u32, netns: BorrowedFd<'_>) -> Result<()> {
     let name = plan.options.host_name.as_str();
-    link::set_ipv6(name, false)?;
     let link = link::find(host, name)?.ok_or_else(|| system(OP, name)(Errno::NODEV))?;
     let mut up = link::set_message("set veth up", name, link.index, true);
     link::hairpin_port(&mut up);
-    host.run(vec![up])?;
+    let mute = link.ipv6.is_some_and(|on| on).then(|| link::mute_message(name, link.index));
+    host.run(mute.into_iter().chain([up]).collect())?;
     limits::raise(link.port);
     trunk::prepare(host, bridge, link.port, plan.mtu)?;
     finish(plan, netns)
@@ -157,9 +157,14 @@ fn inside(plan: &Plan) -> Result<u32> {
 
 /// Addresses, link up and default routes, in one go: the kernel takes them in this order. Gives the device's index.
 pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[IpAddr]) -> Result<u32> {
-    link::set_ipv6(name, addresses.iter().any(|cidr| cidr.address.is_ipv6()))?;
     let mut socket = Socket::route()?;
-    let index = link::index_of(&mut socket, name)?;
+    let Link { index, ipv6: present, .. } =
+        link::find(&mut socket, name)?.ok_or_else(|| system(OP, name)(Errno::NODEV))?;
+    let ipv6 = addresses.iter().any(|cidr| cidr.address.is_ipv6());
+    // It is born without, unless the container's default is another.
+    if ipv6 || present == Some(true) {
+        link::set_ipv6(name, ipv6)?;
+    }
     let mut messages: Vec<_> = addresses.iter().map(|cidr| address::add_message(index, *cidr, name)).collect();
     messages.push(link::set_message("set link up", name, index, true));
     messages.extend(gateways.iter().map(|gateway| route::default_message(index, *gateway, name)));

@@ -1,6 +1,9 @@
 //! Links: looked up, made, changed, deleted.
 
+use std::os::fd::OwnedFd;
+
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -24,7 +27,12 @@ pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_AF_SPEC: u16 = 26;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INET6_CONF: u16 = 2;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const DEVCONF_DISABLE_IPV6: usize = 26;
 /// Counters are most of what is told of a link.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_BRPORT_STATE: u16 = 1;
@@ -111,6 +119,8 @@ pub struct Link {
     pub forwards: bool,
     /// Its number as such; 0 where it is none.
     pub port: u16,
+    /// Whether IPv6 is on; none where there is none.
+    pub ipv6: Option<bool>,
 }
 
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
@@ -127,8 +137,30 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
             alias: text(alias),
             forwards: attribute(port, 0, IFLA_BRPORT_STATE) == Some(&[BR_STATE_FORWARDING]),
             port: attribute(port, 0, IFLA_BRPORT_NO).and_then(|value| u16_at(value, 0)).unwrap_or(0),
+            ipv6: ipv6_of(&reply.payload),
         }
     }))
+}
+
+/// The kernel tells it of every link.
+fn ipv6_of(payload: &[u8]) -> Option<bool> {
+    let families = attribute(payload, IFINFOMSG_LEN, IFLA_AF_SPEC)?;
+    let settings = attribute(attribute(families, 0, libc::AF_INET6 as u16)?, 0, IFLA_INET6_CONF)?;
+    u32_at(settings, DEVCONF_DISABLE_IPV6 * 4).map(|disabled| disabled == 0)
+}
+
+/// To be sent before the link is up: it never has an IPv6 address of its own, and says nothing in that family. For what only
+/// passes frames on, in place of `set_ipv6`: to find the file of a setting the kernel goes through the directories of every
+/// network namespace that has been looked into.
+pub fn mute_message(name: &str, index: u32) -> Message {
+    let mut message = Message::new(libc::RTM_NEWLINK, 0, "set address generation", name);
+    message.put(&header_with(index, 0));
+    message.nest(IFLA_AF_SPEC, |families| {
+        families.nest(libc::AF_INET6 as u16, |ipv6| {
+            ipv6.attr(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+        });
+    });
+    message
 }
 
 pub fn index_of(socket: &mut Socket, name: &str) -> Result<u32> {
@@ -188,35 +220,33 @@ fn goes_down(event: &Event, index: u32) -> bool {
 /// Switches IPv6 off or on for one link, before it is up, in the calling thread's network namespace. Our addresses are
 /// given, so the link neither asks its neighbours about them nor takes others from a router.
 pub fn set_ipv6(name: &str, enabled: bool) -> Result<()> {
-    if !enabled {
-        return write_ipv6(name, "disable_ipv6", "1").map(|_| ());
+    // Looked up once: it takes the longer the more network namespaces there are.
+    let path = format!("/proc/sys/net/ipv6/conf/{name}");
+    let settings = match open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) if !enabled => return Ok(()),
+        Err(Errno::NOENT) => {
+            return Err(NetError::Unsupported {
+                op: "enable IPv6",
+                object: name.into(),
+                reason: "this kernel has no IPv6".into(),
+            });
+        }
+        result => result.map_err(system("open", path.as_str()))?,
+    };
+    let wanted: &[_] = match enabled {
+        false => &[("disable_ipv6", b"1")],
+        true => &[("disable_ipv6", b"0"), ("accept_dad", b"0"), ("accept_ra", b"0")],
+    };
+    for (setting, value) in wanted {
+        write_setting(&settings, setting, value).map_err(system("write", format!("{path}/{setting}")))?;
     }
-    if !write_ipv6(name, "disable_ipv6", "0")? {
-        return Err(NetError::Unsupported {
-            op: "enable IPv6",
-            object: name.into(),
-            reason: "this kernel has no IPv6".into(),
-        });
-    }
-    write_ipv6(name, "accept_dad", "0")?;
-    write_ipv6(name, "accept_ra", "0").map(|_| ())
+    Ok(())
 }
 
-/// False where the kernel has no IPv6.
-fn write_ipv6(name: &str, setting: &str, value: &str) -> Result<bool> {
-    let path = format!("/proc/sys/net/ipv6/conf/{name}/{setting}");
+fn write_setting(settings: &OwnedFd, name: &str, value: &[u8; 1]) -> rustix::io::Result<()> {
+    let file = |access| openat(settings, name, access | OFlags::CLOEXEC, Mode::empty());
+    let mut present = [0; 2];
     // Reading costs nothing; a write takes the kernel's network lock.
-    if std::fs::read(&path).is_ok_and(|present| present.starts_with(value.as_bytes())) {
-        return Ok(true);
-    }
-    match std::fs::write(&path, value) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(NetError::System {
-            op: "write",
-            object: path,
-            errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-            detail: String::new(),
-        }),
-    }
+    rustix::io::read(file(OFlags::RDONLY)?, &mut present)?;
+    if present == [value[0], b'\n'] { Ok(()) } else { rustix::io::write(file(OFlags::WRONLY)?, value).map(|_| ()) }
 }

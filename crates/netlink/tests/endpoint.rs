@@ -36,6 +36,8 @@ fn containers_on_a_bridge_reach_each_other_and_the_gateway() {
     assert!(two.shell("ip -o addr show dev lo").contains("127.0.0.1/8"));
     let port = host.shell("ip -d link show dev vethbr02");
     assert!(port.contains("hairpin on"), "{port}");
+    let own = host.shell("ip -o addr show dev vethbr02");
+    assert!(!own.contains("inet6"), "a port has no address: {own}");
     let routes = host.run(list_routes).unwrap();
     assert!(routes.iter().any(|route| route.destination == "172.30.0.0/16" && route.device == "br0"), "{routes:?}");
 }

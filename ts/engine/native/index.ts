@@ -342,7 +342,8 @@ export interface Native {
   /** A new network namespace with its lo up and default sysctls; the fd is the only thing that holds it. */
   createNetns(): Promise<number>;
   /** Makes the bridge or brings an existing one of ours to these settings. */
-  ensureBridge(options: BridgeOptions): Promise<void>;
+  /** True when there was none. */
+  ensureBridge(options: BridgeOptions): Promise<boolean>;
   /** Kind `notFound` when there is none. Nobody finds it any more from then on. */
   deleteLink(name: string): Promise<void>;
   /** The endpoint with this host's end is going: what tells of it holds its namespace. deleteLink does it as well. */

@@ -74,6 +74,8 @@ export class NetworkDevices {
   /** Bridges that are there with their rules; after a boot those of further networks are made when they are used. */
   readonly #present = new Map<string, Promise<void>>();
   readonly #forwards = new Set<Family>();
+  /** Of each network whose bridge was made by this process, the addresses that containers have had since. */
+  readonly #given = new Map<string, Set<string>>();
 
   constructor(graph: Graph, native: Native, config: DaemonConfig, log: Logger) {
     this.#graph = graph;
@@ -136,7 +138,8 @@ export class NetworkDevices {
     const addresses = families.flatMap(([family, subnet, address]) =>
       gateways[family] && subnet !== null && address !== null ? [`${address}/${parseSubnet(subnet).prefix}`] : [],
     );
-    await this.#native.ensureBridge({ name: row.bridge ?? '', addresses, mtu });
+    const isNew = await this.#native.ensureBridge({ name: row.bridge ?? '', addresses, mtu });
+    if (isNew) this.#given.set(row.id, new Set());
     if (row.subnet !== null) await this.#forward(4);
     if (row.subnet6 !== null) await this.#forward(6);
   }
@@ -171,9 +174,22 @@ export class NetworkDevices {
     return made;
   }
 
+  /**
+   * Notes the addresses of a container that joins. False when none of them has ever been anybody's on this bridge: nobody knows
+   * it by another's MAC, and to tell it to each of a thousand neighbours would cost more than the rest of a start.
+   */
+  mayBeKnown(networkId: string, addresses: readonly string[]): boolean {
+    const given = this.#given.get(networkId);
+    if (given === undefined) return true;
+    const isKnown = addresses.some((address) => given.has(address));
+    for (const address of addresses) given.add(address);
+    return isKnown;
+  }
+
   /** Idempotent, and knows the network by what its plan says: its row may be gone. */
   async remove(row: NetworkRow): Promise<void> {
     this.#present.delete(row.id);
+    this.#given.delete(row.id);
     if (isChildOfDevice(row)) {
       const { name } = parentOf(row);
       const others = this.#graph.networks.all().filter((other) => other.id !== row.id && isChildOfDevice(other));

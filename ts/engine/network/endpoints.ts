@@ -53,6 +53,9 @@ export const leadsOut = ({ leadsOut }: Pick<EndpointRow, 'leadsOut'>): boolean =
 
 export const NOWHERE: LeadsOut = { 4: false, 6: false };
 
+/** Nobody is told. */
+const SILENT = { count: 0, intervalMs: 0 };
+
 /** Its containers know each other by name: all but the default ones. */
 export const knowsNames = (networkName: string): boolean => networkName !== 'bridge' && networkName !== 'none';
 
@@ -282,26 +285,36 @@ export class Endpoints {
   ): { address: string; prefix: number } | undefined {
     if (subnetText === null) return undefined;
     const subnet = parseSubnet(subnetText);
-    const taken = this.#graph.networks.addresses(network.id);
+    const { networks } = this.#graph;
     const reserved = new Set([...gateways, ...Object.values(networkDetail(network).auxAddresses)]);
+    const isTaken = (one: string): boolean => reserved.has(one) || networks.hasAddress(network.id, one);
     if (asked !== '') {
       if (!holds(subnet, asked)) {
         throw new CaissonError('InvalidParameter', `no configured subnet contains IP address ${asked}`);
       }
-      if (taken.has(asked) || reserved.has(asked) || isReservedIn(subnet, asked))
+      if (isTaken(asked) || isReservedIn(subnet, asked))
         throw new CaissonError('Forbidden', 'Address already in use', { code: 'ADDRESS_IN_USE' });
       return { address: asked, prefix: subnet.prefix };
     }
     const key = `${network.id} ${subnet.family}`;
-    const isTaken = (one: string): boolean => taken.has(one) || reserved.has(one);
     const range = rangeText === null ? subnet : parseSubnet(rangeText);
-    const last = this.#last.get(key);
-    const own = [...taken].filter((one) => one.includes(':') === (subnet.family === 6)).length;
-    const isDense = last !== undefined && BigInt(own) + reservedIn(subnet, range, last, reserved) > last - range.base;
-    const address = nextAddress(subnet, isTaken, isDense ? last : undefined, range);
+    let last = this.#last.get(key);
+    // what was given last and is free again leaves no hole
+    while (last !== undefined && last >= range.base && !isTaken(formatAddress(range.family, last))) last -= 1n;
+    const own = BigInt(networks.addressCount(network.id, subnet.family));
+    const isDense = last !== undefined && own + reservedIn(subnet, range, last, reserved) > last - range.base;
+    const address = isDense
+      ? nextAddress(subnet, isTaken, last, range)
+      : this.#firstFree(network, subnet, range, reserved);
     const number = parseAddress(address);
     this.#last.set(key, last !== undefined && last > number ? last : number);
     return { address, prefix: subnet.prefix };
+  }
+
+  /** Of all that lie in between many are asked for. */
+  #firstFree(network: NetworkRow, subnet: Subnet, range: Subnet, reserved: ReadonlySet<string | null>): string {
+    const taken = this.#graph.networks.addresses(network.id);
+    return nextAddress(subnet, (one) => taken.has(one) || reserved.has(one), undefined, range);
   }
 
   async attach(plan: EndpointPlan, netnsFd: number): Promise<void> {
@@ -317,7 +330,8 @@ export class Endpoints {
     const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
     await this.#devices.ensure(network);
     if (plan.driver === 'bridge') {
-      const { advertise, hostName } = plan;
+      const { hostName } = plan;
+      const advertise = this.#devices.mayBeKnown(network.id, addresses) ? plan.advertise : SILENT;
       const bridge = network.bridge ?? '';
       const isolated = !bridgeSettings(network, this.#config).icc;
       await this.#native.createEndpoint({ ...common, advertise, bridge, isolated, hostName: hostName ?? '' });
