@@ -92,6 +92,12 @@ it.each([
   expect(parsed.noNewPrivileges).toBe(expected);
 });
 
+it('takes the path of an anonymous volume as it is', () => {
+  const spec = specOf({ Volumes: { '/anon:rw': {}, '/data': {} } });
+  expect(mount(spec, '/anon:rw')).toBeDefined();
+  expect(mount(spec, '/data')).toBeDefined();
+});
+
 describe('a container without any option', () => {
   const spec = specOf({});
 
@@ -260,6 +266,7 @@ describe('options', () => {
       { Binds: ['/tmp:/'] },
       `invalid volume specification: '/tmp:/': invalid mount config for type "bind": invalid specification: destination can't be '/'`,
     ],
+    [{ Binds: ['/tmp:rw'] }, "invalid volume specification: '/tmp:rw'"],
     [{ Binds: ['/tmp:/x', '/var:/x'] }, 'Duplicate mount point: /x'],
     [{ Binds: ['/nope:/x:xx'] }, 'invalid mode: xx'],
     [{ Sysctls: { 'kernel.core_pattern': 'x' } }, "sysctl 'kernel.core_pattern' is not allowed"],

@@ -45,6 +45,12 @@ interface Mode {
   copyUp: boolean;
 }
 
+// z and Z relabel for SELinux, which is not on; macOS's consistency words mean nothing on Linux
+const WITHOUT_EFFECT = ['z', 'Z', 'consistent', 'cached', 'delegated', 'default'];
+
+const isMode = (text: string): boolean =>
+  text.split(',').every((one) => ['ro', 'rw', 'nocopy', ...WITHOUT_EFFECT].includes(one) || PROPAGATIONS.has(one));
+
 function parseMode(mode: string, isVolume: boolean): Mode {
   const parsed: Mode = { writable: true, propagation: '', copyUp: isVolume };
   const seen = new Set<string>();
@@ -55,8 +61,7 @@ function parseMode(mode: string, isVolume: boolean): Mode {
     if (option === 'ro') parsed.writable = false;
     else if (PROPAGATIONS.has(option) && !isVolume) parsed.propagation = option as Propagation;
     else if (option === 'nocopy' && isVolume) parsed.copyUp = false;
-    // z and Z relabel for SELinux, which is not on; macOS's consistency words mean nothing on Linux
-    else if (!['rw', 'z', 'Z', 'consistent', 'cached', 'delegated', 'default'].includes(option)) {
+    else if (!['rw', ...WITHOUT_EFFECT].includes(option)) {
       throw invalid(`invalid mode: ${mode}`);
     }
   }
@@ -77,6 +82,7 @@ export function parseBind(spec: string, lookup: VolumeLookup, driver = ''): Moun
   if (parts.length > 3 || parts.some((part) => part === '')) throw invalid(`invalid volume specification: '${spec}'`);
   if (parts.length === 1) return anonymousVolume(checkDestination(spec, spec), lookup, { driver });
   const [source = '', destination = '', mode = ''] = parts;
+  if (isMode(destination)) throw invalid(`invalid volume specification: '${spec}'`);
   const target = checkDestination(destination, spec);
   if (source.startsWith('/')) {
     const { copyUp: _, ...access } = parseMode(mode, false);
@@ -329,7 +335,8 @@ export function collectMountPoints(
   }
   for (const mount of inherited.values()) if (!found.has(mount.destination)) found.set(mount.destination, mount);
   for (const path of Object.keys(config.Volumes ?? {})) {
-    const destination = checkDestination(path.split(':').at(-1) ?? path, path);
+    // a path, whatever colons it has
+    const destination = checkDestination(path, path);
     if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup, { driver }));
   }
   return [...found.values()];
