@@ -77,6 +77,7 @@ describe('flags', () => {
     [['--add-runtime', 'x=/x'], 'runtimes is not supported by caisson: it runs all containers itself'],
     [['--rootless'], 'rootless is not supported by caisson: its daemon needs root'],
     [['--default-runtime', 'nvidia'], 'default-runtime: it is one of caisson, runc'],
+    [['--metrics-addr', '9323'], 'metrics-addr: not of the form address:port'],
     [['--log-format', 'text'], 'log-format: it is one of json'],
     [['--default-network-opt', 'bridge'], 'not driver=option=value'],
     [['--default-gateway', 'fd00::1'], 'default-gateway: not of IPv4'],

@@ -8,6 +8,7 @@ import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
 import { BUILDER_DEFAULTS, type BuilderSettings, parseBuilder } from './builder/gc.ts';
 import {
+  addressAndPort,
   alwaysOn,
   byteSize,
   cgroupParent,
@@ -127,6 +128,8 @@ export interface DaemonConfig {
   cdiSpecDirs: string[];
   features: Record<string, boolean>;
   builder: BuilderSettings;
+  /** `address:port` of the metrics; '' for none. */
+  metricsAddr: string;
   /** Group of unix sockets: a name or a number. */
   group: string;
 }
@@ -175,6 +178,7 @@ export const SETTINGS: Setting[] = [
   }),
   text('seccomp-profile', (c, v) => (c.seccompProfile = v || 'builtin')),
   list('cdi-spec-dir', 'cdi-spec-dirs', (c, v) => (c.cdiSpecDirs = v.filter((one) => one !== ''))),
+  text('metrics-addr', (c, v) => (c.metricsAddr = addressAndPort('metrics-addr', v))),
   text('group', (c, v) => (c.group = v), { short: 'G' }),
   // of dockerd's choices there is one here: a setting that asks for another is refused
   text('storage-driver', (_, v) => void oneOf('storage-driver', v, ['overlay2']), { short: 's' }),
@@ -260,6 +264,7 @@ const defaults = (): DaemonConfig => ({
   features: {},
   builder: BUILDER_DEFAULTS,
   group: 'docker',
+  metricsAddr: '',
 });
 
 /** Flags of `caisson daemon`, without the command's name. */

@@ -67,6 +67,11 @@ export function bridgeAddress(name: string, family: 4 | 6, value: string): strin
   return `${normalAddress(address)}/${prefix}`;
 }
 
+export function addressAndPort(name: string, value: string): string {
+  if (/^(?:\[[0-9a-f:]+\]|[^:]*):\d{1,5}$/i.test(value)) return value;
+  throw invalid(`invalid value ${JSON.stringify(value)} for ${name}: not of the form address:port`);
+}
+
 export function cgroupParent(value: string): string {
   const path = value.startsWith('/') ? value : `/${value}`;
   if (path.split('/').includes('..') || path.includes('//'))

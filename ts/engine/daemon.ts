@@ -38,6 +38,7 @@ import { loadNative, type Native } from './native/index.ts';
 import { Networks } from './network/networks.ts';
 import { Plugins } from './plugins/plugins.ts';
 import { reload } from './reload.ts';
+import type { MetricsServer } from './system/metrics.ts';
 import { tlsSettings } from './tlsSettings.ts';
 import { ENGINE_VERSION } from './version.ts';
 import { VolumeDrivers } from './volumes/drivers.ts';
@@ -93,14 +94,24 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
 
   const end = stopSignal(engine, authorizer);
   const registry = await startLocalRegistry(config, log);
+  const metrics = config.metricsAddr === '' ? undefined : await startMetrics(engine, config.metricsAddr);
   const listeners = await openListeners(api, config, log);
-  log.info({ version: ENGINE_VERSION, listeners, ...(registry && { registry: registry.address }) }, 'API is served');
+  log.info(
+    {
+      version: ENGINE_VERSION,
+      listeners,
+      ...(registry && { registry: registry.address }),
+      ...(metrics && { metrics: metrics.address }),
+    },
+    'API is served',
+  );
 
   const signal = await end;
   log.info({ signal }, 'daemon ends; containers go on');
   ending.abort(new CaissonError('Unavailable', 'the daemon is shutting down'));
   await api.close(config.shutdownTimeoutS * 1000);
   await registry?.close();
+  metrics?.close();
   // a job that waits for something outside is left to the next daemon, as after a kill
   const ended = await within(engine.runner.close(), config.shutdownTimeoutS * 1000);
   await engine.remote.close();
@@ -113,6 +124,12 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
   rmSync(config.pidfile, { force: true });
   for (const lock of locks) lock.release();
   return 0;
+}
+
+/** A daemon without metrics does not load what counts them. */
+async function startMetrics(engine: Engine, address: string): Promise<MetricsServer> {
+  const { serveMetrics } = await import('./system/metrics.ts');
+  return serveMetrics(engine, address);
 }
 
 /** Every part of the engine, each given what it uses. */

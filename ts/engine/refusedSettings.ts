@@ -12,7 +12,6 @@ const REFUSED: [flag: string, why: string, key?: string][] = [
   ['init-path', 'the init of --init is a part of it'],
   ['storage-opt', 'its overlay has no options', 'storage-opts'],
   ['userns-remap', 'the users of containers are those of the host'],
-  ['metrics-addr', 'it serves no metrics of the daemon'],
   ['cpu-rt-period', NO_REALTIME],
   ['cpu-rt-runtime', NO_REALTIME],
   ['api-cors-header', 'its API is not for web pages'],

@@ -64,6 +64,8 @@ export class Containers {
   readonly archives: Archives;
   readonly updater: Updater;
   readonly execs: Execs;
+  /** Probes since the start of this daemon. */
+  readonly healthChecks: HealthMonitor['checks'];
   readonly #ctx: ContainerContext;
   readonly #list: ContainerList;
   readonly #create: JobKind<CreatePlan>;
@@ -120,7 +122,9 @@ export class Containers {
     this.#stopper = new Stopper(ctx, this.#freezer, this.#killer, (id) => this.#monitor.startAgain(id));
     this.#attachments = new Attachments(ctx, publisher);
     this.#remover = new Remover(ctx);
-    this.#monitor = new Monitor(ctx, this.#starter, this.#remover, this.execs, new HealthMonitor(ctx, this.execs));
+    const health = new HealthMonitor(ctx, this.execs);
+    this.healthChecks = health.checks;
+    this.#monitor = new Monitor(ctx, this.#starter, this.#remover, this.execs, health);
     this.#reconciler = new Reconciler(ctx, this.#monitor, publisher);
     const [connecting, disconnecting] = this.#attachments.kinds;
     registry.register(connecting);

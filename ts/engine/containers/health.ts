@@ -54,6 +54,8 @@ export class HealthMonitor {
   readonly #execs: Execs;
   readonly #watched = new Map<string, Watch>();
   readonly #probes = new Map<string, (exitCode: number) => void>();
+  /** Probes since the start of this daemon. */
+  readonly checks = { count: 0, failed: 0 };
 
   constructor(ctx: ContainerContext, execs: Execs) {
     this.#ctx = ctx;
@@ -137,6 +139,8 @@ export class HealthMonitor {
         const elapsedMs = performance.now() - watch.startedMs;
         const result = await this.#probe(record, watch);
         if (watch.stopped) return;
+        this.checks.count++;
+        if (result.ExitCode !== 0) this.checks.failed++;
         this.#judge(id, watch, result, elapsedMs);
       }
     } catch (error) {

@@ -77,6 +77,8 @@ export class JobRunner {
   readonly #unknown = new Map<string, JobRow>();
   readonly #running = new Set<Promise<unknown>>();
   #closed = false;
+  /** Hears of each job that has come to its end, and of its time without the wait for its claims. */
+  onDone: ((kind: string, seconds: number) => void) | undefined;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -96,9 +98,11 @@ export class JobRunner {
     await this.#claims.acquire(id, claims, options.signal, options.lock?.holder);
     const job = this.#begin(id, kind, plan, resources);
     const result = this.#complete(job, options);
+    const begunMs = performance.now();
     this.#running.add(result);
     try {
       await result;
+      this.onDone?.(kind.kind, (performance.now() - begunMs) / 1000);
     } finally {
       this.#running.delete(result);
     }

@@ -1,6 +1,7 @@
 /** What `docker info` and `docker version` show. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import type { Graph } from '../../graph/graph.ts';
 import { proxySettings } from '../../registry/client/settings.ts';
 import type { Engine } from '../engine.ts';
 import { LOG_DRIVERS } from '../logs/options.ts';
@@ -58,19 +59,16 @@ function withoutPassword(proxy: string): string {
 
 export function systemInfo(engine: Engine): object {
   const { config, host, graph, paths, volumes } = engine;
-  const statuses = graph.containers.all().map((container) => container.status);
-  const count = (...wanted: string[]): number => statuses.filter((status) => wanted.includes(status)).length;
-  const running = count('running', 'restarting');
-  const paused = count('paused');
+  const { running, paused, stopped } = containerStates(graph);
   const os = osRelease();
   const proxies = proxySettings(config.proxies);
   const devices = readCdiDevices(config.cdiSpecDirs);
   return {
     ID: engineId(engine),
-    Containers: statuses.length,
+    Containers: running + paused + stopped,
     ContainersRunning: running,
     ContainersPaused: paused,
-    ContainersStopped: statuses.length - running - paused,
+    ContainersStopped: stopped,
     Images: graph.images.all().length - graph.images.hidden().size,
     Driver: 'overlay2',
     DriverStatus: [
@@ -214,7 +212,15 @@ function warnings({ host }: Engine): string[] {
   return found;
 }
 
-function osRelease(): Record<string, string> {
+export function containerStates(graph: Graph): { running: number; paused: number; stopped: number } {
+  const statuses = graph.containers.all().map(({ status }) => status);
+  const count = (...wanted: string[]): number => statuses.filter((status) => wanted.includes(status)).length;
+  const running = count('running', 'restarting');
+  const paused = count('paused');
+  return { running, paused, stopped: statuses.length - running - paused };
+}
+
+export function osRelease(): Record<string, string> {
   const path = ['/etc/os-release', '/usr/lib/os-release'].find((file) => existsSync(file));
   if (path === undefined) return {};
   return Object.fromEntries(
