@@ -65,7 +65,7 @@ describe.skipIf(missing('root', 'build', 'docker', 'registry', 'busybox'))('a fu
     [
       'commit',
       async () => {
-        await daemon.docker(['exec', 'goes', 'dd', 'if=/dev/urandom', 'of=/big', 'bs=1M', 'count=16']);
+        await daemon.docker(['exec', 'goes', 'dd', 'if=/dev/urandom', 'of=/big', 'bs=1M', 'count=24']);
         return daemon.docker(['commit', 'goes', 'made:1']);
       },
     ],
