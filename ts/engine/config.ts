@@ -3,10 +3,10 @@
  * that is not known is refused, and so is a setting given in both places: a daemon that ignores one runs otherwise than
  * its owner believes.
  */
-import { readFileSync } from 'node:fs';
 import { CaissonError } from '../errdefs.ts';
 import type { LogLevel } from '../log.ts';
 import { BUILDER_DEFAULTS, type BuilderSettings, parseBuilder } from './builder/gc.ts';
+import { PROXIES, readConfigFile } from './configFile.ts';
 import {
   addressAndPort,
   alwaysOn,
@@ -274,7 +274,7 @@ export function loadConfig(argv: string[]): DaemonConfig {
   const file = given.get('config-file');
   if (typeof file === 'string') config.configFile = file;
   config.validateOnly = given.get('validate') === true;
-  const fromFile = readConfigFile(config.configFile, file !== undefined);
+  const fromFile = readConfigFile(config.configFile, SETTINGS, file !== undefined);
   for (const setting of SETTINGS) {
     const key = setting.key ?? setting.flag;
     const byFlag = given.get(setting.flag);
@@ -318,7 +318,7 @@ export async function reloadConfig(
   config: DaemonConfig,
   check: (next: DaemonConfig) => Promise<void> = async () => undefined,
 ): Promise<string[]> {
-  const fromFile = readConfigFile(config.configFile, false);
+  const fromFile = readConfigFile(config.configFile, SETTINGS, false);
   const twice = [...fromFile.keys()].find((key) => config.flags.has(key));
   if (twice !== undefined) throw givenTwice(twice, config);
   const next = { ...config };
@@ -335,49 +335,8 @@ export async function reloadConfig(
   return changed;
 }
 
-function readConfigFile(path: string, required: boolean): Map<string, unknown> {
-  let content: string;
-  try {
-    content = readFileSync(path, 'utf8');
-  } catch (error) {
-    if (!required && (error as NodeJS.ErrnoException).code === 'ENOENT') return new Map();
-    throw invalid(`config file ${path}: ${(error as Error).message}`);
-  }
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(content === '' ? '{}' : content);
-  } catch (error) {
-    throw invalid(`config file ${path}: ${(error as Error).message}`);
-  }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
-    throw invalid(`config file ${path}: not a JSON object`);
-  for (const [key, value] of Object.entries(parsed)) checkKey(path, key, value);
-  return new Map(Object.entries(parsed));
-}
-
 /** Those that can be switched on. */
 const FEATURES = ['buildkit', 'cdi'];
-
-/** Keys whose values are objects. */
-const OBJECTS = ['builder', 'log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts'];
-/** In `proxies` of the file, and as flags. */
-const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
-
-function checkKey(path: string, key: string, value: unknown): void {
-  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
-  if (OBJECTS.includes(key) && isObject) return;
-  // dockerd's file has objects where its flag has `base=…,size=…`
-  if (key === 'default-address-pools' && Array.isArray(value)) return;
-  const setting = PROXIES.includes(key) ? undefined : SETTINGS.find((s) => (s.key ?? s.flag) === key);
-  if (setting === undefined && !OBJECTS.includes(key))
-    throw invalid(`config file ${path}: unknown key ${JSON.stringify(key)}`);
-  if (setting?.refused === true) return;
-  const good =
-    setting?.kind === 'strings'
-      ? Array.isArray(value) && value.every((v) => typeof v === 'string')
-      : typeof value === setting?.kind;
-  if (!good) throw invalid(`config file ${path}: the value of ${JSON.stringify(key)} is not of the type it must have`);
-}
 
 function applyObjects(config: DaemonConfig, given: Map<string, unknown>, fromFile: Map<string, unknown>): void {
   for (const pair of (given.get('log-opt') ?? []) as string[]) {

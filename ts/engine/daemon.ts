@@ -18,6 +18,7 @@ import { Snapshotter } from '../graph/snapshotter.ts';
 import { createLogger, type Logger } from '../log.ts';
 import { nativeFile } from '../nativeFiles.ts';
 import { RegistryClient } from '../registry/client/client.ts';
+import type { MetricsServer } from '../registry/server/prometheus.ts';
 import { Authorizer } from './api/authorization.ts';
 import { checkHost, isFree, listen } from './api/listeners.ts';
 import { registerRoutes } from './api/routes.ts';
@@ -38,7 +39,6 @@ import { loadNative, type Native } from './native/index.ts';
 import { Networks } from './network/networks.ts';
 import { Plugins } from './plugins/plugins.ts';
 import { reload } from './reload.ts';
-import type { MetricsServer } from './system/metrics.ts';
 import { tlsSettings } from './tlsSettings.ts';
 import { ENGINE_VERSION } from './version.ts';
 import { VolumeDrivers } from './volumes/drivers.ts';
@@ -94,7 +94,7 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
 
   const end = stopSignal(engine, authorizer);
   const registry = await startLocalRegistry(config, log);
-  const metrics = config.metricsAddr === '' ? undefined : await startMetrics(engine, config.metricsAddr);
+  const metrics = config.metricsAddr === '' ? undefined : await openMetrics(engine, config.metricsAddr);
   const listeners = await openListeners(api, config, log);
   log.info(
     {
@@ -127,9 +127,9 @@ export async function runDaemon(config: DaemonConfig, native: Native): Promise<n
 }
 
 /** A daemon without metrics does not load what counts them. */
-async function startMetrics(engine: Engine, address: string): Promise<MetricsServer> {
-  const { serveMetrics } = await import('./system/metrics.ts');
-  return serveMetrics(engine, address);
+async function openMetrics(engine: Engine, address: string): Promise<MetricsServer> {
+  const { startMetrics } = await import('./system/metrics.ts');
+  return startMetrics(engine, address);
 }
 
 /** Every part of the engine, each given what it uses. */

@@ -341,8 +341,7 @@ export interface Native {
 
   /** A new network namespace with its lo up and default sysctls; the fd is the only thing that holds it. */
   createNetns(): Promise<number>;
-  /** Makes the bridge or brings an existing one of ours to these settings. */
-  /** True when there was none. */
+  /** Makes the bridge (true) or brings an existing one of ours to these settings. */
   ensureBridge(options: BridgeOptions): Promise<boolean>;
   /** Kind `notFound` when there is none. Nobody finds it any more from then on. */
   deleteLink(name: string): Promise<void>;

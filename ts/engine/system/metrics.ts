@@ -1,16 +1,9 @@
 /** `--metrics-addr`: what Prometheus is told of the engine, under dockerd's names, and of this process. */
-import { createServer } from 'node:http';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { listen } from '../../registry/server/listen.ts';
+import { gauge, type MetricsServer, serveMetrics } from '../../registry/server/prometheus.ts';
 import type { Engine } from '../engine.ts';
 import { ENGINE_VERSION } from '../version.ts';
 import { containerStates, engineId, osRelease } from './info.ts';
-
-export interface MetricsServer {
-  /** Where it listens. */
-  address: string;
-  close(): void;
-}
 
 /** dockerd's names of actions, by kind of job. */
 const CONTAINER_ACTIONS = new Map([
@@ -24,44 +17,34 @@ const NETWORK_ACTIONS = new Map([
   ['network-disconnect', 'release'],
 ]);
 
-/** Serves `/metrics` at `address:port` for everybody who reaches it, as dockerd does. */
-export async function serveMetrics(engine: Engine, where: string): Promise<MetricsServer> {
-  const registry = metricsOf(engine);
-  const server = createServer((request, response) => {
-    if (request.url !== '/metrics') return response.writeHead(404).end();
-    return registry.metrics().then(
-      (text) => response.writeHead(200, { 'Content-Type': registry.contentType }).end(text),
-      (error: Error) => response.writeHead(500).end(error.message),
-    );
-  });
-  const address = await listen(server, where);
-  const close = (): void => {
-    server.close();
-    server.closeAllConnections();
-  };
-  return { address, close };
-}
+export const startMetrics = (engine: Engine, where: string): Promise<MetricsServer> =>
+  serveMetrics(metricsOf(engine), where);
 
 function metricsOf(engine: Engine): Registry {
   const { graph, host, runner, containers } = engine;
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
-  const gauge = (name: string, help: string, read: () => number): void => {
-    new Gauge({
-      name: `engine_daemon_${name}`,
-      help,
-      registers,
-      collect() {
-        this.set(read());
-      },
-    });
-  };
-  gauge('engine_cpus_cpus', 'The number of cpus that the host system of the engine has', () => host.cpus);
-  gauge('engine_memory_bytes', 'The number of bytes of memory that the host system of the engine has', () => {
-    return host.totalMemoryBytes;
-  });
-  gauge('events_subscribers_total', 'The number of current subscribers to events', () => graph.events.followers);
+  gauge(
+    registry,
+    'engine_daemon_engine_cpus_cpus',
+    'The number of cpus that the host system of the engine has',
+    () => host.cpus,
+  );
+  gauge(
+    registry,
+    'engine_daemon_engine_memory_bytes',
+    'The number of bytes of memory that the host system of the engine has',
+    () => {
+      return host.totalMemoryBytes;
+    },
+  );
+  gauge(
+    registry,
+    'engine_daemon_events_subscribers_total',
+    'The number of current subscribers to events',
+    () => graph.events.followers,
+  );
   const info = {
     version: ENGINE_VERSION,
     architecture: host.architecture,

@@ -14,7 +14,7 @@ export interface BlobOptions {
   offset?: number;
   /** false: the caller checks the digest himself. */
   verify?: boolean;
-  /** Without progress. */
+  /** How often it is asked for without any progress. */
   attempts?: number;
 }
 

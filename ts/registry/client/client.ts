@@ -16,7 +16,7 @@ import { Authenticator, type Credentials } from './auth.ts';
 import { readPaced, readSmall } from './body.ts';
 import { Endpoints } from './endpoints.ts';
 import { answerError, fileError, MAX_ERROR_BYTES } from './errors.ts';
-import { Repository } from './repository.ts';
+import { Repository, type RepositoryParts } from './repository.ts';
 import { retrying } from './retry.ts';
 import { type SearchHit, search } from './search.ts';
 import { DEFAULT_SETTINGS, DEFAULT_TIMING, type RegistrySettings, type RegistryTiming } from './settings.ts';
@@ -30,78 +30,65 @@ export interface RegistryClientOptions {
 }
 
 export class RegistryClient {
-  readonly #transport: Transport;
-  readonly #endpoints: Endpoints;
-  readonly #auth: Authenticator;
-  readonly #timing: RegistryTiming;
-  readonly #settings: () => RegistrySettings;
+  readonly #parts: RepositoryParts;
 
   constructor({ settings = () => ({}), timing = {} }: RegistryClientOptions = {}) {
     const current = (): RegistrySettings => ({ ...DEFAULT_SETTINGS, ...settings() });
-    this.#settings = current;
-    this.#timing = { ...DEFAULT_TIMING, ...timing };
-    this.#transport = new Transport(current, this.#timing);
-    this.#endpoints = new Endpoints(this.#transport, current);
-    this.#auth = new Authenticator(this.#transport, this.#timing);
+    const times = { ...DEFAULT_TIMING, ...timing };
+    const transport = new Transport(current, times);
+    this.#parts = {
+      transport,
+      endpoints: new Endpoints(transport, current),
+      auth: new Authenticator(transport, times),
+      timing: times,
+      settings: current,
+    };
   }
 
   /** What the reference names, in its registry. Nothing is asked yet. */
   repository(reference: Reference, credentials: Credentials = {}): Repository {
-    return new Repository(reference, credentials, {
-      transport: this.#transport,
-      endpoints: this.#endpoints,
-      auth: this.#auth,
-      timing: this.#timing,
-      settings: this.#settings,
-    });
+    return new Repository(reference, credentials, this.#parts);
   }
 
   /** Where the reference's repository is pushed to. Nothing is asked yet. */
   target(reference: Reference, credentials: Credentials = {}): PushTarget {
-    return new PushTarget(reference, credentials, {
-      transport: this.#transport,
-      endpoints: this.#endpoints,
-      auth: this.#auth,
-      timing: this.#timing,
-      settings: this.#settings,
-    });
+    return new PushTarget(reference, credentials, this.#parts);
   }
 
   /** What Docker Hub, or the registry that the term begins with, finds. */
   search(term: string, options: Parameters<typeof search>[2]): Promise<SearchHit[]> {
-    const parts = { transport: this.#transport, endpoints: this.#endpoints, timing: this.#timing };
-    return search(parts, term, options);
+    return search(this.#parts, term, options);
   }
 
   /** `docker login`: resolves when the registry of the domain takes the credentials; kind Unauthorized when not. */
   async checkAuth(domain: string, credentials: Credentials, signal: AbortSignal): Promise<void> {
     const reference = { domain, path: 'login' };
-    const endpoint = (await this.#endpoints.of(domain, signal)).at(-1);
+    const endpoint = (await this.#parts.endpoints.of(domain, signal)).at(-1);
     if (endpoint === undefined) return;
     const url = new URL('/v2/', endpoint.url);
     const request = { registry: endpoint.url, credentials, scope: '', reference, signal };
     // What an earlier login has brought must not vouch for this one.
-    this.#auth.forget(endpoint.url, credentials, '');
-    await retrying(this.#timing, signal, async () => {
-      let answer = await this.#transport.exchange(url, { signal });
+    this.#parts.auth.forget(endpoint.url, credentials, '');
+    await retrying(this.#parts.timing, signal, async () => {
+      let answer = await this.#parts.transport.exchange(url, { signal });
       if (answer.status === 401) {
         discard(answer);
-        const authorization = await this.#auth.answer(answer, request);
-        if (authorization !== undefined) answer = await this.#transport.exchange(url, { authorization, signal });
+        const authorization = await this.#parts.auth.answer(answer, request);
+        if (authorization !== undefined) answer = await this.#parts.transport.exchange(url, { authorization, signal });
       }
       if (answer.status === 200) {
         discard(answer);
         return;
       }
-      this.#auth.forget(endpoint.url, credentials, '');
-      const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#timing.responseMs, signal, cut: true };
+      this.#parts.auth.forget(endpoint.url, credentials, '');
+      const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#parts.timing.responseMs, signal, cut: true };
       const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
       if (answer.status === 401)
         throw new CaissonError('Unauthorized', `login attempt to ${url.href} failed with status: 401 Unauthorized`, {
           code: 'UNAUTHORIZED',
           hint: 'check the user name and the password',
         });
-      throw answerError(answer, text.toString(), reference, this.#timing.maxRetryAfterMs);
+      throw answerError(answer, text.toString(), reference, this.#parts.timing.maxRetryAfterMs);
     });
   }
 
@@ -110,20 +97,20 @@ export class RegistryClient {
    * is cut is not resumed.
    */
   async openFile(url: URL, signal: AbortSignal): Promise<{ sizeBytes: number; bytes: AsyncIterable<Uint8Array> }> {
-    const answer = await this.#transport.exchange(url, { signal });
+    const answer = await this.#parts.transport.exchange(url, { signal });
     if (answer.status >= 400) {
-      const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#timing.responseMs, signal, cut: true };
+      const limits = { maxBytes: MAX_ERROR_BYTES, timeoutMs: this.#parts.timing.responseMs, signal, cut: true };
       const text = await readSmall(answer, limits).catch(() => Buffer.alloc(0));
       throw fileError(answer, text.toString());
     }
     return {
       sizeBytes: Number(header(answer, 'content-length') ?? 0),
-      bytes: readPaced(answer, this.#timing.stallMs, signal),
+      bytes: readPaced(answer, this.#parts.timing.stallMs, signal),
     };
   }
 
   /** Ends idle connections. */
   close(): Promise<void> {
-    return this.#transport.close();
+    return this.#parts.transport.close();
   }
 }

@@ -1,8 +1,7 @@
 /** Prometheus metrics of one registry, on a server of their own: they tell names that clients may not see. */
-import { createServer, type Server } from 'node:http';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry as MetricsRegistry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Histogram, Registry as MetricsRegistry } from 'prom-client';
 import type { Collected } from './collector.ts';
-import { listen } from './listen.ts';
+import { gauge, type MetricsServer, serveMetrics } from './prometheus.ts';
 import type { Registry } from './registry.ts';
 
 export interface RequestMeasure {
@@ -19,7 +18,7 @@ export class Metrics {
   readonly #seconds: Histogram<'method' | 'route' | 'code'>;
   readonly #sent: Counter;
   readonly #received: Counter;
-  #server: Server | undefined;
+  #server: MetricsServer | undefined;
 
   constructor(registry: Registry) {
     const registers = [this.#metrics];
@@ -37,19 +36,14 @@ export class Metrics {
       help: 'Bytes received from clients',
       registers,
     });
-    const gauge = (name: string, help: string, read: () => number): void => {
-      new Gauge({
-        name: `caisson_registry_${name}`,
-        help,
-        registers,
-        collect() {
-          this.set(read());
-        },
-      });
-    };
-    gauge('blobs', 'Blobs stored', () => registry.blobs.totals().count);
-    gauge('blob_bytes', 'Bytes of the blobs stored', () => registry.blobs.totals().bytes);
-    gauge('uploads_active', 'Uploads being received', () => registry.uploads.active);
+    gauge(this.#metrics, 'caisson_registry_blobs', 'Blobs stored', () => registry.blobs.totals().count);
+    gauge(
+      this.#metrics,
+      'caisson_registry_blob_bytes',
+      'Bytes of the blobs stored',
+      () => registry.blobs.totals().bytes,
+    );
+    gauge(this.#metrics, 'caisson_registry_uploads_active', 'Uploads being received', () => registry.uploads.active);
     new Counter({
       name: 'caisson_registry_collected_total',
       help: 'What the garbage collector removed',
@@ -70,18 +64,11 @@ export class Metrics {
   }
 
   async serve(address: string): Promise<string> {
-    this.#server = createServer((request, response) => {
-      if (request.url !== '/metrics') return response.writeHead(404).end();
-      return this.#metrics.metrics().then(
-        (text) => response.writeHead(200, { 'Content-Type': this.#metrics.contentType }).end(text),
-        (error: Error) => response.writeHead(500).end(error.message),
-      );
-    });
-    return listen(this.#server, address);
+    this.#server = await serveMetrics(this.#metrics, address);
+    return this.#server.address;
   }
 
   close(): void {
     this.#server?.close();
-    this.#server?.closeAllConnections();
   }
 }
