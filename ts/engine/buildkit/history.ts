@@ -29,8 +29,6 @@ const [STARTED, COMPLETE, DELETED] = [0, 1, 2];
 const LOG_TYPE = 'application/vnd.buildkit.status.v0';
 const ERROR_TYPE = 'application/vnd.googeapis.google.rpc.status+proto';
 const PROVENANCE_TYPE = 'application/vnd.in-toto+json';
-/** Of what one build tells, in bytes: the rest of a longer one is not kept. */
-const MAX_LOG = 4 << 20;
 /** However young. */
 const MAX_RECORDS = 1000;
 
@@ -38,8 +36,6 @@ const MAX_RECORDS = 1000;
 class Recording {
   readonly #solve: Solve;
   readonly #record: BuildHistoryRecord;
-  readonly #log: Buffer[] = [];
-  #bytes = 0;
   readonly #steps = new Map<string, { isDone: boolean; isCached: boolean }>();
 
   constructor(solve: Solve) {
@@ -66,9 +62,15 @@ class Recording {
     return this.#record;
   }
 
-  /** All that it has told. */
+  /** All that it has told, each message behind its length. */
   get log(): Buffer {
-    return Buffer.concat(this.#log);
+    return Buffer.concat(
+      this.#solve.status.kept.flatMap((message) => {
+        const length = Buffer.alloc(4);
+        length.writeUInt32LE(message.length);
+        return [length, message];
+      }),
+    );
   }
 
   #note(status: StatusResponse): void {
@@ -78,12 +80,6 @@ class Recording {
       this.#steps.set(digest, { isDone: completed !== undefined || before?.isDone === true, isCached });
     }
     this.#record.numWarnings += status.warnings.length;
-    const message = Buffer.from(toBinary(StatusResponseSchema, status));
-    if (this.#bytes + message.length > MAX_LOG) return;
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(message.length);
-    this.#log.push(length, message);
-    this.#bytes += message.length + 4;
   }
 }
 

@@ -1,6 +1,6 @@
 /** What a build tells its client: vertices (the steps), what they write, and how far they are. */
 import { randomBytes } from 'node:crypto';
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { type Timestamp, timestampNow } from '@bufbuild/protobuf/wkt';
 import { Outbox } from './outbox.ts';
 import { type StatusResponse, StatusResponseSchema, VertexWarningSchema } from './proto/control_pb.ts';
@@ -9,20 +9,32 @@ type Told = MessageInitShape<typeof StatusResponseSchema>;
 /** Where in a Dockerfile, and where one can read more. */
 type Warned = Pick<MessageInitShape<typeof VertexWarningSchema>, 'detail' | 'url' | 'info' | 'ranges'>;
 
-/** What commands wrote and nobody has read yet: more of it is dropped, in bytes. */
+/** What commands wrote and a reader has not read yet: more of it is dropped, in bytes. */
 const MAX_UNREAD = 16 << 20;
-const CLIPPED = new TextEncoder().encode('\n[output clipped: its client does not read it]\n');
+/** Of what one build tells, for the readers to come, in bytes: of a longer one only the steps are kept. */
+const MAX_KEPT = 4 << 20;
+const clipped = (why: string): Uint8Array => new TextEncoder().encode(`\n[output clipped: ${why}]\n`);
+const UNREAD = clipped('its client does not read it');
+const UNKEPT = clipped('the rest is too long to be kept');
 
-/** One build's, for one reader. What comes before it reads is kept for it. */
+/** One build's. Each reader gets all of it, whenever it comes. */
 export class StatusLog {
-  readonly #outbox = new Outbox<StatusResponse>();
-  #unread = 0;
+  /** Each as BuildKit encodes it. */
+  readonly #kept: Uint8Array[] = [];
+  #keptBytes = 0;
   #isClipped = false;
+  readonly #readers = new Set<Reader>();
+  #isEnded = false;
   #observer: (status: StatusResponse) => void = () => undefined;
 
-  /** `observer` hears of all from here on, whoever reads. */
+  /** `observer` hears of all from here on. */
   observe(observer: (status: StatusResponse) => void): void {
     this.#observer = observer;
+  }
+
+  /** All that was told, as far as it is kept. */
+  get kept(): readonly Uint8Array[] {
+    return this.#kept;
   }
 
   vertex(name: string): Vertex {
@@ -32,30 +44,82 @@ export class StatusLog {
   tell(status: Told): void {
     const message = create(StatusResponseSchema, status);
     this.#observer(message);
-    this.#outbox.put(message);
+    this.#keep(message);
+    for (const reader of this.#readers) reader.put(message);
   }
 
   /** What a step's command wrote. */
   output(vertex: string, stream: bigint, msg: Uint8Array): void {
-    if (this.#isClipped) return;
-    this.#isClipped = this.#unread + msg.length > MAX_UNREAD;
-    const said = this.#isClipped ? CLIPPED : msg;
-    this.#unread += said.length;
-    this.tell({ logs: [{ vertex, timestamp: timestampNow(), stream, msg: said }] });
+    this.tell({ logs: [{ vertex, timestamp: timestampNow(), stream, msg }] });
+  }
+
+  #keep(message: StatusResponse): void {
+    let kept = message;
+    if (this.#keptBytes >= MAX_KEPT && message.vertexes.length === 0) {
+      if (this.#isClipped || message.logs.length === 0) return;
+      this.#isClipped = true;
+      kept = saying(UNKEPT, message);
+    }
+    const encoded = toBinary(StatusResponseSchema, kept);
+    this.#keptBytes += encoded.length;
+    this.#kept.push(encoded);
+  }
+
+  end(): void {
+    this.#isEnded = true;
+    for (const reader of this.#readers) reader.end();
+  }
+
+  async *follow(): AsyncGenerator<StatusResponse> {
+    const before = [...this.#kept];
+    const reader = new Reader();
+    this.#readers.add(reader);
+    if (this.#isEnded) reader.end();
+    try {
+      for (const encoded of before) yield fromBinary(StatusResponseSchema, encoded);
+      yield* reader.read();
+    } finally {
+      this.#readers.delete(reader);
+    }
+  }
+}
+
+/** What waits for one reader. */
+class Reader {
+  readonly #outbox = new Outbox<StatusResponse>();
+  #unread = 0;
+  #isClipped = false;
+
+  put(message: StatusResponse): void {
+    let said = message;
+    if (message.logs.length > 0) {
+      if (this.#isClipped) return;
+      this.#isClipped = this.#unread + bytesOf(message) > MAX_UNREAD;
+      if (this.#isClipped) said = saying(UNREAD, message);
+      this.#unread += bytesOf(said);
+    }
+    this.#outbox.put(said);
   }
 
   end(): void {
     this.#outbox.end();
   }
 
-  async *follow(): AsyncGenerator<StatusResponse> {
-    for await (const status of this.#outbox) {
-      for (const { msg } of status.logs) this.#unread -= msg.length;
+  async *read(): AsyncGenerator<StatusResponse> {
+    for await (const message of this.#outbox) {
+      this.#unread -= bytesOf(message);
       if (this.#unread === 0) this.#isClipped = false;
-      yield status;
+      yield message;
     }
   }
 }
+
+/** Of what commands wrote. */
+const bytesOf = ({ logs }: StatusResponse): number => logs.reduce((sum, { msg }) => sum + msg.length, 0);
+
+/** The same step says this instead. */
+const saying = (msg: Uint8Array, { logs }: StatusResponse): StatusResponse =>
+  create(StatusResponseSchema, { logs: logs.slice(0, 1).map((log) => ({ ...log, msg })) });
 
 /** A step, which has begun. */
 export class Vertex {
