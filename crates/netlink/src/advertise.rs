@@ -3,10 +3,10 @@
 //! One thread sends what is due and ends when nothing is left. The sockets stand in the containers' namespaces and would keep
 //! them: an endpoint that is taken away ends its advertisements.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::address::Cidr;
 use crate::error::{Result, system};
-use crate::link;
+use crate::link::{self, Link};
 use crate::socket::Socket;
 use crate::sys;
 
@@ -30,9 +30,11 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Advertise {
+    /// What `stop_advertising` knows it by: for a port of a bridge the name of the host's end.
+    pub announcer: String,
     /// 0 for none.
     pub count: u32,
     pub interval_ms: u64,
@@ -46,16 +48,21 @@ struct Frame {
     payload: Vec<u8>,
 }
 
-/// A container's device, from within its namespace.
-pub struct Device {
+/// What a container's device says, from within its namespace.
+pub struct Announcement {
     socket: OwnedFd,
     index: u32,
     frames: Vec<Frame>,
+    options: Advertise,
 }
 
-impl Device {
-    /// In the calling thread's network namespace.
-    pub fn new(index: u32, mac: [u8; 6], addresses: &[Cidr]) -> Result<Self> {
+impl Announcement {
+    /// In the calling thread's network namespace. None where there is nothing to say.
+    pub fn of(options: Option<&Advertise>, link: &Link, addresses: &[Cidr]) -> Result<Option<Self>> {
+        let (Some(options), Some(mac)) = (options, link.mac.filter(|_| link.resolves)) else { return Ok(None) };
+        if options.count == 0 || addresses.is_empty() {
+            return Ok(None);
+        }
         // Of no protocol: it only sends.
         let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
             .map_err(system("socket", "packet"))?;
@@ -63,7 +70,32 @@ impl Device {
             IpAddr::V4(address) => arp(mac, address),
             IpAddr::V6(address) => neighbour_advertisement(mac, address),
         };
-        Ok(Self { socket, index, frames: addresses.iter().map(frame).collect() })
+        let frames = addresses.iter().map(frame).collect();
+        Ok(Some(Self { socket, index: link.index, frames, options: options.clone() }))
+    }
+
+    /// `port`: the host's end of a port of a bridge, which is to forward first.
+    pub fn start(self, port: Option<&str>) -> Result<()> {
+        let now = Instant::now();
+        let active = Arc::new(());
+        let mut queue = queue();
+        if !queue.is_served {
+            let thread = std::thread::Builder::new().name("advertise".into()).stack_size(256 * 1024).spawn(serve);
+            let failed =
+                |error| system("start thread", "advertise")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN));
+            thread.map_err(failed)?;
+            queue.is_served = true;
+        }
+        queue.active.insert(self.options.announcer.clone(), active.clone());
+        queue.pending.push(Pending {
+            active: Arc::downgrade(&active),
+            due: now,
+            port: port.map(|name| (name.into(), now + FORWARDS_AT_LAST)),
+            left: self.options.count,
+            announcement: self,
+        });
+        CHANGED.notify_one();
+        Ok(())
     }
 
     /// False when the device is gone.
@@ -77,57 +109,33 @@ impl Device {
 }
 
 struct Pending {
-    /// The host's end.
-    name: String,
-    device: Device,
+    announcement: Announcement,
+    /// Gone once it is to end.
+    active: Weak<()>,
     due: Instant,
-    /// Until when its port is waited for; none from then on.
-    port: Option<Instant>,
+    /// The host's end and until when its port is waited for; none from then on.
+    port: Option<(String, Instant)>,
     left: u32,
-    interval: Duration,
 }
 
 struct Queue {
-    /// By the host's ends: what is not among them any more is over.
-    active: BTreeSet<String>,
+    /// By announcer.
+    active: BTreeMap<String, Arc<()>>,
     pending: Vec<Pending>,
     is_served: bool,
 }
 
 /// Never held during a system call: Node's own thread asks for it.
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { active: BTreeSet::new(), pending: Vec::new(), is_served: false });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { active: BTreeMap::new(), pending: Vec::new(), is_served: false });
 static CHANGED: Condvar = Condvar::new();
 
 fn queue() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins as soon as the host's end forwards.
-pub fn start(name: &str, device: Device, options: Advertise) -> Result<()> {
-    let now = Instant::now();
-    let mut queue = queue();
-    if !queue.is_served {
-        let thread = std::thread::Builder::new().name("advertise".into()).stack_size(256 * 1024).spawn(serve);
-        let failed = |error| system("start thread", "advertise")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN));
-        thread.map_err(failed)?;
-        queue.is_served = true;
-    }
-    queue.active.insert(name.into());
-    queue.pending.push(Pending {
-        name: name.into(),
-        device,
-        due: now,
-        port: Some(now + FORWARDS_AT_LAST),
-        left: options.count,
-        interval: Duration::from_millis(options.interval_ms),
-    });
-    CHANGED.notify_one();
-    Ok(())
-}
-
 /// The endpoint goes.
-pub fn stop_advertising(name: &str) {
-    if queue().active.remove(name) {
+pub fn stop_advertising(announcer: &str) {
+    if queue().active.remove(announcer).is_some() {
         CHANGED.notify_one();
     }
 }
@@ -136,8 +144,8 @@ fn serve() {
     let mut host = None;
     let mut held = queue();
     loop {
-        let Queue { active, pending, is_served } = &mut *held;
-        let mut over: Vec<_> = pending.extract_if(.., |one| !active.contains(&one.name)).collect();
+        let Queue { pending, is_served, .. } = &mut *held;
+        let mut over: Vec<_> = pending.extract_if(.., |one| one.active.strong_count() == 0).collect();
         let now = Instant::now();
         let due: Vec<_> = pending.extract_if(.., |one| one.due <= now).collect();
         if due.is_empty() && over.is_empty() {
@@ -154,15 +162,19 @@ fn serve() {
             let list = if step(&mut one, &mut host) { &mut further } else { &mut over };
             list.push(one);
         }
-        let names: Vec<_> = over.iter().map(|one| one.name.clone()).collect();
+        let ended: Vec<_> =
+            over.iter().map(|one| (one.announcement.options.announcer.clone(), one.active.clone())).collect();
         if !over.is_empty() {
             // To close one waits for an RCU grace period, which others' turns are not to wait for.
             let _ = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || drop(over));
         }
         held = queue();
         held.pending.extend(further);
-        for name in names {
-            held.active.remove(&name);
+        for (announcer, active) in ended {
+            // It may have begun anew.
+            if active.strong_count() > 0 {
+                held.active.remove(&announcer);
+            }
         }
     }
 }
@@ -170,14 +182,14 @@ fn serve() {
 /// False when all is said.
 fn step(pending: &mut Pending, host: &mut Option<Socket>) -> bool {
     let now = Instant::now();
-    if pending.port.is_some_and(|last| now < last) && !forwards(&pending.name, host) {
+    if pending.port.as_ref().is_some_and(|(name, last)| now < *last && !forwards(name, host)) {
         pending.due = now + FORWARDS_SOON;
         return true;
     }
     pending.port = None;
     pending.left -= 1;
-    pending.due = now + pending.interval;
-    pending.device.send() && pending.left > 0
+    pending.due = now + Duration::from_millis(pending.announcement.options.interval_ms);
+    pending.announcement.send() && pending.left > 0
 }
 
 fn forwards(name: &str, host: &mut Option<Socket>) -> bool {

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::address::{Cidr, parse_mac};
+use crate::advertise::{Advertise, Announcement};
 use crate::endpoint::{bring_up, parse_gateways};
 use crate::error::{NetError, Result, invalid};
 use crate::link::{
@@ -50,6 +51,8 @@ pub struct ChildOptions {
     /// Of this device, set last.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    #[serde(default)]
+    pub advertise: Option<Advertise>,
 }
 
 /// Kind `notFound` without the parent, `unsupported` where the kernel has no such driver. The device dies with the
@@ -62,12 +65,14 @@ pub fn create_child(options: &ChildOptions, netns: BorrowedFd<'_>) -> Result<()>
     let gateways = parse_gateways(OP, &options.gateways)?;
     let mut host = Socket::route()?;
     create_device(options, &mut host, netns)?;
-    in_netns(netns, || {
-        let up = bring_up(&options.container_name, &addresses, &gateways);
-        up.and_then(|_| sysctl::write(&options.sysctls)).inspect_err(|_| {
-            // The failure that counts is the first.
-            let _ = link::delete_link(&options.container_name);
-        })
+    let announcement = in_netns(netns, || {
+        let link = bring_up(&options.container_name, &addresses, &gateways)?;
+        sysctl::write(&options.sysctls)?;
+        Announcement::of(options.advertise.as_ref(), &link, &addresses)
+    });
+    announcement.and_then(|one| one.map_or(Ok(()), |one| one.start(None))).inspect_err(|_| {
+        // The failure that counts is the first.
+        let _ = delete_child(netns, &options.container_name);
     })
 }
 

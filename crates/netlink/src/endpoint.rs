@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::address::{self, Cidr, parse_ip, parse_mac};
-use crate::advertise::{self, Advertise, Device};
+use crate::advertise::{Advertise, Announcement};
 use crate::child::{self, ChildKind, ChildOptions, delete_child};
 use crate::error::{NetError, Result, system};
 use crate::limits;
@@ -100,6 +100,7 @@ fn share_port(plan: &Plan, host: &mut Socket, bridge: u32, netns: BorrowedFd<'_>
         gateways: Vec::new(),
         mtu: plan.mtu,
         sysctls: BTreeMap::new(),
+        advertise: None,
     };
     child::create_device(&options, host, netns)?;
     finish(plan, netns).inspect_err(|_| {
@@ -138,38 +139,30 @@ fn configure(plan: &Plan, host: &mut Socket, bridge: u32, netns: BorrowedFd<'_>)
 
 /// The container's end.
 fn finish(plan: &Plan, netns: BorrowedFd<'_>) -> Result<()> {
-    let advertise = plan.options.advertise.filter(|advertise| advertise.count > 0 && !plan.addresses.is_empty());
-    let device = in_netns(netns, || {
-        let index = inside(plan)?;
-        advertise.map(|_| Device::new(index, plan.mac, &plan.addresses)).transpose()
+    let EndpointOptions { container_name, host_name, sysctls, advertise, .. } = plan.options;
+    let announcement = in_netns(netns, || {
+        let link = bring_up(container_name, &plan.addresses, &plan.gateways)?;
+        sysctl::write(sysctls)?;
+        Announcement::of(advertise.as_ref(), &link, &plan.addresses)
     })?;
-    let name = &plan.options.host_name;
-    let advertised = device.zip(advertise).map(|(device, options)| advertise::start(name, device, options));
-    advertised.unwrap_or(Ok(()))
+    announcement.map_or(Ok(()), |one| one.start(Some(host_name)))
 }
 
-/// Gives the device's index.
-fn inside(plan: &Plan) -> Result<u32> {
-    let index = bring_up(&plan.options.container_name, &plan.addresses, &plan.gateways)?;
-    sysctl::write(&plan.options.sysctls)?;
-    Ok(index)
-}
-
-/// Addresses, link up and default routes, in one go: the kernel takes them in this order. Gives the device's index.
-pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[IpAddr]) -> Result<u32> {
+/// Addresses, link up and default routes, in one go: the kernel takes them in this order.
+pub fn bring_up(name: &str, addresses: &[Cidr], gateways: &[IpAddr]) -> Result<Link> {
     let mut socket = Socket::route()?;
-    let Link { index, ipv6: present, .. } =
-        link::find(&mut socket, name)?.ok_or_else(|| system(OP, name)(Errno::NODEV))?;
+    let link = link::find(&mut socket, name)?.ok_or_else(|| system(OP, name)(Errno::NODEV))?;
     let ipv6 = addresses.iter().any(|cidr| cidr.address.is_ipv6());
     // It is born without, unless the container's default is another.
-    if ipv6 || present == Some(true) {
+    if ipv6 || link.ipv6 == Some(true) {
         link::set_ipv6(name, ipv6)?;
     }
+    let index = link.index;
     let mut messages: Vec<_> = addresses.iter().map(|cidr| address::add_message(index, *cidr, name)).collect();
     messages.push(link::set_message("set link up", name, index, true));
     messages.extend(gateways.iter().map(|gateway| route::default_message(index, *gateway, name)));
     socket.run(messages)?;
-    Ok(index)
+    Ok(link)
 }
 
 pub fn parse_gateways(op: &'static str, texts: &[String]) -> Result<Vec<IpAddr>> {

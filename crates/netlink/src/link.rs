@@ -113,6 +113,10 @@ pub fn flags_message(op: &'static str, name: &str, index: u32, flags: libc::c_in
 /// What is known of a link.
 pub struct Link {
     pub index: u32,
+    /// None where it is not an Ethernet.
+    pub mac: Option<[u8; 6]>,
+    /// Its neighbours ask for addresses.
+    pub resolves: bool,
     pub kind: String,
     pub alias: String,
     /// As port of a bridge.
@@ -133,6 +137,8 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
         let port = attribute(info, 0, IFLA_INFO_SLAVE_DATA).unwrap_or_default();
         Link {
             index: u32_at(&reply.payload, 4).unwrap_or(0),
+            mac: attribute(&reply.payload, IFINFOMSG_LEN, IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
+            resolves: u32_at(&reply.payload, 8).unwrap_or(0) & libc::IFF_NOARP.cast_unsigned() == 0,
             kind: text(attribute(info, 0, IFLA_INFO_KIND).unwrap_or_default()),
             alias: text(alias),
             forwards: attribute(port, 0, IFLA_BRPORT_STATE) == Some(&[BR_STATE_FORWARDING]),

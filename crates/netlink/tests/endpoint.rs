@@ -2,9 +2,9 @@
 
 mod world;
 
-use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use netlink::{
@@ -50,28 +50,40 @@ fn neighbours_are_told_of_new_addresses() {
         BridgeOptions { name: "br0".into(), addresses: vec!["172.30.0.1/16".into(), "fd00::1/64".into()], mtu: None };
     host.run(|| ensure_bridge(&two)).unwrap();
     let neighbour = container(&host, "br0", 2, "172.30.0.2/16 fd00::2/64", "172.30.0.1");
-    let socket = neighbour.run(|| {
+    let socket = listen(&neighbour);
+    let other = Node::new();
+    let options = endpoint("br0", 3, "172.30.0.3/16 fd00::3/64", "172.30.0.1");
+    let announcer = options.host_name.clone();
+    let options = EndpointOptions { advertise: Some(Advertise { announcer, count: 2, interval_ms: 100 }), ..options };
+    host.run(|| create_endpoint(&options, other.0.as_fd())).unwrap();
+    assert_eq!(hear(&socket, 3, "172.30.0.3", "fd00::3", 2), [2, 2]);
+}
+
+/// All frames that come by a node's devices.
+fn listen(node: &Node) -> OwnedFd {
+    node.run(|| {
         let all = Protocol::from_raw(NonZeroU32::new(u32::from((libc::ETH_P_ALL as u16).to_be())).unwrap());
         let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(all)).unwrap();
         set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(10))).unwrap();
         socket
-    });
-    let other = Node::new();
-    let advertise = Some(Advertise { count: 2, interval_ms: 100 });
-    let options = EndpointOptions { advertise, ..endpoint("br0", 3, "172.30.0.3/16 fd00::3/64", "172.30.0.1") };
-    host.run(|| create_endpoint(&options, other.0.as_fd())).unwrap();
-    let mac = [2, 0x42, 0, 0, 0, 3];
-    let arp = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &[172, 30, 0, 3]].concat();
-    let target: Ipv6Addr = "fd00::3".parse().unwrap();
+    })
+}
+
+/// Waits until 02:42:00:00:00:`number` has announced both addresses as often as said.
+fn hear(socket: &OwnedFd, number: u8, v4: &str, v6: &str, times: usize) -> [usize; 2] {
+    let mac = [2, 0x42, 0, 0, 0, number];
+    let (v4, v6): (Ipv4Addr, Ipv6Addr) = (v4.parse().unwrap(), v6.parse().unwrap());
+    let arp = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &v4.octets()].concat();
     let mut heard = [0, 0];
-    while heard != [2, 2] {
+    while heard != [times, times] {
         let mut frame = [0; 2048];
-        let (length, _) = recv(&socket, &mut frame[..], RecvFlags::empty()).expect("each is told twice");
+        let (length, _) = recv(socket, &mut frame[..], RecvFlags::empty()).expect("each is told so often");
         let frame = &frame[..length];
         heard[0] += usize::from(frame.starts_with(&arp));
-        let advertises = frame.get(54) == Some(&136) && frame.get(62..78) == Some(&target.octets());
+        let advertises = frame.get(54) == Some(&136) && frame.get(62..78) == Some(&v6.octets());
         heard[1] += usize::from(frame[6..12] == mac && advertises);
     }
+    heard
 }
 
 #[test]
@@ -214,6 +226,7 @@ fn a_child_of_a_device_is_a_neighbour_of_the_host() {
         gateways: vec!["192.0.2.2".into()],
         mtu: None,
         sysctls: Default::default(),
+        advertise: None,
     };
     host.run(|| create_child(&options(ChildKind::Macvlan, "bridge"), node.0.as_fd())).unwrap();
     node.serve(80);
@@ -231,6 +244,41 @@ fn a_child_of_a_device_is_a_neighbour_of_the_host() {
         Ok(()) => assert_eq!(neighbour.connect("192.0.2.9:80"), world::Seen::Open),
         Err(error) => assert_eq!(error.to_string(), "create endpoint 'lana': this kernel has no ipvlan"),
     }
+}
+
+/// A container that starts again has another MAC.
+#[test]
+fn neighbours_of_a_device_are_told_who_has_an_address_now() {
+    let (host, neighbour) = (Node::new(), Node::new());
+    cable("lan", (&host, "192.0.2.1/24"), (&neighbour, "192.0.2.2/24"));
+    neighbour.shell("echo 0 > /proc/sys/net/ipv6/conf/lanb/disable_ipv6; ip addr add fd00::2/64 dev lanb nodad");
+    let start = |number: u8| {
+        let node = Node::new();
+        let options = ChildOptions {
+            kind: ChildKind::Macvlan,
+            parent: "lana".into(),
+            mode: "bridge".into(),
+            flag: String::new(),
+            container_name: "eth0".into(),
+            mac: format!("02:42:00:00:00:{number:02x}"),
+            addresses: vec!["192.0.2.9/24".into(), "fd00::9/64".into()],
+            gateways: Vec::new(),
+            mtu: None,
+            sysctls: Default::default(),
+            advertise: Some(Advertise { announcer: "one".into(), count: 2, interval_ms: 100 }),
+        };
+        host.run(|| create_child(&options, node.0.as_fd())).unwrap();
+        node.serve(80);
+        node
+    };
+    let seen = || ["192.0.2.9:80", "[fd00::9]:80"].map(|at| neighbour.connect(at));
+    let first = start(9);
+    assert_eq!(seen(), [world::Seen::Open; 2]);
+    delete_child(first.0.as_fd(), "eth0").unwrap();
+    let socket = listen(&neighbour);
+    let _second = start(10);
+    assert_eq!(hear(&socket, 10, "192.0.2.9", "fd00::9", 2), [2, 2]);
+    assert_eq!(seen(), [world::Seen::Open; 2]);
 }
 
 #[test]

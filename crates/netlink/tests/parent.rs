@@ -20,6 +20,7 @@ fn child(parent: &str, kind: ChildKind, mode: &str, number: u8) -> ChildOptions 
         gateways: Vec::new(),
         mtu: None,
         sysctls: BTreeMap::new(),
+        advertise: None,
     }
 }
 

@@ -8,6 +8,7 @@ import { type ErrorKind, isKind } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
 import type { ExitStatus, RuntimeEvent } from '../native/index.ts';
 import type { PublishedPort } from '../native/network.ts';
+import { announcerOf } from '../network/endpoints.ts';
 import { publishedPorts } from '../network/ports.ts';
 import { networksOf } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
@@ -76,7 +77,7 @@ export class Monitor {
     const restart = !state.removing && shouldRestart(record.hostConfig.RestartPolicy, ending);
     const published = publishedPorts(graph.networks.portsOf(id));
     this.#health.ended(id);
-    for (const { hostName } of graph.networks.endpointsOf(id)) if (hostName) native.stopAdvertising(hostName);
+    for (const endpoint of graph.networks.endpointsOf(id)) native.stopAdvertising(announcerOf(endpoint));
     graph.db.transaction(() => this.#writeExit(record, exit, restart, ranMs));
     followLinks(this.#ctx, id);
     const result = { exitCode: exit.exitCode };

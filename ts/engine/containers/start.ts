@@ -9,7 +9,7 @@ import { lock } from '../jobs/kinds.ts';
 import { fixOf, NativeError } from '../native/failure.ts';
 import type { SpawnedContainer, SpawnOptions } from '../native/index.ts';
 import { ignoreMissing } from '../network/devices.ts';
-import { type EndpointPlan, leadsOut } from '../network/endpoints.ts';
+import { announcerOf, type EndpointPlan, leadsOut } from '../network/endpoints.ts';
 import { NetnsPool } from '../network/netnsPool.ts';
 import { portHolder } from '../network/portHolder.ts';
 import { type PortRequest, portRequests, type ReservedPorts, reservePorts } from '../network/ports.ts';
@@ -262,6 +262,7 @@ export class Starter {
     const { native, devices, resolvers } = this.#ctx;
     const { id, stateDir, cgroup, endpoints } = plan;
     resolvers.close(id);
+    for (const endpoint of endpoints) native.stopAdvertising(announcerOf(endpoint));
     await native.destroyContainer({ id, stateDir, cgroup });
     const published = this.#held.get(id)?.ports?.published ?? [];
     // after a restart of the daemon the whole table is written anew from the rows

@@ -345,8 +345,8 @@ export interface Native {
   ensureBridge(options: BridgeOptions): Promise<boolean>;
   /** Kind `notFound` when there is none. Nobody finds it any more from then on. */
   deleteLink(name: string): Promise<void>;
-  /** The endpoint with this host's end is going: what tells of it holds its namespace. deleteLink does it as well. */
-  stopAdvertising(hostName: string): void;
+  /** An endpoint is going: what tells of it holds its namespace. deleteLink does it as well for a host's end. */
+  stopAdvertising(announcer: string): void;
   /** veth in one message with its peer born in the namespace, on the bridge, addresses, routes, up. */
   createEndpoint(options: EndpointOptions): Promise<void>;
   /**

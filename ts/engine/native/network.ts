@@ -7,6 +7,14 @@ export interface BridgeOptions {
   mtu?: number;
 }
 
+/** Tells the neighbours of a device's addresses, `count` times. */
+export interface Advertise {
+  /** `Native.stopAdvertising` knows it by this; for a port of a bridge the name of the host's end. */
+  announcer: string;
+  count: number;
+  intervalMs: number;
+}
+
 export interface EndpointOptions {
   /** From createNetns; not consumed. */
   netnsFd: number;
@@ -25,8 +33,7 @@ export interface EndpointOptions {
   mtu?: number;
   /** `net.ipv4.conf.eth0.forwarding` → value, set last. */
   sysctls: Record<string, string>;
-  /** Tells the neighbours of its addresses, `count` times. */
-  advertise: { count: number; intervalMs: number };
+  advertise: Advertise;
 }
 
 /** What leads out by one device. */
@@ -52,6 +59,7 @@ export interface ChildOptions {
   gateways: string[];
   mtu?: number;
   sysctls: Record<string, string>;
+  advertise: Advertise;
 }
 
 export interface PublishedPort {

@@ -35,25 +35,21 @@ type AdvertiseOption = (typeof ADVERTISE)[keyof typeof ADVERTISE];
 export const ENABLE_IPV6 = 'com.docker.network.enable_ipv6';
 export const ENABLE_IPV4 = 'com.docker.network.enable_ipv4';
 
+const EVERY = [MTU, PREFIX, ADVERTISE.count.key, ADVERTISE.intervalMs.key, ENABLE_IPV4, ENABLE_IPV6];
 const KNOWN: Record<string, ReadonlySet<string>> = {
   bridge: new Set([
-    MTU,
-    PREFIX,
+    ...EVERY,
     NAME,
     ICC,
     MASQUERADE,
     HOST_BINDING,
     INHIBIT,
     TRUSTED,
-    ADVERTISE.count.key,
-    ADVERTISE.intervalMs.key,
-    ENABLE_IPV4,
-    ENABLE_IPV6,
     ...GATEWAY_MODES,
     ...Object.values(SOURCES),
   ]),
-  macvlan: new Set(['parent', 'macvlan_mode', MTU, PREFIX, ENABLE_IPV4, ENABLE_IPV6]),
-  ipvlan: new Set(['parent', 'ipvlan_mode', 'ipvlan_flag', MTU, PREFIX, ENABLE_IPV4, ENABLE_IPV6]),
+  macvlan: new Set(['parent', 'macvlan_mode', ...EVERY]),
+  ipvlan: new Set(['parent', 'ipvlan_mode', 'ipvlan_flag', ...EVERY]),
 };
 
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);

@@ -53,8 +53,8 @@ export const leadsOut = ({ leadsOut }: Pick<EndpointRow, 'leadsOut'>): boolean =
 
 export const NOWHERE: LeadsOut = { 4: false, 6: false };
 
-/** Nobody is told. */
-const SILENT = { count: 0, intervalMs: 0 };
+/** By what the addon knows an endpoint's announcements. */
+export const announcerOf = ({ hostName, id }: Pick<EndpointRow, 'hostName' | 'id'>): string => hostName ?? id;
 
 /** Its containers know each other by name: all but the default ones. */
 export const knowsNames = (networkName: string): boolean => networkName !== 'bridge' && networkName !== 'none';
@@ -327,14 +327,16 @@ export class Endpoints {
     ];
     const gateways = this.#gateways(plan);
     const { mtu, sysctls } = plan;
-    const common = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
+    const count = this.#devices.mayBeKnown(network.id, addresses) ? plan.advertise.count : 0;
+    const advertise = { ...plan.advertise, count, announcer: announcerOf(plan) };
+    const device = { netnsFd, containerName: plan.interface, mac: plan.mac ?? '', addresses, gateways, mtu, sysctls };
+    const common = { ...device, advertise };
     await this.#devices.ensure(network);
     if (plan.driver === 'bridge') {
       const { hostName } = plan;
-      const advertise = this.#devices.mayBeKnown(network.id, addresses) ? plan.advertise : SILENT;
       const bridge = network.bridge ?? '';
       const isolated = !bridgeSettings(network, this.#config).icc;
-      await this.#native.createEndpoint({ ...common, advertise, bridge, isolated, hostName: hostName ?? '' });
+      await this.#native.createEndpoint({ ...common, bridge, isolated, hostName: hostName ?? '' });
       return;
     }
     const options = optionsOf(network);
