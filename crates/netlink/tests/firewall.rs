@@ -537,6 +537,40 @@ fn a_udp_flow_ends_with_its_port() {
     }
 }
 
+/// To look for flows takes the kernel milliseconds: it is asked for them only where a port let some in.
+#[test]
+fn flows_are_looked_for_where_a_port_was_used() {
+    let mut world = World::new();
+    world.apply(FirewallMode::Open);
+    let server = world.target.run(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+    server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let udp = |port: u16| PublishedPort { proto: Proto::Udp, container_port: 53, ..published("0.0.0.0", port) };
+    let send = |from: &Node, to: &str| {
+        from.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).send_to(b"hello", to).unwrap();
+        server.recv(&mut [0; 8]).unwrap_or_else(|error| panic!("{to} got nothing: {error}"));
+    };
+    let flows = |world: &World| world.host.shell("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().to_owned();
+    let reached =
+        |world: &World| world.host.shell(&format!("nft list set inet {TABLE} reached")).contains("172.30.0.2");
+    let mut held = world.firewall.take().unwrap();
+    assert!(reached(&world), "ports that were there before the table");
+    held.remove_ports(TABLE, &ports()).unwrap();
+    assert!(!reached(&world));
+    // What the host sends there itself came by no port.
+    held.add_ports(TABLE, &[udp(5300), udp(5301)]).unwrap();
+    send(&world.host, "172.30.0.2:53");
+    held.remove_ports(TABLE, &[udp(5300)]).unwrap();
+    assert_eq!((reached(&world), flows(&world).as_str()), (false, "1"));
+    // Others may translate too; and a flow that is left is not missed when its turn comes.
+    world.host.shell("iptables -t nat -A POSTROUTING -o br0 -j MASQUERADE");
+    held.add_ports(TABLE, &[PublishedPort { container_port: 54, ..udp(5302) }]).unwrap();
+    send(&world.neighbour, "192.0.2.1:5301");
+    held.remove_ports(TABLE, &[PublishedPort { container_port: 54, ..udp(5302) }]).unwrap();
+    assert_eq!((reached(&world), flows(&world).as_str()), (true, "2"));
+    held.remove_ports(TABLE, &[udp(5301)]).unwrap();
+    assert_eq!((reached(&world), flows(&world).as_str()), (false, "0"));
+}
+
 #[test]
 fn siblings_without_icc_reach_published_ports_only() {
     let mut world = World::new();

@@ -62,6 +62,8 @@ pub const SET_UDATA_KEY_BYTEORDER: u8 = 0;
 pub const BYTEORDER_HOST: u32 = 1;
 pub const SET_F_INTERVAL: u32 = 4;
 pub const SET_F_MAP: u32 = 8;
+/// Packets add elements.
+pub const SET_F_EVAL: u32 = 0x20;
 pub const SET_F_CONCAT: u32 = 0x80;
 
 pub const ELEM_LIST_TABLE: u16 = 1;

@@ -117,6 +117,9 @@ impl Table {
                 });
             });
         }
+        if set.dynamic {
+            flags |= SET_F_EVAL;
+        }
         message.be32(SET_FLAGS, flags);
         if is_map {
             message.be32(SET_DATA_TYPE, concatenation(set.data)).be32(SET_DATA_LEN, length(set.data));
@@ -146,6 +149,8 @@ pub struct Set {
     pub data: &'static [u32],
     /// An element is everything between two keys.
     pub interval: bool,
+    /// Rules add elements: 65,535 at most, which the kernel says itself. One that is told more makes room for them at once.
+    pub dynamic: bool,
 }
 
 fn concatenation(types: &[u32]) -> u32 {

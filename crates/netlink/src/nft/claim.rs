@@ -41,7 +41,9 @@ pub fn claim(socket: &mut Socket, ours: &Table, ports: &[Element<'_>]) -> Result
             Err(error) if error.is(Errno::PERM) || error.is(Errno::NOENT) => {}
             result => {
                 result?;
-                conntrack::forget(socket, &ends)?;
+                for address in conntrack::addresses(&ends) {
+                    conntrack::forget(socket, address, &ends)?;
+                }
             }
         }
     }

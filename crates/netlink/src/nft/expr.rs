@@ -25,6 +25,7 @@ const CT_STATUS_DNAT: u32 = 1 << 5;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
+const DYNSET_ADD: u32 = 0;
 const NAT_SNAT: u32 = 0;
 const NAT_DNAT: u32 = 1;
 const IFNAMSIZ: usize = 16;
@@ -120,6 +121,13 @@ impl Expressions {
             if let Some(register) = result {
                 data.be32(3, register);
             }
+        })
+    }
+
+    /// The destination's address is an element of the set from now on.
+    pub fn note_destination(self, family: Family, set: &str) -> Self {
+        self.payload(PAYLOAD_NETWORK, family.destination(), family.length(), REG32_00).add("dynset", |data| {
+            data.string(1, set).be32(3, DYNSET_ADD).be32(4, REG32_00);
         })
     }
 

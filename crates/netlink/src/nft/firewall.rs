@@ -6,11 +6,11 @@ use super::abi::*;
 use super::batch::{Table, comment_of};
 use super::bridges;
 use super::claim;
-use super::conntrack;
 use super::elements;
 use super::foreign;
 use super::legacy;
 use super::lock;
+use super::reached;
 use super::ruleset::{self, BridgeRules, FirewallMode, GatewayMode, PublishedPort, Ruleset, RulesetReport, Situation};
 use crate::address::{Cidr, Family};
 use crate::error::{NetError, Result, invalid};
@@ -164,7 +164,7 @@ impl Firewall {
         }
         self.socket.batch(elements::remove_messages(&table, &owned))?;
         let ends = owned.iter().map(|element| element.end()).collect::<Result<_>>()?;
-        conntrack::forget(&mut self.socket, &ends)
+        reached::forget(&mut self.socket, &table, &ends)
     }
 
     /// With what was put into foreign chains. Idempotent.

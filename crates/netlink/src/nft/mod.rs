@@ -11,6 +11,7 @@ pub mod firewall;
 mod foreign;
 mod legacy;
 mod lock;
+mod reached;
 pub mod resolver;
 pub mod ruleset;
 pub mod watch;

@@ -9,6 +9,7 @@
 //!                                                          else drop
 //!                      in from a bridge of ours          → allow
 //! allow:               marked, for foreign chains that drop; accept
+//! begin, each flow's first packet: published, or to a published port of a bridge of ours → its address is noted (`reached`)
 //! postrouting:         published, back into its own net  → masquerade (hairpin)
 //!                      within its own net                → as it is
 //!                      in from a bridge that asks for it → the source address that it names, or masquerade
@@ -27,6 +28,7 @@ use super::bridges::{
 };
 use super::elements::{self, BY_ADDRESS, BY_ADDRESS_V6, BY_PORT, BY_PORT_V6, DIRECT, DIRECT_V6};
 use super::expr::Expressions;
+use super::reached::{self, REACHED, REACHED_V6};
 use crate::address::Family;
 use crate::error::Result;
 use crate::message::Message;
@@ -42,7 +44,10 @@ pub const FOREIGN: [(Family, &str); 2] = [(Family::V4, "foreign"), (Family::V6, 
 const PREROUTING: &str = "prerouting";
 const EXPECTED: &str = "expected";
 const OUTPUT: &str = "output";
+const BEGIN: &str = "begin";
 const POSTROUTING: &str = "postrouting";
+/// Of the chains for addresses' translation, which see the first packet of a flow, the first: who translates ends their turn.
+const BEGIN_PRIORITY: i32 = -199;
 /// Behind the connection tracking, before others' chains: they see the mark.
 const FORWARD_PRIORITY: i32 = -175;
 
@@ -142,7 +147,7 @@ pub struct RulesetReport {
     pub legacy_dropped_by: Vec<String>,
 }
 
-const SETS: [Set; 18] = [
+const SETS: [Set; 20] = [
     set(BRIDGES, &[TYPE_IFNAME]),
     set(SIBLINGS, &[TYPE_IFNAME, TYPE_IFNAME]),
     set(INTERNAL, &[TYPE_IFNAME]),
@@ -153,6 +158,8 @@ const SETS: [Set; 18] = [
     set(TRUSTED, &[TYPE_IFNAME, TYPE_IFNAME]),
     set(DIRECT, &[TYPE_IPADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE]),
     set(DIRECT_V6, &[TYPE_IP6ADDR, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE]),
+    Set { dynamic: true, ..set(REACHED, &[TYPE_IPADDR]) },
+    Set { dynamic: true, ..set(REACHED_V6, &[TYPE_IP6ADDR]) },
     Set { interval: true, ..set(SUBNETS, &[TYPE_IPADDR, TYPE_IFNAME]) },
     Set { interval: true, ..set(SUBNETS_V6, &[TYPE_IP6ADDR, TYPE_IFNAME]) },
     map(SOURCES, &[TYPE_IFNAME], &[TYPE_IPADDR]),
@@ -168,7 +175,7 @@ const fn set(name: &'static str, key: &'static [u32]) -> Set {
 }
 
 const fn map(name: &'static str, key: &'static [u32], data: &'static [u32]) -> Set {
-    Set { name, key, data, interval: false }
+    Set { name, key, data, interval: false, dynamic: false }
 }
 
 /// What the host, not the user, decides about the table.
@@ -186,6 +193,7 @@ pub fn messages(table: &Table, ruleset: &Ruleset, situation: Situation) -> Resul
     messages.extend(chains(table));
     messages.extend(publish_rules(table));
     messages.extend(forward_rules(table));
+    messages.extend(begin_rules(table));
     messages.extend(postrouting_rules(table));
     for ((family, chain), dropped) in FOREIGN.into_iter().zip(situation.drop_foreign) {
         if dropped {
@@ -196,7 +204,9 @@ pub fn messages(table: &Table, ruleset: &Ruleset, situation: Situation) -> Resul
         messages.extend(expected_rules(table));
     }
     messages.extend(bridges::add_messages(table, &ruleset.bridges)?);
-    messages.extend(elements::add_messages(table, &elements::elements(&ruleset.ports)?));
+    let ports = elements::elements(&ruleset.ports)?;
+    messages.extend(elements::add_messages(table, &ports));
+    messages.extend(reached::add_messages(table, &ports)?);
     Ok(messages)
 }
 
@@ -213,6 +223,7 @@ fn chains(table: &Table) -> Vec<Message> {
         table.chain(FORWARD, Some(&hook("filter", INET_FORWARD, FORWARD_PRIORITY))),
         table.chain(PREROUTING, Some(&hook("nat", INET_PRE_ROUTING, -100))),
         table.chain(OUTPUT, Some(&hook("nat", INET_LOCAL_OUT, -100))),
+        table.chain(BEGIN, Some(&hook("nat", INET_POST_ROUTING, BEGIN_PRIORITY))),
         table.chain(POSTROUTING, Some(&hook("nat", INET_POST_ROUTING, 100))),
     ]
 }
@@ -262,6 +273,16 @@ fn forward_rules(table: &Table) -> Vec<Message> {
         table.append_rule(UNTRANSLATED, &Expressions::new().destined_in(Family::V6, DIRECT_V6).jump(ALLOW)),
         table.append_rule(ALLOW, &Expressions::new().set_mark(MARK_ALLOWED).accept()),
     ]
+}
+
+fn begin_rules(table: &Table) -> Vec<Message> {
+    let to_bridge = || Expressions::new().out_device_of(BRIDGES);
+    let both = [(Family::V4, REACHED, DIRECT), (Family::V6, REACHED_V6, DIRECT_V6)];
+    let rules = both.into_iter().flat_map(|(family, reached, direct)| {
+        [to_bridge().family(family).published(), to_bridge().destined_in(family, direct)]
+            .map(|rule| table.append_rule(BEGIN, &rule.note_destination(family, reached)))
+    });
+    rules.collect()
 }
 
 fn postrouting_rules(table: &Table) -> Vec<Message> {
