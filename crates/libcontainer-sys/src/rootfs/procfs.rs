@@ -62,28 +62,46 @@ pub fn write_sysctls(root: BorrowedFd, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Only what belongs to a namespace of the container's own may be set: the rest is the host's (CVE-2022-0811).
+/// Only what belongs to a namespace that is not the host's may be set (CVE-2022-0811). That one which is joined is not its
+/// creator's own was looked at by `Spec::check`.
 fn sysctl_path(key: &str, spec: &Spec) -> Result<String> {
-    let own = |kind| spec.namespace(kind).is_some_and(|namespace| namespace.path.is_empty());
-    let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
+    let path = path_of(key);
+    if path == "kernel/hostname" {
+        let message = format!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field");
+        return Err(Failure::invalid("sysctl", message));
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
     let well_formed = path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.chars().all(plain));
-    let ipc = ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax"];
-    let ipc_too = ["kernel/shmmni", "kernel/shm_rmid_forced", "kernel/msg_next_id", "kernel/sem_next_id"];
-    let allowed = match path.as_str() {
-        "kernel/hostname" => {
-            let message = format!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field");
-            return Err(Failure::invalid("sysctl", message));
-        }
-        "kernel/domainname" => own(NamespaceKind::Uts),
-        path if ipc.contains(&path) || ipc_too.contains(&path) => own(NamespaceKind::Ipc),
-        path if path == "kernel/shm_next_id" || path.starts_with("fs/mqueue/") => own(NamespaceKind::Ipc),
-        // the engine passes a namespace by descriptor, which stands in the list without a path
-        path if path.starts_with("net/") => own(NamespaceKind::Network),
-        _ => false,
-    };
-    if well_formed && allowed {
+    if well_formed && sysctl_owner(key).is_some_and(|kind| spec.namespace(kind).is_some()) {
         return Ok(path);
     }
     Err(Failure::invalid("sysctl", format!("sysctl {key:?} is not in a separate kernel namespace")))
+}
+
+fn path_of(key: &str) -> String {
+    if key.contains('/') { key.to_owned() } else { key.replace('.', "/") }
+}
+
+/// The kind of namespace that a sysctl belongs to, as far as there is one.
+pub fn sysctl_owner(key: &str) -> Option<NamespaceKind> {
+    const IPC: [&str; 11] = [
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+        "msg_next_id",
+        "sem_next_id",
+        "shm_next_id",
+    ];
+    match path_of(key).split_once('/')? {
+        ("net", _) => Some(NamespaceKind::Network),
+        ("kernel", "domainname") => Some(NamespaceKind::Uts),
+        ("kernel", name) if IPC.contains(&name) => Some(NamespaceKind::Ipc),
+        ("fs", name) if name.starts_with("mqueue/") => Some(NamespaceKind::Ipc),
+        _ => None,
+    }
 }

@@ -1,11 +1,13 @@
 //! What of a specification makes no sense, and what nothing here carries out: told by its JSON pointer before anything is made.
 
 use super::{IdMapping, NamespaceKind, Process, Spec};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::init::limits;
 use crate::resctrl;
+use crate::rootfs::procfs::sysctl_owner;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A document of the specification; a failure says where in it (`/process/args/2: …`). Fields that are null count as absent, as
@@ -124,6 +126,7 @@ impl Spec {
                 return Err(invalid(message));
             }
         }
+        self.check_sysctl_owners()?;
         if !self.linux.time_offsets.is_empty() && !self.has_new(NamespaceKind::Time) {
             return Err(invalid("/linux/timeOffsets: needs a time namespace of the container's own"));
         }
@@ -131,6 +134,26 @@ impl Spec {
             self.linux.time_offsets.keys().find(|clock| !["monotonic", "boottime"].contains(&&***clock))
         {
             return Err(invalid(format!("/linux/timeOffsets/{clock}: is neither monotonic nor boottime")));
+        }
+        Ok(())
+    }
+
+    /// What is set of a namespace that is joined must not be set of the caller's.
+    fn check_sysctl_owners(&self) -> Result<()> {
+        for key in self.linux.sysctl.keys() {
+            let Some(kind) = sysctl_owner(key) else { continue };
+            let Some(namespace) = self.namespace(kind).filter(|namespace| !namespace.path.is_empty()) else { continue };
+            let callers = match kind {
+                NamespaceKind::Network => "/proc/self/ns/net",
+                NamespaceKind::Ipc => "/proc/self/ns/ipc",
+                _ => "/proc/self/ns/uts",
+            };
+            let identity =
+                |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).context("stat", path);
+            if identity(&namespace.path)? == identity(callers)? {
+                let message = format!("sysctl {key:?} is not in a separate kernel namespace");
+                return Err(Failure { path: Some(namespace.path.clone()), ..Failure::invalid("sysctl", message) });
+            }
         }
         Ok(())
     }

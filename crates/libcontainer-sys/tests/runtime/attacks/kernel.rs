@@ -3,6 +3,7 @@
 use crate::bundle::{Bundle, able, python, text};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Command;
 
 /// CVE-2022-0811: sysctls that are the host's.
 #[test]
@@ -27,11 +28,37 @@ fn sysctls_of_the_host_stay_the_hosts() {
     }
     refused("net.ipv4.ip_forward", Some(json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}])));
     refused("kernel.msgmax", Some(json!([{"type": "mount"}, {"type": "pid"}, {"type": "uts"}])));
+    let callers = json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/proc/self/ns/net"}]);
+    refused("net.ipv4.ip_forward", Some(callers));
     assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), pattern);
     let mut bundle =
         Bundle::shell("sysctl-own", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax");
     bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "0", "kernel.msgmax": "9000"});
     assert_eq!(bundle.output(), "0\n9000\n");
+}
+
+/// As Kubernetes and podman have it for the containers of a pod.
+#[test]
+fn sysctls_of_a_network_namespace_that_is_joined_are_set() {
+    if !able() {
+        return;
+    }
+    let mut holder = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
+    let theirs = format!("/proc/{}/ns/net", holder.id());
+    while fs::read_link(&theirs).unwrap() == fs::read_link("/proc/self/ns/net").unwrap() {
+        std::thread::yield_now();
+    }
+    let mut bundle = Bundle::shell("sysctl-joined", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "7"});
+    for namespace in bundle.config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "network" {
+            namespace["path"] = json!(theirs);
+        }
+    }
+    let output = bundle.output();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(output, "7\n");
 }
 
 /// GO-2022-0396: a device list that denies in place of allowing.
