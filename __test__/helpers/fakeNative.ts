@@ -196,6 +196,10 @@ export class FakeNative implements Native {
 
   async resize(): Promise<void> {}
 
+  signalContainer(): Promise<void> {
+    throw new Error('no container of another runtime');
+  }
+
   async signalProcess({ pid, signal }: { pid: number; signal: number }): Promise<void> {
     const [id, fake] = [...this.containers].find(([, one]) => one.pid === pid) ?? [];
     this.calls.push(`signal ${signal}`);

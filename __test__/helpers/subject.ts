@@ -32,10 +32,10 @@ export class Subject {
     this.env = { ...process.env, DOCKER_HOST: host, CAISSON_HOST: host, DOCKER_CONFIG: join(dir, 'config') };
   }
 
-  /** `files`: of the archive, beside busybox. */
-  static async open(files: Record<string, string> = {}): Promise<Subject> {
+  /** `files`: of the archive, beside busybox; `flags`: of our daemon. */
+  static async open(files: Record<string, string> = {}, flags: string[] = []): Promise<Subject> {
     const dir = mkdtempSync(join(tmpdir(), 'caisson-subject-'));
-    const subject = new Subject(FOREIGN === undefined ? await new TestDaemon().start() : undefined, dir);
+    const subject = new Subject(FOREIGN === undefined ? await new TestDaemon(flags).start() : undefined, dir);
     mkdirSync(join(dir, 'config'));
     writeFileSync(subject.archive, await busyboxTar(files));
     return subject;

@@ -74,9 +74,11 @@ describe('flags', () => {
       'swarm-default-advertise-addr is not supported by caisson: it has no swarm',
     ],
     [['--userland-proxy-path', '/x'], 'userland-proxy-path is not supported by caisson'],
-    [['--add-runtime', 'x=/x'], 'runtimes is not supported by caisson: it runs all containers itself'],
+    [['--add-runtime', 'x'], 'invalid runtime argument: x'],
+    [['--add-runtime', 'runc=/x'], "runtime name 'runc' is reserved"],
+    [['--add-runtime', 'x=/x', '--add-runtime', 'X=/y'], "runtime 'x' was already defined"],
     [['--rootless'], 'rootless is not supported by caisson: its daemon needs root'],
-    [['--default-runtime', 'nvidia'], 'default-runtime: it is one of caisson, runc'],
+    [['--default-runtime', 'nvidia'], "specified default runtime 'nvidia' does not exist"],
     [['--metrics-addr', '9323'], 'metrics-addr: not of the form address:port'],
     [['--log-format', 'text'], 'log-format: it is one of json'],
     [['--default-network-opt', 'bridge'], 'not driver=option=value'],
@@ -145,7 +147,8 @@ describe('config file', () => {
 
   it.each([
     [{ nope: 1 }, 'unknown key "nope"'],
-    [{ runtimes: { nvidia: { path: '/x' } } }, 'runtimes is not supported by caisson: it runs all containers itself'],
+    [{ runtimes: ['nvidia=/x'] }, 'the value of "runtimes" is not an object'],
+    [{ runtimes: { x: {} } }, 'runtime x: either a runtimeType or a path must be configured'],
     [{ 'userns-remap': 'default' }, 'userns-remap is not supported by caisson: the users of containers are those of'],
     [{ debug: 'yes' }, '"debug"'],
     [{ dns: '1.1.1.1' }, '"dns"'],
@@ -174,6 +177,18 @@ describe('config file', () => {
     await reloadConfig(config);
     const dropped = { debug: true, registryMirrors: ['http://n/'], maxConcurrentDownloads: 3, maxConcurrentUploads: 5 };
     expect(config).toMatchObject(dropped);
+  });
+
+  it('takes over runtimes with the default one, or neither', async () => {
+    const path = file({ runtimes: { crun: { path: 'crun' } }, 'default-runtime': 'crun' });
+    const config = loadConfig(['--config-file', path]);
+    expect(config).toMatchObject({ runtimes: { crun: { path: 'crun', args: [] } }, defaultRuntime: 'crun' });
+    writeFileSync(path, JSON.stringify({ runtimes: { other: { path: 'other' } } }));
+    await expect(reloadConfig(config)).rejects.toThrow("specified default runtime 'crun' does not exist");
+    expect(config.defaultRuntime).toBe('crun');
+    writeFileSync(path, JSON.stringify({ runtimes: { other: { path: 'other' } }, 'default-runtime': 'other' }));
+    await reloadConfig(config);
+    expect(config).toMatchObject({ runtimes: { other: { path: 'other', args: [] } }, defaultRuntime: 'other' });
   });
 
   it('brings back the level of a daemon that was started to debug', async () => {

@@ -2,15 +2,16 @@ import { describe, expect, it } from 'vitest';
 import type { CreateBody } from '../../ts/engine/api/schemas/containers.ts';
 import { fillConfig, fillHostConfig } from '../../ts/engine/containers/defaults.ts';
 import { programOf } from '../../ts/engine/containers/record.ts';
-import { validate } from '../../ts/engine/containers/validate.ts';
+import { type ValidationHost, validate } from '../../ts/engine/containers/validate.ts';
 import { boundingSet } from '../../ts/engine/runtime/capabilities.ts';
 import { parseSecurityOptions } from '../../ts/engine/runtime/security.ts';
 import { buildSpec, type SpecHost } from '../../ts/engine/runtime/spec.ts';
 import { collectMountPoints } from '../../ts/engine/volumes/mountPoints.ts';
+
 import type { ImageRunConfig, RuntimeSpec } from '../../ts/oci.ts';
 
 const ID = 'ab'.repeat(32);
-const host: SpecHost & { apparmor: boolean; seccomp: boolean; selinux: boolean } = {
+const host: SpecHost & ValidationHost = {
   memoryLimit: true,
   swapLimit: true,
   oomKillDisable: true,
@@ -30,6 +31,7 @@ const host: SpecHost & { apparmor: boolean; seccomp: boolean; selinux: boolean }
   apparmor: false,
   seccomp: true,
   selinux: false,
+  runtimes: {},
 };
 const image: ImageRunConfig = { Env: ['PATH=/bin', 'A=image'], Cmd: ['sh'], WorkingDir: '/srv', User: '7' };
 
@@ -42,6 +44,7 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
     logOptions: {},
     shmSizeBytes: 67108864,
     init: false,
+    runtime: 'caisson',
     ipcMode: 'private',
     cgroupnsMode: '',
   });
@@ -62,7 +65,7 @@ function specOf(body: CreateBody, own: Partial<SpecHost> = {}, from: ImageRunCon
       mountPoints: collectMountPoints(config, hostConfig, lookup),
       files: { resolvConf: '/c/resolv.conf', hostname: '/c/hostname', hosts: '/c/hosts' },
       security: parseSecurityOptions(hostConfig.SecurityOpt, here),
-      seccompFile: '/exec/seccomp/x.bpf',
+      seccomp: { seccompFile: '/exec/seccomp/x.bpf' },
       apparmorProfile: '',
       namespaces: { network: 'private', pid: 'private', ipc: 'private' },
       devices: { devices: [], rules: [] },

@@ -20,13 +20,13 @@ import {
   loopbackPort,
   mirror,
   oneOf,
-  RUNTIMES,
 } from './configValues.ts';
 import { parseFlags } from './flags.ts';
 import { parseLogOptions } from './logs/options.ts';
 import { checkNetworking, NETWORK_SETTINGS, networkOptions } from './network/daemonSettings.ts';
 import { type AddressPool, DEFAULT_POOLS } from './network/pools.ts';
 import { REFUSED_SETTINGS } from './refusedSettings.ts';
+import { checkDefaultRuntime, type OciRuntimes, OWN_RUNTIME, parseRuntimes } from './runtime/runtimes.ts';
 import { flag, list, number, type Setting, text } from './settings.ts';
 import { TLS_SETTINGS, type TlsOptions } from './tlsSettings.ts';
 
@@ -115,6 +115,9 @@ export interface DaemonConfig {
   init: boolean;
   /** Of containers that do not say otherwise. */
   noNewPrivileges: boolean;
+  /** OCI runtimes beside our own. */
+  runtimes: OciRuntimes;
+  defaultRuntime: string;
   shutdownTimeoutS: number;
   /** Of containers that do not say which. */
   defaultIpcMode: 'private' | 'shareable';
@@ -193,7 +196,8 @@ export const SETTINGS: Setting[] = [
   // lines of JSON, never with colours
   text('log-format', (_, v) => void oneOf('log-format', v, ['json'])),
   flag('raw-logs', () => {}),
-  text('default-runtime', (_, v) => void oneOf('default-runtime', v, RUNTIMES)),
+  list('add-runtime', 'runtimes', (c, v) => (c.runtimes = parseRuntimes(v)), { reloadable: true }),
+  text('default-runtime', (c, v) => (c.defaultRuntime = v || OWN_RUNTIME), { reloadable: true }),
   ...REFUSED_SETTINGS,
   ...TLS_SETTINGS,
   list('authorization-plugin', 'authorization-plugins', (c, v) => (c.authorizationPlugins = v), { reloadable: true }),
@@ -255,6 +259,8 @@ const defaults = (): DaemonConfig => ({
   defaultUlimits: {},
   init: false,
   noNewPrivileges: false,
+  runtimes: {},
+  defaultRuntime: OWN_RUNTIME,
   shutdownTimeoutS: 15,
   defaultIpcMode: 'private',
   defaultCgroupnsMode: '',
@@ -286,6 +292,7 @@ export function loadConfig(argv: string[]): DaemonConfig {
   applyObjects(config, given, fromFile);
   checkNetworking(config);
   checkLog(config);
+  checkDefaultRuntime(config.defaultRuntime, config.runtimes);
   config.flags = new Set(SETTINGS.flatMap((setting) => (given.has(setting.flag) ? [setting.key ?? setting.flag] : [])));
   if (config.pidfile === '') config.pidfile = `${config.execRoot}/caisson.pid`;
   for (const name of ['dataRoot', 'execRoot', 'pidfile'] as const)
@@ -330,6 +337,7 @@ export async function reloadConfig(
     setting.set(next, value as never);
     if (fromFile.has(key)) changed.push(key);
   }
+  checkDefaultRuntime(next.defaultRuntime, next.runtimes);
   await check(next);
   Object.assign(config, next);
   return changed;

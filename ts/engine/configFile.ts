@@ -4,7 +4,7 @@ import { invalid } from './configValues.ts';
 import type { Setting } from './settings.ts';
 
 /** Keys whose values are objects. */
-const OBJECTS = ['builder', 'log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts'];
+const OBJECTS = ['builder', 'log-opts', 'default-ulimits', 'proxies', 'features', 'default-network-opts', 'runtimes'];
 /** In `proxies` of the file, and as flags. */
 export const PROXIES = ['http-proxy', 'https-proxy', 'no-proxy'];
 
@@ -34,6 +34,7 @@ function checkKey(path: string, settings: readonly Setting[], key: string, value
   if (OBJECTS.includes(key) && isObject) return;
   // dockerd's file has objects where its flag has `base=…,size=…`
   if (key === 'default-address-pools' && Array.isArray(value)) return;
+  if (key === 'runtimes') throw invalid(`config file ${path}: the value of "runtimes" is not an object`);
   const setting = PROXIES.includes(key) ? undefined : settings.find((s) => (s.key ?? s.flag) === key);
   if (setting === undefined && !OBJECTS.includes(key))
     throw invalid(`config file ${path}: unknown key ${JSON.stringify(key)}`);

@@ -99,9 +99,6 @@ export function feature(value: string): [name: string, on: boolean] {
   return [name, on === 'true' || on === '1'];
 }
 
-/** Names that the engine's own way to run containers goes by. */
-export const RUNTIMES = ['caisson', 'runc', 'io.containerd.runc.v2'] as const;
-
 /** Containers outlive their daemon here, always. */
 export function alwaysOn(name: string, value: boolean): void {
   if (value) return;

@@ -3,12 +3,10 @@ import { CaissonError } from '../errdefs.ts';
 import type { Setting } from './settings.ts';
 
 const NO_SWARM = 'it has no swarm mode';
-const OWN_RUNTIME = 'it runs all containers itself';
 const NO_REALTIME = 'it keeps no real-time budget for all containers together; docker run has --cpu-rt-runtime';
 
 /** dockerd's flag, its key where that differs, and why. */
 const REFUSED: [flag: string, why: string, key?: string][] = [
-  ['add-runtime', OWN_RUNTIME, 'runtimes'],
   ['init-path', 'the init of --init is a part of it'],
   ['storage-opt', 'its overlay has no options', 'storage-opts'],
   ['userns-remap', 'the users of containers are those of the host'],

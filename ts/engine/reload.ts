@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import type { Authorizer } from './api/authorization.ts';
 import { levelOf, reloadConfig } from './config.ts';
 import type { Engine } from './engine.ts';
-import { engineId } from './system/info.ts';
+import { engineId, shownRuntimes } from './system/info.ts';
 
 /** All or nothing; kind InvalidParameter when the file is wrong. */
 export async function reload(engine: Engine, authorizer: Authorizer): Promise<void> {
@@ -21,7 +21,7 @@ function attributes({ config, host }: Engine): Record<string, string> {
     debug: String(config.debug),
     'default-cgroupns-mode': config.defaultCgroupnsMode || (host.cgroupVersion === 2 ? 'private' : 'host'),
     'default-ipc-mode': config.defaultIpcMode,
-    'default-runtime': 'caisson',
+    'default-runtime': config.defaultRuntime,
     'default-shm-size': String(config.defaultShmSizeBytes),
     'insecure-registries': JSON.stringify(config.insecureRegistries),
     labels: JSON.stringify(config.labels),
@@ -31,6 +31,7 @@ function attributes({ config, host }: Engine): Record<string, string> {
     'max-download-attempts': String(config.maxDownloadAttempts),
     name: hostname(),
     'registry-mirrors': JSON.stringify(config.registryMirrors),
+    runtimes: JSON.stringify(shownRuntimes(config.runtimes)),
     'shutdown-timeout': String(config.shutdownTimeoutS),
   };
 }

@@ -11,10 +11,10 @@ import type { CommitSource } from '../images/commit.ts';
 import { NativeError } from '../native/failure.ts';
 import type { ArchivePathStat, ArchiveView } from '../native/files.ts';
 import { containerFiles } from '../network/containerFiles.ts';
-import type { ContainerConfig } from './config.ts';
+import type { ContainerConfig, MountPoint } from './config.ts';
 import type { ContainerContext } from './context.ts';
 import { type ContainerRecord, isRunning, readRecord } from './record.ts';
-import { cgroupOf, filesDir, overlayOf } from './spawn.ts';
+import { cgroupOf, filesDir, overlayOf, rootHolder } from './spawn.ts';
 
 export interface WriteOptions {
   /** A directory may not replace another kind of thing, nor be replaced by one. */
@@ -81,8 +81,7 @@ export class Archives {
   /** The root filesystem without what is mounted in it, to the client's connection; `fd` is consumed. */
   async export(record: ContainerRecord, fd: number, head: string): Promise<void> {
     const { upper, lower } = overlayOf(this.#ctx, record);
-    const { pid, pidStart: startTime } = record.row;
-    const process = isRunning(record.row) ? { process: { pid, startTime } } : {};
+    const process = isRunning(record.row) ? { process: rootHolder(this.#ctx, record) } : {};
     await this.#ctx.native.exportTree({ ...process, layers: [upper, ...lower], fd, head });
     this.#ctx.events.container(record, 'export');
   }
@@ -115,7 +114,7 @@ export class Archives {
     if (path === '') throw new CaissonError('InvalidParameter', 'bad parameter: path cannot be empty');
     const row = graph.containers.resolve(id);
     try {
-      if (isRunning(row)) return await use(this.#view(readRecord(row), write)).catch(rephrase(path, idOrName));
+      if (isRunning(row)) return await use(this.#running(readRecord(row), write)).catch(rephrase(path, idOrName));
     } catch (error) {
       if (!hasEnded(error)) throw error;
       // between the look at the row and the opening it ended: now it is a stopped one
@@ -135,16 +134,23 @@ export class Archives {
     }
   }
 
+  #running(record: ContainerRecord, writable: boolean): ArchiveView {
+    const process = rootHolder(this.#ctx, record);
+    if (process.root === undefined) return { process, overlay: overlayOf(this.#ctx, record) };
+    const placed = this.#ctx.pluginVolumes.mounts.placed(record.row.id, record.detail.mountPoints);
+    return { ...this.#view(record, writable, placed), process };
+  }
+
   #stopped<T>(record: ContainerRecord, writable: boolean, use: (view: ArchiveView) => Promise<T>): Promise<T> {
     return this.#ctx.pluginVolumes.mounts.during(record.detail.mountPoints, (mountPoints) =>
       use(this.#view(record, writable, mountPoints)),
     );
   }
 
-  #view(record: ContainerRecord, writable: boolean, mountPoints = record.detail.mountPoints): ArchiveView {
+  /** Of its parts, as it would be started with them. */
+  #view(record: ContainerRecord, writable: boolean, mountPoints: MountPoint[]): ArchiveView {
     const { row, config, hostConfig } = record;
     const overlay = overlayOf(this.#ctx, record);
-    if (isRunning(row)) return { process: { pid: row.pid, startTime: row.pidStart }, overlay };
     const mounts = mountPoints
       .filter(({ type, filesystem }) => type !== 'tmpfs' && type !== 'image' && !filesystem)
       .map(({ source, destination, subpath = '', writable: rw }) => ({ source, destination, subpath, readOnly: !rw }));

@@ -252,13 +252,14 @@ function plan(
       logOptions: ctx.config.logOpts,
       shmSizeBytes: ctx.config.defaultShmSizeBytes,
       init: ctx.config.init,
+      runtime: ctx.config.defaultRuntime,
       ipcMode: ctx.config.defaultIpcMode,
       cgroupnsMode: sharesCgroupns && ctx.host.cgroupVersion === 1 ? 'host' : ctx.config.defaultCgroupnsMode,
     },
   );
   if (programOf(config).length === 0) throw noCommand();
   const warnings = checkPlatform(ctx, body.Image ?? '', image.config, platform);
-  warnings.push(...validate(config, hostConfig, { ...ctx.host, ...ctx.specHost }));
+  warnings.push(...validate(config, hostConfig, { ...ctx.host, ...ctx.specHost, runtimes: ctx.config.runtimes }));
   capabilitiesOf(hostConfig, ctx.specHost.bounded);
   portRequests(config, hostConfig);
   hostConfig.PidMode = sharedWith(ctx, hostConfig.PidMode);

@@ -109,6 +109,7 @@ export interface HostConfigDefaults {
   logOptions: Record<string, string>;
   shmSizeBytes: number;
   init: boolean;
+  runtime: string;
   ipcMode: string;
   cgroupnsMode: '' | 'host' | 'private';
 }
@@ -213,7 +214,7 @@ export function fillHostConfig(body: HostConfigBody, defaults: HostConfigDefault
       Init: body.Init ?? (defaults.init || undefined),
     } as Pick<HostConfig, 'StorageOpt' | 'Tmpfs' | 'Sysctls' | 'Mounts' | 'Init'>),
     ShmSize: body.ShmSize || defaults.shmSizeBytes,
-    Runtime: body.Runtime || 'caisson',
+    Runtime: body.Runtime || defaults.runtime,
     Isolation: body.Isolation ?? '',
     Devices: (body.Devices ?? []).map(({ PathOnHost, PathInContainer, CgroupPermissions }) => ({
       PathOnHost,

@@ -19,7 +19,7 @@ import { buildEnv, capabilitiesOf, capabilitySets, rlimitsOf } from '../runtime/
 import type { ContainerContext } from './context.ts';
 import { linkVariables } from './links.ts';
 import { type ContainerRecord, isRunning, readRecord, settledRow } from './record.ts';
-import { overlayOf } from './spawn.ts';
+import { overlayOf, rootHolder } from './spawn.ts';
 import { parseDetachKeys, writeMessage } from './streams.ts';
 import { checkEnv, checkUser } from './validate.ts';
 
@@ -150,9 +150,8 @@ export class Execs {
   /** As dockerd, so that a name that is not there is no exec. Numbers need nobody to know them. */
   async #checkUser(record: ContainerRecord, user: string): Promise<void> {
     if (/^[+-]?\d*(:[+-]?\d*)?$/.test(user)) return;
-    const { pid, pidStart: startTime } = record.row;
     const overlay = overlayOf(this.#ctx, record);
-    await this.#ctx.native.checkUser({ process: { pid, startTime }, overlay }, user);
+    await this.#ctx.native.checkUser({ process: rootHolder(this.#ctx, record), overlay }, user);
   }
 
   /** Throws what the client must hear before its connection is taken. */

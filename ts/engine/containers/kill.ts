@@ -5,6 +5,7 @@
 import { within } from '../../async.ts';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
+import { isOwnRuntime } from '../runtime/runtimes.ts';
 import type { ContainerContext } from './context.ts';
 import type { Freezer } from './freezer.ts';
 import { hasEnded } from './procSignals.ts';
@@ -135,9 +136,9 @@ export class Killer {
   }
 
   async #send({ id, pid, startTime, signal }: SignalPlan): Promise<void> {
-    const { graph, events, native } = this.#ctx;
+    const { graph, events } = this.#ctx;
     events.container(readRecord(graph.containers.resolve(id)), 'kill', { signal: String(signal) });
-    await native.signalProcess({ pid, startTime, signal });
+    await signalInit(this.#ctx, { id, pid, startTime, signal });
   }
 
   /** SIGKILL, and the wait for the end. */
@@ -172,6 +173,16 @@ export class Killer {
       .wait('next-exit', signal)
       .catch(() => new Promise<never>(() => undefined));
   }
+}
+
+/** By another runtime where that has built the container: its init may be what stands around the program. */
+export async function signalInit(
+  { graph, native }: ContainerContext,
+  { id, pid, startTime, signal }: { id: string; pid: number; startTime: number; signal: number },
+): Promise<void> {
+  const { hostConfig } = readRecord(graph.containers.resolve(id));
+  if (isOwnRuntime(hostConfig.Runtime)) await native.signalProcess({ pid, startTime, signal });
+  else await native.signalContainer(id, signal);
 }
 
 /** An end by SIGKILL takes less, unless somebody has frozen the cgroup. */

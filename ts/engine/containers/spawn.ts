@@ -2,14 +2,17 @@
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
-import type { Device, DeviceRule } from '../../oci.ts';
+import type { Device, DeviceRule, LinuxSpec } from '../../oci.ts';
 import { logAttributes } from '../logs/attributes.ts';
 import { parseLogOptions } from '../logs/options.ts';
+import type { RootHolder } from '../native/files.ts';
 import type { LogConfig, OverlayRootfs, SpawnOptions } from '../native/index.ts';
 import { containerFiles } from '../network/containerFiles.ts';
 import { apparmorProfile } from '../runtime/apparmor.ts';
 import { injectCdiDevices } from '../runtime/cdi.ts';
 import { hostDevices, mapDevice } from '../runtime/devices.ts';
+import { knownReadOnly } from '../runtime/features.ts';
+import { foreignRuntime, isOwnRuntime } from '../runtime/runtimes.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { buildSpec, capabilitiesOf, type NamespaceChoice } from '../runtime/spec.ts';
 import type { HostConfig, MountPoint } from './config.ts';
@@ -42,6 +45,16 @@ export function overlayOf(ctx: ContainerContext, { row, hostConfig }: ContainerR
     // what vanishes with its end needs no sync; after a crash of the machine nobody mounts it again
     volatile: hostConfig.AutoRemove,
   };
+}
+
+/**
+ * Where the files of a running container are found: what another runtime has made of it may be no root at all (a program that
+ * plays the kernel), while its shim has the root that it was made of.
+ */
+export function rootHolder({ paths }: ContainerContext, { row, hostConfig }: ContainerRecord): RootHolder {
+  const { pid, pidStart: startTime, shimPid, shimStart } = row;
+  if (isOwnRuntime(hostConfig.Runtime)) return { pid, startTime };
+  return { pid: shimPid, startTime: shimStart, root: join(paths.stateDir(row.id), 'bundle', 'rootfs') };
 }
 
 function logConfig({ row, config, hostConfig, detail }: ContainerRecord): LogConfig {
@@ -126,13 +139,25 @@ function cdiNames({ DeviceRequests: requests }: HostConfig): string[] {
   );
 }
 
-async function seccompFile(ctx: ContainerContext, { hostConfig }: ContainerRecord, own: string | undefined) {
+/** The filter as a compiled file for our own init, as the specification has it for another runtime. */
+async function seccompOf(
+  ctx: ContainerContext,
+  { hostConfig }: ContainerRecord,
+  own: string | undefined,
+  isForeign: boolean,
+): Promise<Pick<LinuxSpec, 'seccomp' | 'seccompFile'>> {
   // a profile that the user gives filters a privileged container too
-  if (!ctx.host.seccomp || (hostConfig.Privileged && own === undefined)) return undefined;
+  if (!ctx.host.seccomp || (hostConfig.Privileged && own === undefined)) return {};
   const profile = own ?? ctx.config.seccompProfile;
-  if (profile === 'unconfined') return undefined;
+  if (profile === 'unconfined') return {};
   const text = profile === 'builtin' ? undefined : (own ?? readProfile(profile));
-  return ctx.seccomp.file(capabilitiesOf(hostConfig, ctx.specHost.bounded), text);
+  const capabilities = capabilitiesOf(hostConfig, ctx.specHost.bounded);
+  if (isForeign) {
+    const section = ctx.seccomp.section(capabilities, text);
+    return section === undefined ? {} : { seccomp: section };
+  }
+  const file = await ctx.seccomp.file(capabilities, text);
+  return file === undefined ? {} : { seccompFile: file };
 }
 
 /** The daemon's own default. */
@@ -153,7 +178,11 @@ export async function spawnOptions(
   const mountPoints = ctx.pluginVolumes.mounts.placed(row.id, detail.mountPoints);
   makeSources(mountPoints);
   const security = parseSecurityOptions(hostConfig.SecurityOpt, ctx.host, ctx.config);
-  const [devices, seccomp] = await Promise.all([devicesOf(hostConfig), seccompFile(ctx, record, security.seccomp)]);
+  const runtime = foreignRuntime(hostConfig.Runtime, ctx.config.runtimes);
+  const [devices, seccomp] = await Promise.all([
+    devicesOf(hostConfig),
+    seccompOf(ctx, record, security.seccomp, runtime !== undefined),
+  ]);
   const network: NamespaceChoice = hostConfig.NetworkMode === 'host' ? 'host' : 'private';
   const sharesNetwork = hostConfig.NetworkMode.startsWith('container:');
   // what the user sets himself goes over what a link gives
@@ -166,7 +195,7 @@ export async function spawnOptions(
       mountPoints,
       files: containerFiles(filesDir(ctx, record)),
       security,
-      seccompFile: seccomp,
+      seccomp,
       apparmorProfile: apparmorProfile(security, hostConfig, ctx.host),
       namespaces: {
         network: sharesNetwork ? { path: '' } : network,
@@ -180,6 +209,7 @@ export async function spawnOptions(
     },
     ctx.specHost,
   );
+  if (runtime !== undefined) spec.mounts = await knownReadOnly(spec.mounts, runtime, hostConfig);
   const cdi = cdiNames(hostConfig);
   if (cdi.length > 0) await injectCdiDevices(spec, cdi, ctx.config.cdiSpecDirs);
   const [height, width] = hostConfig.ConsoleSize;
@@ -198,6 +228,7 @@ export async function spawnOptions(
     },
     log: logConfig(record),
     init: hostConfig.Init ?? false,
+    ...(runtime === undefined ? {} : { runtime }),
   };
 }
 

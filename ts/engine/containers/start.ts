@@ -362,6 +362,8 @@ function exitCodeOf(error: CaissonError): number {
 
 const ENOENT = 2;
 
+const FAILED_TO_CREATE = 'failed to create task for container: failed to create shim task';
+
 /**
  * Docker's chain of names in front, which the CLI reads to choose its exit code (127 or 126) and scripts match on.
  */
@@ -370,11 +372,14 @@ function asStartError(thrown: unknown): CaissonError {
     return new CaissonError('System', thrown instanceof Error ? thrown.message : String(thrown), { cause: thrown });
   }
   const failure = thrown.cause instanceof NativeError ? thrown.cause.failure : undefined;
-  if (failure?.kind !== 'exec') return thrown;
+  if (failure?.kind !== 'exec') {
+    if (failure?.op !== 'runtime') return thrown;
+    return new CaissonError(thrown.kind, `${FAILED_TO_CREATE}: ${thrown.message}`, { cause: thrown.cause });
+  }
   const missing = failure.errno === ENOENT;
   return new CaissonError(
     'InvalidParameter',
-    `failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: ${failure.message}`,
+    `${FAILED_TO_CREATE}: OCI runtime create failed: unable to start container process: ${failure.message}`,
     { code: missing ? 'PROGRAM_NOT_FOUND' : 'PROGRAM_NOT_EXECUTABLE', ...fixOf(failure), cause: thrown.cause },
   );
 }

@@ -4,7 +4,7 @@ import { CaissonError } from '../../errdefs.ts';
 import { type JobKind, lock } from '../jobs/kinds.ts';
 import type { ContainerContext } from './context.ts';
 import type { Freezer } from './freezer.ts';
-import { ignoreGone, type Killer, type KillPlan } from './kill.ts';
+import { ignoreGone, type Killer, type KillPlan, signalInit } from './kill.ts';
 import { wasDropped } from './procSignals.ts';
 import { isRunning, readRecord } from './record.ts';
 import { parseSignal } from './signals.ts';
@@ -108,14 +108,13 @@ export class Stopper {
   }
 
   async #signal(plan: StopPlan): Promise<void> {
-    const { graph, events, native } = this.#ctx;
+    const { graph, events } = this.#ctx;
     const row = graph.containers.get(plan.id);
     if (!row || !isRunning(row)) return;
     // also for a stop that an earlier daemon began
     this.#ctx.live.of(plan.id).stopping = true;
     events.container(readRecord(row), 'kill', { signal: String(plan.signal) });
-    const { pid, startTime, signal } = plan;
-    await native.signalProcess({ pid, startTime, signal }).catch(ignoreGone);
+    await signalInit(this.#ctx, plan).catch(ignoreGone);
     // after the signal, which it so finds first of all
     if (row.status === 'paused') await this.#freezer.thaw(plan);
   }

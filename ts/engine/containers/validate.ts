@@ -1,12 +1,12 @@
 /** Checks of a filled-in create request, with Docker's texts; what the kernel would refuse later is refused here. */
 import { isIP } from 'node:net';
 import { CaissonError } from '../../errdefs.ts';
-import { RUNTIMES } from '../configValues.ts';
 import { checkLogAttributes } from '../logs/attributes.ts';
 import { parseLogOptions } from '../logs/options.ts';
 import { parseDeviceRule } from '../runtime/devices.ts';
 import { mergeTmpfsOptions } from '../runtime/mounts.ts';
 import { checkResources, type ResourceHost } from '../runtime/resources.ts';
+import { isKnownRuntime, type OciRuntimes } from '../runtime/runtimes.ts';
 import { parseSecurityOptions } from '../runtime/security.ts';
 import { checkSysctls } from '../runtime/sysctls.ts';
 import type { ContainerConfig, HostConfig } from './config.ts';
@@ -24,6 +24,8 @@ export interface ValidationHost extends ResourceHost {
   apparmor: boolean;
   seccomp: boolean;
   selinux: boolean;
+  /** That the daemon was told of. */
+  runtimes: OciRuntimes;
 }
 
 /** The number range of an id in the kernel; beyond it a number must never be taken for a name (CVE-2024-40635). */
@@ -95,9 +97,6 @@ function checkModes(config: HostConfig): void {
   if (!['', 'default'].includes(config.Isolation)) {
     throw invalid(`invalid isolation (${config.Isolation}): linux only supports 'default'`);
   }
-  if (!RUNTIMES.some((name) => name === config.Runtime)) {
-    throw invalid(`unknown or invalid runtime name: ${config.Runtime}`);
-  }
   if (config.CgroupParent.includes('\0')) throw invalid('invalid cgroup parent: it contains a NUL byte');
 }
 
@@ -154,6 +153,9 @@ export function validate(config: ContainerConfig, hostConfig: HostConfig, host: 
     throw invalid("can't create 'AutoRemove' container with restart policy");
   }
   checkModes(hostConfig);
+  if (!isKnownRuntime(hostConfig.Runtime, host.runtimes)) {
+    throw invalid(`unknown or invalid runtime name: ${hostConfig.Runtime}`);
+  }
   checkLists(hostConfig);
   const warnings = checkLog(hostConfig);
   parseSecurityOptions(hostConfig.SecurityOpt, host);

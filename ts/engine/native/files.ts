@@ -62,11 +62,19 @@ export interface LayerSink {
   abort(): Promise<NativeResult<null>>;
 }
 
+/** Whose root is a running container's: its init, or a process that has it at `root` in its mount namespace, without what is
+ * mounted in the container. */
+export interface RootHolder {
+  pid: number;
+  startTime: number;
+  root?: string;
+}
+
 /** What a container sees: of a running one by its init, of a stopped one by what it would be started with. */
 export interface ArchiveView {
-  process?: { pid: number; startTime: number };
+  process?: RootHolder;
   overlay: OverlayRootfs;
-  /** In the order in which they are mounted; not used with a process, like the rest. */
+  /** In the order in which they are mounted; not used with an init, like the rest. */
   mounts?: { source: string; subpath: string; destination: string; readOnly: boolean }[];
   readOnly?: boolean;
   /** The caller holds the container's lock: its writable layer is mounted as such. */

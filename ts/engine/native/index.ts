@@ -21,6 +21,7 @@ import type {
   LayerSink,
   LayerSource,
   PackOptions,
+  RootHolder,
 } from './files.ts';
 import type {
   BridgeOptions,
@@ -124,6 +125,8 @@ export interface ContainerConfig {
   log: LogConfig;
   /** Run an init as PID 1 that reaps and forwards signals (`--init`): the shim's own code, no outside program. */
   init: boolean;
+  /** Who builds the container in place of the shim: an OCI runtime's command line. */
+  runtime?: { path: string; args: string[] };
 }
 
 export interface SpawnOptions extends ContainerConfig {
@@ -264,6 +267,8 @@ export interface Native {
   /** The network namespace of a running container. */
   containerNetns(id: string): Promise<number>;
 
+  /** To the init of a container, by whoever has built it. */
+  signalContainer(id: string, signal: number): Promise<void>;
   /** By pidfd, after comparing the start time; kind `gone` when that process has ended. */
   signalProcess(process: { pid: number; startTime: number; signal: number }): Promise<void>;
 
@@ -319,12 +324,7 @@ export interface Native {
   /** Sends the root filesystem of a container to a client as a tar, without what is mounted in it: the head, then a chunked
    * body. Of the init `process` while that runs, else of the layers (the top one first) seen over each other. Resolves when
    * the client has it all or has left. Consumes `fd`. */
-  exportTree(options: {
-    process?: { pid: number; startTime: number };
-    layers: string[];
-    fd: number;
-    head: string;
-  }): Promise<void>;
+  exportTree(options: { process?: RootHolder; layers: string[]; fd: number; head: string }): Promise<void>;
   /** Copies a directory of an image (seen through its overlay) into an empty volume, or into a directory of one (its
    * `subpath`, '' for none; nothing happens where it is missing): owners, modes, xattrs, links. */
   copyUp(options: { lower: string[]; upper?: string; source: string; target: string; subpath: string }): Promise<void>;

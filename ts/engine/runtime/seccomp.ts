@@ -184,14 +184,20 @@ export class SeccompCache {
     const key = `${[...capabilities].sort().join()}\n${json ?? ''}`;
     const known = this.#files.get(key);
     if (known) return known;
-    const section =
-      json === undefined ? defaultSection(this.#host, capabilities) : customSection(json, this.#host, capabilities);
+    const section = this.section(capabilities, json);
     if (!section) return undefined;
     const path = join(this.#dir, `${createHash('sha256').update(JSON.stringify(section)).digest('hex')}.bpf`);
     const made = this.#compile(section, path);
     this.#files.set(key, made);
     made.catch(() => this.#files.delete(key));
     return made;
+  }
+
+  /** The same as the specification has it. */
+  section(capabilities: string[], json?: string): SeccompSection | undefined {
+    return json === undefined
+      ? defaultSection(this.#host, capabilities)
+      : customSection(json, this.#host, capabilities);
   }
 
   async #compile(section: SeccompSection, path: string): Promise<string> {

@@ -48,8 +48,8 @@ export interface SpecInput {
   mountPoints: MountPoint[];
   files: ContainerFiles | undefined;
   security: SecurityOptions;
-  /** Compiled filter; absent: none. */
-  seccompFile: string | undefined;
+  /** Empty: none. */
+  seccomp: Pick<LinuxSpec, 'seccomp' | 'seccompFile'>;
   /** As `apparmorProfile` gives it. */
   apparmorProfile: string;
   namespaces: { network: NamespaceChoice; pid: NamespaceChoice; ipc: NamespaceChoice };
@@ -168,7 +168,7 @@ function buildLinux(input: SpecInput, host: SpecHost): LinuxSpec {
     cgroupsPath: input.cgroupsPath,
     resources: { ...toResources(hostConfig, host), devices: deviceRules(input) },
     ...(propagation === undefined ? {} : { rootfsPropagation: propagation }),
-    ...(input.seccompFile === undefined ? {} : { seccompFile: input.seccompFile }),
+    ...input.seccomp,
     sysctl: sysctls(input),
     maskedPaths: hostConfig.Privileged ? [] : isDefault ? [...masked, ...host.thermalThrottlePaths] : masked,
     readonlyPaths: hostConfig.Privileged ? [] : (hostConfig.ReadonlyPaths ?? DEFAULT_READONLY_PATHS),

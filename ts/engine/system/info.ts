@@ -6,6 +6,7 @@ import { proxySettings } from '../../registry/client/settings.ts';
 import type { Engine } from '../engine.ts';
 import { LOG_DRIVERS } from '../logs/options.ts';
 import { type CdiDevices, readCdiDevices } from '../runtime/cdi.ts';
+import { type OciRuntimes, OWN_RUNTIME } from '../runtime/runtimes.ts';
 import { API_VERSION, ENGINE_VERSION, MIN_API_VERSION } from '../version.ts';
 
 const GO_ARCHITECTURE = { x86_64: 'amd64', aarch64: 'arm64' } as const;
@@ -56,6 +57,15 @@ function withoutPassword(proxy: string): string {
   url.password = 'xxxxx';
   return url.href.replace(/\/$/, '');
 }
+
+/** With Docker's names. */
+export const shownRuntimes = (runtimes: OciRuntimes): Record<string, { path: string; runtimeArgs?: string[] }> =>
+  Object.fromEntries(
+    Object.entries(runtimes).map(([name, { path, args }]) => [
+      name,
+      { path, ...(args.length > 0 ? { runtimeArgs: args } : {}) },
+    ]),
+  );
 
 export function systemInfo(engine: Engine): object {
   const { config, host, graph, paths, volumes } = engine;
@@ -120,8 +130,8 @@ export function systemInfo(engine: Engine): object {
     Labels: config.labels,
     ExperimentalBuild: config.experimental,
     ServerVersion: ENGINE_VERSION,
-    Runtimes: { caisson: { path: 'caisson-shim' } },
-    DefaultRuntime: 'caisson',
+    Runtimes: { [OWN_RUNTIME]: { path: 'caisson-shim' }, ...shownRuntimes(config.runtimes) },
+    DefaultRuntime: config.defaultRuntime,
     Swarm: {
       NodeID: '',
       NodeAddr: '',

@@ -7,7 +7,7 @@ mod capabilities;
 mod joining;
 pub mod limits;
 mod program;
-mod reaper;
+pub mod reaper;
 mod scheduling;
 mod security;
 mod stdio;

@@ -57,7 +57,6 @@ pub fn resolve(user: &User, spec: Option<&UserSpec>) -> Result<Identity> {
 }
 
 /// The same for a caller outside: the files are those of the container whose root is given.
-#[cfg(feature = "layer")]
 pub fn resolve_in(root: BorrowedFd, spec: &UserSpec) -> Result<Identity> {
     lookup_in(|path| open_in(root, path, ResolveFlags::empty()), spec)
 }

@@ -15,7 +15,6 @@ use rustix::mount::{
 
 use super::archive::Process;
 use super::error::{LayerError, Result, system};
-use crate::container::start_time;
 use crate::sys::private_mounts;
 
 /// An fd of the root of `layers` (the top one first) laid over each other, read-only. It holds the mount: that ends with
@@ -38,22 +37,17 @@ pub(super) fn open(layers: &[PathBuf]) -> Result<OwnedFd> {
 /// An fd of the root filesystem of a running container, without what is mounted in it: a copy of the container's own mount,
 /// since the kernel forbids a second overlay over a writable layer in use. None when that process has ended.
 pub(super) fn of_process(process: &Process) -> Result<Option<OwnedFd>> {
-    let path = format!("/proc/{}/ns/mnt", process.pid);
-    let namespace = match openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
-        other => other.map_err(system("open", path.as_bytes()))?,
-    };
-    // compared after the opening: what was opened is of that process and no other
-    if start_time(process.pid).ok() != Some(process.start_time) {
-        return Ok(None);
-    }
+    let of = process.pid.to_string();
+    let namespace = process.mounts().map_err(system("open the mounts of", of.as_bytes()))?;
+    let Some(namespace) = namespace else { return Ok(None) };
+    let root = process.root.as_deref().unwrap_or("/");
     let copy = || {
-        private_mounts::join(namespace.as_fd()).map_err(system("enter", path.as_bytes()))?;
+        private_mounts::join(namespace.as_fd()).map_err(system("enter the mounts of", of.as_bytes()))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        open_tree(CWD, "/", flags).map_err(system("copy the root mount of", path.as_bytes()))
+        open_tree(CWD, root, flags).map_err(system("copy the root mount of", of.as_bytes()))
     };
     let result = thread::scope(|scope| scope.spawn(copy).join());
-    result.unwrap_or_else(|_| Err(system("enter", path.as_bytes())(Errno::IO))).map(Some)
+    result.unwrap_or_else(|_| Err(system("enter the mounts of", of.as_bytes())(Errno::IO))).map(Some)
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

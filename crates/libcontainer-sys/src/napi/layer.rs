@@ -154,6 +154,7 @@ pub fn pack_layer(env: &Env, options: PackOptions) -> napi::Result<Object<'_>> {
 pub struct ExportedProcess {
     pub pid: i32,
     pub start_time: i64,
+    pub root: Option<String>,
 }
 
 #[napi(object)]
@@ -168,8 +169,11 @@ pub struct ExportOptions {
 pub fn export_tree(env: &Env, options: ExportOptions) -> napi::Result<Object<'_>> {
     let client = Client { fd: inherit::take(options.fd)?, head: options.head };
     let layers: Vec<PathBuf> = options.layers.into_iter().map(PathBuf::from).collect();
-    let process =
-        options.process.map(|one| layer::archive::Process { pid: one.pid, start_time: one.start_time as u64 });
+    let process = options.process.map(|one| layer::archive::Process {
+        pid: one.pid,
+        start_time: one.start_time as u64,
+        root: one.root,
+    });
     on_thread(env, "export-tree", move || Ok(layer::export(process.as_ref(), &layers, client)?))
 }
 

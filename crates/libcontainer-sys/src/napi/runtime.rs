@@ -106,6 +106,11 @@ fn forward<'env>(env: &'env Env, id: &str, op: &str, body: Value) -> napi::Resul
     Ok(promise)
 }
 
+#[napi(ts_return_type = "Promise<object>")]
+pub fn signal_container(env: &Env, id: String, signal: i32) -> napi::Result<Object<'_>> {
+    forward(env, &id, "signal", json!({ "signal": signal }))
+}
+
 #[napi(object)]
 pub struct AdoptOptions {
     pub id: String,

@@ -35,7 +35,7 @@ use rustix::mount::{
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 #[cfg(feature = "layer")]
 pub use sources::bind_source;
-pub use sources::{Bind, Sources};
+pub use sources::{Bind, Sources, tree_of};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use target::{Want, make_target, open_in_root, open_ordinary};
 
@@ -148,7 +148,7 @@ fn attach_root(entry: &Entry) -> Result<OwnedFd> {
 }
 
 /// Moves a detached mount onto the object of a descriptor.
-fn attach(mount: BorrowedFd, target: BorrowedFd) -> rustix::io::Result<()> {
+pub fn attach(mount: BorrowedFd, target: BorrowedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags)
 }

@@ -2,6 +2,7 @@
 //! (a user namespace has not) and before propagation is cut: `rslave` and `rshared` need the tie to the host.
 
 use super::options::{IdMap, MountOptions};
+use super::overlay;
 use super::target::open_in_root;
 use crate::failure::{Context, Failure, Result};
 use crate::spec::{Mount, NamespaceKind, Rootfs, Spec};
@@ -76,14 +77,20 @@ fn bind(spec: &Spec, at: usize, mount: &Mount, root: Option<&str>) -> Result<Opt
     if !mount.layers.is_empty() {
         return Ok(Some(Bind::Layers));
     }
-    let tree = match mount.process {
-        Some(process) => source_of_another(process, &mount.source, options.recursive)?,
-        None => bind_source(&mount.source, &mount.subpath, options.recursive)?,
-    };
+    let tree = tree_of(mount, options.recursive)?;
     if let Some(ids) = &ids {
         map_ids(tree.as_fd(), ids).context("map the ids of", &mount.source)?;
     }
     Ok(Some(Bind::Tree(tree)))
+}
+
+/// A detached copy of the source of a bind, whatever it is called by.
+pub fn tree_of(mount: &Mount, recursive: bool) -> Result<OwnedFd> {
+    match mount.process {
+        Some(process) => source_of_another(process, &mount.source, recursive),
+        None if !mount.layers.is_empty() => overlay::view(&mount.layers, &mount.subpath),
+        None => bind_source(&mount.source, &mount.subpath, recursive),
+    }
 }
 
 /// Links in the root lead nowhere outside of it.

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use serde_json::json;
 
 use super::config::ContainerConfig;
-use super::container::Container;
+use super::container::{self, Container};
 use super::exit::write_whole;
 use super::log::Log;
 use super::ports::Ports;
@@ -26,7 +26,7 @@ use crate::sys::{inherit, signal, signalfd};
 
 const BOOTSTRAP_FD: i32 = 3;
 /// Docker's limits for a container's first process where nothing else is asked.
-const NOFILE: (u64, u64) = (1024, 524_288);
+pub(super) const NOFILE: (u64, u64) = (1024, 524_288);
 /// The kernel should rather kill the container than its shim.
 const OOM_SCORE_ADJ: &str = "-500";
 
@@ -58,7 +58,6 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     let text = fs::read(&path).context("read", path.display())?;
     let config: ContainerConfig = serde_json::from_slice(&text)
         .map_err(|error| Failure::invalid("config", format!("{}: {error}", path.display())))?;
-    drop(text);
     limit_descriptors(config.ports.len() as u64);
     join_own_cgroup(&config.shim_cgroup)?;
     let netns =
@@ -67,8 +66,9 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     let log = Log::open(&config.log).context("open log", config.log.path.clone().unwrap_or_default().display())?;
     let socket = state_dir.join("shim.sock");
     let listener = listen(&socket).context("listen", socket.display())?;
-    let (container, streams) = Container::build(&config, netns)?;
-    let named = name(&container).and_then(|names| {
+    let (container, streams) = container::build(&config, &text, netns)?;
+    drop(text);
+    let named = name(container.as_ref()).and_then(|names| {
         let path = state_dir.join("shim.pid");
         write_whole(&path, json!(names).to_string().as_bytes()).context("write", path.display())?;
         Ok((names, Stdio::new(streams, config.stdio.stdin_once, log)?))
@@ -88,7 +88,7 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     }
 }
 
-fn name(container: &Container) -> Result<SpawnedContainer> {
+fn name(container: &dyn Container) -> Result<SpawnedContainer> {
     let shim_pid = std::process::id() as i32;
     let (init_pid, init_start_time) = container.init();
     Ok(SpawnedContainer { shim_pid, shim_start_time: start_time(shim_pid)?, init_pid, init_start_time })

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::spec::{ConsoleSize, Process, Rootfs, Spec, UserSpec};
+use crate::spec::{ConsoleSize, Rootfs, Spec, UserSpec};
 
 #[derive(Deserialize, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +27,17 @@ pub struct ContainerConfig {
     pub netns_fd: Option<i32>,
     #[serde(default)]
     pub ports: Vec<PortSocket>,
+    /// Who builds the container in place of the shim.
+    pub runtime: Option<ForeignRuntime>,
+}
+
+/// An OCI runtime's command line.
+#[derive(Deserialize, Debug, Clone)]
+pub struct ForeignRuntime {
+    pub path: PathBuf,
+    /// Before all others.
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -104,7 +116,8 @@ pub struct ClientConfig {
 #[serde(rename_all = "camelCase")]
 pub struct ExecConfig {
     pub exec_id: String,
-    pub process: Process,
+    /// Of the specification; each kind of container reads it in its own way.
+    pub process: Box<RawValue>,
     #[serde(default)]
     pub user: UserSpec,
     #[serde(default)]
@@ -130,4 +143,9 @@ pub struct ResizeConfig {
 #[serde(rename_all = "camelCase")]
 pub struct AckConfig {
     pub exec_id: Option<String>,
+}
+
+#[derive(Deserialize, Debug)]
+pub struct SignalConfig {
+    pub signal: i32,
 }

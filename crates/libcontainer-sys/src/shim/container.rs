@@ -1,19 +1,79 @@
-//! The shim's container: pipes or a terminal made, built, started, joined and taken down.
+//! What the shim needs of a container, whoever builds it, and the one that is built here.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::config::{ContainerConfig, ExecConfig};
+use super::foreign;
 use super::stdio::Streams;
 use crate::cgroup::{self, Cgroup};
-use crate::container::{self, CreateOptions, ExecOptions, Joining, Manner, Notes, Pending, Stdio};
+use crate::container::{self, CreateOptions, ExecOptions, Joined, Joining, Manner, Notes, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{Identity, Spec};
+use crate::spec::{Identity, Process, Spec};
+use crate::sys::signal;
 
-pub struct Container {
+pub trait Container {
+    /// Pid and start time.
+    fn init(&self) -> (i32, u64);
+    fn cgroup(&self) -> &dyn Cgroup;
+    /// Returns when init's program runs.
+    fn start(&mut self) -> Result<()>;
+    /// To its init.
+    fn signal(&self, number: i32) -> Result<()>;
+    /// Does not wait for the new process, which may be held up by a frozen cgroup.
+    fn exec(&self, config: &ExecConfig) -> Result<(Box<dyn Arriving>, JoiningStreams)>;
+    /// Before `start`: ends init and leaves nothing of the container.
+    fn abort(self: Box<Self>);
+    /// What is left of one whose init has ended.
+    fn remove(&self);
+}
+
+/// A process on its way into a container.
+pub trait Arriving {
+    /// Readable when `advance` has something to do.
+    fn as_fd(&self) -> BorrowedFd<'_>;
+    /// 0 as long as nobody knows it.
+    fn pid(&self) -> i32;
+    /// Takes in what has happened, and never waits. After a failure it has ended, or is about to.
+    fn advance(&mut self) -> Result<Option<Joined>>;
+    /// A child of the shim has ended, which may be the one that brings the process.
+    fn child_ended(&mut self, _pid: i32, _code: i32) {}
+    fn abort(self: Box<Self>);
+}
+
+impl Arriving for Joining {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    fn pid(&self) -> i32 {
+        self.pid()
+    }
+
+    fn advance(&mut self) -> Result<Option<Joined>> {
+        self.advance()
+    }
+
+    fn abort(self: Box<Self>) {
+        Self::abort(*self);
+    }
+}
+
+/// Nothing is left when it fails. `text` is what `config` was read from.
+pub fn build(config: &ContainerConfig, text: &[u8], netns: Option<OwnedFd>) -> Result<(Box<dyn Container>, Streams)> {
+    if let Some(runtime) = &config.runtime {
+        return foreign::build(config, runtime, text, netns);
+    }
+    let (own, streams) = Own::build(config, netns)?;
+    Ok((Box::new(own), streams))
+}
+
+struct Own {
+    state_dir: PathBuf,
     identity: Identity,
     spec: Spec,
     cgroup: Box<dyn Cgroup>,
@@ -26,13 +86,13 @@ pub struct Container {
 }
 
 /// Stdin, stdout and stderr of a process as pipes; ours are the other ends.
-struct Pipes {
-    theirs: [OwnedFd; 3],
-    ours: Streams,
+pub struct Pipes {
+    pub theirs: [OwnedFd; 3],
+    pub ours: Streams,
 }
 
 impl Pipes {
-    fn new(open_stdin: bool) -> Result<Self> {
+    pub fn new(open_stdin: bool) -> Result<Self> {
         let (stdin, feed) = if open_stdin {
             let (read, write) = pipe()?;
             (read, Some(write))
@@ -53,7 +113,7 @@ impl Pipes {
         }
     }
 
-    fn streams(pipes: Option<Self>, console: Option<OwnedFd>) -> Streams {
+    pub fn streams(pipes: Option<Self>, console: Option<OwnedFd>) -> Streams {
         match pipes {
             Some(pipes) => pipes.ours,
             None => Streams { stdin: None, stdout: None, stderr: None, console },
@@ -62,7 +122,7 @@ impl Pipes {
 }
 
 /// Our ends of the streams of a process that joins; those of a terminal come when it runs.
-pub struct JoiningStreams(Option<Streams>);
+pub struct JoiningStreams(pub Option<Streams>);
 
 impl JoiningStreams {
     pub fn complete(self, console: Option<OwnedFd>) -> Streams {
@@ -78,9 +138,8 @@ fn identity(id: &str, spec: &Spec) -> Identity {
     Identity { id: id.to_owned(), bundle: String::new(), annotations: spec.annotations.clone() }
 }
 
-impl Container {
-    /// Nothing is left when it fails.
-    pub fn build(config: &ContainerConfig, netns: Option<OwnedFd>) -> Result<(Self, Streams)> {
+impl Own {
+    fn build(config: &ContainerConfig, netns: Option<OwnedFd>) -> Result<(Self, Streams)> {
         let cgroup = cgroup::open(&config.spec.linux.cgroups_path)?;
         let built = Self::build_in(config, netns.as_ref(), cgroup.as_ref());
         match built {
@@ -89,7 +148,11 @@ impl Container {
                 let init_pidfd = pending.pidfd.try_clone().context("dup", "pidfd")?;
                 let init = (pending.pid, pending.start_time);
                 let (spec, identity) = (config.spec.clone(), identity(&config.id, &config.spec));
-                Ok((Self { identity, spec, cgroup, pending: Some(pending), init, init_pidfd, _netns: netns }, streams))
+                let state_dir = config.state_dir.clone();
+                Ok((
+                    Self { state_dir, identity, spec, cgroup, pending: Some(pending), init, init_pidfd, _netns: netns },
+                    streams,
+                ))
             }
             Err(failure) => {
                 // Its own failure is nothing beside the first one.
@@ -123,37 +186,38 @@ impl Container {
         Ok((pending, pipes))
     }
 
-    /// Pid and start time.
-    pub fn init(&self) -> (i32, u64) {
+    fn kill_all(&self) {
+        // With a pid namespace of its own nothing is left; the daemon's clean-up looks again.
+        let _ = self.cgroup.kill(libc::SIGKILL);
+    }
+}
+
+impl Container for Own {
+    fn init(&self) -> (i32, u64) {
         self.init
     }
 
-    /// Returns when init's program runs.
-    pub fn start(&mut self) -> Result<()> {
+    fn cgroup(&self) -> &dyn Cgroup {
+        self.cgroup.as_ref()
+    }
+
+    fn start(&mut self) -> Result<()> {
         match self.pending.take() {
             Some(pending) => pending.start().map(drop),
             None => Err(Failure::new(Kind::Conflict, "start", "the container is started already")),
         }
     }
 
-    pub fn oom_event(&self) -> Option<OwnedFd> {
-        self.cgroup.oom_event().ok().flatten()
+    fn signal(&self, number: i32) -> Result<()> {
+        signal::send(self.init_pidfd.as_fd(), number).context("kill", self.init.0)
     }
 
-    /// Whether the watch has fired for an OOM that `seen` does not count yet.
-    pub fn oom_happened(&self, seen: &mut u64) -> bool {
-        self.cgroup.oom_happened(seen)
-    }
-
-    pub fn oom_kills(&self) -> u64 {
-        self.cgroup.oom_kills()
-    }
-
-    /// Does not wait for the new process, which may be held up by a frozen cgroup.
-    pub fn exec(&self, config: &ExecConfig) -> Result<(Joining, JoiningStreams)> {
+    fn exec(&self, config: &ExecConfig) -> Result<(Box<dyn Arriving>, JoiningStreams)> {
+        let process: Process = serde_json::from_slice(config.process.get().as_bytes())
+            .map_err(|error| Failure::invalid("exec", format!("process: {error}")))?;
         let pipes = if config.tty { None } else { Some(Pipes::new(config.open_stdin)?) };
         let joining = container::join(&ExecOptions {
-            process: &config.process,
+            process: &process,
             pidfd: self.init_pidfd.as_fd(),
             spec: &self.spec,
             user: Some(&config.user),
@@ -167,26 +231,20 @@ impl Container {
             notes: Notes::UNHEARD,
         })?;
         // Theirs are closed now, so that ours end when the process does.
-        Ok((joining, JoiningStreams(pipes.map(|pipes| pipes.ours))))
+        Ok((Box::new(joining), JoiningStreams(pipes.map(|pipes| pipes.ours))))
     }
 
-    /// What still runs in the container's cgroup once its init has ended.
-    pub fn kill_all(&self) {
-        // With a pid namespace of its own nothing is left; the daemon's clean-up looks again.
-        let _ = self.cgroup.kill(libc::SIGKILL);
-    }
-
-    /// Before `start`: ends init and removes the cgroup.
-    pub fn abort(mut self) {
+    fn abort(mut self: Box<Self>) {
         if let Some(pending) = self.pending.take() {
             pending.abort();
             let _ = rustix::process::waitid(WaitId::PidFd(self.init_pidfd.as_fd()), WaitIdOptions::EXITED);
         }
         self.kill_all();
-        self.remove_cgroups();
+        self.remove();
+        let _ = std::fs::remove_dir_all(&self.state_dir);
     }
 
-    pub fn remove_cgroups(&self) {
+    fn remove(&self) {
         if let Err(error) = self.cgroup.remove() {
             eprintln!("remove cgroup: {error}");
         }

@@ -7,10 +7,10 @@ use rustix::event::PollFlags;
 use serde_json::{Value, json};
 
 use super::config::{ExecConfig, ResizeConfig};
-use super::container::{Container, JoiningStreams};
+use super::container::{Arriving, Container, JoiningStreams};
 use super::protocol;
 use super::stdio::{Part, Stdio};
-use crate::container::{Joined, Joining};
+use crate::container::Joined;
 use crate::failure::{Failure, Kind, Result};
 
 /// How long clients of an ended process are kept for an acknowledgement of the daemon, so that whoever sees the end of the
@@ -49,7 +49,7 @@ impl Caller {
 }
 
 struct Starting {
-    joining: Joining,
+    joining: Box<dyn Arriving>,
     streams: JoiningStreams,
     config: ExecConfig,
     client: Option<OwnedFd>,
@@ -89,6 +89,8 @@ impl Exec {
 pub struct Execs {
     starting: Vec<Starting>,
     running: Vec<Exec>,
+    /// Children that ended while processes were on their way, by pid: one of those may be known only later.
+    reaped: Vec<(i32, i32)>,
 }
 
 #[derive(Clone, Copy)]
@@ -102,7 +104,7 @@ impl Execs {
     /// The caller is answered when the program runs, or could not be executed.
     pub fn start(
         &mut self,
-        container: &Container,
+        container: &dyn Container,
         config: ExecConfig,
         client: Option<OwnedFd>,
         caller: Caller,
@@ -164,14 +166,24 @@ impl Execs {
         }
     }
 
-    /// A child has ended: the event to tell when it is one of ours.
-    pub fn ended(&mut self, pid: i32, code: i32, buffer: &mut Vec<u8>) -> Option<Value> {
+    /// A child has ended: the events to tell when one of ours has.
+    pub fn ended(&mut self, pid: i32, code: i32, buffer: &mut Vec<u8>) -> Vec<Value> {
+        self.starting.iter_mut().for_each(|starting| starting.joining.child_ended(pid, code));
+        self.reaped.push((pid, code));
         // Its program may be over before anybody looked whether it runs.
         self.advance();
-        let exec = self.running.iter_mut().find(|exec| exec.pid == pid && exec.exit.is_none())?;
-        exec.stdio.drain(buffer);
-        exec.exit = Some(Ended::now(code));
-        Some(json!({ "execId": exec.id, "exitCode": code }))
+        let mut events = Vec::new();
+        for exec in self.running.iter_mut().filter(|exec| exec.exit.is_none()) {
+            if let Some((_, code)) = self.reaped.iter().find(|(pid, _)| *pid == exec.pid) {
+                exec.stdio.drain(buffer);
+                exec.exit = Some(Ended::now(*code));
+                events.push(json!({ "execId": exec.id, "exitCode": code }));
+            }
+        }
+        let arrived = |pid| self.running.iter().any(|exec| exec.pid == pid);
+        let waits = !self.starting.is_empty();
+        self.reaped.retain(|(pid, _)| waits && !arrived(*pid));
+        events
     }
 
     /// Closes the clients of execs whose end is `settled`, and forgets those; with `over` the container has ended as well.

@@ -8,6 +8,7 @@
 //!   shim.sock          SOCK_SEQPACKET (protocol.rs)
 //!   exit.json          the exit status, complete or absent; written before anybody is told
 //!   shim.err           what the shim itself had to complain about
+//!   bundle/, runtime/  of a container that another OCI runtime builds (foreign/)
 //! ```
 //!
 //! Until `start` the shim lives and dies with its bootstrap socket, descriptor 3: when the daemon goes, nothing is left.
@@ -19,9 +20,12 @@ mod connection;
 mod container;
 mod exec;
 pub mod exit;
+mod foreign;
 pub(crate) mod log;
 mod ports;
 pub mod process;
 pub mod protocol;
 mod server;
 mod stdio;
+
+pub use foreign::{INIT, run_as_init};

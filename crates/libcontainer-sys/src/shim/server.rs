@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::accept;
-use super::config::{AckConfig, ClientConfig, ContainerConfig, ExecConfig, PortSocket, ResizeConfig};
+use super::config::{AckConfig, ClientConfig, ContainerConfig, ExecConfig, PortSocket, ResizeConfig, SignalConfig};
 use super::container::Container;
 use super::exec::{ACK_TIME, Caller, Ended, ExecPart, Execs, LINGER};
 use super::exit::ExitStatus;
@@ -24,7 +24,7 @@ const WARM: Duration = Duration::from_secs(1);
 
 pub struct Server {
     config: ContainerConfig,
-    container: Container,
+    container: Box<dyn Container>,
     names: SpawnedContainer,
     stdio: Stdio,
     execs: Execs,
@@ -56,7 +56,7 @@ enum Token {
 
 pub struct Parts {
     pub config: ContainerConfig,
-    pub container: Container,
+    pub container: Box<dyn Container>,
     pub names: SpawnedContainer,
     pub stdio: Stdio,
     pub signals: OwnedFd,
@@ -68,7 +68,7 @@ pub struct Parts {
 
 impl Server {
     pub fn new(parts: Parts) -> Self {
-        let oom = parts.container.oom_event();
+        let oom = parts.container.cgroup().oom_event().ok().flatten();
         Self {
             config: parts.config,
             container: parts.container,
@@ -100,12 +100,11 @@ impl Server {
         loop {
             if !self.started && self.peers.iter().all(Option::is_none) {
                 self.container.abort();
-                let _ = std::fs::remove_dir_all(&self.config.state_dir);
                 return;
             }
             self.finish_execs();
             if self.finished() {
-                self.container.remove_cgroups();
+                self.container.remove();
                 return;
             }
             let ready = self.wait();
@@ -202,7 +201,9 @@ impl Server {
             let (code, signal) = signal::exit_code(status);
             if pid == self.names.init_pid {
                 self.init_ended(code, signal);
-            } else if let Some(body) = self.execs.ended(pid, code, &mut self.buffer) {
+                continue;
+            }
+            for body in self.execs.ended(pid, code, &mut self.buffer) {
                 self.broadcast("execExit", &body);
             }
         }
@@ -210,7 +211,7 @@ impl Server {
 
     fn init_ended(&mut self, code: i32, signal: Option<i32>) {
         self.stdio.drain(&mut self.buffer);
-        let status = ExitStatus::now(code, signal, self.container.oom_kills() > 0);
+        let status = ExitStatus::now(code, signal, self.container.cgroup().oom_kills() > 0);
         if let Err(error) = status.write(&self.config.state_dir) {
             eprintln!("exit.json of {}: {error}", self.config.id);
         }
@@ -219,7 +220,7 @@ impl Server {
         // Nobody answers there any more, and the next container may have the ports.
         self.ports = Ports::default();
         // Execs of a container with the host's pids outlive its init.
-        self.container.kill_all();
+        let _ = self.container.cgroup().kill(libc::SIGKILL);
     }
 
     /// Closes the clients of processes whose end the daemon knows, and forgets the execs.
@@ -251,7 +252,7 @@ impl Server {
             self.oom = None;
             return;
         }
-        if self.container.oom_happened(&mut self.oom_kills) {
+        if self.container.cgroup().oom_happened(&mut self.oom_kills) {
             self.broadcast("oom", &json!({}));
         }
     }
@@ -305,6 +306,8 @@ impl Server {
             "attach" => parse::<ClientConfig>(op, body)
                 .and_then(|client| self.stdio.attach(one(op, fds)?, &client).map(|()| Value::Null)),
             "exec" => return self.exec(index, request, fds).err().map(Err),
+            "signal" => parse::<SignalConfig>(op, body)
+                .and_then(|wanted| self.container.signal(wanted.signal).map(|()| Value::Null)),
             "resize" => parse(op, body).and_then(|target| self.resize(&target)),
             "port" => parse::<PortSocket>(op, body)
                 .and_then(|port| self.ports.change(&port, fds.into_iter().next()).map(|()| Value::Null)),
@@ -342,7 +345,7 @@ impl Server {
         let Some(Ok(peer)) = peer else {
             return Err(Failure::new(Kind::System, "exec", "the caller's socket could not be duplicated"));
         };
-        self.execs.start(&self.container, config, client, Caller { peer, request: request.id })
+        self.execs.start(self.container.as_ref(), config, client, Caller { peer, request: request.id })
     }
 
     fn resize(&self, target: &ResizeConfig) -> Result<Value, Failure> {

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
 /// `struct mount_attr` of linux/mount.h.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,13 @@ pub fn mount_setattr(fd: BorrowedFd, recursive: bool, attr: &MountAttr) -> io::R
         // SAFETY: attr is a valid mount_attr of the size given; the path is the empty string.
         unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, attr, size_of::<MountAttr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives a process of one thread a mount namespace of its own. What is mounted in either still shows in the other, until
+/// somebody cuts that off for a mount.
+pub fn own_namespace() -> rustix::io::Result<()> {
+    // SAFETY: the mount namespace belongs to no object of the program.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
 }
 
 /// A detached copy of the mount at `path` (relative to `dir`; empty: `dir` itself), with those below it if `recursive`.

@@ -250,7 +250,7 @@ fn changes_are_those_of_the_container() {
 #[test]
 fn a_process_that_is_another_is_not_looked_into() {
     let scratch = Scratch::new("archive");
-    let process = view::Process { pid: std::process::id().cast_signed(), start_time: 1 };
+    let process = view::Process { pid: std::process::id().cast_signed(), start_time: 1, root: None };
     let options = ViewOptions { process: Some(process), ..stopped(&scratch) };
     assert_eq!(on_thread(|| stat(&options, "/etc")).unwrap_err().kind, crate::failure::Kind::Gone);
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ use crate::sys::private_mounts;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ViewOptions {
-    /// Init of a running container: its own mounts are seen.
+    /// Of a running container: its init, whose own mounts are seen, or who holds its root somewhere else.
     pub process: Option<Process>,
     /// Used when there is no process.
     pub overlay: Overlay,
@@ -41,6 +42,21 @@ pub struct ViewOptions {
 pub struct Process {
     pub pid: i32,
     pub start_time: u64,
+    /// Where the root of the container is in that process's mount namespace, without what is mounted in the container.
+    pub root: Option<String>,
+}
+
+impl Process {
+    /// Its mount namespace; None when it has ended.
+    pub fn mounts(&self) -> rustix::io::Result<Option<OwnedFd>> {
+        let path = format!("/proc/{}/ns/mnt", self.pid);
+        let namespace = match openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            other => other?,
+        };
+        // compared after the opening: what was opened is of that process and no other
+        Ok(start_time(self.pid).is_ok_and(|start| start == self.start_time).then_some(namespace))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -55,32 +71,44 @@ pub struct ViewMount {
     pub read_only: bool,
 }
 
-/// An fd of the root. The calling thread must be one that ends with the work: for a stopped container it gets a mount
+/// An fd of the root. The calling thread must be one that ends with the work: where the view is composed it gets a mount
 /// namespace of its own, and the mounts in it last as long as the thread.
 pub(super) fn open(options: &ViewOptions) -> Result<OwnedFd> {
     match &options.process {
-        Some(process) => running(process),
-        None => stopped(options),
+        Some(process) if process.root.is_none() => running(process),
+        _ => composed(options),
     }
+}
+
+fn gone(process: &Process) -> Failure {
+    Failure::new(Kind::Gone, "open root", format!("process {} has ended", process.pid))
 }
 
 /// The start time is compared after the opening: what was opened is of that process and no other.
 fn running(process: &Process) -> Result<OwnedFd> {
-    let gone = || Failure::new(Kind::Gone, "open root", format!("process {} has ended", process.pid));
     let path = format!("/proc/{}/root", process.pid);
     let root = openat(CWD, &*path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    if start_time(process.pid).map_err(|_| gone())? != process.start_time {
-        return Err(gone());
+    if start_time(process.pid).map_err(|_| gone(process))? != process.start_time {
+        return Err(gone(process));
     }
     root.context("open", path)
 }
 
-fn stopped(options: &ViewOptions) -> Result<OwnedFd> {
+/// Of its parts, as a container would be started with them.
+fn composed(options: &ViewOptions) -> Result<OwnedFd> {
     let place = options.overlay.upper.as_str();
+    if let Some(process) = &options.process {
+        let namespace = process.mounts().context("open the mounts of", process.pid)?.ok_or_else(|| gone(process))?;
+        private_mounts::join(namespace.as_fd()).context("enter the mounts of", process.pid)?;
+    }
     private_mounts::enter().context("enter a mount namespace for", place)?;
-    let root = match read_only_root(options)? {
-        Some(root) => root,
-        None => overlay::make(&options.overlay)?,
+    let root = match options.process.as_ref().and_then(|process| process.root.as_deref()) {
+        // the kernel forbids a second overlay over a writable layer in use
+        Some(path) => bind_source(path, "", false)?,
+        None => match read_only_root(options)? {
+            Some(root) => root,
+            None => overlay::make(&options.overlay)?,
+        },
     };
     // any directory does as the place: in this namespace nobody needs it
     let target = openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
