@@ -195,7 +195,6 @@ fn assemble(seccomp: &Seccomp, default: u32, architecture: Architecture) -> Resu
     let mut ranges: Vec<Range> = vec![Range { first: 0, code: vec![ret(default)] }];
     let mut push = |first: u32, code: Vec<Instruction>| match ranges.last_mut() {
         Some(last) if last.first == first => last.code = code,
-        Some(last) if last.code == code => {}
         _ => ranges.push(Range { first, code }),
     };
     for (number, rules) in &mut rules {
@@ -209,6 +208,8 @@ fn assemble(seccomp: &Seccomp, default: u32, architecture: Architecture) -> Resu
         // calls newer than the table: programs fall back on ENOSYS, but take EPERM for an answer
         push(newest + 1, vec![ret(ERRNO | libc::ENOSYS as u32)]);
     }
+    // neighbours with one answer are one range: the kernel's time to take a filter goes by its length
+    ranges.dedup_by(|next, before| next.code == before.code);
     let mut block = vec![load(NUMBER)];
     if architecture == Architecture::X86_64 {
         block.extend([jump(GREATER_EQUAL, X32_BIT, 0, 1), ret(default)]);
@@ -318,6 +319,21 @@ mod tests {
         }
         assert_eq!(filter(5000, [0; 6]), 0x0005_0026, "newer than the table: ENOSYS");
         assert_eq!(filter(X32_BIT, [0; 6]), EPERM, "x32 read");
+    }
+
+    #[test]
+    fn neighbours_with_one_answer_are_one_range() {
+        let numbers = syscalls(Architecture::X86_64);
+        let names: Vec<&str> = numbers.iter().filter(|(_, number)| **number < 100).map(|(name, _)| *name).collect();
+        let section =
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]});
+        let program = compile(&section, Architecture::X86_64).unwrap().program;
+        // numbers from 0, from 100, and newer than the table
+        assert_eq!(program.iter().filter(|instruction| instruction.code == 0x06).count(), 5, "{program:?}");
+        for number in numbers.values() {
+            let wanted = if *number < 100 { ALLOW } else { EPERM };
+            assert_eq!(run(&program, 0xC000_003E, *number, [0; 6]), wanted, "{number}");
+        }
     }
 
     #[test]
