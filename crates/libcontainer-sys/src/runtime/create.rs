@@ -140,7 +140,7 @@ fn read(Driver { systemd, rootless }: Driver, words: Vec<String>) -> Result<Requ
     spec.linux.cgroups_path = match &unit {
         Some(unit) => unit.path()?,
         None => {
-            let path = cgroup_path(&spec.linux.cgroups_path, &id)?;
+            let path = cgroup_path(&spec.linux.cgroups_path, &id);
             let go_without = rootless && spec.linux.cgroups_path.is_empty() && !cgroup::may_create(&path)?;
             if go_without { String::new() } else { path }
         }
@@ -210,19 +210,14 @@ pub fn preserved_fds(args: &Args) -> Result<u32> {
     Ok(count)
 }
 
-/// A relative path lies below `/caisson-runtime`, as does a container without one.
-fn cgroup_path(asked: &str, id: &str) -> Result<String> {
-    if asked.contains(':') {
-        return Err(Failure::invalid(
-            "cgroup",
-            format!("/linux/cgroupsPath: {asked:?} is for systemd's driver (--systemd-cgroup)"),
-        ));
-    }
-    Ok(match asked {
+/// A relative path lies below `/caisson-runtime`, as does a container without one. One of systemd's form is a name like any
+/// other, as with runc: containerd writes it for a parent called `.slice` also where its driver is another.
+fn cgroup_path(asked: &str, id: &str) -> String {
+    match asked {
         "" => format!("/caisson-runtime/{id}"),
         asked if asked.starts_with('/') => asked.to_owned(),
         asked => format!("/caisson-runtime/{asked}"),
-    })
+    }
 }
 
 fn build(request: &Request, listener: Option<BorrowedFd>) -> Result<Pending> {

@@ -81,6 +81,21 @@ fn a_created_container_ends_by_a_signal_as_any_program() {
     bundle.assert_nothing_left();
 }
 
+/// As containerd has it for a pod whose cgroup parent is called `.slice`, whatever its driver.
+#[test]
+fn a_cgroup_may_have_a_name_of_systemds_form() {
+    if !able() {
+        return;
+    }
+    let mut bundle = Bundle::shell("colons", "cat /proc/self/cgroup");
+    let name = format!("test.slice:cri-containerd:{}", bundle.id);
+    bundle.config["linux"]["cgroupsPath"] = json!(name);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    let output = bundle.output();
+    assert!(output.contains(&format!("/caisson-runtime/{name}")), "{output}");
+}
+
 #[test]
 fn a_cgroup_of_others_is_neither_joined_nor_taken_away() {
     if !able() {
