@@ -1,7 +1,9 @@
 /** What create's options do, seen from inside the container or from the client, on the way that Docker's clients take. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { TestDaemon } from '../helpers/daemon.ts';
 import { oracle } from '../helpers/oracle.ts';
 import { missing } from '../helpers/requires.ts';
@@ -123,6 +125,51 @@ devices:
       const input = await daemon.docker(['attach', id], { input: 'x\n' });
       expect(input.stdout).toBe('after x\n');
       expect((await whole).body).toBe(`${past.body}\x01\0\0\0\0\0\0\x08after x\n`);
+    });
+  });
+
+  describe('attach before the start', () => {
+    /** A client's connection, whose answer has come. */
+    async function attached(container: string, query: string): Promise<Socket> {
+      const socket = connect(daemon.socket);
+      const head = 'Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n';
+      socket.write(`POST /containers/${container}/attach?stream=1&${query} HTTP/1.1\r\n${head}`);
+      expect(String((await once(socket, 'data'))[0])).toContain('101 UPGRADED');
+      return socket;
+    }
+    const descriptors = (): number => readdirSync(`/proc/${daemon.pid}/fd`).length;
+
+    it('lets go of clients that leave, not of those that only have nothing to say', async () => {
+      await ok('create', '-i', '--name', 'waiting', 'busybox', 'echo', 'output');
+      const before = descriptors();
+      const stays = await attached('waiting', 'stdout=1');
+      stays.end();
+      const leave = await Promise.all(
+        Array.from({ length: 40 }, (_, at) => attached('waiting', at % 2 ? 'stdout=1' : 'stdin=1&stdout=1')),
+      );
+      expect(descriptors()).toBeGreaterThan(before + 40);
+      for (const socket of leave) socket.destroy();
+      await vi.waitFor(() => expect(descriptors()).toBeLessThan(before + 20), { timeout: 10_000 });
+      const chunks: Buffer[] = [];
+      stays.on('data', (chunk: Buffer) => chunks.push(chunk));
+      const closed = once(stays, 'close');
+      await ok('start', 'waiting');
+      await closed;
+      expect(Buffer.concat(chunks).toString()).toBe('\x01\0\0\0\0\0\0\x07output\n');
+    });
+
+    it('keeps what they have sent before, and that no more will come', async () => {
+      await ok('create', '-i', '--name', 'reader', 'busybox', 'cat');
+      const before = descriptors();
+      const socket = await attached('reader', 'stdin=1&stdout=1');
+      const held = descriptors();
+      socket.write('input\n', () => socket.destroy());
+      await once(socket, 'close');
+      await vi.waitFor(() => expect(descriptors()).toBeLessThan(held), { timeout: 10_000 });
+      expect(descriptors()).toBeLessThanOrEqual(before + 1);
+      await ok('start', 'reader');
+      expect((await ok('wait', 'reader')).trim()).toBe('0');
+      expect(await ok('logs', 'reader')).toBe('input');
     });
   });
 

@@ -76,6 +76,7 @@ export class FakeNative implements Native {
   found = new Map<string, ContainerRuntimeState>();
   #onEvent: (event: RuntimeEvent) => void = () => undefined;
   #nextPid = 1_000_000;
+  #nextClient = 0;
 
   async probeHost(): Promise<HostInfo> {
     return HOST;
@@ -107,6 +108,12 @@ export class FakeNative implements Native {
   }
 
   stopAdvertising(): void {}
+
+  watchClient(): number {
+    return this.#nextClient++;
+  }
+
+  unwatchClient(): void {}
 
   async createEndpoint(options: EndpointOptions): Promise<void> {
     this.endpoints.push(options);

@@ -84,7 +84,13 @@ export function createApiServer(options: ApiOptions): ApiServer {
 }
 
 function createHttpServer(app: FastifyInstance, options: ApiOptions): Server {
-  const server = createServer({ insecureHTTPParser: false, ServerResponse: HeldResponse });
+  const server = createServer({
+    insecureHTTPParser: false,
+    ServerResponse: HeldResponse,
+    // a client whose machine has gone says nothing
+    keepAlive: true,
+    keepAliveInitialDelay: 15_000,
+  });
   // A `docker load` may take hours to send its body; headers still have to come within a minute.
   server.requestTimeout = 0;
   server.headersTimeout = 60_000;

@@ -36,6 +36,7 @@ import { LiveTable, type WaitCondition, type WaitResult } from './live.ts';
 import { Monitor } from './monitor.ts';
 import { namingOptions } from './nameFiles.ts';
 import { checkName } from './names.ts';
+import { PendingStreams } from './pendingStreams.ts';
 import { Publisher } from './publisher.ts';
 import { Reconciler } from './reconcile.ts';
 import { type ContainerRecord, isRunning, readRecord, settledRow } from './record.ts';
@@ -84,6 +85,7 @@ export class Containers {
     this.devices = new NetworkDevices(graph, native, config, log);
     this.volumes = new LocalVolumes(graph, native, paths, images);
     this.pluginVolumes = new PluginVolumes(graph, volumeDrivers, new PluginMounts(graph, volumeDrivers, log), log);
+    const live = new LiveTable();
     const ctx: ContainerContext = {
       config,
       paths,
@@ -102,7 +104,8 @@ export class Containers {
       volumes: this.volumes,
       pluginVolumes: this.pluginVolumes,
       events: new ContainerEvents(graph.events),
-      live: new LiveTable(),
+      live,
+      pending: new PendingStreams(native, live),
       forwarder: new LogForwarder(log),
     };
     this.#ctx = ctx;
@@ -300,7 +303,7 @@ export class Containers {
     choice: StreamChoice,
     { log, goesOn }: { log?: LogRequest | undefined; goesOn: boolean },
   ): Promise<void> {
-    const { native, live, graph, events } = this.#ctx;
+    const { native, live, pending, graph, events } = this.#ctx;
     const { row, config } = record;
     let stream: ClientStream;
     try {
@@ -315,7 +318,7 @@ export class Containers {
     const now = graph.containers.get(row.id);
     const state = live.of(row.id);
     if (state.isReleased || (now && isRunning(now))) await native.attach(row.id, stream);
-    else state.pendingStreams.push(stream);
+    else pending.add(row.id, stream);
   }
 
   /** What the container has said so far, before what it says from now on. */

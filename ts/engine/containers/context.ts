@@ -16,6 +16,7 @@ import type { LocalVolumes } from '../volumes/local.ts';
 import type { PluginVolumes } from '../volumes/pluginVolumes.ts';
 import type { ContainerEvents } from './events.ts';
 import type { LiveTable } from './live.ts';
+import type { PendingStreams } from './pendingStreams.ts';
 
 /** An image as a container needs it. */
 export interface UsableImage {
@@ -49,5 +50,6 @@ export interface ContainerContext {
   pluginVolumes: PluginVolumes;
   events: ContainerEvents;
   live: LiveTable;
+  pending: PendingStreams;
   forwarder: LogForwarder;
 }

@@ -2,8 +2,9 @@
  * What this daemon process knows of a container beyond its row: who waits for it, streams that came before its start,
  * timers. Nothing here survives the daemon, and nothing here is needed to be right after a restart.
  */
-import type { ClientStream, ExitStatus } from '../native/index.ts';
+import type { ExitStatus } from '../native/index.ts';
 import type { HealthState } from './health.ts';
+import type { PendingStream } from './pendingStreams.ts';
 
 /** Answer of `wait`. */
 export interface WaitResult {
@@ -19,8 +20,8 @@ interface Waiter {
 }
 
 export class Live {
-  /** Streams of clients that attached before the start; handed to the shim when it is there. */
-  pendingStreams: ClientStream[] = [];
+  /** Of clients that attached before the start, by the number that they are watched by (`pendingStreams.ts`). */
+  readonly pendingStreams = new Map<number, PendingStream>();
   /** The shim has them: whoever attaches from here on goes there. */
   isReleased = false;
   /** Removal of what the last run left in the kernel; a start waits for it. */

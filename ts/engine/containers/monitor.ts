@@ -57,6 +57,7 @@ export class Monitor {
     else if (event.type === 'execExit') this.#execExited(event.id, event.execId, event.exitCode);
     else if (event.type === 'oom') this.#oom(event.id);
     else if (event.type === 'detached') this.#detached(event.id, event.execId);
+    else if (event.type === 'clientGone') this.#ctx.pending.gone(event.id, event.client);
     else this.#shimGone(event.id);
   }
 

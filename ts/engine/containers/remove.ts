@@ -90,8 +90,7 @@ export class Remover {
 
   /** Who waits for the removal is told. */
   #gone(row: ContainerRow, state: Live): void {
-    for (const { fd } of state.pendingStreams) this.#ctx.native.closeFd(fd);
-    state.pendingStreams = [];
+    this.#ctx.pending.close(row.id);
     state.notify(['removed', 'not-running', 'next-exit'], { exitCode: state.lastExit?.exitCode ?? row.exitCode });
     this.#ctx.live.forget(row.id);
   }

@@ -105,7 +105,7 @@ export class Starter {
       if (graph.containers.get(row.id) && !isRunning(graph.containers.resolve(row.id))) {
         graph.containers.updateState(row.id, { exitCode: exitCodeOf(error), error: error.message });
       }
-      this.#closePending(row.id);
+      this.#ctx.pending.close(row.id);
       this.#outcome.failed(row.id);
       throw error;
     }
@@ -274,8 +274,7 @@ export class Starter {
   async #release(plan: StartPlan, { spawned }: StartState): Promise<{ rows: () => void }> {
     const { native, live } = this.#ctx;
     const state = live.of(plan.id);
-    const streams = state.pendingStreams;
-    state.pendingStreams = [];
+    const streams = this.#ctx.pending.take(plan.id);
     state.isReleased = true;
     for (const stream of streams) await native.attach(plan.id, stream);
     state.lastExit = undefined;
@@ -311,13 +310,6 @@ export class Starter {
     events.volumes('mount', record);
     for (const network of networksOf(this.#ctx, record)) events.network('connect', network, plan.id);
     events.container(record, 'start');
-  }
-
-  /** Clients that attached to a container that did not start: their connection ends. */
-  #closePending(id: string): void {
-    const live = this.#ctx.live.of(id);
-    for (const { fd } of live.pendingStreams) this.#ctx.native.closeFd(fd);
-    live.pendingStreams = [];
   }
 }
 

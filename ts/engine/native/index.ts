@@ -197,6 +197,8 @@ export type RuntimeEvent =
   | { type: 'oom'; id: string }
   | { type: 'execExit'; id: string; execId: string; exitCode: number }
   | { type: 'detached'; id: string; execId?: string }
+  /** Of `watchClient`. */
+  | { type: 'clientGone'; id: string; client: number }
   /** The shim ended; `exit` comes before it, or never if it was killed. */
   | { type: 'shimGone'; id: string };
 
@@ -253,6 +255,10 @@ export interface Native {
   /** Ends shim and container with SIGKILL, removes cgroups and state directory. Idempotent, also half way through spawnShim. */
   destroyContainer(options: { id: string; stateDir: string; cgroup: string }): Promise<void>;
   attach(id: string, client: ClientStream): Promise<void>;
+  /** Tells by the event `clientGone`, once, that both directions of a connection have ended; returns the number that it is
+   * known by. A duplicate of `fd` is held until then, or until `unwatchClient`. */
+  watchClient(id: string, fd: number): number;
+  unwatchClient(client: number): void;
   /** Resolves with the exec's pid when its program runs; fails with kind `exec` when it could not be executed. */
   exec(id: string, options: ExecOptions): Promise<{ pid: number }>;
   /** The end of an exec is written down: its clients' streams end, and the shim forgets it. */
@@ -409,6 +415,8 @@ const DIRECT = new Set<keyof Native>([
   'pipe',
   'socketPair',
   'stopAdvertising',
+  'unwatchClient',
+  'watchClient',
 ]);
 
 /** Loads the addon of this build. Throws with the path when it is missing or was built for another Node. */

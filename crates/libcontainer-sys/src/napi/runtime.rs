@@ -177,6 +177,23 @@ pub fn attach(env: &Env, id: String, client: ClientStream) -> napi::Result<Objec
     Ok(promise)
 }
 
+/// Numbers of clients count up from 0 and stay far below 2^53.
+#[napi]
+pub fn watch_client(container: String, fd: i32) -> napi::Result<i64> {
+    let watched = hub().and_then(|hub| {
+        let socket = inherit::duplicate(fd).map_err(|error| Failure::io("descriptor", fd, error))?;
+        hub.watch(&container, socket)
+    });
+    watched.map(u64::cast_signed).map_err(|failure| napi::Error::from_reason(failure.message))
+}
+
+#[napi]
+pub fn unwatch_client(client: i64) {
+    if let Some(hub) = HUB.get() {
+        hub.unwatch(client.cast_unsigned());
+    }
+}
+
 #[napi(ts_return_type = "Promise<object>")]
 pub fn exec<'env>(env: &'env Env, id: String, options: Object<'env>) -> napi::Result<Object<'env>> {
     let client: Option<ClientStream> = options.get("client")?;

@@ -42,10 +42,17 @@ struct Shim {
     announced: bool,
 }
 
+/// A connection whose end is to be told.
+struct Client {
+    container: String,
+    socket: OwnedFd,
+}
+
 #[derive(Default)]
 struct State {
     shims: HashMap<String, Shim>,
     ids: HashMap<u64, String>,
+    clients: HashMap<u64, Client>,
     next_key: u64,
 }
 
@@ -108,6 +115,27 @@ impl Hub {
         let shim = Shim { key, socket: Some(socket), pidfd, pending, next_request: BUILD + 1, announced };
         state.shims.insert(id.into(), shim);
         Ok(())
+    }
+
+    /// Watches a client's connection until both of its directions have ended, which is told once, or until `unwatch` with
+    /// the number that it is known by. Holds a duplicate of it.
+    pub fn watch(&self, container: &str, socket: OwnedFd) -> Result<u64> {
+        let mut state = self.state();
+        let key = state.next_key;
+        // EPOLLHUP and EPOLLERR come without being asked for
+        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(key * 2), epoll::EventFlags::empty())
+            .context("epoll_ctl", container)?;
+        state.next_key += 1;
+        state.clients.insert(key, Client { container: container.into(), socket });
+        Ok(key)
+    }
+
+    /// The container that it came for, unless its end was told before.
+    pub fn unwatch(&self, client: u64) -> Option<String> {
+        let Client { container, socket } = self.state().clients.remove(&client)?;
+        // explicitly: the connection itself has other holders
+        let _ = epoll::delete(&self.epoll, &socket);
+        Some(container)
     }
 
     pub fn knows(&self, id: &str) -> bool {
@@ -173,6 +201,10 @@ impl Hub {
             }
             for event in &events {
                 let token = event.data.u64();
+                if let Some(container) = self.unwatch(token / 2) {
+                    (self.on_event)(json!({ "type": "clientGone", "id": container, "client": token / 2 }));
+                    continue;
+                }
                 let Some(id) = self.state().ids.get(&(token / 2)).cloned() else { continue };
                 self.receive(&id);
                 if token % 2 == 1 {
