@@ -137,13 +137,38 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox', 'registry'))('dock
       expect(await ok('exec', 'c-main', 'cat', '/tmp/y')).toBe('content');
     },
     'create start rm': async () => {
+      await ok('import', '-c', 'VOLUME ["c-relative", "/"]', subject.archive, 'commands.test/volumes:1');
+      await ok('create', '--name', 'c-root', 'commands.test/volumes:1', 'true');
+      const mounts = await field('c-root', '{{range .Mounts}}{{println .Destination}}{{end}}');
+      expect(mounts.split('\n').sort()).toEqual(['/', 'c-relative']);
+      expect((await subject.docker('start', 'c-root')).stderr).toContain('failed to create task for container');
+      await ok('rm', '-v', 'c-root');
+      await ok('rmi', 'commands.test/volumes:1');
+      await ok('import', '-c', 'VOLUME c-relative', subject.archive, 'commands.test/volumes:1');
+      const mounted = ['sh', '-c', 'grep -c " /c-relative " /proc/mounts'];
+      expect(await ok('run', '--rm', '--network', 'none', 'commands.test/volumes:1', ...mounted)).toBe('1');
+      await ok('rmi', 'commands.test/volumes:1');
       await ok('create', '--name', 'c-made', '--network', 'none', IMAGE, 'sh', '-c', 'echo ran; exit 6');
       expect(await field('c-made', '{{.State.Status}}')).toBe('created');
       expect(await subject.docker('start', '-a', 'c-made')).toMatchObject({ code: 6, stdout: 'ran\n' });
       expect(await ok('rm', 'c-made')).toBe('c-made');
       expect((await subject.docker('inspect', 'c-made')).code).toBe(1);
     },
-    diff: async () => expect(await lines('diff', 'c-main')).toContain('A /kept'),
+    diff: async () => {
+      expect(await lines('diff', 'c-main')).toContain('A /kept');
+      // the working directory is there before the first start, below the volume that is filled from it
+      const flags = ['-v', '/work', '-w', '/work/below', IMAGE];
+      await ok('create', '--name', 'c-diff', ...flags, 'ls', '/work');
+      expect(await lines('diff', 'c-diff')).toEqual(['A /work', 'A /work/below']);
+      await ok('commit', 'c-diff', 'commands.test/worked:1');
+      const command = ['ls', '-d', '/work/below'];
+      expect(await ok('run', '--rm', '--network', 'none', 'commands.test/worked:1', ...command)).toBe('/work/below');
+      expect(await ok('start', '-a', 'c-diff')).toBe('below');
+      await ok('rm', '-v', 'c-diff');
+      await ok('rmi', 'commands.test/worked:1');
+      const { stderr } = await subject.docker('create', '-w', '/bin/busybox', IMAGE, 'true');
+      expect(stderr).toBe('Error response from daemon: Cannot mkdir: /bin/busybox is not a directory\n');
+    },
     'events system events': async () => {
       await ok('import', '-c', 'LABEL told=1', subject.archive, 'commands.test/told:1');
       await ok('tag', 'commands.test/told:1', 'commands.test/told:2');

@@ -121,7 +121,7 @@ export class Archives {
       if (isRunning(graph.containers.resolve(id))) await live.of(id).wait('next-exit');
       return this.#withView(id, path, write, use);
     }
-    // mount points and the working directory are made by the first start: until then they have to be made here
+    // mount points are made by the first start: until then they have to be made here
     const writable = write || row.startedAt === NEVER;
     if (!writable) return this.#stopped(readRecord(row), false, use).catch(rephrase(path, idOrName));
     const held = await runner.lock([`container:${id}`]);
@@ -149,7 +149,7 @@ export class Archives {
 
   /** Of its parts, as it would be started with them. */
   #view(record: ContainerRecord, writable: boolean, mountPoints: MountPoint[]): ArchiveView {
-    const { row, config, hostConfig } = record;
+    const { hostConfig } = record;
     const overlay = overlayOf(this.#ctx, record);
     const mounts = mountPoints
       .filter(({ type, filesystem }) => type !== 'tmpfs' && type !== 'image' && !filesystem)
@@ -166,8 +166,7 @@ export class Archives {
     }
     const depth = (at: string): number => at.split('/').filter((part) => part !== '').length;
     mounts.sort((a, b) => depth(a.destination) - depth(b.destination));
-    const workingDir = row.startedAt === NEVER && config.WorkingDir !== '' ? { workingDir: config.WorkingDir } : {};
-    return { overlay, mounts, readOnly: hostConfig.ReadonlyRootfs, writable, ...workingDir };
+    return { overlay, mounts, readOnly: hostConfig.ReadonlyRootfs, writable };
   }
 }
 

@@ -28,6 +28,7 @@ import { layersOf } from './spawn.ts';
 import { nowRfc3339 } from './time.ts';
 import { refuseUnsupported } from './unsupported.ts';
 import { validate } from './validate.ts';
+import { makeWorkingDirectory } from './workingDirectory.ts';
 
 export interface CreatePlan {
   definition: ContainerDefinition;
@@ -71,6 +72,7 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
         medium: 'disk',
         async do({ definition, newVolumes, pluginVolumes }) {
           makeDirectories(ctx, definition.id, newVolumes);
+          await makeWorkingDirectory(ctx, definition);
           for (const volume of pluginVolumes) await ctx.pluginVolumes.create(volume);
         },
         async undo({ definition, newVolumes, pluginVolumes = [] }) {
