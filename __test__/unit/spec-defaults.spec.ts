@@ -96,9 +96,10 @@ it.each([
 });
 
 it('takes the path of an anonymous volume as it is', () => {
-  const spec = specOf({ Volumes: { '/anon:rw': {}, '/data': {} } });
-  expect(mount(spec, '/anon:rw')).toBeDefined();
-  expect(mount(spec, '/data')).toBeDefined();
+  const spec = specOf({ Volumes: { '/anon:rw': {}, '/data': {}, 'relative/': {}, '../above': {} } });
+  for (const place of ['/anon:rw', '/data', '/relative', '/above']) expect(mount(spec, place)).toBeDefined();
+  for (const path of ['/', '.', '', 'x/..'])
+    expect(() => specOf({ Volumes: { [path]: {} } })).toThrow('hides the whole root filesystem');
 });
 
 describe('a container without any option', () => {

@@ -1,4 +1,5 @@
 /** The mount table of a container: Docker's defaults, then what the user asked for, parents before children. */
+import { resolve } from 'node:path/posix';
 import { CaissonError } from '../../errdefs.ts';
 import type { Mount } from '../../oci.ts';
 import type { HostConfig, MountPoint } from '../containers/config.ts';
@@ -135,6 +136,14 @@ function userMount(mount: MountPoint, layersOf: MountInput['layersOf']): Mount {
   };
 }
 
+/** A VOLUME's path may be any. */
+function placeOf({ destination }: MountPoint): string {
+  const place = resolve('/', destination);
+  if (place !== '/') return place;
+  const message = `failed to create task for container: a volume at ${JSON.stringify(destination)} hides the whole root filesystem`;
+  throw new CaissonError('InvalidParameter', message, { hint: 'take the volume away from the image or the request' });
+}
+
 const depth = (path: string): number => path.split('/').filter((part) => part !== '').length;
 
 export interface MountInput {
@@ -150,7 +159,7 @@ export interface MountInput {
 
 export function buildMounts(input: MountInput): Mount[] {
   const { hostConfig: config, mountPoints, files, writableCgroups, ipcOwner, layersOf } = input;
-  const user = mountPoints.map((mount) => userMount(mount, layersOf));
+  const user = mountPoints.map((mount) => userMount({ ...mount, destination: placeOf(mount) }, layersOf));
   const fileOptions = ['rbind', config.ReadonlyRootfs ? 'ro' : 'rw', 'rprivate'];
   if (files) {
     for (const [destination, source] of [

@@ -335,8 +335,8 @@ export function collectMountPoints(
   }
   for (const mount of inherited.values()) if (!found.has(mount.destination)) found.set(mount.destination, mount);
   for (const path of Object.keys(config.Volumes ?? {})) {
-    // a path, whatever colons it has
-    const destination = checkDestination(path, path);
+    // as dockerd: a path, whatever colons it has, even a relative one
+    const destination = normalize(path).replace(/(?<=.)\/$/, '');
     if (!found.has(destination)) found.set(destination, anonymousVolume(destination, lookup, { driver }));
   }
   return [...found.values()];
