@@ -53,7 +53,12 @@ export interface ImagesOptions extends BudgetOptions {
   remote: RegistryClient;
 }
 
+/** As dockerd's metrics call them. */
+export type ImageAction = 'pull' | 'push' | 'delete' | 'history';
+
 export class Images {
+  /** Hears of each action and of its time, as dockerd counts them: a transfer that has failed, but no other failure. */
+  onAction: ((action: ImageAction, seconds: number) => void) | undefined;
   /** The images that builds make step by step; see buildSteps.ts. */
   readonly buildSteps: BuildSteps;
   readonly #options: ImagesOptions;
@@ -130,7 +135,10 @@ export class Images {
   }
 
   history(name: string): HistoryItem[] {
-    return history(this.#options.graph, this.#names, this.#names.resolve(name).image);
+    const begunMs = performance.now();
+    const items = history(this.#options.graph, this.#names, this.#names.resolve(name).image);
+    this.#tell('history', begunMs);
+    return items;
   }
 
   async tag(name: string, repository: string, tag: string): Promise<void> {
@@ -145,8 +153,11 @@ export class Images {
     await graph.db.durable();
   }
 
-  remove(name: string, options: Parameters<ImageRemover['remove']>[1]): Promise<Removed[]> {
-    return this.#remover.remove(name, options);
+  async remove(name: string, options: Parameters<ImageRemover['remove']>[1]): Promise<Removed[]> {
+    const begunMs = performance.now();
+    const removed = await this.#remover.remove(name, options);
+    if (removed.some((one) => 'Deleted' in one)) this.#tell('delete', begunMs);
+    return removed;
   }
 
   /** See remove.ts. */
@@ -154,8 +165,11 @@ export class Images {
     return this.#remover.pruneBuildSteps(ids);
   }
 
-  prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
-    return this.#remover.prune(filters);
+  async prune(filters: Filters): Promise<{ ImagesDeleted: Removed[] | null; SpaceReclaimed: number }> {
+    const begunMs = performance.now();
+    const pruned = await this.#remover.prune(filters);
+    if (pruned.ImagesDeleted?.some((one) => 'Deleted' in one)) this.#tell('delete', begunMs);
+    return pruned;
   }
 
   async load(
@@ -175,8 +189,13 @@ export class Images {
     return id;
   }
 
-  push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    return this.#blobs.during(() => this.#pusher.push(request, emit, signal));
+  async push(request: PushRequest, emit: Emit, signal: AbortSignal): Promise<void> {
+    const begunMs = performance.now();
+    try {
+      await this.#blobs.during(() => this.#pusher.push(request, emit, signal));
+    } finally {
+      this.#tell('push', begunMs);
+    }
   }
 
   /** An archive of the images; see save.ts. */
@@ -195,8 +214,17 @@ export class Images {
   }
 
   async pull(request: PullRequest, emit: Emit, signal: AbortSignal): Promise<void> {
-    await this.#puller.pull(request, emit, signal);
+    const begunMs = performance.now();
+    try {
+      await this.#puller.pull(request, emit, signal);
+    } finally {
+      this.#tell('pull', begunMs);
+    }
     for (const name of await this.keepBudget()) emit({ status: `Removed for the storage budget: ${name}` });
+  }
+
+  #tell(action: ImageAction, begunMs: number): void {
+    this.onAction?.(action, (performance.now() - begunMs) / 1000);
   }
 
   /** Bytes that all images take on the disk; see usage.ts. */

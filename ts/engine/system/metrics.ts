@@ -96,6 +96,8 @@ function metricsOf(engine: Engine): Registry {
     { actions: CONTAINER_ACTIONS, histogram: timer('container') },
     { actions: NETWORK_ACTIONS, histogram: timer('network') },
   ];
+  const images = timer('image');
+  engine.images.onAction = (action, seconds) => images.observe({ action }, seconds);
   runner.onDone = (kind, seconds) => {
     for (const { actions, histogram } of timers) {
       const action = actions.get(kind);
