@@ -130,6 +130,21 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('containers', () 
       expect((await docker('logs', '--tail', '1', ended)).stdout).toBe('3\n');
     });
 
+    it('an exec that was not started goes with the run that it was created in', async () => {
+      const id = await ok('run', '-d', 'busybox', 'sleep', '1d');
+      const created = await daemon.http('POST', `/containers/${id}/exec`, { Cmd: ['true'] });
+      const { Id: exec } = JSON.parse(created.body) as { Id: string };
+      await ok('restart', '-t', '0', id);
+      const message = `No such exec instance: ${exec}`;
+      for (const [method, path] of [
+        ['POST', 'start'],
+        ['GET', 'json'],
+      ] as const) {
+        const { status, body } = await daemon.http(method, `/exec/${exec}/${path}`, method === 'POST' ? {} : undefined);
+        expect([status, JSON.parse(body)]).toEqual([404, expect.objectContaining({ message })]);
+      }
+    });
+
     it('execs with its own streams, user, directory and exit code', async () => {
       const id = await ok('run', '-d', 'busybox', 'sleep', '1d');
       const result = await docker(

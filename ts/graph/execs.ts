@@ -20,7 +20,7 @@ export class ExecStore {
   readonly #get: Statement<[string], ExecRow>;
   readonly #of: Statement<[string], ExecRow>;
   readonly #update: Statement<[ExecRow], never>;
-  readonly #deleteOf: Statement<[string], never>;
+  readonly #deleteUnstarted: Statement<[string], never>;
   readonly #deleteExited: Statement<[number], never>;
 
   constructor(db: Database) {
@@ -30,7 +30,7 @@ export class ExecStore {
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM exec WHERE id = ?`);
     this.#of = db.prepare(`SELECT ${COLUMNS} FROM exec WHERE container_id = ? ORDER BY created_ms, id`);
     this.#update = db.prepare('UPDATE exec SET status = @status, pid = @pid, exit_code = @exitCode WHERE id = @id');
-    this.#deleteOf = db.prepare('DELETE FROM exec WHERE container_id = ?');
+    this.#deleteUnstarted = db.prepare("DELETE FROM exec WHERE status = 'created' AND container_id = ?");
     this.#deleteExited = db.prepare("DELETE FROM exec WHERE status = 'exited' AND created_ms < ?");
   }
 
@@ -60,9 +60,9 @@ export class ExecStore {
     this.#update.run({ ...this.resolve(id), ...patch });
   }
 
-  /** The container has stopped: none of its execs can be asked for any more. */
-  deleteOf(containerId: string): void {
-    this.#deleteOf.run(containerId);
+  /** The container has stopped: an exec is for the run that it was created in. */
+  deleteUnstarted(containerId: string): void {
+    this.#deleteUnstarted.run(containerId);
   }
 
   /** Exited ones made before that moment. */

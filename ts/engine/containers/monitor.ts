@@ -115,6 +115,7 @@ export class Monitor {
     });
     graph.networks.releaseEndpoints(row.id);
     graph.networks.deletePorts(row.id);
+    graph.execs.deleteUnstarted(row.id);
     for (const exec of graph.execs.of(row.id)) {
       if (exec.status === 'running') graph.execs.update(exec.id, { status: 'exited', exitCode: SIGKILLED });
     }
