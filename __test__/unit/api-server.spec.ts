@@ -225,6 +225,21 @@ describe('bodies', () => {
     ]);
   });
 
+  it('reads a body that it refuses, so that its sender sees the answer', async () => {
+    const accepted = once(server, 'connection') as Promise<[Socket]>;
+    const head =
+      'POST /v1.51/things/create HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n';
+    const socket = await send([`${head}{`]);
+    const [peer] = await accepted;
+    // an answer to the head alone would be out by now, and the connection with it
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(peer.destroyed).toBe(false);
+    socket.write('}');
+    let answer = '';
+    for await (const chunk of socket) answer += chunk;
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+  });
+
   it('refuses a body over 4 MiB instead of cutting it', async () => {
     const answer = await post('/things/create', JSON.stringify({ Name: 'x'.repeat(4 * 1024 * 1024) }));
     expect(answer.status).toBe(400);

@@ -132,12 +132,13 @@ const hasBody = (request: FastifyRequest): boolean =>
 async function jsonBody(request: FastifyRequest, optional: boolean): Promise<unknown> {
   if (!hasBody(request) && optional) return {};
   const type = request.headers['content-type'];
+  // first: who is refused while he still writes does not see the answer
+  const bytes = await readBody(bodyOf(request));
   if (hasBody(request) && type?.split(';')[0]?.trim().toLowerCase() !== 'application/json')
     throw new CaissonError(
       'InvalidParameter',
       `unsupported Content-Type header (${type ?? ''}): must be 'application/json'`,
     );
-  const bytes = await readBody(bodyOf(request));
   if (optional && bytes.length === 0) return {};
   // Go reads null as an object without fields
   return parseJson(bytes) ?? {};
