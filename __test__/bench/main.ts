@@ -16,6 +16,7 @@ import { startCaisson, startDockerd } from './daemons.ts';
 import { Podman } from './podman.ts';
 import { composeRow } from './rows/compose.ts';
 import { copyRows } from './rows/copies.ts';
+import { crowdRow } from './rows/crowd.ts';
 import { execRows } from './rows/exec.ts';
 import { healthRow } from './rows/health.ts';
 import { lifecycleRows } from './rows/lifecycle.ts';
@@ -66,6 +67,7 @@ async function daemonRows(): Promise<void> {
     await execRows(bench, subjects, podman);
     await removalRows(bench, subjects);
     await requestRows(bench, subjects);
+    await crowdRow(bench, subjects);
     await networkRows(bench, subjects);
     await trafficRows(bench, subjects, compiled('traffic'));
     await composeRow(bench, subjects);

@@ -52,6 +52,34 @@ describe('following', () => {
     expect((await events.next()).done).toBe(true);
   });
 
+  it('has a page of events in memory while it is not read, however many there are', async () => {
+    const since = store.lastNs + 1n;
+    for (let at = 0; at < 100; at++) append(`p${at}`);
+    const pages: number[] = [];
+    const paged = {
+      listen: (listener: () => void) => store.listen(listener),
+      get lastSeq() {
+        return store.lastSeq;
+      },
+      get lastNs() {
+        return store.lastNs;
+      },
+      between: (...args: Parameters<EventStore['between']>) => {
+        const page = store.between(...args);
+        pages.push(page.length);
+        return page;
+      },
+    };
+    const abort = new AbortController();
+    const seen: string[] = [];
+    for await (const event of followEvents(paged as EventStore, query({ since }), abort.signal)) {
+      seen.push(event.actorId);
+      if (seen.length === 1) expect(pages).toEqual([32]);
+      if (seen.length === 100) abort.abort();
+    }
+    expect(seen).toEqual(Array.from({ length: 100 }, (_, at) => `p${at}`));
+  });
+
   it('tells of what happens from now on though `since` is yet to come', async () => {
     const abort = new AbortController();
     append('before');

@@ -29,7 +29,7 @@ export class EventStore {
   readonly #db: Database;
   readonly #keep: number;
   readonly #insert: Statement<[bigint, string, string, string, string], never>;
-  readonly #between: Statement<[bigint, bigint], Stored>;
+  readonly #between: Statement<[bigint, bigint, number], Stored>;
   readonly #prune: Statement<[number], never>;
   readonly #listeners = new Set<(event: EventRow) => void>();
   #seq: number;
@@ -41,7 +41,7 @@ export class EventStore {
     this.#insert = db.prepare('INSERT INTO event (time_ns, type, action, actor_id, attributes) VALUES (?, ?, ?, ?, ?)');
     this.#between = db.prepare(
       `SELECT seq, time_ns AS timeNs, type, action, actor_id AS actorId, attributes FROM event
-       WHERE time_ns >= ? AND time_ns <= ? ORDER BY seq`,
+       WHERE time_ns >= ? AND time_ns <= ? ORDER BY seq LIMIT ?`,
       'bigint',
     );
     this.#prune = db.prepare('DELETE FROM event WHERE seq <= ?');
@@ -70,8 +70,8 @@ export class EventStore {
   }
 
   /** Events of a time span that are still kept, the oldest first. */
-  between(sinceNs: bigint, untilNs: bigint): EventRow[] {
-    return this.#between.all(sinceNs, untilNs).map((row) => ({
+  between(sinceNs: bigint, untilNs: bigint, most = -1): EventRow[] {
+    return this.#between.all(sinceNs, untilNs, most).map((row) => ({
       ...row,
       seq: Number(row.seq),
       attributes: JSON.parse(row.attributes) as Record<string, string>,

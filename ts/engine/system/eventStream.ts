@@ -29,6 +29,9 @@ export const EVENT_FILTERS = [
   'volume',
 ] as const;
 
+/** Events that a reader has in memory while it does not read. */
+const PAGE = 32;
+
 const END_OF_TIME = 2n ** 63n - 1n;
 
 /** Yields in order until `until` has passed or `signal` aborts. */
@@ -49,11 +52,13 @@ export async function* followEvents(
   try {
     while (!signal.aborted) {
       const seqBefore = store.lastSeq;
-      for (const event of store.between(position, until)) {
+      const page = store.between(position, until, PAGE);
+      for (const event of page) {
         position = event.timeNs + 1n;
         if (matches(event, query.filters)) yield event;
         if (signal.aborted) return;
       }
+      if (page.length === PAGE) continue;
       const leftMs = untilLeftMs(query.until);
       if (leftMs <= 0) return;
       if (store.lastSeq === seqBefore) await nextWake((resolve) => (wake = resolve), leftMs);
