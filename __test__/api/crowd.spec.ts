@@ -70,7 +70,6 @@ describe.skipIf(missing('root', 'build', 'docker', 'busybox'))('a crowd of clien
 
     const most = KIB.all + SIZE.idle * KIB.idle + SIZE.logs * KIB.logs + SIZE.events * KIB.events;
     const grown = anonymousKib() - before.kib;
-    console.info(`${JSON.stringify(SIZE)}: ${grown} KiB of ${most}, ${count('fd') - before.fd} descriptors`);
     expect(grown).toBeLessThan(most);
     // a log's follower has its file, what wakes it and what ends it
     expect(count('fd')).toBeLessThan(before.fd + crowd.size + 4 * SIZE.logs + 50);

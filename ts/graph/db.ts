@@ -41,6 +41,8 @@ const LARGE_LOG_PAGES = 10_000;
 export class Database {
   readonly path: string;
   readonly #connection: Connection;
+  readonly #begin: SqliteConnection.Statement;
+  readonly #commit: SqliteConnection.Statement;
   readonly #run: { immediate: (fn: () => unknown) => unknown };
   readonly #walFd: number;
   readonly #checkpointAfter: number;
@@ -75,6 +77,8 @@ export class Database {
     syncDirectory(dirname(path));
     if (statSync(`${path}-wal`).size > CHECKPOINT_AT_OPEN_BYTES) this.#commits = this.#checkpointAfter;
     const run = connection.transaction((fn: () => unknown) => fn());
+    this.#begin = connection.prepare('BEGIN');
+    this.#commit = connection.prepare('COMMIT');
     this.#run = { immediate: (fn) => run.immediate(fn) };
   }
 
@@ -108,6 +112,17 @@ export class Database {
     }
     if (!this.#connection.inTransaction) this.#committed();
     return result;
+  }
+
+  /** `fn` (synchronous) reads several times and writes nothing: SQLite takes and gives its locks once. */
+  read<T>(fn: () => T): T {
+    if (this.#connection.inTransaction) return fn();
+    this.#begin.run();
+    try {
+      return fn();
+    } finally {
+      this.#commit.run();
+    }
   }
 
   /** Calls `fn` once the outermost transaction has committed, or never if it is rolled back; at once when there is none. */

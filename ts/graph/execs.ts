@@ -28,7 +28,7 @@ export class ExecStore {
       'INSERT INTO exec VALUES (@id, @containerId, @config, @status, @pid, @exitCode, @createdMs)',
     );
     this.#get = db.prepare(`SELECT ${COLUMNS} FROM exec WHERE id = ?`);
-    this.#of = db.prepare(`SELECT ${COLUMNS} FROM exec WHERE container_id = ? ORDER BY created_ms, id`);
+    this.#of = db.prepare(`SELECT ${COLUMNS} FROM exec WHERE container_id = ?`);
     this.#update = db.prepare('UPDATE exec SET status = @status, pid = @pid, exit_code = @exitCode WHERE id = @id');
     this.#deleteUnstarted = db.prepare("DELETE FROM exec WHERE status = 'created' AND container_id = ?");
     this.#deleteExited = db.prepare("DELETE FROM exec WHERE status = 'exited' AND created_ms < ?");
@@ -52,7 +52,8 @@ export class ExecStore {
   }
 
   of(containerId: string): ExecRow[] {
-    return this.#of.all(containerId);
+    // sorted here: SQLite takes longer to make its sorter ready than for all the rest
+    return this.#of.all(containerId).sort((a, b) => a.createdMs - b.createdMs || (a.id < b.id ? -1 : 1));
   }
 
   /** Changes only the fields given. */

@@ -147,7 +147,7 @@ export class NetworkStore {
       UPDATE endpoint SET network_id = @networkId, interface = @interface, host_name = @hostName, mac = @mac,
         address = @address, prefix_length = @prefixLength, gateway = @gateway, address6 = @address6,
         prefix_length6 = @prefixLength6, gateway6 = @gateway6, leads_out = @leadsOut WHERE id = @id`);
-    this.#endpointsOf = db.prepare(`SELECT ${ENDPOINT} FROM endpoint WHERE container_id = ? ORDER BY interface`);
+    this.#endpointsOf = db.prepare(`SELECT ${ENDPOINT} FROM endpoint WHERE container_id = ?`);
     this.#endpointsOn = db.prepare(`SELECT ${ENDPOINT} FROM endpoint WHERE network_id = ? ORDER BY container_id`);
     this.#allEndpoints = db.prepare(`SELECT ${ENDPOINT} FROM endpoint ORDER BY container_id, interface`);
     this.#deleteEndpoint = db.prepare('DELETE FROM endpoint WHERE id = ?');
@@ -241,7 +241,9 @@ export class NetworkStore {
   }
 
   endpointsOf(containerId: string): EndpointRow[] {
-    return this.#endpointsOf.all(containerId).map(loadEndpoint);
+    // sorted here: SQLite takes longer to make its sorter ready than for all the rest
+    const all = this.#endpointsOf.all(containerId).map(loadEndpoint);
+    return all.sort((a, b) => (a.interface < b.interface ? -1 : 1));
   }
 
   endpointsOn(networkId: string): EndpointRow[] {

@@ -1,4 +1,5 @@
 /** Declares routes: how a module of ts/engine/api/routes says which request its handler takes. */
+import type { OutgoingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import { CaissonError } from '../../errdefs.ts';
@@ -116,10 +117,15 @@ function drain(stream: Readable): void {
 
 /**
  * The docker CLI takes a body for JSON only when its type is `application/json` to the letter, and fastify adds a charset
- * to what it serializes itself.
+ * to every string. Of a string Node writes head and body at once.
  */
-export const sendJson = (reply: FastifyReply, value: unknown): FastifyReply =>
-  reply.header('Content-Type', 'application/json').send(Buffer.from(`${JSON.stringify(value)}\n`));
+export function sendJson(reply: FastifyReply, value: unknown): FastifyReply {
+  const body = `${JSON.stringify(value)}\n`;
+  const headers = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) };
+  reply.hijack();
+  reply.raw.writeHead(reply.statusCode, { ...(reply.getHeaders() as OutgoingHttpHeaders), ...headers }).end(body);
+  return reply;
+}
 
 export const pageNotFound = (): CaissonError =>
   new CaissonError('NotFound', 'page not found', { code: 'PAGE_NOT_FOUND' });

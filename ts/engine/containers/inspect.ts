@@ -163,7 +163,14 @@ function graphDriver(ctx: ContainerContext, record: ContainerRecord): object {
 }
 
 export async function inspect(ctx: ContainerContext, idOrName: string, withSize: boolean): Promise<object> {
-  const record = readRecord(ctx.graph.containers.resolve(idOrName));
+  const { record, described } = ctx.graph.db.read(() => {
+    const found = readRecord(ctx.graph.containers.resolve(idOrName));
+    return { record: found, described: describe(ctx, found) };
+  });
+  return withSize ? { ...described, ...(await sizes(ctx, record)) } : described;
+}
+
+function describe(ctx: ContainerContext, record: ContainerRecord): object {
   const { row, config, hostConfig, detail } = record;
   const [path = '', ...args] = programOf(config);
   const dir = ctx.paths.containerDir(row.id);
@@ -197,7 +204,6 @@ export async function inspect(ctx: ContainerContext, idOrName: string, withSize:
     ExecIDs: execs.length > 0 ? execs.map(({ id }) => id) : null,
     HostConfig: { ...hostConfig, Links: describeLinks(ctx, record) },
     GraphDriver: graphDriver(ctx, record),
-    ...(withSize ? await sizes(ctx, record) : {}),
     // volumes and binds; Docker does not list what it makes by --tmpfs
     Mounts: ctx.pluginVolumes.mounts
       .placed(row.id, detail.mountPoints)
