@@ -9,7 +9,7 @@ import type { RootHolder } from '../native/files.ts';
 import type { LogConfig, OverlayRootfs, SpawnOptions } from '../native/index.ts';
 import { containerFiles } from '../network/containerFiles.ts';
 import { apparmorProfile } from '../runtime/apparmor.ts';
-import { injectCdiDevices } from '../runtime/cdi.ts';
+import { answerDeviceRequests } from '../runtime/deviceRequests.ts';
 import { hostDevices, mapDevice } from '../runtime/devices.ts';
 import { knownReadOnly } from '../runtime/features.ts';
 import { foreignRuntime, isOwnRuntime } from '../runtime/runtimes.ts';
@@ -121,24 +121,6 @@ async function devicesOf(hostConfig: HostConfig): Promise<{ devices: Device[]; r
   return { devices: mapped.flatMap(({ devices }) => devices), rules: mapped.flatMap(({ rules }) => rules) };
 }
 
-/** As Docker, at the start and not at create: the devices may come and go in between. */
-function cdiNames({ DeviceRequests: requests }: HostConfig): string[] {
-  return (requests ?? []).flatMap(
-    ({ Driver: driver, Count, DeviceIDs: names, Capabilities: capabilities, Options }) => {
-      if (driver !== 'cdi') {
-        const sets = (capabilities ?? []).map((set) => `[${set.join(' ')}]`).join(' ');
-        const message = `could not select device driver "${driver ?? ''}" with capabilities: [${sets}]`;
-        throw new CaissonError('System', message, { code: 'DEVICE_DRIVER_NOT_FOUND' });
-      }
-      if (Count) throw new CaissonError('InvalidParameter', 'unexpected count in CDI device request');
-      if (Object.keys(Options ?? {}).length > 0) {
-        throw new CaissonError('InvalidParameter', 'unexpected options in CDI device request');
-      }
-      return names ?? [];
-    },
-  );
-}
-
 /** The filter as a compiled file for our own init, as the specification has it for another runtime. */
 async function seccompOf(
   ctx: ContainerContext,
@@ -210,8 +192,7 @@ export async function spawnOptions(
     ctx.specHost,
   );
   if (runtime !== undefined) spec.mounts = await knownReadOnly(spec.mounts, runtime, hostConfig);
-  const cdi = cdiNames(hostConfig);
-  if (cdi.length > 0) await injectCdiDevices(spec, cdi, ctx.config.cdiSpecDirs);
+  await answerDeviceRequests(spec, hostConfig.DeviceRequests ?? [], ctx.config.cdiSpecDirs);
   const [height, width] = hostConfig.ConsoleSize;
   return {
     id: row.id,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions};
+use serde_json::{Value, json};
 
 use super::config::{ContainerConfig, ExecConfig};
 use super::foreign;
@@ -13,7 +14,7 @@ use super::stdio::Streams;
 use crate::cgroup::{self, Cgroup};
 use crate::container::{self, CreateOptions, ExecOptions, Joined, Joining, Manner, Notes, Pending, Stdio};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::spec::{Identity, Process, Spec};
+use crate::spec::{Identity, Process, Rootfs, Spec};
 use crate::sys::signal;
 
 pub trait Container {
@@ -68,7 +69,7 @@ pub fn build(config: &ContainerConfig, text: &[u8], netns: Option<OwnedFd>) -> R
     if let Some(runtime) = &config.runtime {
         return foreign::build(config, runtime, text, netns);
     }
-    let (own, streams) = Own::build(config, netns)?;
+    let (own, streams) = Own::build(config, text, netns)?;
     Ok((Box::new(own), streams))
 }
 
@@ -134,20 +135,38 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe_with(PipeFlags::CLOEXEC).context("pipe", "")
 }
 
-fn identity(id: &str, spec: &Spec) -> Identity {
-    Identity { id: id.to_owned(), bundle: String::new(), annotations: spec.annotations.clone() }
+/// What hooks look for: a directory with the specification, whose root is where init has the container's root until it moves
+/// there. Empty without hooks.
+fn bundle_for_hooks(config: &ContainerConfig, text: &[u8]) -> Result<String> {
+    let (Rootfs::Overlay(overlay), false) = (&config.rootfs, config.spec.hooks.is_empty()) else {
+        return Ok(String::new());
+    };
+    let bundle = config.state_dir.join("bundle");
+    std::fs::create_dir(&bundle).context("mkdir", bundle.display())?;
+    let mut whole: Value =
+        serde_json::from_slice(text).map_err(|error| Failure::invalid("config", error.to_string()))?;
+    let spec = &mut whole["spec"];
+    spec["root"]["path"] = json!(overlay.upper);
+    let file = bundle.join("config.json");
+    std::fs::write(&file, spec.to_string()).context("write", file.display())?;
+    Ok(bundle.display().to_string())
 }
 
 impl Own {
-    fn build(config: &ContainerConfig, netns: Option<OwnedFd>) -> Result<(Self, Streams)> {
+    fn build(config: &ContainerConfig, text: &[u8], netns: Option<OwnedFd>) -> Result<(Self, Streams)> {
+        let identity = Identity {
+            id: config.id.clone(),
+            bundle: bundle_for_hooks(config, text)?,
+            annotations: config.spec.annotations.clone(),
+        };
         let cgroup = cgroup::open(&config.spec.linux.cgroups_path)?;
-        let built = Self::build_in(config, netns.as_ref(), cgroup.as_ref());
+        let built = Self::build_in(config, &identity, netns.as_ref(), cgroup.as_ref());
         match built {
             Ok((mut pending, pipes)) => {
                 let streams = Pipes::streams(pipes, pending.console.take());
                 let init_pidfd = pending.pidfd.try_clone().context("dup", "pidfd")?;
                 let init = (pending.pid, pending.start_time);
-                let (spec, identity) = (config.spec.clone(), identity(&config.id, &config.spec));
+                let spec = config.spec.clone();
                 let state_dir = config.state_dir.clone();
                 Ok((
                     Self { state_dir, identity, spec, cgroup, pending: Some(pending), init, init_pidfd, _netns: netns },
@@ -164,6 +183,7 @@ impl Own {
 
     fn build_in(
         config: &ContainerConfig,
+        identity: &Identity,
         netns: Option<&OwnedFd>,
         cgroup: &dyn Cgroup,
     ) -> Result<(Pending, Option<Pipes>)> {
@@ -179,7 +199,7 @@ impl Own {
             reaper: config.init,
             cgroup,
             attach: None,
-            identity: &identity(&config.id, &config.spec),
+            identity,
             how: Manner::default(),
             notes: Notes::UNHEARD,
         })?;

@@ -39,6 +39,14 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
+impl Hooks {
+    pub fn is_empty(&self) -> bool {
+        let all =
+            [&self.prestart, &self.create_runtime, &self.create_container, &self.start_container, &self.poststart];
+        all.into_iter().chain([&self.poststop]).all(Vec::is_empty)
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct Hook {
     pub path: String,
