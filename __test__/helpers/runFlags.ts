@@ -353,6 +353,7 @@ export const ROWS: Row[] = [
   row('userns', ['--userns', 'host'], namespace('user'), ofHost('user')),
   refused('userns', ['--userns', 'nope'], /--userns: invalid USER mode/),
   row('uts', ['--uts', 'host'], namespace('uts'), ofHost('uts')),
+  refused('uts', ['--uts', 'host', '-h', 'named'], /conflicting options: hostname and the UTS mode/),
   row('volume', [], 'cat /in/file; touch /in/x', /^text\n.*Read-only/s, {
     code: 1,
     args: ({ dir }) => ['-v', `${dir}:/in:ro`],

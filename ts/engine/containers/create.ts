@@ -159,7 +159,8 @@ function sharedNetwork({ graph }: ContainerContext, mode: string): string {
 
 /** Combinations that Docker refuses because the container would not have a network of its own to apply them to. */
 function checkSharedNamespaces({ HostConfig: hostConfig, Hostname, ExposedPorts }: CreateBody): void {
-  const { NetworkMode: mode, PortBindings: ports, PublishAllPorts, Dns, ExtraHosts, Links } = hostConfig ?? {};
+  const { NetworkMode: mode, UTSMode: uts } = hostConfig ?? {};
+  const { PortBindings: ports, PublishAllPorts, Dns, ExtraHosts, Links } = hostConfig ?? {};
   const given = (setting: object | null | undefined): boolean => Object.keys(setting ?? {}).length > 0;
   const withoutLinks = (kind: string): string =>
     `${kind} can't be used with links. This would result in undefined behavior`;
@@ -174,6 +175,7 @@ function checkSharedNamespaces({ HostConfig: hostConfig, Hostname, ExposedPorts 
     [isContainer && given(ExtraHosts), 'custom host-to-IP mapping and the network mode'],
     [isContainer && (given(ports) || PublishAllPorts === true), 'port publishing and the container type network mode'],
     [isContainer && given(ExposedPorts), 'port exposing and the container type network mode'],
+    [uts === 'host' && Boolean(Hostname), 'hostname and the UTS mode'],
     [isHost && given(Links), withoutLinks('host type networking')],
   ];
   for (const [hit, what] of conflicts)
