@@ -16,7 +16,7 @@ export async function crowdRow(bench: Bench, { caisson, dockerd, image }: Subjec
 }
 
 async function slowest(daemon: Daemon, image: string): Promise<number[]> {
-  const script = 'yes 0123456789012345678901234567890123456789 | head -c 4194304; exec sleep 1000';
+  const script = 'yes 0123456789012345678901234567890123456789 | head -n 100000; exec sleep 1000';
   docker(daemon, 'run', '-d', '--name', 'talker', '--network', 'none', image, 'sh', '-c', script);
   using crowd = new Crowd(daemon.socket);
   await crowd.gather(SIZE, 'talker');
