@@ -191,10 +191,17 @@ fn failed(op: &'static str, why: &str) -> Failure {
         _ => None,
     };
     let (kind, message) = match errno {
-        Some(_) => (Kind::Exec, why.rsplit("unable to start container process: ").next().unwrap_or(why).to_owned()),
+        Some(_) => (Kind::Exec, as_go_says(why.rsplit("unable to start container process: ").next().unwrap_or(why))),
         None => (Kind::System, format!("OCI runtime {op} failed: {why}")),
     };
     Failure { errno, ..Failure::new(kind, "runtime", message) }
+}
+
+/// The docker CLI chooses its exit code by the kernel's words as Go writes them; crun has the C library's.
+fn as_go_says(why: &str) -> String {
+    [("No such file", "no such file"), ("Permission denied", "permission denied")]
+        .iter()
+        .fold(why.to_owned(), |why, (theirs, gos)| why.replace(theirs, gos))
 }
 
 /// Comes back when it failed only.
@@ -224,7 +231,7 @@ mod tests {
                 "executable file `x` not found in $PATH: No such file or directory",
                 Kind::Exec,
                 Some(libc::ENOENT),
-                "executable file `x` not found in $PATH: No such file or directory",
+                "executable file `x` not found in $PATH: no such file or directory",
             ),
             (
                 "exec",
