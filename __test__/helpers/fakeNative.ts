@@ -3,17 +3,16 @@
  * end. `exit N` ends with N as soon as it is let go, `absent` cannot be executed, anything else runs until a signal.
  */
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
-import { NativeError } from '../../ts/engine/native/failure.ts';
 import type {
   ClientStream,
   ContainerRuntimeState,
   ExecOptions,
-  HostInfo,
-  Native,
   RuntimeEvent,
   SpawnedContainer,
   SpawnOptions,
-} from '../../ts/engine/native/index.ts';
+} from '../../ts/engine/native/containers.ts';
+import { NativeError } from '../../ts/engine/native/failure.ts';
+import type { HostInfo, Native } from '../../ts/engine/native/index.ts';
 import type { EndpointOptions, PublishedPort, RouteInfo, RulesetReport } from '../../ts/engine/native/network.ts';
 import { CaissonError } from '../../ts/errdefs.ts';
 

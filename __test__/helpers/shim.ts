@@ -9,10 +9,10 @@ import type {
   ClientStream,
   ContainerConfig,
   ExitStatus,
-  Native,
   RuntimeEvent,
   SpawnOptions,
-} from '../../ts/engine/native/index.ts';
+} from '../../ts/engine/native/containers.ts';
+import type { Native } from '../../ts/engine/native/index.ts';
 import { packageRoot } from '../../ts/packageRoot.ts';
 import { busyboxTar } from './image.ts';
 

@@ -15,7 +15,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type ContainerConfig, type LogRequest, loadNative } from '../../ts/engine/native/index.ts';
+import type { ContainerConfig, LogRequest } from '../../ts/engine/native/containers.ts';
+import { loadNative } from '../../ts/engine/native/index.ts';
 import { missing } from '../helpers/requires.ts';
 import { Connection, frames, type LogRecord, ShimLab } from '../helpers/shim.ts';
 

@@ -9,7 +9,7 @@ import type { Engine } from '../engine.ts';
 import { type JobKind, type KindRegistry, lock } from '../jobs/kinds.ts';
 import type { JobRunner } from '../jobs/runner.ts';
 import { LogForwarder } from '../logs/remote/forwarder.ts';
-import type { ClientStream, LogRequest, RuntimeEvent } from '../native/index.ts';
+import type { ClientStream, LogRequest, RuntimeEvent } from '../native/containers.ts';
 import { upstreamServers } from '../network/containerFiles.ts';
 import { NetworkDevices } from '../network/devices.ts';
 import { Resolvers } from '../network/dns/resolvers.ts';

@@ -2,7 +2,7 @@
  * What this daemon process knows of a container beyond its row: who waits for it, streams that came before its start,
  * timers. Nothing here survives the daemon, and nothing here is needed to be right after a restart.
  */
-import type { ExitStatus } from '../native/index.ts';
+import type { ExitStatus } from '../native/containers.ts';
 import type { HealthState } from './health.ts';
 import type { PendingStream } from './pendingStreams.ts';
 

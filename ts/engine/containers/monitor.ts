@@ -6,7 +6,7 @@
  */
 import { type ErrorKind, isKind } from '../../errdefs.ts';
 import type { ContainerRow } from '../../graph/containers.ts';
-import type { ExitStatus, RuntimeEvent } from '../native/index.ts';
+import type { ExitStatus, RuntimeEvent } from '../native/containers.ts';
 import type { PublishedPort } from '../native/network.ts';
 import { announcerOf } from '../network/endpoints.ts';
 import { publishedPorts } from '../network/ports.ts';

@@ -4,7 +4,8 @@
  */
 import { readSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { ClientStream, Native } from '../native/index.ts';
+import type { ClientStream } from '../native/containers.ts';
+import type { Native } from '../native/index.ts';
 import type { LiveTable } from './live.ts';
 
 /** `left`: what a client has sent that has gone; its descriptor is closed. */

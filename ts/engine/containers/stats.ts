@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CaissonError } from '../../errdefs.ts';
-import type { CgroupStats } from '../native/index.ts';
+import type { CgroupStats } from '../native/containers.ts';
 import type { ContainerContext } from './context.ts';
 import { isRunning, readRecord } from './record.ts';
 import { cgroupOf } from './spawn.ts';

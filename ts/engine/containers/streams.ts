@@ -2,7 +2,7 @@
 import { writeSync } from 'node:fs';
 import { CaissonError } from '../../errdefs.ts';
 import { type HijackedConnection, streamHead } from '../api/hijack.ts';
-import type { ClientStream } from '../native/index.ts';
+import type { ClientStream } from '../native/containers.ts';
 
 /** Docker's default, ctrl-p ctrl-q. */
 const DEFAULT_DETACH_KEYS = [16, 17];

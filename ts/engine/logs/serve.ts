@@ -2,7 +2,7 @@
 import { CaissonError } from '../../errdefs.ts';
 import type { Query } from '../api/query.ts';
 import type { ContainerRecord } from '../containers/record.ts';
-import type { LogRequest } from '../native/index.ts';
+import type { LogRequest } from '../native/containers.ts';
 import { isCached } from './options.ts';
 import { isRemote } from './remote/options.ts';
 

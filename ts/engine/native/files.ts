@@ -1,6 +1,7 @@
 /** Types of the boundary's calls that move files: layers, and what is copied in and out of containers. */
+
+import type { OverlayRootfs } from './containers.ts';
 import type { NativeResult } from './failure.ts';
-import type { OverlayRootfs } from './index.ts';
 
 export interface LayerOptions {
   /** Directory that receives the files; it must not exist; made with the layer's root attributes. Removed on failure. */

@@ -4,7 +4,8 @@ import { isIP } from 'node:net';
 import { CaissonError, isKind } from '../../errdefs.ts';
 import type { PortRow } from '../../graph/networks.ts';
 import type { ContainerConfig, HostConfig } from '../containers/config.ts';
-import type { Native, PortSocket } from '../native/index.ts';
+import type { PortSocket } from '../native/containers.ts';
+import type { Native } from '../native/index.ts';
 import type { GatewayMode, PublishedPort } from '../native/network.ts';
 import { type Family, familyOf } from './addresses.ts';
 

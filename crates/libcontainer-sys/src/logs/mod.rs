@@ -21,7 +21,7 @@ pub(crate) use serve::{send, write_all};
 use format::Format;
 use serde::Deserialize;
 
-/// `LogRequest` of ts/engine/native/index.ts.
+/// `LogRequest` of ts/engine/native/containers.ts.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogRequest {

@@ -1,5 +1,5 @@
 //! `stateDir/config.json`: what the daemon wrote for the shim. The types of `ContainerConfig` in
-//! `ts/engine/native/index.ts`, defined once for both sides.
+//! `ts/engine/native/containers.ts`, defined once for both sides.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

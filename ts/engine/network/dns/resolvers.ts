@@ -5,7 +5,8 @@
 import type { Graph } from '../../../graph/graph.ts';
 import type { Logger } from '../../../log.ts';
 import type { EnginePaths } from '../../engine.ts';
-import type { Native, PortSocket } from '../../native/index.ts';
+import type { PortSocket } from '../../native/containers.ts';
+import type { Native } from '../../native/index.ts';
 import { EMBEDDED_SERVER } from '../containerFiles.ts';
 import { knowsNames } from '../endpoints.ts';
 import { AnswerCache } from './cache.ts';
