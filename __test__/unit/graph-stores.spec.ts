@@ -223,6 +223,24 @@ describe('networks', () => {
     ).toEqual({ kind: 'Conflict', message: 'Bind for 0.0.0.0:80 failed: port is already allocated' });
   });
 
+  test('tell once of ports that are written or deleted together', () => {
+    graph.containers.insert(container(id('a'), 'a'));
+    const told: string[] = [];
+    graph.networks.watchPorts((containerId) => told.push(containerId));
+    const port = {
+      proto: 'tcp',
+      hostIp: '::',
+      containerId: id('a'),
+      containerIp: '172.17.0.2',
+      direct: false,
+    } as const;
+    const rows = [80, 81, 82].map((number) => ({ ...port, hostPort: number, containerPort: number }));
+    graph.networks.insertPorts(id('a'), rows);
+    expect([told, graph.networks.portsOf(id('a'))]).toEqual([[id('a')], rows]);
+    graph.networks.deletePorts(id('a'));
+    expect([told, graph.networks.portsOf(id('a'))]).toEqual([[id('a'), id('a')], []]);
+  });
+
   test('are found by name and prefix', () => {
     graph.networks.insert(network);
     expect(graph.networks.resolve('bridge').attachable).toBe(true);

@@ -104,6 +104,7 @@ const loadEndpoint = (row: StoredEndpoint): EndpointRow => ({
 export class NetworkStore {
   /** Grows with every change of an endpoint: what was derived from them is stale. */
   version = 0;
+  #portsWatcher: (containerId: string) => void = () => {};
   readonly #prefix: PrefixLookup;
   readonly #insert: Statement<[StoredNetwork], never>;
   readonly #get: Statement<[string], StoredNetwork>;
@@ -288,11 +289,20 @@ export class NetworkStore {
   }
 
   /**
+   * Calls `fn` with the container whose ports are written or deleted from now on, inside the transaction. Rows of ports are not
+   * watched by themselves (`Database.watch`): a container may have hundreds, and each would be a call.
+   */
+  watchPorts(fn: (containerId: string) => void): void {
+    this.#portsWatcher = fn;
+  }
+
+  /**
    * All or none, of one container. Kind Conflict when a port is taken on that address (overlap with `0.0.0.0` is found by the
    * socket).
    */
   insertPorts(containerId: string, ports: readonly PortRow[]): void {
     if (ports.length === 0) return;
+    this.#portsWatcher(containerId);
     const rows = ports.map(({ proto, hostIp, hostPort, containerIp, containerPort, direct }) => [
       proto,
       hostIp,
@@ -323,6 +333,7 @@ export class NetworkStore {
   }
 
   deletePorts(containerId: string): void {
+    this.#portsWatcher(containerId);
     this.#deletePorts.run(containerId);
   }
 

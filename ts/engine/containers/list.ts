@@ -255,10 +255,11 @@ export class ContainerList {
 
   constructor(ctx: ContainerContext) {
     this.#ctx = ctx;
-    const { db } = ctx.graph;
+    const { db, networks } = ctx.graph;
     const changed = (id: string): void => void this.#entries.delete(id);
     db.watch('container', 'id', changed);
-    for (const table of ['endpoint', 'port']) db.watch(table, 'container_id', changed);
+    db.watch('endpoint', 'container_id', changed);
+    networks.watchPorts(changed);
   }
 
   #entry(id: string): Entry | undefined {
