@@ -7,6 +7,7 @@ import type {
   ClientStream,
   ContainerRuntimeState,
   ExecOptions,
+  PortSocket,
   RuntimeEvent,
   SpawnedContainer,
   SpawnOptions,
@@ -21,6 +22,8 @@ interface Fake {
   pid: number;
   started: boolean;
   streams: ClientStream[];
+  /** What its shim holds beside what it was spawned with. */
+  ports: PortSocket[];
 }
 
 function absent(): CaissonError {
@@ -143,8 +146,13 @@ export class FakeNative implements Native {
     this.calls.push(`spawn ${options.id}`);
     for (const fd of [options.netnsFd, ...options.ports.map(({ fd }) => fd)]) if (fd !== undefined) this.closeFd(fd);
     const pid = this.#nextPid++;
-    this.containers.set(options.id, { options, pid, started: false, streams: [] });
+    this.containers.set(options.id, { options, pid, started: false, streams: [], ports: [] });
     return { shimPid: pid + 500_000, shimStartTime: 1, initPid: pid, initStartTime: 1 };
+  }
+
+  async givePorts(id: string, ports: PortSocket[]): Promise<void> {
+    for (const { fd } of ports) this.closeFd(fd);
+    this.#get(id).ports.push(...ports);
   }
 
   async startContainer(id: string): Promise<void> {

@@ -41,6 +41,7 @@ interface StartState {
 
 /** What a start holds that no row can say: descriptors of this process. */
 interface Held {
+  record?: ContainerRecord;
   options?: Omit<SpawnOptions, 'ports'>;
   /** Of the network namespace. */
   sysctls?: Record<string, string>;
@@ -155,11 +156,12 @@ export class Starter {
   }
 
   async #prepare(plan: StartPlan): Promise<void> {
-    const { native, live } = this.#ctx;
+    const { live } = this.#ctx;
     const held: Held = {};
     this.#held.set(plan.id, held);
     const record = this.#record(plan.id);
-    const { config, hostConfig, detail } = record;
+    held.record = record;
+    const { hostConfig, detail } = record;
     makeDirectories(this.#ctx, plan.id, localVolumes(detail));
     if (!hostConfig.NetworkMode.startsWith('container:')) writeNames(this.#ctx, record);
     // what the run before has left must be gone: its ports, its cgroup, its state directory
@@ -169,21 +171,14 @@ export class Starter {
     if (route !== undefined) await this.#ctx.forwarder.begin(route);
     const netns =
       plan.endpoints.length > 0 ? this.#namespaces.take() : sharedNetns(this.#ctx, plan.id, hostConfig.NetworkMode);
-    const target = this.#ctx.endpoints.portTarget(plan.id, plan.endpoints);
-    const requests = target ? portRequests(config, hostConfig) : [];
-    const reserved = target ? reservePorts(native, requests, target) : undefined;
     const options = spawnOptions(this.#ctx, record);
-    const [netnsResult, portsResult, optionsResult] = await Promise.allSettled([netns, reserved, options]);
+    const [netnsResult, optionsResult] = await Promise.allSettled([netns, options]);
     if (netnsResult.status === 'fulfilled' && netnsResult.value !== undefined) held.netnsFd = netnsResult.value;
-    if (portsResult.status === 'fulfilled' && portsResult.value) held.ports = portsResult.value;
     if (optionsResult.status === 'fulfilled') {
       held.options = optionsResult.value;
       if (plan.endpoints.length > 0) held.sysctls = takeSysctls(held.options.spec, hostConfig);
     }
     if (netnsResult.status === 'rejected') throw netnsResult.reason;
-    if (portsResult.status === 'rejected') {
-      throw asNetworkError(this.#portFailure(portsResult.reason, plan, requests));
-    }
     if (optionsResult.status === 'rejected') throw optionsResult.reason;
   }
 
@@ -224,7 +219,7 @@ export class Starter {
   }
 
   async #build(plan: StartPlan): Promise<{ state: StartState }> {
-    const { native, devices, resolvers } = this.#ctx;
+    const { native, resolvers } = this.#ctx;
     const held = this.#held.get(plan.id) ?? {};
     const { netnsFd, options, sysctls = {} } = held;
     if (options === undefined) throw new Error('the container is not prepared');
@@ -232,24 +227,42 @@ export class Starter {
     const resolver = netnsFd !== undefined && isNamed ? await resolvers.open(plan.id, netnsFd) : [];
     const own = netnsFd !== undefined && plan.endpoints.length > 0 ? native.dupFd(netnsFd) : undefined;
     // spawnShim consumes the descriptors, also when it fails
-    const sockets = held.ports?.sockets ?? [];
     delete held.netnsFd;
-    if (held.ports) held.ports = { ...held.ports, sockets: [] };
     // what takes longest begins first
     const spawn = native.spawnShim({
       ...options,
       ...(netnsFd === undefined ? {} : { netnsFd }),
-      ports: [...sockets, ...resolver],
+      ports: resolver,
     });
-    const work: Promise<unknown>[] = [];
+    const work: Promise<unknown>[] = [this.#publish(plan, held)];
     if (own !== undefined) {
       work.push(this.#attachAll(plan.endpoints, own, sysctls).finally(() => native.closeFd(own)));
     }
-    if (held.ports?.published.length) work.push(devices.firewall.addPorts(held.ports.published));
     const networking = work.map((one) => one.catch((error: unknown) => Promise.reject(asNetworkError(error))));
     const [spawned, ...others] = await Promise.allSettled([spawn, ...networking]);
-    for (const result of [spawned, ...others]) if (result.status === 'rejected') throw result.reason;
+    for (const result of [...others, spawned]) if (result.status === 'rejected') throw result.reason;
+    const { sockets = [] } = held.ports ?? {};
+    if (held.ports) held.ports = { ...held.ports, sockets: [] };
+    if (sockets.length > 0) await native.givePorts(plan.id, sockets);
     return { state: { spawned: (spawned as PromiseFulfilledResult<SpawnedContainer>).value } };
+  }
+
+  /** Beside the shim's work: sockets, rows and the firewall's part of hundreds of ports take as long as that. */
+  async #publish(plan: StartPlan, held: Held): Promise<void> {
+    const { native, devices, graph, endpoints } = this.#ctx;
+    const target = endpoints.portTarget(plan.id, plan.endpoints);
+    const requests = target && held.record ? portRequests(held.record.config, held.record.hostConfig) : [];
+    if (!target || requests.length === 0) return;
+    try {
+      held.ports = await reservePorts(native, requests, target);
+    } catch (error) {
+      throw this.#portFailure(error, plan, requests);
+    }
+    const { published, rows } = held.ports;
+    const write = async () => graph.db.transaction(() => graph.networks.insertPorts(plan.id, rows));
+    for (const result of await Promise.allSettled([devices.firewall.addPorts(published), write()])) {
+      if (result.status === 'rejected') throw result.reason;
+    }
   }
 
   /** One after the other, so that devices are in the order of their names; they are born with the namespace's defaults. */
@@ -286,11 +299,9 @@ export class Starter {
 
   #writeRows(plan: StartPlan, spawned: SpawnedContainer): void {
     const { graph, events, bootId } = this.#ctx;
-    const ports = this.#held.get(plan.id)?.ports?.rows ?? [];
     // kept until the rows are written: undoing needs it when they cannot be
     graph.db.afterCommit(() => this.#held.delete(plan.id));
     graph.db.afterCommit(() => followLinks(this.#ctx, plan.id));
-    graph.networks.insertPorts(plan.id, ports);
     graph.containers.updateState(plan.id, {
       status: 'running',
       health: null,

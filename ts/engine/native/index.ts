@@ -104,6 +104,8 @@ export interface Native {
   /** The end of an exec is written down: its clients' streams end, and the shim forgets it. */
   acknowledgeExec(id: string, execId: string): void;
   resize(id: string, target: { execId?: string; width: number; height: number }): Promise<void>;
+  /** Published ports of a container that is built and not started, for its shim to hold. Consumes each `fd`, also on failure. */
+  givePorts(id: string, ports: PortSocket[]): Promise<void>;
   /** A port that a running container's shim holds: a new one with `fd` of at least 0, which is consumed; with -1 where the
    * one of this protocol, address and port leads from now on, or without `containerIp`, that it is given back. */
   changePort(id: string, port: PortSocket): Promise<void>;

@@ -55,14 +55,15 @@ fn text(value: &Value, field: &str) -> Result<String, Failure> {
     }
 }
 
+fn take(value: &Value) -> Result<OwnedFd, Failure> {
+    let number = value.as_i64().and_then(|number| i32::try_from(number).ok()).unwrap_or(-1);
+    inherit::take(number).map_err(|error| Failure::io("descriptor", number, error))
+}
+
 /// Takes the descriptors out of the options; those that were taken are closed when a later one is wrong.
 fn spawn_request(config: &str) -> Result<SpawnRequest, Failure> {
     let mut config: Value =
         serde_json::from_str(config).map_err(|error| Failure::invalid("config", error.to_string()))?;
-    let take = |value: &Value| -> Result<OwnedFd, Failure> {
-        let number = value.as_i64().and_then(|number| i32::try_from(number).ok()).unwrap_or(-1);
-        inherit::take(number).map_err(|error| Failure::io("descriptor", number, error))
-    };
     let object =
         config.as_object_mut().ok_or_else(|| Failure::invalid("config", "the container's config is no object"))?;
     let netns = object.remove("netnsFd").filter(|fd| !fd.is_null()).map(|fd| take(&fd)).transpose()?;
@@ -225,6 +226,23 @@ pub fn acknowledge_exec(id: String, exec_id: String) {
 pub fn resize<'env>(env: &'env Env, id: String, target: Object<'env>) -> napi::Result<Object<'env>> {
     let body = to_value(env, target)?;
     forward(env, &id, "resize", body)
+}
+
+/// Published ports of a container that is about to start, each with its `fd`, which is consumed.
+#[napi(ts_return_type = "Promise<object>")]
+pub fn give_ports<'env>(env: &'env Env, id: String, ports: Object<'env>) -> napi::Result<Object<'env>> {
+    let ports = stringify(env, ports)?;
+    on_thread(env, "give-ports", move || {
+        let ports: Vec<Value> =
+            serde_json::from_str(&ports).map_err(|error| Failure::invalid("ports", error.to_string()))?;
+        let fds = ports.iter().map(|port| take(&port["fd"])).collect::<Result<Vec<_>, _>>()?;
+        let hub = hub()?;
+        for (ports, fds) in ports.chunks(supervisor::MAX_FDS).zip(fds.chunks(supervisor::MAX_FDS)) {
+            let fds: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+            hub.call(&id, "ports", ports.into(), &fds)?;
+        }
+        Ok(Value::Null)
+    })
 }
 
 /// One more port with `fd` of at least 0, which is consumed; else where one that is held leads from now on.

@@ -58,7 +58,7 @@ fn prepare(state_dir: &Path) -> Result<Parts> {
     let text = fs::read(&path).context("read", path.display())?;
     let config: ContainerConfig = serde_json::from_slice(&text)
         .map_err(|error| Failure::invalid("config", format!("{}: {error}", path.display())))?;
-    limit_descriptors(config.ports.len() as u64);
+    limit_descriptors(config.ports.len());
     join_own_cgroup(&config.shim_cgroup)?;
     let netns =
         config.netns_fd.map(inherit::take).transpose().context("fcntl", "descriptor of the network namespace")?;
@@ -95,9 +95,9 @@ fn name(container: &dyn Container) -> Result<SpawnedContainer> {
 }
 
 /// `ports`: sockets that it holds beside its own work.
-fn limit_descriptors(ports: u64) {
+pub fn limit_descriptors(ports: usize) {
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(NOFILE.1).min(NOFILE.1);
-    let limit = Rlimit { current: Some((NOFILE.0 + ports).min(hard)), maximum: Some(hard) };
+    let limit = Rlimit { current: Some((NOFILE.0 + ports as u64).min(hard)), maximum: Some(hard) };
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 

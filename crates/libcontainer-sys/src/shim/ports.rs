@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
+use super::bootstrap::limit_descriptors;
 use super::config::PortSocket;
 use super::connection::{Connection, End, Pipe};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -94,6 +95,19 @@ impl Ports {
             ports.push(Port::new(config, fd)?);
         }
         Ok(Self { ports, ..Self::default() })
+    }
+
+    /// Further ones, each with its socket.
+    pub fn add(&mut self, configs: &[PortSocket], fds: Vec<OwnedFd>) -> Result<()> {
+        if configs.len() != fds.len() {
+            return Err(Failure::invalid("ports", format!("{} ports and {} sockets", configs.len(), fds.len())));
+        }
+        for (config, fd) in configs.iter().zip(fds) {
+            self.ports.push(Port::new(config, fd)?);
+        }
+        // Before the next ones come.
+        limit_descriptors(self.ports.len());
+        Ok(())
     }
 
     /// With a socket: one more port. Without: where a port leads from now on, or, without an address, that it is given

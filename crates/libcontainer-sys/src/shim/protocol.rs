@@ -28,8 +28,10 @@ pub const VERSION: u32 = 1;
 pub const BUILD: u64 = 0;
 /// A larger message goes through a memfd: a packet must fit the socket's buffer.
 const MAX_PACKET: usize = 64 * 1024;
-/// Most descriptors that come with one message.
-const MAX_FDS: usize = 4;
+/// Most descriptors of an operation's own.
+pub const MAX_FDS: usize = 252;
+/// And the memfd; the kernel passes no more (SCM_MAX_FD).
+const ALL_FDS: usize = MAX_FDS + 1;
 /// A memfd may not carry more than this.
 const MAX_BODY: u64 = 64 << 20;
 
@@ -85,7 +87,7 @@ pub fn send(socket: BorrowedFd, message: &[u8], fds: &[BorrowedFd]) -> io::Resul
 }
 
 fn send_packet(socket: BorrowedFd, packet: &[u8], fds: &[BorrowedFd]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ALL_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -98,7 +100,7 @@ fn send_packet(socket: BorrowedFd, packet: &[u8], fds: &[BorrowedFd]) -> io::Res
 /// The next message; `None` when the peer has gone; `WouldBlock` when there is none now.
 pub fn receive(socket: BorrowedFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut packet = vec![0; MAX_PACKET];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ALL_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received = rustix::io::retry_on_intr(|| {

@@ -309,6 +309,9 @@ impl Server {
             "signal" => parse::<SignalConfig>(op, body)
                 .and_then(|wanted| self.container.signal(wanted.signal).map(|()| Value::Null)),
             "resize" => parse(op, body).and_then(|target| self.resize(&target)),
+            "ports" => {
+                parse::<Vec<PortSocket>>(op, body).and_then(|ports| self.ports.add(&ports, fds).map(|()| Value::Null))
+            }
             "port" => parse::<PortSocket>(op, body)
                 .and_then(|port| self.ports.change(&port, fds.into_iter().next()).map(|()| Value::Null)),
             "keepPorts" => parse::<Vec<PortSocket>>(op, body)

@@ -24,7 +24,7 @@ pub fn adopt(hub: &Arc<Hub>, id: &str, state_dir: &Path) -> Result<Value> {
         hub.add(id, socket, pidfd, None)?;
     }
     if hub.knows(id) {
-        match hub.call(id, "state", Value::Null) {
+        match hub.call(id, "state", Value::Null, &[]) {
             Ok(mut state) => {
                 if state["status"] == "running" && is_frozen(state_dir) {
                     state["status"] = json!("paused");

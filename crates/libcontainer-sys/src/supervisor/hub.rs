@@ -166,9 +166,9 @@ impl Hub {
     }
 
     /// As `request`, waiting for the answer. Never on the hub's own thread.
-    pub fn call(&self, id: &str, op: &str, body: Value) -> Result<Value> {
+    pub fn call(&self, id: &str, op: &str, body: Value, fds: &[BorrowedFd]) -> Result<Value> {
         let (answered, answer) = std::sync::mpsc::sync_channel(1);
-        self.request(id, op, body, &[], Box::new(move |result| drop(answered.send(result))));
+        self.request(id, op, body, fds, Box::new(move |result| drop(answered.send(result))));
         answer.recv().unwrap_or_else(|_| Err(Failure::new(Kind::Gone, op, format!("{op}: the shim of {id} has gone"))))
     }
 

@@ -14,3 +14,5 @@ pub use hub::{Event, Hub, Reply};
 pub use netns::netns;
 pub use sockets::held_socket;
 pub use spawn::{SpawnRequest, SpawnedPort, spawn};
+
+pub use crate::shim::protocol::MAX_FDS;

@@ -12,7 +12,7 @@ use crate::shim::process::{self, SpawnedContainer};
 
 /// Blocks.
 pub fn netns(hub: &Arc<Hub>, id: &str) -> Result<OwnedFd> {
-    let mut state = hub.call(id, "state", Value::Null)?;
+    let mut state = hub.call(id, "state", Value::Null, &[])?;
     let gone = || Failure::new(Kind::Gone, "netns", format!("container {id} is not running"));
     let names: SpawnedContainer = serde_json::from_value(state["container"].take()).map_err(|_| gone())?;
     let path = format!("/proc/{}/ns/net", names.init_pid);
