@@ -107,6 +107,22 @@ test('steps run in order, share state, and write rows with their position', asyn
   idle();
 });
 
+test('what a power cut takes along does not wait for the disk; files and the end do', async () => {
+  const written = gate();
+  graph.db.durable = () => written.passed;
+  const both = kind('both', [{ ...step('kernel'), medium: 'kernel' }, step('disk')], { commitPoint: 0, durable: true });
+  const one = kind('kernel-only', [{ ...step('kernel'), medium: 'kernel' }], { commitPoint: 0, durable: true });
+  const runs = [runner.run(both, { id: 'x' }), runner.run(one, { id: 'y' })];
+  let ended = 0;
+  for (const run of runs) void run.then(() => ended++);
+  await settle();
+  expect([trace, ended]).toEqual([['x kernel', 'y kernel'], 0]);
+  written.open();
+  await Promise.all(runs);
+  expect([trace, ended]).toEqual([['x kernel', 'y kernel', 'x disk'], 2]);
+  idle();
+});
+
 test('a refusal by begin leaves nothing and frees the claims', async () => {
   const refused = kind('refused', [step('a')], {
     begin() {

@@ -245,6 +245,7 @@ export class Attachments {
   ): Promise<void> {
     const { native } = this.#ctx;
     const isGone = row.hostName !== null && (await deleteHostEnd(native, row.hostName));
+    if (isGone && !routes) return;
     let netnsFd: number;
     try {
       netnsFd = await native.containerNetns(containerId);

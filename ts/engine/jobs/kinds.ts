@@ -68,7 +68,10 @@ export interface JobKind<P, S extends object = object> {
   steps: readonly Step<P, S>[];
   /** Number of steps that must be done for the job to count as done; 0: it never is undone. */
   commitPoint: number;
-  /** A power cut after the commit point does not lose the job: waits for one fdatasync there. */
+  /**
+   * A power cut after the answer does not lose the job: waits for one fdatasync at its commit point; where that is 0, before
+   * the first step on the disk or the end, beside steps in the kernel.
+   */
   durable: boolean;
   /**
    * Keys of the state kept in the job's row. After a restart later steps see only these, so declare the other fields

@@ -238,7 +238,9 @@ export class JobRunner {
     const { row, kind, plan } = job;
     const { db, jobs, faults } = this.#options;
     const { steps, commitPoint, durable } = kind;
-    if (durable && commitPoint === 0 && row.step === 0) await db.durable();
+    // what a power cut takes along does not wait for what outlives it
+    const begun = durable && commitPoint === 0 && row.step === 0 ? db.durable() : undefined;
+    begun?.catch(() => {}); // is thrown where it is waited for
     while (row.step < steps.length) {
       const step = steps[row.step] as AnyKind['steps'][number];
       const committed = row.step >= commitPoint;
@@ -246,6 +248,7 @@ export class JobRunner {
       if (signal.aborted) throw cancelled(`${kind.kind} of ${row.subject}`, signal);
       let rows: (() => void) | undefined;
       if (!(job.otherBoot && step.medium === 'kernel')) {
+        if (step.medium !== 'kernel') await begun;
         faults?.reached(kind.kind, step.name, 'before');
         const context: StepContext = {
           jobId: row.id,
@@ -267,6 +270,7 @@ export class JobRunner {
       row.step = next;
       if (durable && next === commitPoint) await db.durable();
     }
+    await begun;
   }
 
   async #undo(job: Active): Promise<void> {
