@@ -54,18 +54,19 @@ impl ForeignExec {
         process["terminal"] = json!(config.tty);
         let file = scratch.join("process.json");
         std::fs::write(&file, process.to_string()).context("write", file.display())?;
-        let mut words: Vec<OsString> = vec!["exec".into(), "--detach".into(), "--process".into(), file.into()];
+        let mut words: Vec<OsString> = vec!["--detach".into(), "--process".into(), file.into()];
         words.extend(["--pid-file".into(), scratch.join(PID_FILE).into()]);
-        let begin = |words, output: &Output| command.begin(scratch, "exec", words, None, output);
+        let begin = |words, output: &Output| command.begin(scratch, "exec", words, output);
         let scratch = scratch.to_owned();
         if !config.tty {
             let pipes = Pipes::new(config.open_stdin)?;
+            words.push(command.id());
             let call = begin(words, &Output::Process(&pipes))?;
             let exec = Self { call, scratch, console: None, ended: None };
             return Ok((Box::new(exec), JoiningStreams(Some(pipes.ours))));
         }
         let console = ConsoleSocket::listen(&scratch)?;
-        words.extend(["--console-socket".into(), console.address().into()]);
+        words.extend(["--console-socket".into(), console.address().into(), command.id()]);
         let call = begin(words, &Output::Own)?;
         Ok((Box::new(Self { call, scratch, console: Some(console), ended: None }), JoiningStreams(None)))
     }

@@ -1,13 +1,16 @@
 //! One call of a runtime's command line, and why it failed, in Docker's words.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
@@ -46,8 +49,7 @@ pub struct Call {
     pub pidfd: OwnedFd,
     op: &'static str,
     log: PathBuf,
-    /// Ends from which may be read what it writes to its own streams.
-    said: Vec<OwnedFd>,
+    said: Vec<Said>,
 }
 
 impl Command {
@@ -57,37 +59,34 @@ impl Command {
         Ok(Self { path: runtime.path.clone(), args: runtime.args.clone(), id: id.to_owned(), root })
     }
 
-    /// Begins a call about our container: `words` and then its id. `scratch` takes the runtime's log.
-    pub fn begin(
-        &self,
-        scratch: &Path,
-        op: &'static str,
-        words: Vec<OsString>,
-        last: Option<OsString>,
-        output: &Output,
-    ) -> Result<Call> {
+    pub fn id(&self) -> OsString {
+        self.id.clone().into()
+    }
+
+    /// Begins a call: the operation, and what follows it. `scratch` takes the runtime's log.
+    pub fn begin(&self, scratch: &Path, op: &'static str, words: Vec<OsString>, output: &Output) -> Result<Call> {
         let log = scratch.join(LOG_FILE);
         let _ = std::fs::remove_file(&log);
         let mut command = std::process::Command::new(&self.path);
         command.env_clear().env("PATH", PATH).args(&self.args);
         command.arg("--root").arg(&self.root).arg("--log").arg(&log).args(["--log-format", "json"]);
-        command.args(words).arg(&self.id).args(last);
-        let dup = |fd: &OwnedFd| fd.try_clone().context("dup", "stdio");
-        let mut said = Vec::new();
-        match output {
+        command.arg(op).args(words);
+        let said = match output {
             Output::Own => {
-                let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("pipe", "")?;
-                command.stdin(Stdio::null()).stdout(dup(&write)?).stderr(write);
-                said.push(read);
+                // a file, not a pipe: it may say much, and nobody reads before it ends
+                let file = File::from(memfd_create("runtime", MemfdFlags::CLOEXEC).context("memfd", op)?);
+                let dup = || file.try_clone().context("dup", op);
+                command.stdin(Stdio::null()).stdout(dup()?).stderr(dup()?);
+                vec![Said::File(file)]
             }
             Output::Process(pipes) => {
+                let dup = |fd: &OwnedFd| fd.try_clone().context("dup", "stdio");
                 let [stdin, stdout, stderr] = &pipes.theirs;
                 command.stdin(dup(stdin)?).stdout(dup(stdout)?).stderr(dup(stderr)?);
-                for ours in [&pipes.ours.stderr, &pipes.ours.stdout].into_iter().flatten() {
-                    said.push(dup(ours)?);
-                }
+                let ours = [&pipes.ours.stderr, &pipes.ours.stdout].into_iter().flatten();
+                ours.map(|fd| dup(fd).map(Said::Pipe)).collect::<Result<_>>()?
             }
-        }
+        };
         let child = command.spawn().map_err(|error| {
             let message = format!("unable to start the runtime {}: {}", self.path.display(), reason(&error));
             Failure { errno: error.raw_os_error(), ..failed(op, &message) }
@@ -106,19 +105,28 @@ impl Command {
         time: Duration,
         output: &Output,
     ) -> Result<()> {
-        self.begin(scratch, op, words, None, output)?.wait(time)
+        self.begin(scratch, op, words, output)?.wait(time)
     }
+}
 
-    /// As `run`, with a word behind the id.
-    pub fn run_on(
-        &self,
-        scratch: &Path,
-        op: &'static str,
-        word: OsString,
-        last: OsString,
-        time: Duration,
-    ) -> Result<()> {
-        self.begin(scratch, op, vec![word], Some(last), &Output::Own)?.wait(time)
+/// Where a call's own words are read.
+enum Said {
+    File(File),
+    Pipe(OwnedFd),
+}
+
+impl Said {
+    /// The first of them, now, whoever else can still write.
+    fn read(&self) -> String {
+        let mut bytes = vec![0; COMPLAINT];
+        let count = match self {
+            Self::File(file) => file.read_at(&mut bytes, 0).unwrap_or(0),
+            Self::Pipe(pipe) => {
+                rustix::io::ioctl_fionbio(pipe, true).and_then(|()| rustix::io::read(pipe, &mut bytes)).unwrap_or(0)
+            }
+        };
+        bytes.truncate(count);
+        String::from_utf8_lossy(&bytes).trim().to_owned()
     }
 }
 
@@ -149,7 +157,7 @@ impl Call {
         if status.success() {
             return Ok(());
         }
-        let said = || self.said.iter().map(read_now).find(|text| !text.is_empty());
+        let said = || self.said.iter().map(Said::read).find(|text| !text.is_empty());
         let why = logged(&self.log).or_else(said).unwrap_or_else(|| format!("the runtime gave no reason ({status})"));
         Err(failed(self.op, &why))
     }
@@ -166,17 +174,6 @@ fn logged(path: &Path) -> Option<String> {
         matches!(level.as_str(), "error" | "fatal").then(|| message.to_owned())
     };
     text.lines().rev().find_map(error)
-}
-
-/// What is in a pipe, whoever else can still write to it.
-fn read_now(pipe: &OwnedFd) -> String {
-    let mut bytes = vec![0; COMPLAINT];
-    let count = match rustix::io::ioctl_fionbio(pipe, true) {
-        Ok(()) => rustix::io::read(pipe, &mut bytes).unwrap_or(0),
-        Err(_) => 0,
-    };
-    bytes.truncate(count);
-    String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
 /// Whether a program could not be executed is told by words alone, which dockerd goes by as well.

@@ -71,15 +71,16 @@ const PID_FILE: &str = "init.pid";
 
 fn create(config: &ContainerConfig, command: &Command, bundle: &Bundle) -> Result<Streams> {
     let scratch = bundle.path();
-    let mut words: Vec<OsString> = vec!["create".into(), "--bundle".into(), scratch.into()];
+    let mut words: Vec<OsString> = vec!["--bundle".into(), scratch.into()];
     words.extend(["--pid-file".into(), scratch.join(PID_FILE).into()]);
     if !config.stdio.tty {
+        words.push(command.id());
         let pipes = Pipes::new(config.stdio.open_stdin)?;
         command.run(scratch, "create", words, CREATE_TIME, &Output::Process(&pipes))?;
         return Ok(pipes.ours);
     }
     let console = ConsoleSocket::listen(scratch)?;
-    words.extend(["--console-socket".into(), console.address().into()]);
+    words.extend(["--console-socket".into(), console.address().into(), command.id()]);
     command.run(scratch, "create", words, CREATE_TIME, &Output::Own)?;
     Ok(Pipes::streams(None, Some(console.receive()?)))
 }
@@ -95,7 +96,7 @@ fn read_pid(path: &Path) -> Result<Pid> {
 
 /// Whatever the runtime still knows of the container, and what it has left behind in spite of that.
 fn take_away(command: &Command, bundle: &Bundle, cgroup: &dyn Cgroup) {
-    let words = vec!["delete".into(), "--force".into()];
+    let words = vec!["--force".into(), command.id()];
     if let Err(failure) = command.run(bundle.path(), "delete", words, CREATE_TIME, &Output::Own) {
         eprintln!("{failure}");
     }
@@ -115,12 +116,13 @@ impl Container for Foreign {
     }
 
     fn start(&mut self) -> Result<()> {
-        self.command.run(self.bundle.path(), "start", vec!["start".into()], CREATE_TIME, &Output::Own)
+        self.command.run(self.bundle.path(), "start", vec![self.command.id()], CREATE_TIME, &Output::Own)
     }
 
     fn signal(&self, number: i32) -> Result<()> {
         // by the runtime, since init may be what it has put around the program
-        self.command.run_on(self.bundle.path(), "kill", "kill".into(), number.to_string().into(), SIGNAL_TIME)
+        let words = vec![self.command.id(), number.to_string().into()];
+        self.command.run(self.bundle.path(), "kill", words, SIGNAL_TIME, &Output::Own)
     }
 
     fn exec(&self, config: &ExecConfig) -> Result<(Box<dyn Arriving>, JoiningStreams)> {
