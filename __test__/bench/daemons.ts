@@ -148,15 +148,23 @@ export function pssKib(pid: number): number {
   return Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1] ?? Number.NaN);
 }
 
-/** CPU time in ms that processes have used so far, with that of their children that have ended. */
+/** CPU time in ms that processes have used so far, with that of their children that have ended: one that has is its parent's. */
 export function cpuMs(pids: number[]): number {
   let ticks = 0;
   for (const pid of pids) {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const stat = readStat(pid);
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     for (const field of fields.slice(11, 15)) ticks += Number(field);
   }
   return ticks * 10;
+}
+
+function readStat(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** Pids whose executable ends so, among the descendants of `root` or those re-parented to init with `mark` in their command. */
