@@ -239,6 +239,31 @@ describe.skipIf(missing(...NEEDS) || FOREIGN !== undefined)('runtimes of a daemo
     });
   });
 
+  test('have ended before a signal reaches their container: it is stopped', async () => {
+    const late = script(
+      'late',
+      'case "$*" in *" kill "*) kill -9 $(cat "$2/../bundle/init.pid"); sleep 0.3;; esac\nexec runc "$@"',
+    );
+    await using other = await new TestDaemon(['--add-runtime', `late=${late}`]).start();
+    await other.docker(['import', subject.archive, IMAGE]);
+    await other.docker([
+      'run',
+      '-d',
+      '--name',
+      'late',
+      '--network',
+      'none',
+      '--runtime',
+      'late',
+      IMAGE,
+      'sh',
+      '-c',
+      LOOP,
+    ]);
+    expect(await other.docker(['stop', 'late'])).toMatchObject({ code: 0, stderr: '' });
+    expect((await other.docker(['inspect', '-f', '{{.State.ExitCode}}', 'late'])).stdout).toBe('137\n');
+  });
+
   test('say why they cannot be used', async () => {
     const rude = script('rude', 'echo "rude: wrong usage" >&2; exit 2');
     const blind = script('blind', '[ "$1" = features ] && exit 1; exec runc "$@"');

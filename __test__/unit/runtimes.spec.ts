@@ -26,6 +26,7 @@ describe('runtimes of others', () => {
   it.each([
     [{ runc: { path: '/x' } }, "runtime name 'runc' is reserved"],
     [{ caisson: { path: '/x' } }, "runtime name 'caisson' is reserved"],
+    [{ 'io.containerd.runc.v2': { path: '/x' } }, "runtime name 'io.containerd.runc.v2' is reserved"],
     [{ x: {} }, 'runtime x: either a runtimeType or a path must be configured'],
     [{ x: { path: '/x', runtimeType: 'y' } }, 'runtime x: cannot configure both path and runtimeType'],
     [{ x: { path: '/x', options: { A: 1 } } }, 'runtime x: options cannot be used with a path runtime'],

@@ -1,6 +1,6 @@
 /** `create`: the request checked and filled in, its directories and volumes made, its rows written. */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
@@ -24,7 +24,7 @@ import { fillConfig, fillHostConfig } from './defaults.ts';
 import { takeLinks } from './links.ts';
 import { checkName, generateName } from './names.ts';
 import { type ContainerDetail, programOf, readRecord } from './record.ts';
-import { layersOf } from './spawn.ts';
+import { forgetVolatile, layersOf } from './spawn.ts';
 import { nowRfc3339 } from './time.ts';
 import { refuseUnsupported } from './unsupported.ts';
 import { validate } from './validate.ts';
@@ -112,11 +112,11 @@ export function createKind(ctx: ContainerContext): JobKind<CreatePlan> {
 export function makeDirectories({ paths, volumes }: ContainerContext, id: string, names: readonly string[]): void {
   mkdirSync(paths.containerDir(id), { recursive: true, mode: 0o710 });
   const own = join(paths.overlay, id);
-  mkdirSync(join(own, 'work'), { recursive: true, mode: 0o700 });
+  const work = join(own, 'work');
+  mkdirSync(work, { recursive: true, mode: 0o700 });
   // its mode is what the container sees as the mode of `/`; umask must not narrow it
   if (mkdirSync(join(own, 'upper'), { recursive: true }) !== undefined) chmodSync(join(own, 'upper'), 0o755);
-  // left by a run as `volatile`, which overlayfs would not mount again: nobody promised that its files are durable
-  rmSync(join(own, 'work', 'work', 'incompat'), { recursive: true, force: true });
+  forgetVolatile({ work });
   for (const name of names) volumes.makeDirectory(name);
 }
 

@@ -1,5 +1,5 @@
 /** A container's row as the options of `spawnShim`: the OCI spec, the rootfs, the log, the namespaces it shares. */
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { Device, DeviceRule, LinuxSpec } from '../../oci.ts';
@@ -36,15 +36,24 @@ export const layersOf = (
 ): string[] =>
   chainId === null ? [] : graph.layers.chain(chainId).map(({ cacheId }) => join(paths.overlay, cacheId, 'diff'));
 
-export function overlayOf(ctx: ContainerContext, { row, hostConfig }: ContainerRecord): OverlayRootfs {
-  const own = join(ctx.paths.overlay, row.id);
-  return {
-    lower: [...layersOf(ctx, row.chainId), ctx.paths.initLayer],
-    upper: join(own, 'upper'),
-    work: join(own, 'work'),
-    // what vanishes with its end needs no sync; after a crash of the machine nobody mounts it again
-    volatile: hostConfig.AutoRemove,
-  };
+/** `volatile`: nothing of it needs a sync. */
+export function overlayAt(
+  ctx: ContainerContext,
+  { id, chainId }: { id: string; chainId: string | null },
+  volatile: boolean,
+): OverlayRootfs {
+  const own = join(ctx.paths.overlay, id);
+  const lower = [...layersOf(ctx, chainId), ctx.paths.initLayer];
+  return { lower, upper: join(own, 'upper'), work: join(own, 'work'), volatile };
+}
+
+/** What vanishes with its end needs no sync; after a crash of the machine nobody mounts it again. */
+export const overlayOf = (ctx: ContainerContext, { row, hostConfig }: ContainerRecord): OverlayRootfs =>
+  overlayAt(ctx, row, hostConfig.AutoRemove);
+
+/** overlayfs would not mount again what was `volatile`: nobody promised that its files are durable. */
+export function forgetVolatile({ work }: Pick<OverlayRootfs, 'work'>): void {
+  rmSync(join(work, 'work', 'incompat'), { recursive: true, force: true });
 }
 
 /**

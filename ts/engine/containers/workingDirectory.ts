@@ -1,10 +1,10 @@
-import { lstatSync, rmSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { CaissonError } from '../../errdefs.ts';
 import type { ContainerDefinition } from '../../graph/containers.ts';
 import type { ContainerConfig } from './config.ts';
 import type { ContainerContext } from './context.ts';
-import { layersOf } from './spawn.ts';
+import { forgetVolatile, overlayAt } from './spawn.ts';
 
 /**
  * As Docker: it is there from the creation on, in the container's own layer, below whatever is mounted later: for `diff`,
@@ -12,18 +12,17 @@ import { layersOf } from './spawn.ts';
  */
 export async function makeWorkingDirectory(ctx: ContainerContext, definition: ContainerDefinition): Promise<void> {
   const { WorkingDir: workingDir } = JSON.parse(definition.config) as ContainerConfig;
-  const lower = [...layersOf(ctx, definition.chainId), ctx.paths.initLayer];
-  if (workingDir === '' || workingDir === '/' || hasDirectory(lower, workingDir)) return;
-  const own = join(ctx.paths.overlay, definition.id);
-  // nothing here needs a sync, which the end of another kind of mount would be of the whole filesystem
-  const overlay = { lower, upper: join(own, 'upper'), work: join(own, 'work'), volatile: true };
+  if (workingDir === '' || workingDir === '/') return;
+  // the end of another kind of mount would be a sync of the whole filesystem
+  const overlay = overlayAt(ctx, definition, true);
+  if (hasDirectory(overlay.lower, workingDir)) return;
   try {
     await ctx.native.statArchive({ overlay, writable: true, workingDir }, `${workingDir}/.`);
   } catch (cause) {
     const details = { code: 'WORKDIR_UNUSABLE', hint: 'choose another working directory (--workdir)', cause };
     throw new CaissonError('System', `Cannot mkdir: ${workingDir} is not a directory`, details);
   } finally {
-    rmSync(join(own, 'work', 'work', 'incompat'), { recursive: true, force: true });
+    forgetVolatile(overlay);
   }
 }
 

@@ -20,6 +20,8 @@ const STOCK_SHIM = 'io.containerd.runc.v2';
 /** Names that our own way to run containers goes by. */
 const OWN_NAMES: readonly string[] = [OWN_RUNTIME, STOCK, STOCK_SHIM];
 
+export const isOwnRuntime = (name: string): boolean => OWN_NAMES.includes(name);
+
 const invalid = (message: string): CaissonError => new CaissonError('InvalidParameter', message);
 
 /** The flag's list, or the object of the config file. */
@@ -53,7 +55,7 @@ function parseObject(given: Record<string, unknown>): OciRuntimes {
 }
 
 function checkReserved(name: string): void {
-  if (name === STOCK || name === OWN_RUNTIME) throw invalid(`runtime name '${name}' is reserved`);
+  if (isOwnRuntime(name)) throw invalid(`runtime name '${name}' is reserved`);
 }
 
 function parseRuntime(name: string, value: Record<string, unknown>): OciRuntime {
@@ -100,8 +102,6 @@ export function checkDefaultRuntime(name: string, runtimes: OciRuntimes): void {
   if (isKnownRuntime(name, runtimes)) return;
   throw invalid(`specified default runtime '${name}' does not exist`);
 }
-
-export const isOwnRuntime = (name: string): boolean => OWN_NAMES.includes(name);
 
 export const isKnownRuntime = (name: string, runtimes: OciRuntimes): boolean =>
   Object.hasOwn(runtimes, name) || isOwnRuntime(name);

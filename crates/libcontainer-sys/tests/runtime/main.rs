@@ -3,6 +3,7 @@
 mod attacks;
 mod bad_config;
 mod bundle;
+mod cgroups;
 #[path = "../config/mod.rs"]
 mod config;
 #[cfg(target_arch = "x86_64")]

@@ -88,8 +88,7 @@ impl Command {
             }
         };
         let child = command.spawn().map_err(|error| {
-            let message = format!("unable to start the runtime {}: {}", self.path.display(), reason(&error));
-            Failure { errno: error.raw_os_error(), ..failed(op, &message) }
+            other(op, &format!("unable to start the runtime {}: {}", self.path.display(), reason(&error)))
         })?;
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open", self.path.display())?;
@@ -147,7 +146,7 @@ impl Call {
             true => self.check(status),
             false => {
                 let message = format!("the runtime has not ended after {} s and was killed", time.as_secs());
-                Err(failed(self.op, &message))
+                Err(other(self.op, &message))
             }
         }
     }
@@ -181,17 +180,23 @@ fn failed(op: &'static str, why: &str) -> Failure {
     const MISSING: [&str; 2] = ["executable file", "no such file or directory"];
     const REFUSED: [&str; 3] = ["permission denied", "is a directory", "exec format error"];
     let text = why.to_ascii_lowercase();
-    let is_program = ["create", "start", "exec"].contains(&op) && text.contains("exec");
+    // not any "exec": a path of the runtime's own may have it
+    let about = ["exec: \"", "executable", "exec format error"];
+    let is_program = ["create", "start", "exec"].contains(&op) && about.iter().any(|words| text.contains(words));
     let errno = match is_program {
         true if MISSING.iter().any(|words| text.contains(words)) => Some(libc::ENOENT),
         true if REFUSED.iter().any(|words| text.contains(words)) => Some(libc::EACCES),
         _ => None,
     };
-    let (kind, message) = match errno {
-        Some(_) => (Kind::Exec, as_go_says(why.rsplit("unable to start container process: ").next().unwrap_or(why))),
-        None => (Kind::System, format!("OCI runtime {op} failed: {why}")),
-    };
-    Failure { errno, ..Failure::new(kind, "runtime", message) }
+    if errno.is_none() {
+        return other(op, why);
+    }
+    let message = as_go_says(why.rsplit("unable to start container process: ").next().unwrap_or(why));
+    Failure { errno, ..Failure::new(Kind::Exec, "runtime", message) }
+}
+
+fn other(op: &'static str, why: &str) -> Failure {
+    Failure::new(Kind::System, "runtime", format!("OCI runtime {op} failed: {why}"))
 }
 
 /// The docker CLI chooses its exit code by the kernel's words as Go writes them; crun has the C library's.
@@ -243,6 +248,13 @@ mod tests {
                 Kind::System,
                 None,
                 "OCI runtime create failed: no such file or directory",
+            ),
+            (
+                "create",
+                "open /run/exec/c/1/bundle/config.json: no such file or directory",
+                Kind::System,
+                None,
+                "OCI runtime create failed: open /run/exec/c/1/bundle/config.json: no such file or directory",
             ),
             ("kill", "container not running", Kind::System, None, "OCI runtime kill failed: container not running"),
         ];

@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::config::{ContainerConfig, ExecConfig, ForeignRuntime};
@@ -106,6 +107,13 @@ fn take_away(command: &Command, bundle: &Bundle, cgroup: &dyn Cgroup) {
     }
 }
 
+impl Foreign {
+    fn has_ended(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.init_pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+    }
+}
+
 impl Container for Foreign {
     fn init(&self) -> (i32, u64) {
         self.init
@@ -122,7 +130,9 @@ impl Container for Foreign {
     fn signal(&self, number: i32) -> Result<()> {
         // by the runtime, since init may be what it has put around the program
         let words = vec![self.command.id(), number.to_string().into()];
-        self.command.run(self.bundle.path(), "kill", words, SIGNAL_TIME, &Output::Own)
+        let sent = self.command.run(self.bundle.path(), "kill", words, SIGNAL_TIME, &Output::Own);
+        // the runtime has words of its own for one that has ended meanwhile
+        sent.map_err(|failure| if self.has_ended() { Failure { kind: Kind::Gone, ..failure } } else { failure })
     }
 
     fn exec(&self, config: &ExecConfig) -> Result<(Box<dyn Arriving>, JoiningStreams)> {
